@@ -1,0 +1,3 @@
+"""kubecosm: Kubernetes in miniature. The library every component speaks through; it imports no service."""
+
+__version__ = "0.1.0"

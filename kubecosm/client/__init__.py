@@ -1,0 +1,1 @@
+"""HTTP client, watcher, informer, work queue, leader election, event recorder, kubeconfig."""

@@ -1,0 +1,1 @@
+"""Process bootstrap: flags, clock, structured logs, metrics, health, TLS, signals."""

@@ -1,0 +1,34 @@
+"""Time as a dependency. No component reads the wall clock: it is handed a Clock, and all API timestamps come from it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What components know of time."""
+
+    def now(self) -> datetime:
+        """The cluster's wall-clock time, UTC, aware."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back; only differences mean something."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Suspend the calling task for so many cluster seconds."""
+
+
+class RealClock:
+    """The machine's own time. Under a virtual-time event loop `monotonic` and `sleep` follow the loop."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)  # noqa: TID251  this is where the clock is read
+
+    def monotonic(self) -> float:
+        return time.monotonic()  # noqa: TID251  this is where the clock is read
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
