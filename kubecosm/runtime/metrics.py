@@ -1,0 +1,71 @@
+"""Prometheus metrics: one registry per process, Kubernetes' metric names and buckets.
+
+A service makes one `Metrics`, hands it to whatever measures, and serves it under /metrics. Process figures are read from /proc
+only when somebody scrapes. Left out: the OpenMetrics `_created` series.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.exposition import choose_encoder
+
+import kubecosm
+
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+def exponential_buckets(start: float, factor: float, count: int) -> tuple[float, ...]:
+    """`count` upper bounds from `start`, each `factor` times the one before (as Prometheus' ExponentialBuckets)."""
+    return tuple(start * factor**i for i in range(count))
+
+
+DEFAULT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+REQUEST_DURATION_BUCKETS = (
+    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60,
+)  # fmt: skip
+"""apiserver_request_duration_seconds."""
+RESPONSE_SIZE_BUCKETS = exponential_buckets(1000, 10.0, 7)
+"""apiserver_response_sizes."""
+REST_CLIENT_BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+"""rest_client_request_duration_seconds."""
+WORKQUEUE_BUCKETS = exponential_buckets(10e-9, 10, 10)
+"""workqueue_queue_duration_seconds, workqueue_work_duration_seconds."""
+SCHEDULING_BUCKETS = exponential_buckets(0.001, 2, 15)
+"""scheduler_scheduling_attempt_duration_seconds and its kin."""
+
+
+class Metrics:
+    """The metrics of one process, or of one service under test."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        prometheus_client.ProcessCollector(registry=self.registry)
+        Info("python", "Python platform information", registry=self.registry).info(
+            {"version": sys.version.split()[0], "implementation": sys.implementation.name}
+        )
+        build = self.gauge(
+            "kubernetes_build_info", "The version of Kubernetes that is imitated, and kubecosm's own.",
+            ("major", "minor", "git_version", "kubecosm_version"),
+        )  # fmt: skip
+        major, minor = kubecosm.KUBERNETES_VERSION.lstrip("v").split(".")[:2]
+        build.labels(major, minor, kubecosm.KUBERNETES_VERSION, kubecosm.__version__).set(1)
+
+    def counter(self, name: str, help_text: str, labels: Sequence[str] = ()) -> Counter:
+        """`name` as exposed, with its `_total`. Keep `counter.labels(…)` children on hot paths."""
+        return Counter(name, help_text, labels, registry=self.registry)
+
+    def gauge(self, name: str, help_text: str, labels: Sequence[str] = ()) -> Gauge:
+        return Gauge(name, help_text, labels, registry=self.registry)
+
+    def histogram(self, name: str, help_text: str, labels: Sequence[str] = (), buckets: Sequence[float] = DEFAULT_BUCKETS) -> Histogram:
+        """Durations are in seconds, sizes in bytes."""
+        return Histogram(name, help_text, labels, buckets=buckets, registry=self.registry)
+
+    def render(self, accept: str = "") -> tuple[str, bytes]:
+        """The Content-Type and body of a /metrics answer; `accept` is the request's Accept header."""
+        encoder, content_type = choose_encoder(accept)
+        return content_type, encoder(self.registry)
