@@ -1,1 +1,1 @@
-"""kube-proxy and cluster DNS: sends traffic to pods. Owns the Service addresses of the loopback network and the answers of the cluster domain."""
+"""kube-proxy and cluster DNS: owns the Service addresses of the loopback network and the answers of the cluster domain."""

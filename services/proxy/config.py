@@ -22,12 +22,13 @@ class Config:
         default=64, metadata={"help": "with more nodes than this a NodePort listens once for all addresses instead of once a node"}
     )
     dns: bool = field(default=True, metadata={"help": "serve the cluster DNS"})
-    dns_service: str = field(default="kube-system/kube-dns", metadata={"help": "the Service whose address the DNS answers on"})
-    dns_port: int = field(default=0, metadata={"help": "extra port on 127.0.0.1 for the DNS, open to unprivileged users; 0 picks one, -1 none"})
+    cluster_dns: str = field(default="127.32.0.10", metadata={"help": "Service address that the cluster DNS answers on"})
+    dns_port: int = field(
+        default=10053, metadata={"help": "second DNS port on the same address, for users who may not open port 53; 0: none"}
+    )
     cluster_domain: str = field(default="cluster.local", metadata={"help": "domain of the cluster's own names"})
     dns_ttl: int = field(default=30, metadata={"help": "seconds that clients may keep a cluster record"})
     dns_upstream: tuple[str, ...] = field(default=(), metadata={"help": "resolvers for other names; empty: those of /etc/resolv.conf"})
     dns_upstream_timeout: float = field(default=2.0, metadata={"help": "seconds to wait for an upstream resolver"})
     dns_cache_entries_max: int = field(default=10000, metadata={"help": "answers kept ready in wire format"})
     dns_tcp_idle_timeout: float = field(default=8.0, metadata={"help": "seconds after which an idle DNS-over-TCP connection is closed"})
-    log_level: str = field(default="info", metadata={"help": "debug, info, warning or error"})

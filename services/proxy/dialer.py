@@ -1,6 +1,7 @@
 """Opens connections to backends: directly on this host, or through the CONNECT tunnel of the backend's kubelet.
 
-The tunnel is the user-space overlay of a cluster that spans hosts, and the way to a port under 1024 that an unprivileged kubelet could not bind.
+The tunnel is the user-space overlay of a cluster that spans hosts, and the way to a port under 1024 that an unprivileged
+kubelet could not bind.
 Left out: UDP across hosts.
 """
 

@@ -100,7 +100,7 @@ def usable(endpoints: Sequence[Endpoint]) -> tuple[Backend, ...]:
 
 
 def routes_of(service: Object, slices: Iterable[Object]) -> dict[Address, Route]:
-    """The listening addresses of one Service. Without backends there are none: the kernel then refuses connections, as kube-proxy's REJECT does."""
+    """The listening addresses of one Service; none without backends: the kernel then refuses connections, like kube-proxy's REJECT."""
     spec = service["spec"]
     cluster_ip = spec.get("clusterIP") or ""
     if spec.get("type") == "ExternalName" or not cluster_ip or cluster_ip == HEADLESS:

@@ -68,6 +68,11 @@ class Half(asyncio.Protocol):
     def join(self, other: Half) -> None:
         self.peer, other.peer = other, self
 
+    def close(self) -> None:
+        """Close this end; the other follows."""
+        if self.transport is not None:
+            self.transport.close()
+
 
 class Frontside(Half):
     """The client's end: it reads nothing until a backend has taken the connection."""

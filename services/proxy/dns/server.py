@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections import Counter
 
 import dns.rcode
 
@@ -14,6 +15,7 @@ from .zone import Zone
 MESSAGE_BYTES_MIN = 12
 UPSTREAM_QUERIES_MAX = 512
 TCP_QUERIES_PIPELINED_MAX = 64
+RCODE_NAMES = tuple(dns.rcode.to_text(dns.rcode.Rcode(number)) for number in range(16))
 
 
 class Resolver:
@@ -24,22 +26,28 @@ class Resolver:
         self.tasks = tasks
         self._upstream = upstream
         self._ttl_seconds = ttl_seconds
-        self._cache = AnswerCache(cache_entries_max)
+        self._caches = {"udp": AnswerCache(cache_entries_max), "tcp": AnswerCache(cache_entries_max)}
         self._forwarding = asyncio.Semaphore(UPSTREAM_QUERIES_MAX)
-        self.counts: dict[tuple[str, str], int] = {}
+        self.requests: Counter[tuple[str, str]] = Counter()
+        self.responses: Counter[str] = Counter()
 
     def answer_now(self, query: bytes, *, tcp: bool) -> bytes | Question | None:
         """The response if the zone has it; a Question if it must be forwarded (`answer_later`); None if it deserves no answer."""
-        self._count("udp" if not tcp else "tcp", "requests")
-        key = query if not tcp else b"\xff\xff" + query[2:] + b"t"
-        cached = self._cache.get(key, self.zone.serial)
+        protocol = "tcp" if tcp else "udp"
+        cached = self._caches[protocol].get(query, self.zone.serial)
         if cached is not None:
-            return query[:2] + cached[2:]
+            rtype, body = cached
+            self.requests[protocol, rtype] += 1
+            return self._counted(query[:2] + body)
         question = parse(query, tcp=tcp)
         if question is None:
             return None
+        self.requests[protocol, question.type or "other"] += 1
         if not question.type:
-            return refuse(question, dns.rcode.NOTIMP)
+            return self._counted(refuse(question, dns.rcode.NOTIMP))
+        return self._from_zone(query, question, self._caches[protocol])
+
+    def _from_zone(self, query: bytes, question: Question, cache: AnswerCache) -> bytes | Question:
         if not self.zone.covers(question.name):
             return question
         answer = self.zone.lookup(question.name, question.type)
@@ -47,21 +55,22 @@ class Resolver:
             return question
         turns = range(max(1, min(len(answer.records), ROTATIONS_MAX)))
         responses = [respond(question, answer, self.zone, self._ttl_seconds, rotation=turn) for turn in turns]
-        self._cache.put(key, responses)
-        return responses[0]
+        cache.put(query, question.type, responses)
+        return self._counted(responses[0])
 
     async def answer_later(self, question: Question) -> bytes:
         """Ask upstream, following an alias that leads out of the zone."""
         async with self._forwarding:
             if not self.zone.covers(question.name):
                 rrsets, rcode = await self._upstream.resolve(question.name, question.type)
-                return respond_upstream(question, rrsets, rcode)
+                return self._counted(respond_upstream(question, rrsets, rcode))
             answer = self.zone.lookup(question.name, question.type)
             rrsets, _ = await self._upstream.resolve(answer.alias, question.type) if answer.alias else ([], dns.rcode.NOERROR)
-            return respond(question, answer, self.zone, self._ttl_seconds, extra=rrsets)
+            return self._counted(respond(question, answer, self.zone, self._ttl_seconds, extra=rrsets))
 
-    def _count(self, protocol: str, what: str) -> None:
-        self.counts[protocol, what] = self.counts.get((protocol, what), 0) + 1
+    def _counted(self, response: bytes) -> bytes:
+        self.responses[RCODE_NAMES[response[3] & 0x0F]] += 1
+        return response
 
 
 class UdpServer(asyncio.DatagramProtocol):

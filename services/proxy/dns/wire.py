@@ -1,6 +1,6 @@
 """Between DNS messages and the zone: parse a query, build a response, truncate, and keep ready answers in wire format.
 
-A repeated question (same bytes after the id) is answered from a bounded cache by patching the id, so the message library is paid once a question.
+A repeated question (same bytes after the id) is answered from a bounded cache by patching the id: the message library is paid once.
 Answers with several records are kept in several rotations, handed out in turn, as CoreDNS' loadbalance plugin does.
 """
 
@@ -75,7 +75,7 @@ def respond(question: Question, answer: Answer, zone: Zone, ttl: int, *, extra: 
         response.authority = _rrsets([zone.soa()], NEGATIVE_TTL_SECONDS, owner, question.name)
         response.set_rcode(dns.rcode.NOERROR if answer.exists else dns.rcode.NXDOMAIN)
     response.additional = _rrsets(answer.additional, ttl, owner, question.name)
-    return response.to_wire(max_size=question.size_max, prefer_truncation=True)
+    return response.to_wire(max_size=question.size_max, prefer_truncation=True, want_shuffle=False)  # the order is our rotation
 
 
 def respond_upstream(question: Question, rrsets: Sequence[dns.rrset.RRset], rcode: dns.rcode.Rcode) -> bytes:
@@ -103,25 +103,27 @@ class AnswerCache:
     """Ready responses by query bytes, valid while the zone's serial stands; the least recently used gives way."""
 
     def __init__(self, entries_max: int) -> None:
-        self._entries: OrderedDict[bytes, list[bytes]] = OrderedDict()
+        self._entries: OrderedDict[bytes, tuple[str, list[bytes]]] = OrderedDict()
         self._entries_max = entries_max
         self._serial = 0
 
-    def get(self, query: bytes, serial: int) -> bytes | None:
+    def get(self, query: bytes, serial: int) -> tuple[str, bytes] | None:
+        """The question's type and the response without its id."""
         if serial != self._serial:
             self._entries.clear()
             self._serial = serial
             return None
-        variants = self._entries.get(query[2:])
-        if variants is None:
+        entry = self._entries.get(query[2:])
+        if entry is None:
             return None
         self._entries.move_to_end(query[2:])
+        rtype, variants = entry
         body = variants[0]
         if len(variants) > 1:
             variants.append(variants.pop(0))
-        return query[:2] + body
+        return rtype, body
 
-    def put(self, query: bytes, responses: Sequence[bytes]) -> None:
-        self._entries[query[2:]] = [response[2:] for response in responses]
+    def put(self, query: bytes, rtype: str, responses: Sequence[bytes]) -> None:
+        self._entries[query[2:]] = (rtype, [response[2:] for response in responses])
         if len(self._entries) > self._entries_max:
             self._entries.popitem(last=False)

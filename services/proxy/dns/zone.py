@@ -1,7 +1,7 @@
 """What the cluster's names mean. Pure: Services and EndpointSlices in, records out; no wire format and no I/O here.
 
-Follows the Kubernetes DNS-Based Service Discovery specification 1.1.0, and CoreDNS' kubernetes plugin where that leaves room (names of endpoints
-without a hostname, pod names, SRV weights, the SOA). Records of a Service are computed when it changes, not when it is asked for.
+Follows the Kubernetes DNS-Based Service Discovery specification 1.1.0, and CoreDNS' kubernetes plugin where that leaves room (names of
+endpoints without a hostname, pod names, SRV weights, the SOA). Records of a Service are computed when it changes, not when it is asked for.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a question gets. `exists` False is NXDOMAIN; True without records is NODATA. `alias` is a name outside the zone to follow upstream."""
+    """What a question gets: `exists` False is NXDOMAIN, True without records NODATA; `alias` is a name outside the zone to follow."""
 
     records: Sequence[Record] = ()
     additional: Sequence[Record] = ()

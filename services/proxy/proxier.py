@@ -1,0 +1,151 @@
+"""Keeps sockets and DNS records equal to what the API says: Service, EndpointSlice, Node and Namespace events in, changes out.
+
+Events only mark a Service dirty; one task applies what is dirty, so a burst of EndpointSlice updates costs one pass over its Service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+
+from kubecosm.api import names
+from kubecosm.api.meta import Key, key_of, labels_of
+from kubecosm.api.resources import ENDPOINTSLICES, NAMESPACES, NODES, SERVICES, Object
+from kubecosm.client.informer import Informer, InformerFactory
+
+from .addresses import binds_of
+from .config import Config
+from .dialer import NodeAddress, node_address
+from .dns.zone import Zone, service_records
+from .listeners import Bind, Listeners
+from .metrics import ProxyMetrics
+from .table import routes_of
+
+INDEX_SERVICE = "service"
+RETRY_FAILED_SECONDS = 15.0
+
+
+def slice_service(item: Object) -> list[str]:
+    """Index function: the Service (`namespace/name`) an EndpointSlice belongs to."""
+    name = labels_of(item).get(names.LABEL_SERVICE_NAME)
+    return [f"{item['metadata']['namespace']}/{name}"] if name else []
+
+
+class Proxier:
+    """Owns the table of nodes and the open sockets; `run` until cancelled."""
+
+    def __init__(
+        self, config: Config, factory: InformerFactory, nodes: dict[str, NodeAddress], listeners: Listeners, zone: Zone | None,
+        metrics: ProxyMetrics,
+    ) -> None:  # fmt: skip
+        self._config = config
+        self._nodes = nodes
+        self._listeners = listeners
+        self._zone = zone
+        self._metrics = metrics
+        self._services = factory.informer(SERVICES)
+        self._slices = factory.informer(ENDPOINTSLICES, indexers={INDEX_SERVICE: slice_service})
+        self._node_informer = factory.informer(NODES)
+        self._namespaces = factory.informer(NAMESPACES)
+        self._dirty: set[Key] = set()
+        self._wake = asyncio.Event()
+        self._open: dict[Key, set[Bind]] = {}
+        self.synced = False
+        self._add_handlers()
+
+    def _add_handlers(self) -> None:
+        mark = self._mark
+        self._services.add_handler(
+            on_add=lambda obj: mark(key_of(obj)), on_update=lambda _old, new: mark(key_of(new)), on_delete=lambda obj: mark(key_of(obj))
+        )
+        slices = self._mark_slice
+        self._slices.add_handler(on_add=slices, on_update=lambda _old, new: slices(new), on_delete=slices)
+        self._node_informer.add_handler(on_add=self._put_node, on_update=lambda _old, new: self._put_node(new), on_delete=self._drop_node)
+        if self._zone is not None:
+            self._namespaces.add_handler(
+                on_add=lambda _obj: self._set_namespaces(), on_update=lambda _old, _new: None, on_delete=lambda _obj: self._set_namespaces()
+            )
+
+    @property
+    def informers(self) -> Iterable[Informer]:
+        return (self._services, self._slices, self._node_informer, self._namespaces)
+
+    async def run(self) -> None:
+        """Apply changes as they come. Nothing is opened before every cache is complete, so a restart tears nothing down."""
+        for informer in self.informers:
+            await informer.wait_synced()
+        while True:
+            await self._sync_dirty()
+            self.synced = True
+            await self._wait_for_work()
+
+    async def _wait_for_work(self) -> None:
+        """Wake on a change; while sockets could not be opened, also look again from time to time."""
+        try:
+            async with asyncio.timeout(RETRY_FAILED_SECONDS if self._listeners.failed else None):
+                await self._wake.wait()
+        except TimeoutError:
+            await self._listeners.retry_failed()
+
+    async def _sync_dirty(self) -> None:
+        self._wake.clear()
+        dirty, self._dirty = self._dirty, set()
+        if not dirty:
+            return
+        with self._metrics.sync_duration.time():
+            for key in dirty:
+                await self._sync_service(key)
+        self._metrics.open_listeners.set(len(self._listeners))
+
+    async def _sync_service(self, key: Key) -> None:
+        service = self._services.store.get(key)
+        slices = self._slices.store.by_index(INDEX_SERVICE, str(key))
+        wanted = self._wanted(service, slices)
+        before = self._open.pop(key, set())
+        await self._listeners.sync(wanted, before | wanted.keys())
+        if wanted:
+            self._open[key] = set(wanted)
+        if self._zone is not None:
+            self._zone.put(key, service_records(service, slices, self._zone.domain) if service else None)
+
+    def _wanted(self, service: Object | None, slices: Iterable[Object]) -> Mapping[Bind, object]:
+        if service is None:
+            return {}
+        return binds_of(
+            routes_of(service, slices), self._nodes,
+            node_addresses_max=self._config.nodeport_node_addresses_max, single_node=self._config.hostname_override,
+        )  # fmt: skip
+
+    def _mark(self, key: Key) -> None:
+        self._dirty.add(key)
+        self._wake.set()
+
+    def _mark_slice(self, item: Object) -> None:
+        self._metrics.endpoint_changes.inc()
+        for text in slice_service(item):
+            namespace, _, name = text.partition("/")
+            self._mark(Key(namespace, name))
+
+    def _put_node(self, node: Object) -> None:
+        address = node_address(node, self._config.hostname_override)
+        name = node["metadata"]["name"]
+        if address == self._nodes.get(name):
+            return
+        if address is None:
+            self._nodes.pop(name, None)
+        else:
+            self._nodes[name] = address
+        self._mark_node_ports()
+
+    def _drop_node(self, node: Object) -> None:
+        if self._nodes.pop(node["metadata"]["name"], None) is not None:
+            self._mark_node_ports()
+
+    def _mark_node_ports(self) -> None:
+        for service in self._services.store.list():
+            if service["spec"].get("type") in ("NodePort", "LoadBalancer"):
+                self._mark(key_of(service))
+
+    def _set_namespaces(self) -> None:
+        if self._zone is not None:
+            self._zone.set_namespaces(obj["metadata"]["name"] for obj in self._namespaces.store.list())
