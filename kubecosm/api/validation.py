@@ -51,8 +51,8 @@ def regex_error(message: str, fmt: str, *examples: str) -> str:
     """How Kubernetes tells that a value breaks a pattern."""
     if not examples:
         return f"{message} (regex used for validation is '{fmt}')"
-    quoted = " or ".join(f"'{example}'" for example in examples)
-    return f"{message} (e.g. {quoted}, regex used for validation is '{fmt}')"
+    quoted = " or ".join(f"'{example}', " for example in examples)  # Kubernetes leaves a comma after each
+    return f"{message} (e.g. {quoted}regex used for validation is '{fmt}')"
 
 
 def dns1123_label(value: str) -> list[str]:
