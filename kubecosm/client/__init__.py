@@ -1,1 +1,1 @@
-"""HTTP client, watcher, informer, work queue, leader election, event recorder, kubeconfig."""
+"""The client library: HTTP client, watcher, informer, work queue, controller runner, events, leader election."""

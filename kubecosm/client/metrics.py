@@ -1,0 +1,121 @@
+"""What the client library counts, under Kubernetes' metric names; nothing is counted unless a registry is given.
+
+Names, labels and buckets are those of k8s.io/component-base/metrics/prometheus/{workqueue,restclient}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+QUEUE_SECONDS_BUCKETS = tuple(10.0**exponent for exponent in range(-8, 2))
+"""ExponentialBuckets(10e-9, 10, 10): 10 ns to 10 s."""
+REQUEST_SECONDS_BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+
+
+class QueueMetrics:
+    """The hooks of one work queue; this class counts nothing."""
+
+    def depth(self, length: int) -> None:
+        """So many keys wait to be worked on now."""
+
+    def added(self) -> None:
+        """A key became due."""
+
+    def waited(self, seconds: float) -> None:
+        """A key was handed out after waiting so long."""
+
+    def worked(self, seconds: float) -> None:
+        """Work on a key ended."""
+
+    def retried(self) -> None:
+        """A key was added with back-off."""
+
+
+class ClientMetrics:
+    """Makes hooks that count nothing; `prometheus_metrics` makes ones that do."""
+
+    def queue(self, name: str) -> QueueMetrics:
+        return QueueMetrics()
+
+    def request(self, method: str, code: str, seconds: float) -> None:
+        """One HTTP request was answered with this code (`<error>` when it failed without an answer)."""
+
+    def reconciled(self, controller: str, result: str, seconds: float) -> None:
+        """One work item ended: result is success, requeue_after or error (controller-runtime's words)."""
+
+
+class _PrometheusQueueMetrics(QueueMetrics):
+    def __init__(
+        self, set_depth: Callable[[float], None], add: Callable[[], None], observe_wait: Callable[[float], None],
+        observe_work: Callable[[float], None], retry: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self._set_depth, self._add, self._observe_wait, self._observe_work, self._retry = set_depth, add, observe_wait, observe_work, retry
+
+    def depth(self, length: int) -> None:
+        self._set_depth(length)
+
+    def added(self) -> None:
+        self._add()
+
+    def waited(self, seconds: float) -> None:
+        self._observe_wait(seconds)
+
+    def worked(self, seconds: float) -> None:
+        self._observe_work(seconds)
+
+    def retried(self) -> None:
+        self._retry()
+
+
+class PrometheusClientMetrics(ClientMetrics):
+    """Counts into a prometheus_client registry. One instance per registry: names may be registered once only."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        from prometheus_client import Counter, Gauge, Histogram  # the command line counts nothing
+
+        name = ("name",)
+        self._depth = Gauge("workqueue_depth", "Current depth of workqueue", name, registry=registry)
+        self._adds = Counter("workqueue_adds_total", "Total number of adds handled by workqueue", name, registry=registry)
+        self._wait = Histogram(
+            "workqueue_queue_duration_seconds", "How long in seconds an item stays in workqueue before being requested.",
+            name, registry=registry, buckets=QUEUE_SECONDS_BUCKETS,
+        )  # fmt: skip
+        self._work = Histogram(
+            "workqueue_work_duration_seconds", "How long in seconds processing an item from workqueue takes.",
+            name, registry=registry, buckets=QUEUE_SECONDS_BUCKETS,
+        )  # fmt: skip
+        self._retries = Counter("workqueue_retries_total", "Total number of retries handled by workqueue", name, registry=registry)
+        self._requests = Counter(
+            "rest_client_requests_total", "Number of HTTP requests, partitioned by status code, method, and host.",
+            ("code", "method"), registry=registry,
+        )  # fmt: skip
+        self._request_seconds = Histogram(
+            "rest_client_request_duration_seconds", "Request latency in seconds. Broken down by verb, and host.",
+            ("verb",), registry=registry, buckets=REQUEST_SECONDS_BUCKETS,
+        )  # fmt: skip
+        self._reconciles = Counter(
+            "controller_runtime_reconcile_total", "Total number of reconciliations per controller",
+            ("controller", "result"), registry=registry,
+        )  # fmt: skip
+        self._reconcile_seconds = Histogram(
+            "controller_runtime_reconcile_time_seconds", "Length of time per reconciliation per controller",
+            ("controller",), registry=registry,
+        )  # fmt: skip
+
+    def queue(self, name: str) -> QueueMetrics:
+        return _PrometheusQueueMetrics(
+            self._depth.labels(name).set, self._adds.labels(name).inc, self._wait.labels(name).observe,
+            self._work.labels(name).observe, self._retries.labels(name).inc,
+        )  # fmt: skip
+
+    def request(self, method: str, code: str, seconds: float) -> None:
+        self._requests.labels(code, method).inc()
+        self._request_seconds.labels(method).observe(seconds)
+
+    def reconciled(self, controller: str, result: str, seconds: float) -> None:
+        self._reconciles.labels(controller, result).inc()
+        self._reconcile_seconds.labels(controller).observe(seconds)
