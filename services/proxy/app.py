@@ -7,7 +7,6 @@ import random
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 
-from kubecosm.api.meta import Key
 from kubecosm.api.resources import SERVICES
 from kubecosm.client.config import ClientConfig
 from kubecosm.client.events import EventRecorder
@@ -32,10 +31,6 @@ from .udp import UdpContext
 log = get_logger("kube-proxy")
 
 
-def service_reference(key: Key) -> dict[str, str]:
-    return {"apiVersion": SERVICES.api_version, "kind": SERVICES.kind, "namespace": key.namespace, "name": key.name}
-
-
 async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: Callable[[ReadyInfo], None]) -> None:
     """Run the proxy until `stop`. Established connections end with the process, as the listening sockets do."""
     client_config = ClientConfig.from_kubeconfig(config.kubeconfig)
@@ -48,7 +43,8 @@ async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: 
             def on_failure(failure: BindFailure) -> None:
                 key = failure.route.service
                 log.warning(failure.message(), object=f"Service {key}")
-                recorder.event(service_reference(key), SERVICES, "Warning", "FailedToBind", failure.message())
+                service = {"metadata": {"namespace": key.namespace, "name": key.name}}
+                recorder.event(service, SERVICES, "Warning", "FailedToBind", failure.message())
 
             nodes: dict[str, NodeAddress] = {}
             dialer = Dialer(nodes, client_config.ssl_context(), timeout_seconds=config.connect_timeout)
