@@ -23,7 +23,8 @@ def key_of(obj: Object) -> Key:
 
 
 def uid_of(obj: Object) -> str:
-    return obj["metadata"].get("uid", "")
+    uid: str = obj["metadata"].get("uid", "")
+    return uid
 
 
 def labels_of(obj: Object) -> dict[str, str]:
@@ -40,10 +41,8 @@ def is_deleting(obj: Object) -> bool:
 
 def controller_of(obj: Object) -> Object | None:
     """The ownerReference with controller: true, if any."""
-    for ref in obj["metadata"].get("ownerReferences") or ():
-        if ref.get("controller"):
-            return ref
-    return None
+    refs: list[Object] = obj["metadata"].get("ownerReferences") or []
+    return next((ref for ref in refs if ref.get("controller")), None)
 
 
 def is_controlled_by(obj: Object, owner: Object) -> bool:
@@ -64,10 +63,8 @@ def controller_ref(owner: Object, resource: Resource) -> Object:
 
 
 def get_condition(obj: Object, condition_type: str) -> Object | None:
-    for condition in (obj.get("status") or {}).get("conditions") or ():
-        if condition.get("type") == condition_type:
-            return condition
-    return None
+    conditions: list[Object] = (obj.get("status") or {}).get("conditions") or []
+    return next((condition for condition in conditions if condition.get("type") == condition_type), None)
 
 
 def is_condition_true(obj: Object, condition_type: str) -> bool:

@@ -11,7 +11,7 @@ from kubecosm.api.resources import SERVICES
 from kubecosm.client.config import ClientConfig
 from kubecosm.client.events import EventRecorder
 from kubecosm.client.http import ApiClient
-from kubecosm.client.informer import InformerFactory
+from kubecosm.client.informer import InformerFactory, drop_managed_fields
 from kubecosm.runtime.clock import Clock
 from kubecosm.runtime.health import HealthEndpoints, HealthServer
 from kubecosm.runtime.logs import get_logger
@@ -55,7 +55,7 @@ async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: 
             dns = DnsApp(config, clock, tasks, on_failure) if config.dns else None
             proxy_metrics = ProxyMetrics(metrics)
             proxy_metrics.watch_traffic(tcp, udp, dns.resolver if dns else None)
-            factory = InformerFactory(client, clock)
+            factory = InformerFactory(client, clock, transform=drop_managed_fields)
             proxier = Proxier(config, factory, nodes, listeners, dns.zone if dns else None, proxy_metrics)
             health = HealthEndpoints(metrics, readyz={"sync": lambda: None if proxier.synced else "the caches are not complete"})
             server = await stack.enter_async_context(HealthServer(health, config.metrics_bind_address))

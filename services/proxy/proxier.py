@@ -19,7 +19,7 @@ from .dialer import NodeAddress, node_address
 from .dns.zone import Zone, service_records
 from .listeners import Bind, Listeners
 from .metrics import ProxyMetrics
-from .table import routes_of
+from .table import Route, routes_of
 
 INDEX_SERVICE = "service"
 RETRY_FAILED_SECONDS = 15.0
@@ -108,7 +108,7 @@ class Proxier:
         if self._zone is not None:
             self._zone.put(key, service_records(service, slices, self._zone.domain) if service else None)
 
-    def _wanted(self, service: Object | None, slices: Iterable[Object]) -> Mapping[Bind, object]:
+    def _wanted(self, service: Object | None, slices: Iterable[Object]) -> Mapping[Bind, Route]:
         if service is None:
             return {}
         return binds_of(

@@ -16,6 +16,8 @@ from kubecosm.api.resources import Object
 Protocol = Literal["TCP", "UDP"]
 Front = Literal["ClusterIP", "NodePort", "LoadBalancer", "ExternalIP"]
 
+PROTOCOLS: dict[str, Protocol] = {"TCP": "TCP", "UDP": "UDP"}
+"""What can be proxied; SCTP cannot."""
 HEADLESS = "None"
 AFFINITY_TIMEOUT_SECONDS_DEFAULT = 10800
 
@@ -110,10 +112,10 @@ def routes_of(service: Object, slices: Iterable[Object]) -> dict[Address, Route]
     for port in spec.get("ports") or ():
         protocol = port.get("protocol") or "TCP"
         backends = usable(by_port.get((port.get("name") or "", protocol), ()))
-        if not backends or protocol not in ("TCP", "UDP"):
+        if not backends or protocol not in PROTOCOLS:
             continue
         for front, ip, number in _fronts(service, port):
-            routes[Address(ip, number, protocol)] = _route(service, port, front, backends)
+            routes[Address(ip, number, PROTOCOLS[protocol])] = _route(service, port, front, backends)
     return routes
 
 
