@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from ipaddress import IPv4Network
 
 from kubecosm.api.resources import SERVICES
 from kubecosm.client.config import ClientConfig
@@ -23,6 +24,7 @@ from .config import Config
 from .dialer import Dialer, NodeAddress
 from .dns.app import DnsApp, ensure_service
 from .listeners import BindFailure, Listeners
+from .loadbalancer import LoadBalancer
 from .metrics import ProxyMetrics
 from .proxier import Proxier
 from .tcp import TcpContext
@@ -66,7 +68,11 @@ async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: 
             ]
             if dns is not None:
                 await dns.open()
-                running.append(tasks.create_task(ensure_service(client, config.cluster_dns), name="dns-service"))
+                running.append(tasks.create_task(ensure_service(client, config.dns_ip), name="dns-service"))
+            if config.load_balancer_cidr:
+                network = IPv4Network(config.load_balancer_cidr)
+                balancing = LoadBalancer(client, factory.informer(SERVICES), recorder, clock, network)
+                running.append(tasks.create_task(balancing.run(), name="load-balancer"))
             on_ready(ReadyInfo(ports={"metrics": server.port}))
             await stop.wait()
             listeners.close()

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
+
+DNS_ADDRESS_INDEX = 10
+"""The DNS has the tenth address of the Service range, where add-ons put it."""
 
 
 @dataclass(frozen=True)
@@ -10,6 +14,10 @@ class Config:
     kubeconfig: str = field(default="", metadata={"help": "kubeconfig with the API server's address and this proxy's identity"})
     hostname_override: str = field(
         default="", metadata={"help": "serve only the node of this name (one proxy a host); empty: every node with a loopback address"}
+    )
+    service_cluster_ip_range: str = field(default="127.32.0.0/18", metadata={"help": "the range Service addresses are taken from"})
+    load_balancer_cidr: str = field(
+        default="", metadata={"help": "range of addresses for Services of type LoadBalancer; empty: they are left to another controller"}
     )
     metrics_bind_address: str = field(default="127.0.0.1:0", metadata={"help": "address of /metrics and the health endpoints"})
     balancer: str = field(default="random", metadata={"help": "how a backend is chosen: random or round-robin"})
@@ -22,7 +30,7 @@ class Config:
         default=64, metadata={"help": "with more nodes than this a NodePort listens once for all addresses instead of once a node"}
     )
     dns: bool = field(default=True, metadata={"help": "serve the cluster DNS"})
-    cluster_dns: str = field(default="127.32.0.10", metadata={"help": "Service address that the cluster DNS answers on"})
+    cluster_dns: str = field(default="", metadata={"help": "Service address the DNS answers on; empty: the tenth of the Service range"})
     dns_port: int = field(
         default=10053, metadata={"help": "second DNS port on the same address, for users who may not open port 53; 0: none"}
     )
@@ -32,3 +40,14 @@ class Config:
     dns_upstream_timeout: float = field(default=2.0, metadata={"help": "seconds to wait for an upstream resolver"})
     dns_cache_entries_max: int = field(default=10000, metadata={"help": "answers kept ready in wire format"})
     dns_tcp_idle_timeout: float = field(default=8.0, metadata={"help": "seconds after which an idle DNS-over-TCP connection is closed"})
+
+    @property
+    def dns_ip(self) -> str:
+        """The address of the DNS Service."""
+        return self.cluster_dns or str(IPv4Network(self.service_cluster_ip_range)[DNS_ADDRESS_INDEX])
+
+    def __post_init__(self) -> None:
+        """ValueError for an address or range that is none."""
+        IPv4Address(self.dns_ip)
+        if self.load_balancer_cidr:
+            IPv4Network(self.load_balancer_cidr)

@@ -67,7 +67,7 @@ class DnsApp:
 
     def __init__(self, config: Config, clock: Clock, tasks: asyncio.TaskGroup, on_failure: Callable[[BindFailure], None]) -> None:
         self.zone = Zone(config.cluster_domain)
-        self.zone.server_ip = config.cluster_dns
+        self.zone.server_ip = config.dns_ip
         self._config = config
         self._on_failure = on_failure
         self._upstream = Upstream(config.dns_upstream, clock, config.dns_upstream_timeout)
@@ -81,7 +81,7 @@ class DnsApp:
         return [port for port in (DNS_PORT, self._config.dns_port) if port and await self._open_port(port)]
 
     async def _open_port(self, port: int) -> bool:
-        udp, tcp = Address(self._config.cluster_dns, port, "UDP"), Address(self._config.cluster_dns, port, "TCP")
+        udp, tcp = Address(self._config.dns_ip, port, "UDP"), Address(self._config.dns_ip, port, "TCP")
         try:
             sockets = [bound_socket(udp), bound_socket(tcp)]
         except OSError as error:
