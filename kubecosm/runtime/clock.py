@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from datetime import UTC, datetime
 from typing import Protocol
@@ -31,4 +30,6 @@ class RealClock:
         return time.monotonic()  # noqa: TID251  this is where the clock is read
 
     async def sleep(self, seconds: float) -> None:
+        import asyncio  # imported here: the command line needs the time but no event loop, which costs 40 ms
+
         await asyncio.sleep(seconds)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 import signal
 import sys
@@ -77,6 +78,16 @@ def run(name: str, config_type: type[ConfigT], serve: Serve[ConfigT], argv: Sequ
             return _fail(name, expected, notifier)
         return _crash(name, error, notifier)
     return 0
+
+
+def run_by_name(name: str, argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """`run` for the service in `kubecosm.services.<name>`: what a warm parent calls in a forked child."""
+    try:
+        config = importlib.import_module(f"kubecosm.services.{name}.config")
+        app = importlib.import_module(f"kubecosm.services.{name}.app")
+    except ImportError as error:
+        return _fail(name, StartupError(f"cannot load the service {name}: {error}; install kubecosm again"), Notifier(_notify_fd_of(argv)))
+    return run(name, config.Config, app.serve, argv, environ)
 
 
 async def _supervised(serve: Serve[ConfigT], config: ConfigT, clock: Clock, notifier: Notifier, lifeline_fd: int) -> None:

@@ -1,0 +1,67 @@
+"""kubeconfig files: the user's carries its certificates inside, the components' name files."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+from kubecosm.cluster import pki
+from kubecosm.cluster.paths import ClusterPaths
+from kubecosm.cluster.spec import ClusterSpec, write_atomically
+from kubecosm.runtime.errors import startup
+
+TEMPLATE = """\
+apiVersion: v1
+kind: Config
+clusters:
+- name: {context}
+  cluster:
+    server: {server}
+    {ca}
+users:
+- name: {user}
+  user:
+    {cert}
+    {key}
+contexts:
+- name: {context}
+  context:
+    cluster: {context}
+    user: {user}
+current-context: {context}
+preferences: {{}}
+"""
+
+
+def context_name(cluster: str) -> str:
+    """`kubecosm-dev` for the cluster dev."""
+    return f"kubecosm-{cluster}"
+
+
+def render(context: str, server: str, user: str, ca: Path, cert: Path, key: Path, *, embed: bool) -> str:
+    """The text of a kubeconfig; with `embed` the PEM files' contents go into it."""
+
+    def entry(field: str, path: Path) -> str:
+        if not embed:
+            return f"{field}: {path}"
+        with startup(f"read {path}"):
+            return f"{field}-data: {base64.b64encode(path.read_bytes()).decode()}"
+
+    return TEMPLATE.format(
+        context=context, server=server, user=user,
+        ca=entry("certificate-authority", ca), cert=entry("client-certificate", cert), key=entry("client-key", key),
+    )  # fmt: skip
+
+
+def write_all(paths: ClusterPaths, spec: ClusterSpec) -> None:
+    """Writes the user's kubeconfig and one for each component's identity. StartupError when the disk refuses."""
+    context = context_name(spec.name)
+    with startup(f"create {paths.kubeconfigs}"):
+        paths.kubeconfigs.mkdir(mode=0o700, exist_ok=True)
+    for identity, user, _group in pki.IDENTITIES:
+        mine = identity == pki.ADMIN
+        path = paths.kubeconfig if mine else paths.component_kubeconfig(identity)
+        shown = f"{context}-admin" if mine else user
+        text = render(context, spec.server, shown, paths.cert(pki.CA), paths.cert(identity), paths.key(identity), embed=mine)
+        if not path.exists() or path.read_text() != text:
+            write_atomically(path, text.encode(), durable=False)  # derived: the next start writes it again
