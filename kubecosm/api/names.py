@@ -51,3 +51,7 @@ FINALIZER_KUBERNETES = "kubernetes"
 FINALIZER_JOB_TRACKING = "batch.kubernetes.io/job-tracking"
 FINALIZER_PVC_PROTECTION = "kubernetes.io/pvc-protection"
 FINALIZER_PV_PROTECTION = "kubernetes.io/pv-protection"
+
+# TLS
+KUBELET_SERVER_NAME = "kubelet.kubecosm.internal"
+"""A name that every kubelet's serving certificate carries, whichever nodes and addresses it serves."""

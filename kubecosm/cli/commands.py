@@ -95,6 +95,17 @@ def kubeconfig(name: str, only_path: bool) -> None:
 
 
 @cli.command()
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--server", required=True, help="URL at which the components reach the API server.")
+@click.option("--shared", is_flag=True, help="Let every user of the machine read them, as containers may need.")
+def keys(directory: Path, server: str, shared: bool) -> None:
+    """Write certificates and kubeconfigs for components that you start yourself (docker-compose)."""
+    from kubecosm.cli import keys as command
+
+    command.write_keys(directory, server, shared=shared)
+
+
+@cli.command()
 @NAME
 @click.option("--follow", "-f", is_flag=True, help="Go on as lines are written.")
 @click.option("--tail", type=click.IntRange(min=0), help="Only so many last lines.")

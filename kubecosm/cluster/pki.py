@@ -15,6 +15,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kubecosm.api import names
 from kubecosm.cluster.paths import ClusterPaths
 from kubecosm.cluster.spec import ClusterSpec, write_atomically
 from kubecosm.runtime.clock import Clock
@@ -35,8 +36,6 @@ APISERVER = "apiserver"
 KUBELET = "kubelet"
 KUBELET_CLIENT = "apiserver-kubelet-client"
 ADMIN = "admin"
-KUBELET_NAME = "kubelet.kubecosm.internal"
-"""A name that every kubelet certificate carries, whichever node it serves."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def leaves(spec: ClusterSpec) -> tuple[Leaf, ...]:
     node_addresses = tuple(str(spec.slots.node_ip(i)) for i in range(spec.nodes))
     return (
         Leaf(APISERVER, "kube-apiserver", names=apiserver_names(), addresses=("127.0.0.1", str(spec.slots.apiserver_service_ip))),
-        Leaf(KUBELET, "kubelet", names=(KUBELET_NAME, "localhost", *node_names), addresses=("127.0.0.1", *node_addresses)),
+        Leaf(KUBELET, "kubelet", names=(names.KUBELET_SERVER_NAME, "localhost", *node_names), addresses=("127.0.0.1", *node_addresses)),
         Leaf(KUBELET_CLIENT, "kube-apiserver-kubelet-client", "system:masters"),
         *(Leaf(identity, common_name, organization) for identity, common_name, organization in IDENTITIES),
     )

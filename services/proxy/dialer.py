@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from kubecosm.api import names
 from kubecosm.api.resources import Object
 
 from .table import Backend
@@ -68,7 +69,8 @@ class Dialer:
     async def _tunnel(self, node: NodeAddress, backend: Backend, factory: ProtocolFactory) -> None:
         loop = asyncio.get_running_loop()
         handshake = ConnectHandshake(backend, factory, loop.create_future())
-        transport, _ = await loop.create_connection(lambda: handshake, node.ip, node.kubelet_port, ssl=self._tls)
+        name = names.KUBELET_SERVER_NAME if self._tls else None
+        transport, _ = await loop.create_connection(lambda: handshake, node.ip, node.kubelet_port, ssl=self._tls, server_hostname=name)
         try:
             await handshake.done
         except BaseException:

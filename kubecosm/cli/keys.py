@@ -1,0 +1,29 @@
+"""`kubecosm keys`: certificates and kubeconfigs for components that something else starts, such as docker-compose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kubecosm.cluster import kubeconfig, pki
+from kubecosm.cluster.paths import ClusterPaths
+from kubecosm.cluster.slots import Slots
+from kubecosm.cluster.spec import ClusterSpec
+from kubecosm.runtime.clock import RealClock
+
+READABLE_BY_ALL = 0o644
+ENTERABLE_BY_ALL = 0o755
+
+
+def write_keys(directory: Path, server: str, *, shared: bool) -> None:
+    """Make what is missing under `directory` (pki/, kubeconfigs/, kubeconfig) for an API server reached at `server`.
+
+    `shared` lets every user of the machine read the files: containers run as many users. StartupError when the disk refuses.
+    """
+    paths = ClusterPaths(directory.resolve())
+    spec = ClusterSpec(name="compose", port=0, slots=Slots(0))
+    pki.ensure(paths, spec, RealClock())
+    kubeconfig.write_all(paths, spec, server=server)
+    if shared:
+        for path in (paths.root, *paths.root.rglob("*")):
+            path.chmod(ENTERABLE_BY_ALL if path.is_dir() else READABLE_BY_ALL)
+    print(f"keys and kubeconfigs for {server} are in {paths.root}")
