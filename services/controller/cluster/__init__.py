@@ -1,0 +1,1 @@
+"""Controllers of the cluster's own life: namespaces, accounts, nodes, garbage collection."""

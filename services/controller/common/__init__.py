@@ -1,0 +1,1 @@
+"""What several controllers share: pod predicates, pods from templates, adoption, batches, hashes, revisions, status writes."""

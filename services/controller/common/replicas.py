@@ -1,0 +1,129 @@
+"""The engine that ReplicaSets and ReplicationControllers share: so many pods of one template, and a status that counts them.
+
+Imitates pkg/controller/replicaset/replica_set.go and replica_set_utils.go, where the ReplicationController too is an adapter over ReplicaSets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from kubecosm.api.meta import controller_of, is_deleting, labels_of
+from kubecosm.api.resources import PODS, Object, Resource
+from kubecosm.client.controller import Context, Result, done, requeue
+
+from .adoption import claim, plan_claim
+from .batches import all_settled, errors_of, slow_start
+from .conditions import find, make, without
+from .pods import is_active, is_available, is_ready, is_terminating, rank_for_deletion, seconds_until_available
+from .status import update_status
+from .templates import create_pod, delete_pod, is_namespace_terminating, pod_from_template
+
+BURST_REPLICAS = 500
+"""At most so many pods are created or deleted by one sync."""
+
+
+@dataclass(frozen=True)
+class ReplicaKind:
+    """What differs between the two kinds."""
+
+    resource: Resource
+    matcher: Callable[[Object], Callable[[Object], bool]]
+    """From the owner to the predicate on pods that its selector stands for."""
+
+
+@dataclass(frozen=True)
+class ReplicaPlan:
+    """Create so many pods, delete these."""
+
+    create: int = 0
+    delete: tuple[Object, ...] = ()
+
+
+def plan_replicas(owner: Object, active: Sequence[Object], related: Sequence[Object], now: datetime) -> ReplicaPlan:
+    """What brings the number of active pods nearer to spec.replicas, at most BURST_REPLICAS at once; `related` ranks nodes."""
+    if is_deleting(owner):
+        return ReplicaPlan()
+    surplus = len(active) - owner["spec"].get("replicas", 1)
+    if surplus < 0:
+        return ReplicaPlan(create=min(-surplus, BURST_REPLICAS))
+    if surplus == 0:
+        return ReplicaPlan()
+    count = min(surplus, BURST_REPLICAS)
+    ranked = rank_for_deletion(active, related, now) if count < len(active) else active
+    return ReplicaPlan(delete=tuple(ranked[:count]))
+
+
+def _failure_conditions(owner: Object, active_count: int, error: str | None, now: datetime) -> list[Object]:
+    conditions = (owner.get("status") or {}).get("conditions") or []
+    failure = find(conditions, "ReplicaFailure")
+    if error is not None and failure is None:
+        surplus = active_count - owner["spec"].get("replicas", 1)
+        reason = "FailedCreate" if surplus < 0 else "FailedDelete" if surplus > 0 else ""
+        return [*conditions, make("ReplicaFailure", "True", reason, error, now)]
+    if error is None and failure is not None:
+        return without(conditions, "ReplicaFailure")
+    return list(conditions)
+
+
+def plan_status(
+    owner: Object, active: Sequence[Object], terminating_count: int | None, error: str | None, now: datetime
+) -> Object:
+    """The status that these pods give; fields in the order of the Go type, zeros left out. None leaves terminatingReplicas out."""
+    spec = owner["spec"]
+    template_labels = ((spec["template"].get("metadata") or {}).get("labels") or {}).items()
+    min_ready_seconds = spec.get("minReadySeconds", 0)
+    ready = [pod for pod in active if is_ready(pod)]
+    counts = {
+        "fullyLabeledReplicas": sum(template_labels <= labels_of(pod).items() for pod in active),
+        "readyReplicas": len(ready),
+        "availableReplicas": sum(is_available(pod, min_ready_seconds, now) for pod in ready) if min_ready_seconds else len(ready),
+    }
+    status: Object = {"replicas": len(active), **{name: count for name, count in counts.items() if count}}
+    if terminating_count is not None:
+        status["terminatingReplicas"] = terminating_count
+    if observed := owner["metadata"].get("generation", 0):
+        status["observedGeneration"] = observed
+    if conditions := _failure_conditions(owner, len(active), error, now):
+        status["conditions"] = conditions
+    return status
+
+
+def related_pods(ctx: Context, kind: ReplicaKind, owner: Object, active: list[Object]) -> list[Object]:
+    """Pods of all owners under the same controller: a Deployment's ReplicaSets shrink where its pods are dense."""
+    parent = controller_of(owner)
+    if parent is None:
+        return active
+    siblings = ctx.owned_by_uid(kind.resource, parent["uid"])
+    return [pod for sibling in siblings for pod in ctx.owned(PODS, sibling)]
+
+
+async def _apply(ctx: Context, kind: ReplicaKind, owner: Object, plan: ReplicaPlan) -> list[Exception]:
+    if plan.create:
+        pod = pod_from_template(owner["spec"]["template"], owner, kind.resource)
+        _, errors = await slow_start([pod] * plan.create, lambda body: create_pod(ctx, body, owner, kind.resource))
+        return [error for error in errors if not is_namespace_terminating(error)]
+    return errors_of(await all_settled([delete_pod(ctx, pod, owner, kind.resource) for pod in plan.delete]))
+
+
+async def sync(ctx: Context, kind: ReplicaKind, owner: Object, *, count_terminating: bool) -> Result:
+    """One reconcile of an owner: claim pods, create or delete, write the status even after a partial failure."""
+    now = ctx.clock.now()
+    owned = ctx.owned(PODS, owner)
+    matches = kind.matcher(owner)
+    candidates = [pod for pod in owned if is_active(pod)] + ctx.orphans(PODS, owner["metadata"]["namespace"])
+    active = await claim(ctx, kind.resource, owner, PODS, plan_claim(owner, candidates, matches, is_active))
+    plan = plan_replicas(owner, active, (), now)
+    if plan.delete and len(plan.delete) < len(active):
+        plan = plan_replicas(owner, active, related_pods(ctx, kind, owner, active), now)
+    errors = await _apply(ctx, kind, owner, plan)
+    terminating = sum(is_terminating(pod) and matches(pod) for pod in owned) if count_terminating else None
+    status = plan_status(owner, active, terminating, str(errors[0]) if errors else None, now)
+    await update_status(ctx, kind.resource, owner, status)
+    if errors:
+        raise errors[0]
+    if plan.create == BURST_REPLICAS or len(plan.delete) == BURST_REPLICAS:
+        return requeue(after_seconds=0)
+    wait = seconds_until_available(active, owner["spec"].get("minReadySeconds", 0), now)
+    return done() if wait is None else requeue(after_seconds=wait)

@@ -1,0 +1,1 @@
+"""Controllers that tell which pods stand behind a Service."""

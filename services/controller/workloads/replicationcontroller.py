@@ -1,0 +1,43 @@
+"""ReplicationController controller: the older ReplicaSet, whose selector is a plain map of labels.
+
+Owns Pods. Watches ReplicationControllers and Pods. Writes Pods and the ReplicationController's status. The engine is common/replicas.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from kubecosm.api.meta import Key, controller_of, key_of, labels_of
+from kubecosm.api.resources import PODS, REPLICATIONCONTROLLERS, Object
+from kubecosm.client.controller import Context, ControllerSpec, Reader, Result, done
+
+from ..common.replicas import ReplicaKind, sync
+
+
+def matcher(controller: Object) -> Callable[[Object], bool]:
+    """Whether a pod carries every label of spec.selector."""
+    wanted = (controller["spec"].get("selector") or {}).items()
+    return lambda pod: wanted <= labels_of(pod).items()
+
+
+KIND = ReplicaKind(resource=REPLICATIONCONTROLLERS, matcher=matcher)
+
+
+async def reconcile(ctx: Context, key: Key) -> Result:
+    controller = ctx.cache(REPLICATIONCONTROLLERS).get(key)
+    if controller is None:
+        return done()  # gone: the garbage collector removes the pods
+    return await sync(ctx, KIND, controller, count_terminating=False)
+
+
+def map_orphan_pod(reader: Reader, pod: Object) -> Iterable[Key]:
+    """A pod without a controller may be adopted by any ReplicationController whose selector matches."""
+    if controller_of(pod) is not None:
+        return ()
+    controllers = reader.cache(REPLICATIONCONTROLLERS).list(pod["metadata"]["namespace"])
+    return [key_of(controller) for controller in controllers if matcher(controller)(pod)]
+
+
+SPEC = ControllerSpec(
+    name="replicationcontroller", primary=REPLICATIONCONTROLLERS, owns=(PODS,), watches={PODS: map_orphan_pod}, workers=5
+)
