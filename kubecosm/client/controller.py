@@ -23,20 +23,27 @@ if TYPE_CHECKING:
 
 INDEX_CONTROLLER_UID = "controller-uid"
 """Objects by the uid of the ownerReference that has controller: true."""
+INDEX_ORPHAN_NAMESPACE = "orphan-namespace"
+"""Objects without such an ownerReference, by namespace: what may be adopted."""
 
 
 class Result(NamedTuple):
     """How a work item ended well: never again unless something changes, or again after so many seconds at the latest."""
 
     requeue_after_seconds: float | None = None
+    rest_seconds: float = 0.0
 
 
 _DONE = Result()
 
 
-def done() -> Result:
-    """Nothing more to do until something changes."""
-    return _DONE
+def done(*, rest_seconds: float = 0.0) -> Result:
+    """Nothing more to do until something changes.
+
+    `rest_seconds` > 0: and then no sooner than after so many seconds of real time, so that a work item that is dear (a thousand pods to
+    count) takes many changes at once.
+    """
+    return Result(rest_seconds=rest_seconds) if rest_seconds else _DONE
 
 
 def requeue(*, after_seconds: float) -> Result:
@@ -62,6 +69,10 @@ class Reader:
     def owned(self, resource: Resource, owner: Object) -> list[Object]:
         """The objects whose managing controller is `owner` (by uid)."""
         return self.cache(resource).by_index(INDEX_CONTROLLER_UID, uid_of(owner))
+
+    def orphans(self, resource: Resource, namespace: str) -> list[Object]:
+        """The objects of the namespace that have no managing controller."""
+        return self.cache(resource).by_index(INDEX_ORPHAN_NAMESPACE, namespace)
 
 
 MapFn = Callable[[Reader, Object], Iterable[Key]]
@@ -166,6 +177,15 @@ def controller_uids(obj: Object) -> Iterable[str]:
     """The index function behind `Reader.owned`."""
     ref = controller_of(obj)
     return (ref["uid"],) if ref else ()
+
+
+def orphan_namespaces(obj: Object) -> Iterable[str]:
+    """The index function behind `Reader.orphans`."""
+    return (obj["metadata"].get("namespace", ""),) if controller_of(obj) is None else ()
+
+
+OWNER_INDEXERS: Mapping[str, IndexFn] = {INDEX_CONTROLLER_UID: controller_uids, INDEX_ORPHAN_NAMESPACE: orphan_namespaces}
+"""The indexes that `owned` and `orphans` need; every resource that a spec owns has them, for others name them in `indexers`."""
 
 
 def owner_key(obj: Object, owner: Resource) -> Key | None:

@@ -16,13 +16,12 @@ from kubecosm.api.errors import ApiError
 from kubecosm.api.meta import Key, key_of
 from kubecosm.api.resources import Object, Resource
 from kubecosm.client.controller import (
-    INDEX_CONTROLLER_UID,
+    OWNER_INDEXERS,
     Context,
     Controller,
     MapFn,
     Reader,
     Writes,
-    controller_uids,
     owner_key,
 )
 from kubecosm.client.events import EventRecorder
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
 
 HOLD_SECONDS_MAX = 30.0
 """A work item waits no longer than this for its cache to see its last write: a selector may hide the object for ever."""
+REST_SECONDS_MAX = 1.0
+"""However dear a work item is, changes show within this time."""
 
 _log = structlog.get_logger("kubecosm.client.runner")
 
@@ -127,7 +128,7 @@ class ControllerRunner:
         if self.spec.primary is not None:
             self._add_handler(self.spec.primary, self._wake)
         for resource in self.spec.owns:
-            self._informers[resource].store.add_indexers({INDEX_CONTROLLER_UID: controller_uids})
+            self._informers[resource].store.add_indexers(OWNER_INDEXERS)
             self._add_handler(resource, self._wake_owner)
         for resource, map_keys in self.spec.watches.items():
             self._add_handler(resource, self._waker(map_keys))
@@ -165,14 +166,14 @@ class ControllerRunner:
     # One work item
 
     async def _work(self, key: Key) -> None:
-        started, outcome = self._clock.monotonic(), "error"
+        started, outcome, rest_seconds = self._clock.monotonic(), "error", 0.0
         ctx = Context(
             self.spec.name, self._informers, client=self._client, clock=self._clock, random=self._random, recorder=self._recorder
         )
         try:
             result = await self._reconcile(ctx, key)
             self.queue.forget(key)
-            outcome = "success"
+            outcome, rest_seconds = "success", result.rest_seconds
             if result.requeue_after_seconds is not None:
                 outcome = "requeue_after"
                 self.queue.add_after(key, result.requeue_after_seconds)
@@ -182,7 +183,7 @@ class ControllerRunner:
         finally:
             self._metrics.reconciled(self.spec.name, outcome, self._clock.monotonic() - started)
             self._running.release()
-            self._finish(key, ctx.writes)
+            self._finish(key, ctx.writes, rest_seconds)
 
     def _log_failure(self, key: Key, error: Exception) -> None:
         """The first failure of a streak is for everyone, the rest for debugging; a traceback only for what nobody expected."""
@@ -194,9 +195,9 @@ class ControllerRunner:
             exc_info=None if expected else error,
         )  # fmt: skip
 
-    def _finish(self, key: Key, writes: Writes) -> None:
-        """Give the key back to the queue once the caches have seen what was written."""
-        if not writes.versions and not writes.deletions:
+    def _finish(self, key: Key, writes: Writes, rest_seconds: float) -> None:
+        """Give the key back to the queue once the caches have seen what was written and it has rested."""
+        if not writes.versions and not writes.deletions and not rest_seconds:
             self.queue.done(key)
             return
         hold = _Hold(lambda: self._release(key), self._clock.monotonic() + HOLD_SECONDS_MAX)
@@ -205,6 +206,8 @@ class ControllerRunner:
             informer.when_seen(version, hold.await_one())
         for informer, obj in writes.deletions:
             informer.when_gone(obj, hold.await_one())
+        if rest_seconds:
+            asyncio.get_running_loop().call_later(min(rest_seconds, REST_SECONDS_MAX), hold.await_one())
         hold.one_seen()  # the constructor's own
         if key in self._holds:
             self._holding.set()
