@@ -56,12 +56,15 @@ async def _check_owner(ctx: Context, resource: Resource, owner: Object) -> None:
     meta = owner["metadata"]
     fresh = await ctx.client.get(resource, meta["name"], meta.get("namespace"))
     if uid_of(fresh) != uid_of(owner):
-        raise CannotAdopt(f"original {resource.kind} {meta.get('namespace')}/{meta['name']} is gone: got uid {uid_of(fresh)}, wanted {uid_of(owner)}")
+        where = f"{meta.get('namespace')}/{meta['name']}"
+        raise CannotAdopt(f"original {resource.kind} {where} is gone: got uid {uid_of(fresh)}, wanted {uid_of(owner)}")
     if is_deleting(fresh):
         raise CannotAdopt(f"{meta.get('namespace')}/{meta['name']} has just been deleted at {fresh['metadata']['deletionTimestamp']}")
 
 
-async def _adopt(ctx: Context, resource: Resource, obj: Object, owner_resource: Resource, owner: Object, finalizers: list[str]) -> Object | None:
+async def _adopt(
+    ctx: Context, resource: Resource, obj: Object, owner_resource: Resource, owner: Object, finalizers: list[str]
+) -> Object | None:
     patch: Object = {"metadata": {"ownerReferences": [controller_ref(owner, owner_resource)], "uid": uid_of(obj)}}
     if finalizers:
         patch["metadata"]["finalizers"] = finalizers

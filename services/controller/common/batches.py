@@ -9,10 +9,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
+from kubecosm.api.errors import ApiError
 from kubecosm.api.resources import Object
-from kubecosm.client.http import CALL_ERRORS
+from kubecosm.client.http import TRANSPORT_ERRORS
 
 T = TypeVar("T")
+
+CALL_ERRORS = (ApiError, *TRANSPORT_ERRORS)
+"""Every expected failure of a call."""
 
 SLOW_START_INITIAL_BATCH_SIZE = 1
 CALLS_IN_FLIGHT_MAX = 256

@@ -73,11 +73,7 @@ def is_available(pod: Object, min_ready_seconds: int, now: datetime) -> bool:
 
 def seconds_until_available(pods: Iterable[Object], min_ready_seconds: int, now: datetime) -> float | None:
     """Seconds until the next ready but not yet available pod becomes available; None if time alone changes nothing."""
-    waits = [
-        (since - now).total_seconds() + min_ready_seconds
-        for since in (ready_since(pod) for pod in pods)
-        if since is not None
-    ]
+    waits = [(since - now).total_seconds() + min_ready_seconds for since in (ready_since(pod) for pod in pods) if since is not None]
     waits = [wait for wait in waits if wait > 0]
     return min(waits) if waits else None
 
@@ -150,7 +146,11 @@ def rank_for_deletion(pods: Sequence[Object], related: Iterable[Object], now: da
     most `related` active pods; ready for a shorter time; more restarts; younger.
     """
     rank = Counter(node_of(pod) for pod in related if is_active(pod))
-    return sorted(pods, key=cmp_to_key(lambda a, b: _compare_for_deletion(a, b, rank, now)))
+
+    def compare(a: Object, b: Object) -> int:
+        return _compare_for_deletion(a, b, rank, now)
+
+    return sorted(pods, key=cmp_to_key(compare))
 
 
 def select_controlled(pods: Iterable[Object], owner: Object) -> list[Object]:

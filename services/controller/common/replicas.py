@@ -1,6 +1,6 @@
 """The engine that ReplicaSets and ReplicationControllers share: so many pods of one template, and a status that counts them.
 
-Imitates pkg/controller/replicaset/replica_set.go and replica_set_utils.go, where the ReplicationController too is an adapter over ReplicaSets.
+Imitates pkg/controller/replicaset/{replica_set,replica_set_utils}.go, where the ReplicationController too is an adapter over ReplicaSets.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import datetime
 
 from kubecosm.api.meta import controller_of, is_deleting, labels_of
 from kubecosm.api.resources import PODS, Object, Resource
-from kubecosm.client.controller import Context, Result, done, requeue
+from kubecosm.client.controller import INDEX_CONTROLLER_UID, Context, Result, done, requeue
 
 from .adoption import claim, plan_claim
 from .batches import all_settled, errors_of, slow_start
@@ -22,6 +22,8 @@ from .templates import create_pod, delete_pod, is_namespace_terminating, pod_fro
 
 BURST_REPLICAS = 500
 """At most so many pods are created or deleted by one sync."""
+REST_SECONDS_PER_POD = 20e-6
+"""Counting a thousand pods after each single change would cost more than creating them: a big owner takes changes in batches."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,7 @@ def _failure_conditions(owner: Object, active_count: int, error: str | None, now
     return list(conditions)
 
 
-def plan_status(
-    owner: Object, active: Sequence[Object], terminating_count: int | None, error: str | None, now: datetime
-) -> Object:
+def plan_status(owner: Object, active: Sequence[Object], terminating_count: int | None, error: str | None, now: datetime) -> Object:
     """The status that these pods give; fields in the order of the Go type, zeros left out. None leaves terminatingReplicas out."""
     spec = owner["spec"]
     template_labels = ((spec["template"].get("metadata") or {}).get("labels") or {}).items()
@@ -95,7 +95,7 @@ def related_pods(ctx: Context, kind: ReplicaKind, owner: Object, active: list[Ob
     parent = controller_of(owner)
     if parent is None:
         return active
-    siblings = ctx.owned_by_uid(kind.resource, parent["uid"])
+    siblings = ctx.cache(kind.resource).by_index(INDEX_CONTROLLER_UID, parent["uid"])
     return [pod for sibling in siblings for pod in ctx.owned(PODS, sibling)]
 
 
@@ -126,4 +126,4 @@ async def sync(ctx: Context, kind: ReplicaKind, owner: Object, *, count_terminat
     if plan.create == BURST_REPLICAS or len(plan.delete) == BURST_REPLICAS:
         return requeue(after_seconds=0)
     wait = seconds_until_available(active, owner["spec"].get("minReadySeconds", 0), now)
-    return done() if wait is None else requeue(after_seconds=wait)
+    return requeue(after_seconds=wait) if wait is not None else done(rest_seconds=REST_SECONDS_PER_POD * len(owned))

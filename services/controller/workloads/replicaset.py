@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from kubecosm.api.meta import Key, controller_of, key_of, labels_of
 from kubecosm.api.resources import PODS, REPLICASETS, Object
 from kubecosm.api.selectors import from_label_selector
-from kubecosm.client.controller import Context, ControllerSpec, Reader, Result, done
+from kubecosm.client.controller import OWNER_INDEXERS, Context, ControllerSpec, Reader, Result, done
 
 from ..common.replicas import ReplicaKind, sync
 
@@ -39,4 +39,11 @@ def map_orphan_pod(reader: Reader, pod: Object) -> Iterable[Key]:
     return [key_of(replicaset) for replicaset in replicasets if matcher(replicaset)(pod)]
 
 
-SPEC = ControllerSpec(name="replicaset", primary=REPLICASETS, owns=(PODS,), watches={PODS: map_orphan_pod}, workers=5)
+SPEC = ControllerSpec(
+    name="replicaset",
+    primary=REPLICASETS,
+    owns=(PODS,),
+    watches={PODS: map_orphan_pod},
+    indexers={REPLICASETS: OWNER_INDEXERS},  # siblings under one Deployment
+    workers=5,
+)

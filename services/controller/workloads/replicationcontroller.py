@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 
 from kubecosm.api.meta import Key, controller_of, key_of, labels_of
 from kubecosm.api.resources import PODS, REPLICATIONCONTROLLERS, Object
-from kubecosm.client.controller import Context, ControllerSpec, Reader, Result, done
+from kubecosm.client.controller import OWNER_INDEXERS, Context, ControllerSpec, Reader, Result, done
 
 from ..common.replicas import ReplicaKind, sync
 
@@ -39,5 +39,11 @@ def map_orphan_pod(reader: Reader, pod: Object) -> Iterable[Key]:
 
 
 SPEC = ControllerSpec(
-    name="replicationcontroller", primary=REPLICATIONCONTROLLERS, owns=(PODS,), watches={PODS: map_orphan_pod}, workers=5
+    name="replicationcontroller",
+    component="replication-controller",
+    primary=REPLICATIONCONTROLLERS,
+    owns=(PODS,),
+    watches={PODS: map_orphan_pod},
+    indexers={REPLICATIONCONTROLLERS: OWNER_INDEXERS},
+    workers=5,
 )

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from kubecosm.api.errors import AlreadyExists, ApiError, NotFound
-from kubecosm.api.meta import Key, annotations_of, controller_of, is_controlled_by, is_deleting, key_of, labels_of, uid_of
+from kubecosm.api.meta import Key, annotations_of, controller_of, get_condition, is_controlled_by, is_deleting, key_of, labels_of, uid_of
 from kubecosm.api.names import ANNOTATION_DEPLOYMENT_REVISION
 from kubecosm.api.resources import DEPLOYMENTS, PODS, REPLICASETS, Object
 from kubecosm.api.selectors import from_label_selector
-from kubecosm.client.controller import Context, ControllerSpec, Reader, Result, done, requeue
+from kubecosm.client.controller import OWNER_INDEXERS, Context, ControllerSpec, Reader, Result, done, requeue
 
 from ...common.adoption import claim, plan_claim
 from ...common.pods import is_terminal
@@ -58,10 +58,10 @@ class Rollout:
         annotations = sets.plan_annotations(self.deployment, new, sets.next_revision(self.old), exists=True)
         min_ready = self.deployment["spec"].get("minReadySeconds", 0)
         if annotations != annotations_of(new) or new["spec"].get("minReadySeconds", 0) != min_ready:
-            body = {**new, "metadata": {**new["metadata"], "annotations": annotations}, "spec": {**new["spec"], "minReadySeconds": min_ready}}
-            new = await self._update(body)
+            meta, spec = {**new["metadata"], "annotations": annotations}, {**new["spec"], "minReadySeconds": min_ready}
+            new = await self._update({**new, "metadata": meta, "spec": spec})
         self._set_revision(annotations_of(new).get(ANNOTATION_DEPLOYMENT_REVISION, ""))
-        if status.has_deadline(self.deployment) and status.find((self.deployment.get("status") or {}).get("conditions"), "Progressing") is None:
+        if get_condition(self.deployment, status.PROGRESSING) is None:
             self._progress("True", "FoundNewReplicaSet", f'Found new replica set "{new["metadata"]["name"]}"')
 
     async def _create_new(self) -> None:
@@ -248,5 +248,10 @@ def map_pod(reader: Reader, pod: Object) -> Iterable[Key]:
 
 
 SPEC = ControllerSpec(
-    name="deployment", primary=DEPLOYMENTS, owns=(REPLICASETS,), watches={REPLICASETS: map_orphan_replicaset, PODS: map_pod}, workers=5
+    name="deployment",
+    primary=DEPLOYMENTS,
+    owns=(REPLICASETS,),
+    watches={REPLICASETS: map_orphan_replicaset, PODS: map_pod},
+    indexers={PODS: OWNER_INDEXERS},
+    workers=5,
 )

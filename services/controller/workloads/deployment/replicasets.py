@@ -51,7 +51,8 @@ def total_status(replicasets: Iterable[Object], field: str) -> int:
 
 
 def is_rolling(deployment: Object) -> bool:
-    return (deployment["spec"].get("strategy") or {}).get("type", "RollingUpdate") == "RollingUpdate"
+    kind: str = (deployment["spec"].get("strategy") or {}).get("type", "RollingUpdate")
+    return kind == "RollingUpdate"
 
 
 def _fenceposts(deployment: Object) -> tuple[int, int]:

@@ -26,9 +26,8 @@ REQUEUE_SLACK_SECONDS = 1.0
 
 def condition(condition_type: str, status: str, reason: str, message: str, now: datetime) -> Object:
     stamp = format_time(now)
-    return {
-        "type": condition_type, "status": status, "lastUpdateTime": stamp, "lastTransitionTime": stamp, "reason": reason, "message": message,
-    }  # fmt: skip
+    times = {"lastUpdateTime": stamp, "lastTransitionTime": stamp}
+    return {"type": condition_type, "status": status, **times, "reason": reason, "message": message}
 
 
 def with_condition(deployment: Object, new: Object) -> Object:
@@ -111,14 +110,16 @@ def _judged(deployment: Object, status: Object, new: Object | None, now: datetim
     current = get_condition(deployment, PROGRESSING)
     subject = f'ReplicaSet "{new["metadata"]["name"]}"' if new is not None else f'Deployment "{deployment["metadata"]["name"]}"'
     if is_complete(deployment, status):
-        return moved_to_end(conditions, condition(PROGRESSING, "True", REASON_NEW_AVAILABLE, f"{subject} has successfully progressed.", now))
+        message = f"{subject} has successfully progressed."
+        return moved_to_end(conditions, condition(PROGRESSING, "True", REASON_NEW_AVAILABLE, message, now))
     if _is_progressing(deployment, status):
         verdict = condition(PROGRESSING, "True", "ReplicaSetUpdated", f"{subject} is progressing.", now)
         if current is not None and current["status"] == "True":  # lastUpdateTime moves on: the deadline counts from here
             verdict["lastTransitionTime"] = current["lastTransitionTime"]
         return [*without(conditions, PROGRESSING), verdict]
     if _is_timed_out(deployment, conditions, now):
-        return moved_to_end(conditions, condition(PROGRESSING, "False", REASON_TIMED_OUT, f"{subject} has timed out progressing.", now))
+        message = f"{subject} has timed out progressing."
+        return moved_to_end(conditions, condition(PROGRESSING, "False", REASON_TIMED_OUT, message, now))
     return conditions
 
 

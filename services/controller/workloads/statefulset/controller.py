@@ -26,6 +26,9 @@ from . import identity
 from .claims import ClaimNotReady, create_claims, fix_claim_owners
 from .plan import Revisions, StatefulPlan, is_ordered, plan_pods, plan_status
 
+CLAIM_RETRY_SECONDS = 1.0
+"""How soon to look again at a claim that is on its way out."""
+
 
 class History(NamedTuple):
     """The revisions of a StatefulSet, and the two that matter now."""
@@ -147,9 +150,8 @@ async def reconcile(ctx: Context, key: Key) -> Result:
         await _fix_identity(ctx, statefulset, pods)
         await fix_claim_owners(ctx, statefulset, pods)
         await _apply(ctx, statefulset, past, plan)
-    except ClaimNotReady as wait:
-        ctx.log.info("waiting for a claim", key=str(key), reason=str(wait))
-        return requeue(after_seconds=1)
+    except ClaimNotReady:
+        return requeue(after_seconds=CLAIM_RETRY_SECONDS)
     finally:
         await update_status(ctx, STATEFULSETS, statefulset, status)
     live = {names.current, names.update, *map(identity.revision_name_of, pods)}

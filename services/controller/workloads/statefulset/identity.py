@@ -30,7 +30,8 @@ def is_member(statefulset: Object, pod: Object) -> bool:
 
 
 def start_ordinal(statefulset: Object) -> int:
-    return (statefulset["spec"].get("ordinals") or {}).get("start", 0)
+    start: int = (statefulset["spec"].get("ordinals") or {}).get("start", 0)
+    return start
 
 
 def replica_count(statefulset: Object) -> int:

@@ -35,7 +35,8 @@ class StatefulPlan:
 
 
 def is_ordered(statefulset: Object) -> bool:
-    return statefulset["spec"].get("podManagementPolicy", "OrderedReady") != "Parallel"
+    policy: str = statefulset["spec"].get("podManagementPolicy", "OrderedReady")
+    return policy != "Parallel"
 
 
 def _rolling(statefulset: Object) -> Object | None:
@@ -43,7 +44,8 @@ def _rolling(statefulset: Object) -> Object | None:
 
 
 def _strategy(statefulset: Object) -> str:
-    return (statefulset["spec"].get("updateStrategy") or {}).get("type", "RollingUpdate")
+    kind: str = (statefulset["spec"].get("updateStrategy") or {}).get("type", "RollingUpdate")
+    return kind
 
 
 def is_running_and_ready(pod: Object) -> bool:
