@@ -49,6 +49,7 @@ class EventRecorder:
         self._queue: deque[_Occurrence] = deque()
         self._filled = asyncio.Event()
         self._correlator = Correlator(clock)
+        self._last_nanoseconds = 0
         self.dropped = 0
         """Events lost because the queue was full or the server would not take them."""
 
@@ -61,7 +62,8 @@ class EventRecorder:
             self.dropped += 1
             return
         moment = self._clock.now()
-        nanoseconds = int(moment.timestamp() * 1_000_000) * 1000
+        # The name of an event is made of its time, and a clock may stand still between two events.
+        nanoseconds = self._last_nanoseconds = max(int(moment.timestamp() * 1_000_000) * 1000, self._last_nanoseconds + 1)
         self._queue.append(_Occurrence(object_reference(obj, resource, field_path), type, reason, message, nanoseconds))
         self._filled.set()
 

@@ -175,7 +175,7 @@ class WorkQueue(Generic[K]):
     def _add_at(self, key: K, deadline: float) -> None:
         if key in self._working:
             self._held[key] = min(deadline, self._held.get(key, deadline))
-        elif key in self._ready or self._deadlines.get(key, deadline + 1) <= deadline:
+        elif key in self._ready or (key in self._deadlines and self._deadlines[key] <= deadline):
             return
         elif deadline <= self._clock.monotonic():
             self.add(key)

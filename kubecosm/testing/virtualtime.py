@@ -24,14 +24,15 @@ EPOCH = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 class _JumpingSelector(selectors.BaseSelector):
     """Waits for I/O a moment of real time only, then lets the rest of the wait pass in virtual time."""
 
-    def __init__(self) -> None:
+    def __init__(self, grace_seconds: float) -> None:
         self._selector = selectors.DefaultSelector()
+        self._grace_seconds = grace_seconds
         self.elapsed = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is not None and timeout <= 0:
             return self._selector.select(0)
-        ready = self._selector.select(None if timeout is None else LOOPBACK_GRACE_SECONDS)
+        ready = self._selector.select(None if timeout is None else self._grace_seconds)
         if not ready and timeout is not None:
             self.elapsed += timeout
         return ready
@@ -55,8 +56,8 @@ class _JumpingSelector(selectors.BaseSelector):
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop whose `time()` starts at 0 and moves only when everything waits."""
 
-    def __init__(self) -> None:
-        self._jumping = _JumpingSelector()
+    def __init__(self, grace_seconds: float = LOOPBACK_GRACE_SECONDS) -> None:
+        self._jumping = _JumpingSelector(grace_seconds)
         super().__init__(self._jumping)
 
     def time(self) -> float:
@@ -114,7 +115,10 @@ class ManualClock:
                 waiter.set_result(None)
 
 
-def run_virtual(main: Coroutine[Any, Any, T]) -> T:
-    """Run `main` to its end on a virtual-time loop; like asyncio.run it cancels what is left over."""
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+def run_virtual(main: Coroutine[Any, Any, T], *, grace_seconds: float = LOOPBACK_GRACE_SECONDS) -> T:
+    """Run `main` to its end on a virtual-time loop; like asyncio.run it cancels what is left over.
+
+    `grace_seconds` 0 suits tests without sockets: then a jump costs nothing at all.
+    """
+    with asyncio.Runner(loop_factory=lambda: VirtualLoop(grace_seconds)) as runner:
         return runner.run(main)

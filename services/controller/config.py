@@ -1,0 +1,57 @@
+"""Flags of the controller manager, named as kube-controller-manager's where it has one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kubecosm.runtime.flags import Duration
+
+
+@dataclass(frozen=True)
+class Config:
+    kubeconfig: str = field(default="", metadata={"help": "kubeconfig with the API server's address and this manager's identity"})
+    metrics_bind_address: str = field(default="127.0.0.1:0", metadata={"help": "address of /metrics and the health endpoints"})
+    controllers: tuple[str, ...] = field(
+        default=("*",), metadata={"help": "controllers to run: `*` all that are on by default, `foo` this one, `-foo` not this one"}
+    )
+    leader_elect: bool = field(default=False, metadata={"help": "work only while holding the kube-controller-manager Lease"})
+    leader_elect_lease_duration: Duration = field(default=Duration(15.0), metadata={"help": "how long others wait for a silent leader"})
+    leader_elect_renew_deadline: Duration = field(default=Duration(10.0), metadata={"help": "how long a leader tries to renew"})
+    leader_elect_retry_period: Duration = field(default=Duration(2.0), metadata={"help": "how long to wait between two tries"})
+    random_seed: int = field(default=0, metadata={"help": "seed of all random choices; 0: a fresh one"})
+    concurrent_deployment_syncs: int = field(default=32, metadata={"help": "Deployments synced at once"})
+    concurrent_replicaset_syncs: int = field(default=32, metadata={"help": "ReplicaSets synced at once"})
+    concurrent_rc_syncs: int = field(default=16, metadata={"help": "ReplicationControllers synced at once"})
+    concurrent_statefulset_syncs: int = field(default=32, metadata={"help": "StatefulSets synced at once"})
+    concurrent_daemonset_syncs: int = field(default=16, metadata={"help": "DaemonSets synced at once"})
+    concurrent_job_syncs: int = field(default=32, metadata={"help": "Jobs synced at once"})
+    concurrent_cron_job_syncs: int = field(default=16, metadata={"help": "CronJobs synced at once"})
+    concurrent_endpoint_syncs: int = field(default=16, metadata={"help": "Services whose Endpoints are synced at once"})
+    concurrent_service_endpoint_syncs: int = field(default=16, metadata={"help": "Services whose EndpointSlices are synced at once"})
+    concurrent_namespace_syncs: int = field(default=16, metadata={"help": "Namespaces synced at once"})
+    concurrent_serviceaccount_token_syncs: int = field(default=16, metadata={"help": "ServiceAccounts synced at once"})
+    concurrent_gc_syncs: int = field(default=32, metadata={"help": "objects that the garbage collector works on at once"})
+    max_endpoints_per_slice: int = field(default=100, metadata={"help": "endpoints that an EndpointSlice holds at most"})
+    node_monitor_period: Duration = field(default=Duration(5.0), metadata={"help": "how often node health is judged at least"})
+    node_monitor_grace_period: Duration = field(
+        default=Duration(50.0), metadata={"help": "how long a node may be silent before it counts as unhealthy"}
+    )
+    node_startup_grace_period: Duration = field(
+        default=Duration(60.0), metadata={"help": "how long a new node may be silent before it counts as unhealthy"}
+    )
+    node_eviction_rate: float = field(default=0.1, metadata={"help": "nodes per second tainted NoExecute in a healthy zone"})
+    secondary_node_eviction_rate: float = field(default=0.01, metadata={"help": "the same in an unhealthy zone that is large"})
+    large_cluster_size_threshold: int = field(default=50, metadata={"help": "nodes above which a zone is large"})
+    unhealthy_zone_threshold: float = field(default=0.55, metadata={"help": "fraction of nodes not ready that makes a zone unhealthy"})
+    terminated_pod_gc_threshold: int = field(default=12500, metadata={"help": "ended pods that may exist before the oldest are deleted"})
+    allocate_node_cidrs: bool = field(default=True, metadata={"help": "give each node a range of pod addresses"})
+    cluster_cidr: str = field(default="127.64.0.0/16", metadata={"help": "range of all pod addresses"})
+    node_cidr_mask_size: int = field(default=24, metadata={"help": "prefix length of a node's range"})
+    service_cluster_ip_range: str = field(default="127.32.0.0/16", metadata={"help": "range of all Service addresses"})
+    root_ca_file: str = field(default="", metadata={"help": "CA certificate published to every namespace as ConfigMap kube-root-ca.crt"})
+    service_account_private_key_file: str = field(
+        default="", metadata={"help": "key that signs tokens of Secrets of type kubernetes.io/service-account-token"}
+    )
+    default_storage_class: str = field(
+        default="standard", metadata={"help": "name of the default StorageClass that is created when there is none; empty: none is created"}
+    )

@@ -1,0 +1,84 @@
+"""The table of controllers: name, module, how many work items at once. `--controllers` chooses among them.
+
+A module has `SPEC` and `reconcile`; one that needs flags has `build(config)` instead, which answers an object with these two names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+
+from kubecosm.client.controller import Controller, ControllerSpec, Reconcile
+from kubecosm.runtime.errors import StartupError
+
+from .config import Config
+
+
+@dataclass(frozen=True)
+class Row:
+    """One controller of the manager."""
+
+    name: str
+    module: str
+    workers_flag: str = ""
+    """The field of Config that says how many work items run at once; empty: as the SPEC says."""
+    on_by_default: bool = True
+
+    @property
+    def alias(self) -> str:
+        """The name it had before Kubernetes 1.28."""
+        return self.name.removesuffix("-controller")
+
+
+TABLE = (
+    Row("deployment-controller", "workloads.deployment", "concurrent_deployment_syncs"),
+    Row("replicaset-controller", "workloads.replicaset", "concurrent_replicaset_syncs"),
+    Row("replicationcontroller-controller", "workloads.replicationcontroller", "concurrent_rc_syncs"),
+    Row("statefulset-controller", "workloads.statefulset", "concurrent_statefulset_syncs"),
+)
+GARBAGE_COLLECTOR = "garbage-collector-controller"
+NAMES = (*(row.name for row in TABLE), GARBAGE_COLLECTOR)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A controller whose number of workers was set by a flag."""
+
+    SPEC: ControllerSpec
+    reconcile: Reconcile
+
+
+def is_enabled(name: str, chosen: Sequence[str], *, on_by_default: bool = True) -> bool:
+    """Whether `--controllers` turns a controller on: its own name decides before `*` does."""
+    alias = name.removesuffix("-controller")
+    if name in chosen or alias in chosen:
+        return True
+    if f"-{name}" in chosen or f"-{alias}" in chosen:
+        return False
+    return on_by_default and "*" in chosen
+
+
+def check_names(chosen: Iterable[str]) -> None:
+    """StartupError if a name of `--controllers` is none of ours."""
+    known = {"*", *NAMES, *(name.removesuffix("-controller") for name in NAMES)}
+    for name in chosen:
+        if name.removeprefix("-") not in known:
+            raise StartupError(f'"{name}" is not in the list of known controllers; --controllers takes: *, {", ".join(NAMES)}')
+
+
+def load(row: Row, config: Config) -> Controller:
+    """The controller of a row, built from the flags."""
+    module = import_module(f".{row.module}", __package__)
+    controller: Controller = module.build(config) if hasattr(module, "build") else module
+    if not row.workers_flag:
+        return controller
+    spec = dataclasses.replace(controller.SPEC, workers=getattr(config, row.workers_flag))
+    return Tuned(spec, controller.reconcile)
+
+
+def load_enabled(config: Config) -> list[Controller]:
+    """All controllers that `--controllers` turns on. StartupError for an unknown name."""
+    check_names(config.controllers)
+    return [load(row, config) for row in TABLE if is_enabled(row.name, config.controllers, on_by_default=row.on_by_default)]

@@ -1,0 +1,219 @@
+"""Deployments in virtual time, together with the ReplicaSet controller and a kubelet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kubecosm.api.meta import annotations_of, get_condition, is_deleting, labels_of
+from kubecosm.api.names import ANNOTATION_DEPLOYMENT_REVISION, ANNOTATION_DEPLOYMENT_REVISION_HISTORY, LABEL_POD_TEMPLATE_HASH
+from kubecosm.api.resources import DEPLOYMENTS, EVENTS, PODS, REPLICASETS, Object
+from kubecosm.services.controller.common.pods import is_ready
+from kubecosm.services.controller.workloads import deployment, replicaset
+
+from .fake_api import FakeApi
+from .harness import Kubelet, controllers, pod_template, run, running, settle, wait_for
+
+
+def deployment_of(replicas: int, image: str = "v1", strategy: Object | None = None, **spec: Any) -> Object:
+    strategy = strategy or {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}}
+    body = {
+        "replicas": replicas, "selector": {"matchLabels": {"app": "web"}}, "template": pod_template(image), "strategy": strategy,
+        "revisionHistoryLimit": 10, "progressDeadlineSeconds": 600, **spec,
+    }  # fmt: skip
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "default"}, "spec": body}
+
+
+def the_deployment(api: FakeApi) -> Object:
+    return api.all(DEPLOYMENTS)[0]
+
+
+def is_rolled_out(api: FakeApi) -> bool:
+    """As `kubectl rollout status` judges."""
+    obj = the_deployment(api)
+    status, wanted = obj.get("status") or {}, obj["spec"]["replicas"]
+    counts = [status.get(field, 0) for field in ("replicas", "updatedReplicas", "availableReplicas")]
+    return bool(status.get("observedGeneration", 0) >= obj["metadata"]["generation"] and counts == [wanted] * 3)
+
+
+async def change(api: FakeApi, edit: Callable[[Object], None]) -> None:
+    """As kubectl does: change the newest spec, again after a conflict."""
+    found = await api.get(DEPLOYMENTS, "web", "default")
+    edit(found)
+    api.put(DEPLOYMENTS, {**found, "metadata": {**found["metadata"], "generation": found["metadata"]["generation"] + 1}})
+
+
+def set_image(image: str) -> Callable[[Object], None]:
+    def edit(obj: Object) -> None:
+        obj["spec"]["template"] = pod_template(image)
+
+    return edit
+
+
+def images(api: FakeApi) -> set[str]:
+    return {pod["spec"]["containers"][0]["image"] for pod in api.all(PODS) if not is_deleting(pod)}
+
+
+def test_a_new_deployment_becomes_available_and_tells_its_progress() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, deployment, replicaset), Kubelet(api).at_work():
+            await api.create(DEPLOYMENTS, deployment_of(10))
+            await wait_for(lambda: is_rolled_out(api))
+            await settle()
+        obj = the_deployment(api)
+        replica_set = api.all(REPLICASETS)[0]
+        assert annotations_of(obj)[ANNOTATION_DEPLOYMENT_REVISION] == "1"
+        assert replica_set["metadata"]["name"] == f"web-{labels_of(replica_set)[LABEL_POD_TEMPLATE_HASH]}"
+        available, progressing = get_condition(obj, "Available"), get_condition(obj, "Progressing")
+        assert available is not None
+        assert (available["status"], available["reason"]) == ("True", "MinimumReplicasAvailable")
+        assert progressing is not None
+        assert progressing["reason"] == "NewReplicaSetAvailable"
+        assert progressing["message"] == f'ReplicaSet "{replica_set["metadata"]["name"]}" has successfully progressed.'
+        messages = [event["message"] for event in api.all(EVENTS) if event["reason"] == "ScalingReplicaSet"]
+        assert messages == [f"Scaled up replica set {replica_set['metadata']['name']} from 0 to 10"]
+        assert len(api.all(REPLICASETS)) == 1
+
+    run(test)
+
+
+def test_a_rolling_update_keeps_availability_and_surge_within_bounds() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, deployment, replicaset), Kubelet(api).at_work():
+            await api.create(DEPLOYMENTS, deployment_of(20))
+            await wait_for(lambda: is_rolled_out(api))
+            seen: list[tuple[int, int]] = []
+
+            def sample() -> bool:
+                standing = [pod for pod in api.all(PODS) if not is_deleting(pod)]
+                seen.append((len(standing), sum(is_ready(pod) for pod in standing)))
+                return is_rolled_out(api) and images(api) == {"v2"}
+
+            await change(api, set_image("v2"))
+            await wait_for(sample)
+        assert max(total for total, _ in seen) == 25
+        assert min(ready for _, ready in seen) >= 15
+        assert sorted(rs["spec"]["replicas"] for rs in api.all(REPLICASETS)) == [0, 20]
+        assert annotations_of(the_deployment(api))[ANNOTATION_DEPLOYMENT_REVISION] == "2"
+
+    run(test)
+
+
+def test_undo_makes_the_old_replica_set_the_newest_revision() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, deployment, replicaset), Kubelet(api).at_work():
+            await api.create(DEPLOYMENTS, deployment_of(3))
+            await wait_for(lambda: is_rolled_out(api))
+            await change(api, set_image("v2"))
+            await wait_for(lambda: is_rolled_out(api) and images(api) == {"v2"})
+            first = next(rs for rs in api.all(REPLICASETS) if annotations_of(rs)[ANNOTATION_DEPLOYMENT_REVISION] == "1")
+            await change(api, set_image("v1"))
+            await wait_for(lambda: is_rolled_out(api) and images(api) == {"v1"})
+            await settle()
+        again = next(rs for rs in api.all(REPLICASETS) if rs["metadata"]["uid"] == first["metadata"]["uid"])
+        assert annotations_of(again)[ANNOTATION_DEPLOYMENT_REVISION] == "3"
+        assert annotations_of(again)[ANNOTATION_DEPLOYMENT_REVISION_HISTORY] == "1"
+        assert annotations_of(the_deployment(api))[ANNOTATION_DEPLOYMENT_REVISION] == "3"
+        assert len(api.all(REPLICASETS)) == 2
+
+    run(test)
+
+
+def test_a_paused_deployment_scales_but_does_not_roll_out() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, deployment, replicaset), Kubelet(api).at_work():
+            await api.create(DEPLOYMENTS, deployment_of(3))
+            await wait_for(lambda: is_rolled_out(api))
+
+            def pause(obj: Object) -> None:
+                obj["spec"] |= {"paused": True, "replicas": 5, "template": pod_template("v2")}
+
+            await change(api, pause)
+            await wait_for(lambda: len(api.all(PODS)) == 5)
+            await settle()
+            assert images(api) == {"v1"}
+            progressing = get_condition(the_deployment(api), "Progressing")
+            assert progressing is not None
+            assert (progressing["status"], progressing["reason"]) == ("Unknown", "DeploymentPaused")
+            await change(api, lambda obj: obj["spec"].update(paused=False))
+            await wait_for(lambda: is_rolled_out(api) and images(api) == {"v2"})
+
+    run(test)
+
+
+def test_recreate_starts_new_pods_only_when_the_old_are_gone() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, deployment, replicaset), Kubelet(api, stop_seconds=3).at_work():
+            await api.create(DEPLOYMENTS, deployment_of(3, strategy={"type": "Recreate"}))
+            await wait_for(lambda: is_rolled_out(api))
+            mixed: list[set[str]] = []
+
+            def sample() -> bool:
+                mixed.append({pod["spec"]["containers"][0]["image"] for pod in api.all(PODS)})
+                return is_rolled_out(api) and images(api) == {"v2"}
+
+            await change(api, set_image("v2"))
+            await wait_for(sample)
+        assert {"v1", "v2"} not in mixed
+
+    run(test)
+
+
+def test_a_stuck_rollout_is_told_after_its_deadline_and_not_before() -> None:
+    async def test(api: FakeApi) -> None:
+        kubelet = Kubelet(api)
+        kubelet.starts = lambda pod: running(api, ready=pod["spec"]["containers"][0]["image"] == "v1")
+        async with controllers(api, deployment, replicaset), kubelet.at_work():
+            await api.create(DEPLOYMENTS, deployment_of(3, progressDeadlineSeconds=60))
+            await wait_for(lambda: is_rolled_out(api))
+            await change(api, set_image("v2"))
+            started = api.clock.monotonic()
+
+            def reason() -> str:
+                condition = get_condition(the_deployment(api), "Progressing")
+                return condition["reason"] if condition else ""
+
+            await wait_for(lambda: reason() == "ProgressDeadlineExceeded")
+            assert 60 <= api.clock.monotonic() - started <= 65
+            assert images(api) == {"v1", "v2"}
+            await change(api, set_image("v1"))
+            await wait_for(lambda: is_rolled_out(api) and images(api) == {"v1"})
+            await wait_for(lambda: reason() == "NewReplicaSetAvailable")
+
+    run(test)
+
+
+def test_old_replica_sets_beyond_the_history_limit_are_deleted() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, deployment, replicaset), Kubelet(api).at_work():
+            await api.create(DEPLOYMENTS, deployment_of(1, revisionHistoryLimit=2))
+            await wait_for(lambda: is_rolled_out(api))
+            for image in ("v2", "v3", "v4", "v5"):
+                await change(api, set_image(image))
+                await wait_for(lambda image=image: is_rolled_out(api) and images(api) == {image})  # type: ignore[misc]
+            await wait_for(lambda: len(api.all(REPLICASETS)) == 3)
+        revisions = sorted(annotations_of(rs)[ANNOTATION_DEPLOYMENT_REVISION] for rs in api.all(REPLICASETS))
+        assert revisions == ["3", "4", "5"]
+
+    run(test)
+
+
+def test_a_stranger_with_the_hashed_name_raises_the_collision_count() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, deployment, replicaset), Kubelet(api).at_work():
+            await api.create(DEPLOYMENTS, deployment_of(1))
+            await wait_for(lambda: is_rolled_out(api))
+            name = api.all(REPLICASETS)[0]["metadata"]["name"]
+            await api.delete(DEPLOYMENTS, "web", "default")
+            for obj in api.all(REPLICASETS):
+                await api.delete(REPLICASETS, obj["metadata"]["name"], "default")
+            for pod in api.all(PODS):
+                api.remove(PODS, pod)
+            await settle()
+            stranger = {"replicas": 0, "selector": {"matchLabels": {"app": "other"}}, "template": pod_template(app="other")}
+            await api.create(REPLICASETS, {"metadata": {"name": name, "namespace": "default", "labels": {"app": "other"}}, "spec": stranger})
+            await api.create(DEPLOYMENTS, deployment_of(1))
+            await wait_for(lambda: is_rolled_out(api))
+        assert the_deployment(api)["status"]["collisionCount"] == 1
+
+    run(test)
