@@ -1,0 +1,255 @@
+"""From a request body to an object: media types, kind and version, field validation, and the exact refusals.
+
+Imitates k8s.io/apimachinery/pkg/runtime/serializer/json and the decoding part of apiserver's create handler. Bodies of kinds that no schema
+describes (custom resources) keep all their fields; only their metadata is checked. Left out: protobuf bodies.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from kubecosm.api.errors import BadRequest, UnsupportedMediaType
+from kubecosm.api.resources import Object, Resource, Subresource
+from kubecosm.api.schema import gojson
+from kubecosm.api.schema.explain import DecodeError
+from kubecosm.api.schema.explain import decode as explain
+from kubecosm.api.schema.fast import Doubt, checker
+from kubecosm.api.schema.model import META, Definition, schemas
+from kubecosm.api.schema.yaml import YamlError
+from kubecosm.api.schema.yaml import load as load_yaml
+
+IGNORE, WARN, STRICT = "Ignore", "Warn", "Strict"
+JSON, YAML, MSGPACK = "application/json", "application/yaml", "application/msgpack"
+SUMMARY_BYTES = 30
+_UNKNOWN_FORMAT = (
+    "the body of the request was in an unknown format - accepted media types include: "
+    "application/json, application/yaml, application/vnd.kubernetes.protobuf"
+)
+_FIND_KIND = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
+
+
+def decode(
+    resource: Resource, body: bytes, media_type: str = JSON, field_validation: str = WARN, *, subresource: Subresource | None = None,
+) -> tuple[Object, list[str]]:  # fmt: skip
+    """The object in a body for this resource (or a subresource with a kind of its own), and warnings about its fields.
+
+    It is what a round trip through Go's types leaves: nulls and empty omitempty fields gone, always-written fields present
+    (`resources: {}`, `status: {}`, null for nil lists never omitted), quantities, times and base64 canonical, apiVersion and kind set.
+    Raises BadRequest (malformed, wrong kind, wrong type, strict field errors) or UnsupportedMediaType.
+    """
+    target = _target(resource, subresource)
+    essence = media_type.partition(";")[0].strip().lower() or JSON
+    if essence == JSON:
+        return _decode_json(target, body, field_validation)
+    if essence == YAML:
+        return _decode_yaml(target, body, field_validation)
+    if essence == MSGPACK:
+        return _decode_msgpack(target, body, field_validation)
+    raise UnsupportedMediaType(_UNKNOWN_FORMAT)
+
+
+class Target:
+    """What a body is expected to be."""
+
+    __slots__ = ("api_version", "definition", "group", "kind", "name", "version")
+
+    def __init__(self, group: str, version: str, kind: str) -> None:
+        self.group, self.version, self.kind = group, version, kind
+        self.api_version = f"{group}/{version}" if group else version
+        self.definition: Definition | None = schemas().of_kind(self.api_version, kind) or _options(kind)
+        self.name = self.definition.name if self.definition else ""
+
+
+_targets: dict[tuple[str, str, str], Target] = {}
+
+
+def _target(resource: Resource, subresource: Subresource | None) -> Target:
+    row = subresource or resource
+    key = (row.group, row.version, row.kind)
+    found = _targets.get(key)
+    if found is None:
+        found = Target(*key)
+        if found.definition is not None:
+            _targets[key] = found
+    return found
+
+
+def _options(kind: str) -> Definition | None:
+    """DeleteOptions and the like are bodies in every group."""
+    return schemas().definition(META + kind) if kind in ("DeleteOptions", "Status") else None
+
+
+def _decode_json(target: Target, body: bytes, validation: str) -> tuple[Object, list[str]]:
+    try:
+        obj = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return _explain(target, body, _parse_slowly(target, body), validation)
+    if type(obj) is not dict or not _fits(target, obj) or (validation != IGNORE and has_repeats(body, obj)):
+        return _explain(target, body, _parse_slowly(target, body), validation)
+    try:
+        return finish(target, obj), []
+    except (Doubt, ValueError):
+        return _explain(target, body, _parse_slowly(target, body), validation)
+
+
+def has_repeats(body: bytes, obj: Any) -> bool:
+    """Whether JSON text has repeated keys, given what it parsed to; may be wrong only by saying yes.
+
+    A dropped repeat takes its key's quotes with it. Escaped quotes stand in both texts, save those written as \\u0022.
+    """
+    return bool(body.count(b'"') != orjson.dumps(obj).count(b'"') or b"\\u0022" in body)
+
+
+def finish(target: Target, obj: Object) -> Object:
+    """Check and normalise a parsed object in place; Doubt or ValueError if it is not plainly right."""
+    if target.definition is None:
+        _check_custom(obj)
+    else:
+        checker(target.name)(obj)
+    if "apiVersion" not in obj or "kind" not in obj:
+        obj = {"apiVersion": target.api_version, "kind": target.kind, **obj}
+    return obj
+
+
+def _check_custom(obj: Object) -> None:
+    metadata = obj.get("metadata")
+    if metadata is not None:
+        checker(META + "ObjectMeta")(metadata)
+    elif "metadata" in obj:
+        raise Doubt
+
+
+def normalize(resource: Resource, obj: Object) -> Object:
+    """An object built in the server itself (a patch result) as a round trip through Go's types leaves it. Raises BadRequest as decode does.
+
+    Works on a copy, so objects that share parts with stored ones are safe.
+    """
+    body = orjson.dumps(obj)
+    return _decode_json(_target(resource, None), body, IGNORE)[0]
+
+
+def _fits(target: Target, obj: Object) -> bool:
+    """Whether kind and apiVersion are the expected ones or left out."""
+    return bool(obj.get("kind", target.kind) == target.kind and obj.get("apiVersion", target.api_version) == target.api_version)
+
+
+def _parse_slowly(target: Target, body: bytes) -> Any:
+    try:
+        return gojson.parse(body)
+    except gojson.SyntaxProblem as problem:
+        raise unrecognized(target.kind, f"couldn't get version/kind; json parse error: {problem}", body) from None
+
+
+def _decode_yaml(target: Target, body: bytes, validation: str) -> tuple[Object, list[str]]:
+    try:
+        value, repeats = load_yaml(body)
+    except YamlError as error:
+        raise unrecognized(target.kind, str(error), body) from None
+    json = orjson.dumps(value)
+    if not repeats or validation == IGNORE:
+        return _decode_json(target, json, validation)
+    complaint = "yaml: unmarshal errors:\n  " + "\n  ".join(repeats)
+    return _explain(target, json, gojson.parse(json), validation, earlier=[complaint])
+
+
+def _decode_msgpack(target: Target, body: bytes, validation: str) -> tuple[Object, list[str]]:
+    import msgpack
+
+    try:
+        value = msgpack.unpackb(body)
+        json = orjson.dumps(value)
+    except (ValueError, TypeError, msgpack.UnpackException):
+        raise unrecognized(target.kind, "couldn't get version/kind; msgpack parse error", body) from None
+    return _decode_json(target, json, validation)
+
+
+def _explain(target: Target, body: bytes, node: Any, validation: str, earlier: list[str] | None = None) -> tuple[Object, list[str]]:
+    """Decode again with full care: raises the exact refusal, or returns the object with its warnings."""
+    api_version, kind = _find_kind(target, node, body)
+    group, _, version = api_version.rpartition("/")
+    definition = target.definition
+    if (api_version, kind) != (target.api_version, target.kind):
+        definition = schemas().of_kind(api_version, kind)
+        if definition is None and not (kind == target.kind and group == target.group):
+            why = f'no kind "{kind}" is registered for version "{api_version}" in scheme "pkg/api/legacyscheme/scheme.go:30"'
+            raise cannot_be_handled(kind, version, target.kind, why)
+    if definition is None:
+        obj, errors = _explain_custom(target, kind, version, node)
+    else:
+        try:
+            obj, errors = explain(definition, node, strict=validation != IGNORE)
+        except DecodeError as error:
+            raise cannot_be_handled(kind, version, target.kind, str(error)) from None
+    errors = [*(earlier or ()), *errors]
+    if errors and validation == STRICT:
+        raise cannot_be_handled(kind, version, target.kind, f"strict decoding error: {', '.join(errors)}")
+    _check_identity(target, api_version, kind)
+    return finish(target, obj), errors
+
+
+def _check_identity(target: Target, api_version: str, kind: str) -> None:
+    if kind != target.kind:
+        version = api_version.rpartition("/")[2]
+        why = f"converting ({version}.{kind}) to ({target.group.partition('.')[0] or 'core'}.{target.kind}): unknown conversion"
+        raise cannot_be_handled(kind, version, target.kind, why)
+    if api_version != target.api_version:
+        raise BadRequest(
+            f"the API version in the data ({api_version}) does not match the expected API version ({target.api_version})"
+        )
+
+
+def _explain_custom(target: Target, kind: str, version: str, node: Any) -> tuple[Object, list[str]]:
+    """A custom resource: everything is kept, its metadata is decoded as ObjectMeta."""
+    obj = gojson.plain(node)
+    metadata = next((value for name, value in reversed(node) if name == "metadata"), None)
+    if metadata is None:
+        obj.pop("metadata", None)
+        return obj, []
+    try:
+        obj["metadata"], _ = explain(schemas().definition(META + "ObjectMeta"), metadata, strict=False)
+    except DecodeError as error:
+        raise cannot_be_handled(kind, version, target.kind, str(error)) from None
+    return obj, []
+
+
+def _find_kind(target: Target, node: Any, body: bytes) -> tuple[str, str]:
+    """The body's apiVersion and kind, the expected ones where it names none."""
+    prefix = "couldn't get version/kind; json parse error: json: cannot unmarshal"
+    if not isinstance(node, gojson.Pairs):
+        if node is None:
+            return target.api_version, target.kind
+        shape = "array" if isinstance(node, list) else "bool" if isinstance(node, bool) else None
+        shape = shape or ("number" if isinstance(node, gojson.Number) else "string")
+        raise unrecognized(target.kind, f"{prefix} {shape} into Go value of type {_FIND_KIND}", body)
+    found = {"apiVersion": "", "kind": ""}
+    for name, value in node:
+        if name not in found or value is None:
+            continue
+        if not isinstance(value, str) or isinstance(value, gojson.Number):
+            shape = "object" if isinstance(value, gojson.Pairs) else "array" if isinstance(value, list) else None
+            shape = shape or ("bool" if isinstance(value, bool) else "number")
+            raise unrecognized(target.kind, f"{prefix} {shape} into Go struct field .{name} of type string", body)
+        found[name] = value
+    if found["apiVersion"].count("/") > 1:
+        raise unrecognized(target.kind, f"unexpected GroupVersion string: {found['apiVersion']}", body)
+    return found["apiVersion"] or target.api_version, found["kind"] or target.kind
+
+
+def unrecognized(kind: str, why: str, body: bytes) -> BadRequest:
+    """The refusal of a body whose kind cannot even be read."""
+    return BadRequest(f"the object provided is unrecognized (must be of type {kind}): {why} ({_summary(body)})")
+
+
+def cannot_be_handled(kind: str, version: str, expected: str, why: str) -> BadRequest:
+    """The refusal of a body of a known kind."""
+    return BadRequest(f'{kind} in version "{version}" cannot be handled as a {expected}: {why}')
+
+
+def _summary(body: bytes) -> str:
+    if not body:
+        return "<empty>"
+    cut = body[:SUMMARY_BYTES]
+    text = cut.decode("utf-8", "replace") if body[:1] == b"{" else cut.hex()
+    return f"{text} ..." if len(body) > SUMMARY_BYTES else text
