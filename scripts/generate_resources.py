@@ -19,6 +19,7 @@ CORE_SHORT_NAMES = {
 CORE_IN_ALL = {"pods", "replicationcontrollers", "services"}
 VERB_OF_ACTION = {"list": "list", "get": "get", "post": "create", "put": "update", "patch": "patch", "delete": "delete",
                   "deletecollection": "deletecollection", "watch": "watch", "watchlist": "watch", "connect": None}
+VERB_OF_METHOD = {"get": "get", "post": "create", "put": "update", "delete": "delete", "patch": "patch"}
 
 
 def load(path: str) -> dict:
@@ -49,13 +50,14 @@ def core_rows(swagger: dict) -> list[dict]:
             action = operation.get("x-kubernetes-action", method)
             verb = VERB_OF_ACTION.get(action, action)
             if sub:
-                entry = subresources.setdefault(plural, {}).setdefault(sub, {"name": sub, "kind": gvk["kind"], "group": gvk["group"],
-                                                                             "version": gvk["version"], "verbs": set()})
-                entry["verbs"].add(verb or {"get": "get", "post": "create", "put": "update", "delete": "delete", "patch": "patch"}.get(method))
+                new = {"name": sub, "kind": gvk["kind"], "group": gvk["group"], "version": gvk["version"], "verbs": set()}
+                entry = subresources.setdefault(plural, {}).setdefault(sub, new)
+                entry["verbs"].add(verb or VERB_OF_METHOD.get(method))
                 entry["verbs"].discard(None)
             else:
-                row = rows.setdefault(plural, {"group": "", "version": "v1", "kind": gvk["kind"], "plural": plural,
-                                               "singular": gvk["kind"].lower(), "namespaced": False, "verbs": set(), "short": [], "categories": []})
+                new = {"group": "", "version": "v1", "kind": gvk["kind"], "plural": plural, "singular": gvk["kind"].lower(),
+                       "namespaced": False, "verbs": set(), "short": [], "categories": []}
+                row = rows.setdefault(plural, new)
                 row["namespaced"] |= namespaced
                 if verb:
                     row["verbs"].add(verb)

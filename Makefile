@@ -1,0 +1,40 @@
+# Everything runs in a virtual environment of the checkout's own. `make demo` shows the project, the rest is for working on it.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+WORKERS ?= auto
+TESTS ?= tests
+
+.PHONY: demo test lint bench venv clean
+
+demo: $(VENV)/.installed ## start a cluster, deploy a web application, break things, watch them heal
+	$(BIN)/python deploy/demo.py
+
+test: $(VENV)/.installed-dev ## all tests but the slow ones
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" $(TESTS)
+
+lint: $(VENV)/.installed-dev ## style, types, architecture
+	$(BIN)/python -m ruff check .
+	scripts/typecheck_tree.sh
+	MYPYPATH=build/typecheck $(BIN)/python -m mypy -p kubecosm
+	$(BIN)/python scripts/lint_imports.py
+
+bench: $(VENV)/.installed-dev ## measure; BENCH="--help" tells the options
+	$(BIN)/python -m bench $(BENCH)
+
+venv: $(VENV)/.installed-dev ## the virtual environment with everything for development
+
+clean: ## forget the virtual environment and what tools left
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit("kubecosm needs Python 3.11 or newer: make PYTHON=python3.11 …" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml setup.py | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml setup.py | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@ $(VENV)/.installed
