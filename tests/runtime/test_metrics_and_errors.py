@@ -1,0 +1,63 @@
+"""Buckets, and failures told in one line."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from kubecosm.runtime.errors import StartupError, explain_os_error, find_startup_error, startup
+from kubecosm.runtime.metrics import Metrics, exponential_buckets
+
+
+def test_exponential_buckets_grow_by_the_factor() -> None:
+    assert exponential_buckets(1, 2, 4) == (1, 2, 4, 8)
+
+
+def test_histograms_expose_the_chosen_buckets_and_no_created_series() -> None:
+    metrics = Metrics()
+    metrics.histogram("wait_seconds", "Wait.", buckets=(0.1, 1)).observe(0.5)
+    _content_type, body = metrics.render()
+    assert b'wait_seconds_bucket{le="0.1"} 0.0' in body
+    assert b'wait_seconds_bucket{le="1.0"} 1.0' in body
+    assert b"_created" not in body
+
+
+def test_two_services_in_one_process_keep_their_metrics_apart() -> None:
+    first, second = Metrics(), Metrics()
+    first.gauge("things", "Things.").set(1)
+    second.gauge("things", "Things.").set(2)
+    assert b"things 1.0" in first.render()[1]
+    assert b"things 2.0" in second.render()[1]
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.EADDRINUSE, "already in use: stop the program that holds it, or choose another port"),
+        (errno.ENOSPC, "free some space and start again; nothing written before is lost"),
+        (errno.EACCES, "permission denied"),
+        (errno.EPIPE, "broken pipe"),
+    ],
+)
+def test_system_errors_say_what_failed_and_what_to_do(number: int, advice: str) -> None:
+    message = explain_os_error(OSError(number, os.strerror(number)), "write the log").message
+    assert message.startswith("cannot write the log: ")
+    assert advice in message
+    assert "\n" not in message
+
+
+def test_startup_turns_only_system_errors() -> None:
+    with pytest.raises(StartupError, match="cannot read /nowhere: no such file"), startup("read /nowhere"):
+        Path("/nowhere").read_bytes()
+    with pytest.raises(KeyError), startup("look up"):
+        raise KeyError("x")
+
+
+def test_a_startup_error_is_found_inside_nested_groups() -> None:
+    wanted = StartupError("port in use")
+    group = ExceptionGroup("outer", [ValueError("x"), ExceptionGroup("inner", [wanted])])
+    assert find_startup_error(group) is wanted
+    assert find_startup_error(ExceptionGroup("outer", [ValueError("x")])) is None
