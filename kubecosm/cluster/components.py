@@ -99,9 +99,9 @@ def _proxy(spec: ClusterSpec, paths: ClusterPaths) -> dict[str, str]:
     return {
         "kubeconfig": str(paths.component_kubeconfig("proxy")),
         "metrics-bind-address": ANY_PORT,
-        "cluster-cidr": str(spec.slots.pods),
         "service-cluster-ip-range": str(spec.slots.services),
         "load-balancer-cidr": str(spec.slots.load_balancers),
+        "cluster-dns": str(spec.slots.dns_service_ip),
     }
 
 

@@ -88,8 +88,8 @@ class Client:
     def send(self, op: str, **parameters: Any) -> None:
         try:
             self._connection.sendall(encode({"op": op, **parameters}))
-        except (BrokenPipeError, ConnectionResetError):
-            return  # whoever reads the answer sees the end
+        except OSError:
+            return  # gone, or closed on our side: whoever reads the answer sees the end
 
     def request(self, op: str, **parameters: Any) -> dict[str, Any]:
         """Sends one request and answers its result. StartupError with the supervisor's own words when refused or gone."""
@@ -105,7 +105,7 @@ class Client:
         try:
             line = self._lines.readline(LINE_BYTES_MAX)
         except TimeoutError:
-            raise StartupError(f"the cluster's supervisor did not answer in {REQUEST_SECONDS_MAX:.0f} s") from None
+            raise StartupError(f"the cluster's supervisor did not answer in {self._connection.gettimeout():.0f} s") from None
         except ConnectionResetError:
             return None
         if not line:
@@ -115,6 +115,11 @@ class Client:
             raise StartupError(answer.get("error") or "refused")
         return answer
 
+    def read_within(self, seconds_max: float) -> dict[str, Any] | None:
+        """Like `read`, but StartupError when nothing comes for `seconds_max`."""
+        self._connection.settimeout(seconds_max)
+        return self.read()
+
     def watch(self) -> Iterator[dict[str, Any]]:
         """The status now and after each change, until the supervisor ends."""
         self.send("watch")
@@ -123,12 +128,12 @@ class Client:
 
     def wait_end(self, seconds_max: float) -> bool:
         """Waits until the supervisor closes the connection; False if it has not in time."""
-        self._connection.settimeout(seconds_max)
         try:
+            self._connection.settimeout(seconds_max)
             while self._lines.readline(LINE_BYTES_MAX):
                 pass
         except TimeoutError:
             return False
-        except ConnectionResetError:
+        except (ConnectionResetError, ValueError):  # ValueError: closed on our side before
             return True
         return True
