@@ -1,7 +1,10 @@
 """The contract between the generic REST store and what differs per kind, and its default implementation.
 
 The store calls, on create: `default` → admission → `prepare_for_create` → metadata validation → `validate` → `canonicalize`;
-on update: `default` → admission → `prepare_for_update` → metadata validation → `validate_update`. Objects handed in as `obj` are
+on update: `default` → admission → `prepare_for_update` → metadata validation → `validate_update`. Kinds that hold something beside
+their stored objects (`is_stateful`: Services hold addresses and ports) are started once with what is stored; for them the store
+calls `begin_create`/`begin_update` after admission and before `prepare_for_…`, the Finish it got as soon as the fate of the write
+is known (also when anything raises), and `after_delete` once an object is gone. Objects handed in as `obj` are
 the caller's own and may be changed in place; `old` is stored state and must not be touched, nor may parts of it be changed after
 they were moved into `obj`.
 
@@ -12,10 +15,28 @@ Imitates k8s.io/apiserver/pkg/registry/rest: RESTCreateStrategy, RESTUpdateStrat
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from kubecosm.api.field import FieldError
 from kubecosm.api.resources import Object, Resource
+
+
+Finish = Callable[[bool], None]
+"""Called with whether the write took place."""
+
+
+def _nothing_to_finish(succeeded: bool) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What kinds need to know of the server's flags."""
+
+    service_cluster_ip_range: str = "127.32.0.0/12"
+    service_node_port_range: tuple[int, int] = (30000, 32767)
 
 
 class Strategy:
@@ -28,9 +49,29 @@ class Strategy:
     tracks_generation = True
     """metadata.generation starts at 1 and grows when anything but metadata and status changes (kinds with a status subresource only)."""
 
+    is_stateful = False
+    """Whether `start`, `begin_create`, `begin_update` and `after_delete` matter."""
+
     def __init__(self, resource: Resource) -> None:
         self.resource = resource
         self.has_status = resource.subresource("status") is not None
+
+    def start(self, settings: Settings, rng: random.Random, stored: Iterable[Object]) -> None:
+        """Take up what the stored objects hold; called once, before the first write."""
+
+    def begin_create(self, obj: Object, *, dry_run: bool) -> Finish:
+        """Reserve what the new object needs and write it into the object. Raises ApiError."""
+        return _nothing_to_finish
+
+    def begin_update(self, obj: Object, old: Object, *, dry_run: bool) -> Finish:
+        """Reserve and, once the write took place, release what the change needs. Raises ApiError."""
+        return _nothing_to_finish
+
+    def after_delete(self, obj: Object) -> None:
+        """Release what the removed object held."""
+
+    def set_requester(self, obj: Object, username: str, uid: str, groups: list[str], extra: dict[str, list[str]]) -> None:
+        """Note in a new object who asked for it (CertificateSigningRequests); called before `prepare_for_create`."""
 
     def validate_name(self, name: str, *, prefix: bool) -> list[str]:
         """What is wrong with a metadata.name; `prefix` says it is a generateName (a trailing dash is then no fault)."""
