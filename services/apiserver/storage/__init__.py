@@ -1,0 +1,1 @@
+"""Where objects are kept: a contract over opaque keys and bytes, and the backends that fulfil it."""

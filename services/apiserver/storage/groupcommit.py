@@ -1,0 +1,281 @@
+"""Group commit: a Store over any append-only log.
+
+Writes are checked against the newest pending state and given revisions on the event loop; everything that arrives while one commit is on its
+way becomes the next one. A commit is one `Log.append` on the log's own thread. When it is durable, the loop publishes its changes to
+the subscribers and answers its writers, in that order, so whoever was answered reads his own write. If it fails, it fails its writers and those
+queued behind it (they were checked against state that never came to be), and memory is as it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from .contract import Change, CompactedError, Deliver, Found, FutureRevisionError, Item, Listed, StorageError, Written
+
+T = TypeVar("T")
+
+COMMIT_ROWS_MAX = 512
+"""Writes in one commit; more would only make the first of them wait longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One write in the log: `previous` is the revision it replaces (0: it creates), `value` None: it deletes."""
+
+    revision: int
+    key: str
+    previous: int
+    value: bytes | None
+
+
+class Log(Protocol):
+    """An append-only log of rows; every method blocks and is called on one thread only, `read_*` on another."""
+
+    def load(self) -> tuple[dict[str, int], int, int]:
+        """The live keys with their revisions, the newest revision and the compacted revision."""
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Make rows durable, all or none. Raises StorageError."""
+
+    def compact(self, revision: int) -> None:
+        """Drop rows replaced or deleted at or before `revision`. Raises StorageError."""
+
+    def read_one(self, key: str, revision: int) -> Item | None:
+        """The key's value as of a revision."""
+
+    def read_prefix(self, prefix: str, revision: int, start: str, limit: int) -> list[Item]:
+        """The values of the keys with a prefix, from `start` on, as of a revision, in key order; at most `limit` unless 0."""
+
+    def read_changes(self, prefix: str, after: int, upto: int) -> list[Change]:
+        """The changes of the keys with a prefix with after < revision <= upto."""
+
+    def close(self) -> None:
+        """Release files."""
+
+
+class Worker(Protocol):
+    """Runs blocking calls one after the other off the event loop."""
+
+    def submit(self, call: Callable[[], T], done: Callable[[T | None, BaseException | None], None]) -> None:
+        """Run `call`; `done(result, error)` is called on the event loop."""
+
+    def stop(self) -> None:
+        """Finish what was submitted and end."""
+
+
+class _Write:
+    __slots__ = ("answer", "row")
+
+    def __init__(self, row: Row, answer: asyncio.Future[Written]) -> None:
+        self.row = row
+        self.answer = answer
+
+
+class _Subscription:
+    """Delivers changes of one prefix; holds them back while it catches up with history."""
+
+    def __init__(self, subscriptions: list[_Subscription], prefix: str, deliver: Deliver) -> None:
+        self._subscriptions = subscriptions
+        self._prefix = prefix
+        self._deliver = deliver
+        self._held: list[Change] | None = []
+        subscriptions.append(self)
+
+    def publish(self, changes: Sequence[Change]) -> None:
+        if self._prefix:
+            changes = [c for c in changes if c.key.startswith(self._prefix)]
+        if self._held is not None:
+            self._held.extend(changes)
+        elif changes:
+            self._deliver(changes)
+
+    def catch_up(self, history: Sequence[Change]) -> None:
+        changes, self._held = [*history, *(self._held or ())], None
+        if changes:
+            self._deliver(changes)
+
+    def close(self) -> None:
+        if self in self._subscriptions:
+            self._subscriptions.remove(self)
+
+
+class GroupCommitStore:
+    """The Store of `contract` over a Log. Make it with `open_store`."""
+
+    def __init__(self, log: Log, writer: Worker, reader: Worker, state: tuple[dict[str, int], int, int]) -> None:
+        self._log, self._writer, self._reader = log, writer, reader
+        self._live, self._revision, self._compacted = state
+        self._assigned = self._revision
+        self._pending: dict[str, int] = {}  # key -> newest revision not yet durable, 0 if that write deletes it
+        self._queue: list[_Write] = []
+        self._in_flight: list[_Write] = []
+        self._settled: asyncio.Future[None] | None = None  # done when the commit in flight is
+        self._kick_scheduled = False
+        self._subscriptions: list[_Subscription] = []
+        self._loop = asyncio.get_running_loop()
+        self._closed = False
+
+    @property
+    def revision(self) -> int:
+        return self._revision
+
+    @property
+    def compacted_revision(self) -> int:
+        return self._compacted
+
+    async def create(self, *, key: str, value: bytes) -> Written:
+        return await self._write(key, 0, value)
+
+    async def update(self, *, key: str, value: bytes, expected_revision: int) -> Written:
+        return await self._write(key, expected_revision, value)
+
+    async def delete(self, *, key: str, expected_revision: int) -> Written:
+        return await self._write(key, expected_revision, None)
+
+    async def _write(self, key: str, expected: int, value: bytes | None) -> Written:
+        while True:
+            if self._closed:
+                raise StorageError("the storage is closed")
+            pending = self._pending.get(key)
+            present = self._live.get(key, 0) if pending is None else pending
+            if present == expected:
+                break
+            if pending is None:
+                return Written(False, present)
+            await self._wait_settled()  # the compare failed against a write that may yet fail, and that nobody can read yet
+        self._assigned += 1
+        row = Row(self._assigned, key, expected, value)
+        self._pending[key] = 0 if value is None else row.revision
+        answer: asyncio.Future[Written] = self._loop.create_future()
+        self._queue.append(_Write(row, answer))
+        if not self._in_flight and not self._kick_scheduled:
+            self._kick_scheduled = True
+            self._loop.call_soon(self._kick)
+        return await answer
+
+    async def _wait_settled(self) -> None:
+        if self._settled is None:
+            self._settled = self._loop.create_future()
+        await asyncio.shield(self._settled)
+
+    def _kick(self) -> None:
+        """Send the queued writes to the log, unless a commit is on its way: its end will."""
+        self._kick_scheduled = False
+        if self._in_flight or not self._queue:
+            return
+        self._in_flight, self._queue = self._queue[:COMMIT_ROWS_MAX], self._queue[COMMIT_ROWS_MAX:]
+        rows = [w.row for w in self._in_flight]
+        self._writer.submit(lambda: self._log.append(rows), self._on_committed)
+
+    def _on_committed(self, _result: None, error: BaseException | None) -> None:
+        writes, self._in_flight = self._in_flight, []
+        if error is None:
+            self._accept(writes)
+        else:
+            self._fail([*writes, *self._queue], error)
+        settled, self._settled = self._settled, None
+        if settled is not None:
+            settled.set_result(None)
+        self._kick()
+
+    def _accept(self, writes: list[_Write]) -> None:
+        live, pending = self._live, self._pending
+        for write in writes:
+            row = write.row
+            if row.value is None:
+                live.pop(row.key, None)
+                newest = 0
+            else:
+                live[row.key] = newest = row.revision
+            if pending.get(row.key) == newest:
+                del pending[row.key]
+        self._revision = writes[-1].row.revision
+        changes = [Change(w.row.key, w.row.value, w.row.revision) for w in writes]
+        for subscription in tuple(self._subscriptions):
+            subscription.publish(changes)
+        for write in writes:
+            if not write.answer.done():
+                write.answer.set_result(Written(True, write.row.revision))
+
+    def _fail(self, writes: list[_Write], error: BaseException) -> None:
+        self._queue = []
+        self._pending.clear()
+        self._assigned = self._revision
+        for write in writes:
+            if not write.answer.done():
+                write.answer.set_exception(StorageError(str(error)))
+
+    async def get(self, *, key: str, revision: int = 0) -> Found:
+        at = self._readable(revision)
+        return Found(at, await self._read(lambda: self._log.read_one(key, at)))
+
+    async def list(self, *, prefix: str, revision: int = 0, start: str = "", limit: int = 0) -> Listed:
+        at = self._readable(revision)
+        items = await self._read(lambda: self._log.read_prefix(prefix, at, start, limit + 1 if limit else 0))
+        if at < self._compacted:
+            raise CompactedError(at, self._compacted)  # compaction overtook the read
+        more = bool(limit) and len(items) > limit
+        return Listed(at, tuple(items[:limit] if more else items), more)
+
+    async def subscribe(self, *, prefix: str, after_revision: int, deliver: Deliver) -> _Subscription:
+        if after_revision < self._compacted:
+            raise CompactedError(after_revision, self._compacted)
+        subscription = _Subscription(self._subscriptions, prefix, deliver)
+        upto = self._revision
+        history: list[Change] = []
+        if after_revision < upto:
+            try:
+                history = await self._read(lambda: self._log.read_changes(prefix, after_revision, upto))
+            except BaseException:
+                subscription.close()
+                raise
+        subscription.catch_up(history)
+        return subscription
+
+    async def compact(self, *, revision: int) -> None:
+        if revision <= self._compacted:
+            return
+        if revision > self._revision:
+            raise FutureRevisionError(revision, self._revision)
+        self._compacted = revision
+        await self._call(self._writer, lambda: self._log.compact(revision))
+
+    async def close(self) -> None:
+        while self._in_flight or self._queue:
+            await self._wait_settled()
+        self._closed = True
+        self._reader.stop()
+        self._writer.stop()
+        self._log.close()
+
+    def _readable(self, revision: int) -> int:
+        if revision > self._revision:
+            raise FutureRevisionError(revision, self._revision)
+        if revision and revision < self._compacted:
+            raise CompactedError(revision, self._compacted)
+        return revision or self._revision
+
+    async def _read(self, call: Callable[[], T]) -> T:
+        return await self._call(self._reader, call)
+
+    async def _call(self, worker: Worker, call: Callable[[], T]) -> T:
+        answer: asyncio.Future[Any] = self._loop.create_future()
+
+        def done(result: T | None, error: BaseException | None) -> None:
+            if answer.done():
+                return
+            if error is not None:
+                answer.set_exception(error)
+            else:
+                answer.set_result(result)
+
+        worker.submit(call, done)
+        return await answer  # type: ignore[no-any-return]
+
+
+def open_store(log: Log, writer: Worker, reader: Worker) -> GroupCommitStore:
+    """A store over an opened log. Call it on the event loop. Raises StorageError, StartupError."""
+    return GroupCommitStore(log, writer, reader, log.load())

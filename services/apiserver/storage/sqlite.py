@@ -1,0 +1,157 @@
+"""The SQLite backend: one append-only table in WAL mode with synchronous=FULL, so an answered write survives kill -9 and power loss.
+
+A commit is one multi-row INSERT: SQLite makes a lone statement a transaction, and Python's interpreter lock is given up once for the whole of
+it. One thread writes, another reads through a connection of its own. A lock file keeps a second server away from the same database.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from kubecosm.runtime.errors import StartupError, startup
+
+from .contract import Change, Item, StorageError
+from .groupcommit import GroupCommitStore, Row, open_store
+from .worker import ThreadWorker
+
+SCHEMA_VERSION = 1
+STATEMENTS_CACHED = 1024
+"""Compiled statements kept: one INSERT per batch size, at most COMMIT_ROWS_MAX of them."""
+COMPACT_ROWS_MAX = 5000
+"""Revisions compacted in one transaction, so that a commit never waits long behind compaction."""
+
+_SCHEMA = """
+CREATE TABLE log (revision INTEGER PRIMARY KEY, key TEXT NOT NULL, previous INTEGER NOT NULL, value BLOB);
+CREATE INDEX log_by_key ON log (key, revision);
+CREATE TABLE facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO facts VALUES ('compacted_revision', 0);
+"""
+_AT = "SELECT key, value, max(revision) FROM log WHERE {where} AND revision <= ? GROUP BY key"
+
+
+class SqliteLog:
+    """The log in a file. `append` and `compact` belong to the writing thread, `read_*` to the reading one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = _lock(path.with_name(path.name + ".lock"))
+        try:
+            self._writer = _connect(path)
+            _prepare(self._writer, path)
+            self._reader = _connect(path)
+        except sqlite3.Error as error:
+            raise _startup_error(path, error) from error
+
+    def load(self) -> tuple[dict[str, int], int, int]:
+        try:
+            live = self._writer.execute("SELECT key, max(revision), value IS NULL FROM log GROUP BY key").fetchall()
+            newest = self._writer.execute("SELECT ifnull(max(revision), 0) FROM log").fetchone()[0]
+            compacted = self._writer.execute("SELECT value FROM facts WHERE name = 'compacted_revision'").fetchone()[0]
+        except sqlite3.Error as error:
+            raise _startup_error(self._path, error) from error
+        return {key: revision for key, revision, deleted in live if not deleted}, max(newest, compacted), compacted
+
+    def append(self, rows: Sequence[Row]) -> None:
+        values: list[Any] = []
+        for row in rows:
+            values += (row.revision, row.key, row.previous, row.value)
+        with self._failing_clearly():
+            self._writer.execute("INSERT INTO log VALUES (?,?,?,?)" + ",(?,?,?,?)" * (len(rows) - 1), values)
+
+    def compact(self, revision: int) -> None:
+        with self._failing_clearly():
+            done = self._writer.execute("SELECT value FROM facts WHERE name = 'compacted_revision'").fetchone()[0]
+            while done < revision:
+                upto = min(done + COMPACT_ROWS_MAX, revision)
+                self._compact_step(done, upto)
+                done = upto
+
+    def _compact_step(self, after: int, upto: int) -> None:
+        execute = self._writer.execute
+        execute("BEGIN")
+        execute("DELETE FROM log WHERE revision IN (SELECT previous FROM log WHERE revision > ? AND revision <= ?)", (after, upto))
+        execute("DELETE FROM log WHERE revision > ? AND revision <= ? AND value IS NULL", (after, upto))
+        execute("UPDATE facts SET value = ? WHERE name = 'compacted_revision'", (upto,))
+        execute("COMMIT")
+
+    def read_one(self, key: str, revision: int) -> Item | None:
+        items = self._items(self._reader.execute(_AT.format(where="key = ?"), (key, revision)))
+        return items[0] if items else None
+
+    def read_prefix(self, prefix: str, revision: int, start: str, limit: int) -> list[Item]:
+        sql = f"SELECT * FROM ({_AT.format(where='key >= ? AND key < ?')}) WHERE value IS NOT NULL ORDER BY key LIMIT ?"
+        return self._items(self._reader.execute(sql, (max(prefix, start), prefix + "\U0010ffff", revision, limit or -1)))
+
+    def read_changes(self, prefix: str, after: int, upto: int) -> list[Change]:
+        sql = "SELECT key, value, revision FROM log WHERE revision > ? AND revision <= ? ORDER BY revision"
+        return [Change(key, value, revision) for key, value, revision in self._reader.execute(sql, (after, upto)) if key.startswith(prefix)]
+
+    @staticmethod
+    def _items(rows: Iterable[tuple[str, bytes | None, int]]) -> list[Item]:
+        return [Item(key, value, revision) for key, value, revision in rows if value is not None]
+
+    def close(self) -> None:
+        self._reader.close()
+        self._writer.close()
+        self._lock.close()
+
+    @contextmanager
+    def _failing_clearly(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+            raise StorageError(f"cannot write {self._path}: {error}") from error
+
+
+def open_sqlite(path: Path) -> GroupCommitStore:
+    """Open or create the database. Raises StartupError: no permission, not a database, corrupt, used by another server."""
+    log = SqliteLog(path)
+    return open_store(log, ThreadWorker("storage-writer"), ThreadWorker("storage-reader"))
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=STATEMENTS_CACHED)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA busy_timeout = 10000")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version == 0:
+        connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    elif version != SCHEMA_VERSION:
+        raise StartupError(f"cannot use {path}: it was written by another version of kubecosm (schema {version}, this one knows {SCHEMA_VERSION})")
+
+
+def _lock(path: Path) -> IO[bytes]:
+    with startup(f"open the database lock {path}"):
+        file = open(path, "ab")  # noqa: SIM115  held until the store is closed
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise StartupError(f"cannot use the database beside {path}: another apiserver is using it; stop that one or choose another --data-dir") from error
+    return file
+
+
+def _startup_error(path: Path, error: sqlite3.Error) -> StartupError:
+    advice = {
+        "SQLITE_NOTADB": "the file is not a database: restore it from a copy, or move it away to start empty",
+        "SQLITE_CORRUPT": "the database is corrupt: restore it from a copy, or move it away to start empty",
+        "SQLITE_CANTOPEN": "it cannot be opened: check the path and its permissions",
+        "SQLITE_READONLY": "it is read-only: check its permissions",
+        "SQLITE_FULL": "the disk is full: free some space and start again; nothing written before is lost",
+    }
+    name = getattr(error, "sqlite_errorname", "")
+    why = next((text for prefix, text in advice.items() if name.startswith(prefix)), str(error))
+    return StartupError(f"cannot use the database {path}: {why}")
