@@ -1,0 +1,1 @@
+"""Who is asking: client certificates, static tokens, ServiceAccount tokens, anonymous."""

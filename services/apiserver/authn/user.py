@@ -1,0 +1,27 @@
+"""The identity of a request. Imitates k8s.io/apiserver/pkg/authentication/user."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+GROUP_AUTHENTICATED = "system:authenticated"
+GROUP_UNAUTHENTICATED = "system:unauthenticated"
+GROUP_MASTERS = "system:masters"
+GROUP_NODES = "system:nodes"
+
+
+@dataclass(frozen=True)
+class User:
+    """A name, groups, and what the authenticator knows besides."""
+
+    name: str
+    groups: tuple[str, ...] = ()
+    uid: str = ""
+    extra: dict[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
+
+    @property
+    def is_anonymous(self) -> bool:
+        return self.name == "system:anonymous"
+
+
+ANONYMOUS = User("system:anonymous", (GROUP_UNAUTHENTICATED,))

@@ -1,0 +1,106 @@
+"""All watch caches of a server, fed by one subscription to the storage.
+
+Keys are `/registry/<group>/<plural>/[<namespace>/]<name>`, group `core` for the core group. At start the caches are filled as of a
+slightly older revision and the changes since are replayed, so that watches can resume across a restart of the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+
+from ..storage.contract import Change, Store, Subscription
+from .entry import AttributesOf
+from .events import HISTORY_EVENTS_MAX, Event
+from .resource import ResourceCache
+
+ROOT = "/registry/"
+
+
+def prefix_of(group: str, plural: str) -> str:
+    """The storage prefix of a resource, with its closing slash."""
+    return f"{ROOT}{group or 'core'}/{plural}/"
+
+
+class Caches:
+    """The caches by (group, plural). Make it, `add` the resources, then `start` it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._by_prefix: dict[str, ResourceCache] = {}
+        self._subscription: Subscription | None = None
+        self._revision = 0
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+
+    @property
+    def revision(self) -> int:
+        """Everything up to this revision is in the caches."""
+        return max(self._revision, self._store.revision)
+
+    def add(self, group: str, plural: str, attributes_of: AttributesOf, *, namespaced: bool) -> ResourceCache:
+        """The cache of a resource; one is made if there is none. Added after `start`, it is empty: fill it with `refill`."""
+        prefix = prefix_of(group, plural)
+        cache = self._by_prefix.get(prefix)
+        if cache is None:
+            cache = self._by_prefix[prefix] = ResourceCache(attributes_of, namespaced=namespaced, revision=self._revision)
+        return cache
+
+    def items(self) -> Iterator[tuple[str, ResourceCache]]:
+        yield from self._by_prefix.items()
+
+    async def start(self) -> None:
+        """Fill the caches and follow the storage from there on."""
+        start = max(self._store.compacted_revision, self._store.revision - HISTORY_EVENTS_MAX, 0)
+        listed = await self._store.list(prefix=ROOT, revision=start) if start else None
+        self._revision = start
+        by_prefix: dict[str, list[tuple[str, bytes, int]]] = {}
+        for item in listed.items if listed else ():
+            prefix, key = _split(item.key)
+            by_prefix.setdefault(prefix, []).append((key, item.value, item.revision))
+        for prefix, cache in self._by_prefix.items():
+            cache.revision = cache.history.start = start
+            cache.load(by_prefix.get(prefix, ()))
+        self._subscription = await self._store.subscribe(prefix=ROOT, after_revision=start, deliver=self._deliver)
+
+    def stop(self) -> None:
+        if self._subscription is not None:
+            self._subscription.close()
+
+    async def refill(self, cache: ResourceCache, prefix: str) -> None:
+        """Fill a cache that was added after `start` with what the storage holds."""
+        listed = await self._store.list(prefix=prefix)
+        cache.load((_split(item.key)[1], item.value, item.revision) for item in listed.items if cache.get(_split(item.key)[1]) is None)
+
+    async def wait_revision(self, revision: int) -> None:
+        """Return when everything up to `revision` is in the caches."""
+        if revision <= self.revision:
+            return
+        reached: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiter = (revision, reached)
+        self._waiters.append(waiter)
+        try:
+            await reached
+        finally:
+            self._waiters.remove(waiter)
+
+    def _deliver(self, changes: Sequence[Change]) -> None:
+        touched: dict[str, list[Event]] = {}
+        for change in changes:
+            prefix, key = _split(change.key)
+            cache = self._by_prefix.get(prefix)
+            event = cache.apply(key, change.value, change.revision) if cache is not None else None
+            if event is not None:
+                touched.setdefault(prefix, []).append(event)
+        assert changes[-1].revision >= self._revision, "the storage went back in time"
+        self._revision = changes[-1].revision
+        for prefix, events in touched.items():
+            self._by_prefix[prefix].publish(events)
+        for revision, reached in self._waiters:
+            if revision <= self._revision and not reached.done():
+                reached.set_result(None)
+
+
+def _split(key: str) -> tuple[str, str]:
+    """(prefix with its slash, key within the resource)."""
+    end = key.index("/", key.index("/", len(ROOT)) + 1) + 1
+    return key[:end], key[end:]

@@ -1,0 +1,141 @@
+"""Who gets which event: watchers with equal wishes form a group that is served once, and groups are indexed by what they can match.
+
+An event costs the groups that may want it plus one write per receiving watcher and commit, however many watchers there are in all.
+A watcher whose unsent bytes exceed its bound is closed, never waited for: it resumes from its last event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+from .entry import AttributesOf
+from .events import Event
+from .selection import NODE_NAME, Selection
+from .view import View
+
+
+class Watcher(Protocol):
+    """The receiving end of one watch stream."""
+
+    def send(self, frames: bytes, revision: int) -> None:
+        """Take whole frames up to a revision; must not block and must not raise."""
+
+
+class WatchGroup:
+    """Watchers of the same selection in the same view."""
+
+    __slots__ = ("_pending", "selection", "view", "watchers")
+
+    def __init__(self, selection: Selection, view: View) -> None:
+        self.selection = selection
+        self.view = view
+        self.watchers: dict[Watcher, None] = {}  # a set that keeps its order
+        self._pending: list[bytes] = []
+
+    def offer(self, event: Event, attributes_of: AttributesOf) -> bool:
+        """Queue the event if it means something to this group; True if this is the first one queued."""
+        kind = event.type_for(self.selection, attributes_of)
+        if kind is None:
+            return False
+        self._pending.append(event.frame(kind, self.view))
+        return len(self._pending) == 1
+
+    def flush(self, revision: int) -> None:
+        """Send what is queued as one piece to every watcher."""
+        frames = b"".join(self._pending)
+        self._pending.clear()
+        for watcher in tuple(self.watchers):
+            watcher.send(frames, revision)
+
+
+class WatchIndex:
+    """The groups of one resource, by the narrowest thing they demand: name, node, namespace, or nothing."""
+
+    def __init__(self, attributes_of: AttributesOf) -> None:
+        self._attributes_of = attributes_of
+        self._groups: dict[tuple[Selection, View], WatchGroup] = {}
+        self._everywhere: list[WatchGroup] = []
+        self._by_key: dict[str, list[WatchGroup]] = {}
+        self._by_namespace: dict[str, list[WatchGroup]] = {}
+        self._by_name: dict[str, list[WatchGroup]] = {}
+        self._by_node: dict[str, list[WatchGroup]] = {}
+
+    @property
+    def watcher_count(self) -> int:
+        return sum(len(group.watchers) for group in self._groups.values())
+
+    def groups(self) -> Iterable[WatchGroup]:
+        return tuple(self._groups.values())
+
+    def add(self, watcher: Watcher, selection: Selection, view: View) -> None:
+        group = self._groups.get((selection, view))
+        if group is None:
+            group = self._groups[selection, view] = WatchGroup(selection, view)
+            self._bucket_of(selection).append(group)
+        group.watchers[watcher] = None
+
+    def remove(self, watcher: Watcher, selection: Selection, view: View) -> None:
+        group = self._groups.get((selection, view))
+        if group is None:
+            return
+        group.watchers.pop(watcher, None)
+        if not group.watchers:
+            del self._groups[selection, view]
+            self._bucket_of(selection).remove(group)
+            self._drop_empty_bucket(selection)
+
+    def publish(self, events: Sequence[Event]) -> None:
+        """Hand the events of one commit to whoever wants them."""
+        if not self._groups:
+            return
+        dirty: list[WatchGroup] = []
+        for event in events:
+            for group in self._candidates(event):
+                if group.offer(event, self._attributes_of):
+                    dirty.append(group)
+        revision = events[-1].revision
+        for group in dirty:
+            group.flush(revision)
+        for event in events:
+            event.forget_frames()
+
+    def _candidates(self, event: Event) -> list[WatchGroup]:
+        key = event.key
+        found = list(self._everywhere)
+        if self._by_namespace:
+            found += self._by_namespace.get(key.partition("/")[0], ())
+        if self._by_key:
+            found += self._by_key.get(key, ())
+        if self._by_name:
+            found += self._by_name.get(key.rpartition("/")[2], ())
+        if self._by_node:
+            for node in self._nodes_of(event):
+                found += self._by_node.get(node, ())
+        return found
+
+    def _nodes_of(self, event: Event) -> set[str]:
+        return {
+            entry.attributes(self._attributes_of).fields.get(NODE_NAME, "")
+            for entry in (event.entry, event.previous)
+            if entry is not None
+        }
+
+    def _bucket_of(self, selection: Selection) -> list[WatchGroup]:
+        index, value = self._index_of(selection)
+        return self._everywhere if index is None else index.setdefault(value, [])
+
+    def _drop_empty_bucket(self, selection: Selection) -> None:
+        index, value = self._index_of(selection)
+        if index is not None and not index.get(value):
+            index.pop(value, None)
+
+    def _index_of(self, selection: Selection) -> tuple[dict[str, list[WatchGroup]] | None, str]:
+        name, node = selection.name, selection.node_name
+        if name is not None:
+            return (self._by_key, f"{selection.namespace}/{name}") if selection.namespace else (self._by_name, name)
+        if node is not None:
+            return self._by_node, node
+        if selection.namespace:
+            return self._by_namespace, selection.namespace
+        return None, ""

@@ -1,0 +1,114 @@
+"""One request as the filters and the REST store see it: a thin record over aiohttp's parsed message.
+
+It stands in for aiohttp's own request class (web.Server takes a factory), which would parse more than we need for every request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs
+
+from kubecosm.api.errors import RequestEntityTooLarge
+
+from ..authn.user import ANONYMOUS, User
+from .info import PathInfo
+
+if TYPE_CHECKING:
+    from aiohttp.http_parser import RawRequestMessage
+    from aiohttp.streams import StreamReader
+
+    from .connection import Connection
+
+BODY_BYTES_MAX = 3 * 1024 * 1024
+_NO_QUERY: dict[str, list[str]] = {}
+NO_INFO = PathInfo("")
+
+
+class Request:
+    """`_task` and `_finish` are what aiohttp's protocol demands of a request."""
+
+    __slots__ = (
+        "_payload", "_query", "_raw_query", "_task", "audit_id", "connection", "headers", "info", "message", "method", "path",
+        "should_close", "started", "user", "verb", "warnings",
+    )  # fmt: skip
+
+    def __init__(self, message: RawRequestMessage, payload: StreamReader, connection: Connection, _writer: Any, task: Any) -> None:
+        self.message = message
+        self.method: str = message.method
+        self.headers: Mapping[str, str] = message.headers
+        self.should_close: bool = message.should_close
+        self.connection = connection
+        path, _, raw_query = message.path.partition("?")
+        self.path: str = path
+        self._raw_query: str = raw_query.partition("#")[0] if raw_query else ""
+        self._query: dict[str, list[str]] | None = None if raw_query else _NO_QUERY
+        self._payload = payload
+        self._task = task
+        self.info = NO_INFO
+        self.verb = ""
+        self.user: User = ANONYMOUS
+        self.audit_id = ""
+        self.started = 0.0
+        self.warnings: list[str] | None = None
+
+    def _finish(self) -> None:
+        """Called by aiohttp once the handler has answered."""
+
+    @property
+    def raw_query(self) -> str:
+        return self._raw_query
+
+    @property
+    def query(self) -> dict[str, list[str]]:
+        """Query parameters with all their values."""
+        found = self._query
+        if found is None:
+            found = self._query = parse_qs(self._raw_query, keep_blank_values=True)
+        return found
+
+    def param(self, name: str, default: str = "") -> str:
+        """The first value of a query parameter."""
+        if self._query is _NO_QUERY:
+            return default
+        values = self.query.get(name)
+        return values[0] if values else default
+
+    def flag(self, name: str) -> bool:
+        """A boolean query parameter as metav1 converts it: present means true, except for `false` and `0`."""
+        values = self.query.get(name)
+        return bool(values) and values[0].lower() not in ("false", "0")
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        return self.connection.transport
+
+    def warn(self, *texts: str) -> None:
+        """Add Warning headers to the answer."""
+        self.warnings = [*(self.warnings or ()), *texts]
+
+    async def read(self) -> bytes:
+        """The whole body. Raises RequestEntityTooLarge above BODY_BYTES_MAX."""
+        payload = self._payload
+        declared = self.headers.get("Content-Length")
+        if declared is not None and declared.isdigit() and int(declared) > BODY_BYTES_MAX:
+            raise too_large()
+        if self.headers.get("Expect", "").lower() == "100-continue" and self.transport is not None:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        body = await payload.readany()
+        if payload.at_eof():
+            if len(body) > BODY_BYTES_MAX:
+                raise too_large()
+            return body
+        chunks, size = [body], len(body)
+        while chunk := await payload.readany():
+            size += len(chunk)
+            if size > BODY_BYTES_MAX:
+                raise too_large()
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+
+def too_large() -> RequestEntityTooLarge:
+    return RequestEntityTooLarge(f"Request entity too large: limit is {BODY_BYTES_MAX}")

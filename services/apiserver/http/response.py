@@ -1,0 +1,123 @@
+"""Answers, written straight to the transport: the head is built from prebuilt parts, the body goes out as it lies in the cache.
+
+Objects of this module stand in for aiohttp's response classes: the protocol calls `prepare`, then `write_eof`, then reads `keep_alive`.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from kubecosm.api.errors import ApiError
+from kubecosm.api.resources import Object
+
+if TYPE_CHECKING:
+    from .request import Request
+
+JSON = "application/json"
+GZIP_BYTES_MIN = 128 * 1024
+"""Smaller answers are sent as they are (responsewriters: defaultGzipThresholdBytes)."""
+GZIP_LEVEL = 1
+DRAIN_BYTES_MIN = 64 * 1024
+CORS_AND_CACHE = b"Cache-Control: no-cache, private\r\n"
+
+_STATUS_LINES = {s.value: b"HTTP/1.1 %d %b\r\n" % (s.value, s.phrase.encode()) for s in HTTPStatus}
+_CONTENT_TYPES: dict[str, bytes] = {}
+
+
+def _content_type(text: str) -> bytes:
+    found = _CONTENT_TYPES.get(text)
+    if found is None:
+        found = _CONTENT_TYPES[text] = b"Content-Type: %b\r\n" % text.encode()
+    return found
+
+
+class Response:
+    """A whole answer held in memory."""
+
+    __slots__ = ("body", "content_type", "extra", "keep_alive", "status")
+
+    def __init__(self, status: int, body: bytes, content_type: str = JSON, extra: Iterable[tuple[str, str]] = ()) -> None:
+        self.status = status
+        self.body = body
+        self.content_type = content_type
+        self.extra = extra
+        self.keep_alive = True
+
+    async def prepare(self, request: Request) -> None:
+        transport = request.transport
+        if transport is None:
+            return
+        self.keep_alive = not request.should_close
+        body = self.body
+        extra = b"".join(b"%b: %b\r\n" % (k.encode(), v.encode("utf-8", "replace")) for k, v in self.extra) if self.extra else b""
+        if len(body) > GZIP_BYTES_MIN and "gzip" in request.headers.get("Accept-Encoding", ""):
+            body = gzip_compress(body)
+            extra += b"Content-Encoding: gzip\r\nVary: Accept-Encoding\r\n"
+        head = b"%b%bAudit-Id: %b\r\n%b%b%bContent-Length: %d\r\n\r\n" % (
+            _STATUS_LINES[self.status], b"" if self.keep_alive else b"Connection: close\r\n", request.audit_id.encode(), CORS_AND_CACHE,
+            _content_type(self.content_type), extra, len(body),
+        )  # fmt: skip
+        transport.write(head if request.method == "HEAD" else head + body)
+        if len(body) > DRAIN_BYTES_MIN:
+            await request.connection.drain()
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Nothing is left to write after `prepare`."""
+
+
+class Streamed:
+    """The answer has been, or the connection is being, written by its handler; nothing is left for the protocol to do."""
+
+    __slots__ = ("keep_alive", "status")
+
+    def __init__(self, status: int = 200, *, keep_alive: bool = True) -> None:
+        self.status = status
+        self.keep_alive = keep_alive
+
+    async def prepare(self, request: Any) -> None:
+        pass
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        pass
+
+
+Answer = Response | Streamed
+
+
+def stream_head(request: Request, status: int, content_type: str, extra: bytes = b"") -> bytes:
+    """The head of an answer in chunks (close-delimited for HTTP/1.0 clients is left out: they get chunks too)."""
+    return b"%bAudit-Id: %b\r\n%b%b%bTransfer-Encoding: chunked\r\n\r\n" % (
+        _STATUS_LINES[status], request.audit_id.encode(), CORS_AND_CACHE, _content_type(content_type), extra,
+    )  # fmt: skip
+
+
+def chunk(data: bytes) -> bytes:
+    """One HTTP chunk."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+LAST_CHUNK = b"0\r\n\r\n"
+
+
+def gzip_compress(data: bytes) -> bytes:
+    compressor = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, 31)
+    return compressor.compress(data) + compressor.flush()
+
+
+def json_response(status: int, obj: Object, *, pretty: bool = False) -> Response:
+    return Response(status, orjson.dumps(obj, option=orjson.OPT_INDENT_2 if pretty else None))
+
+
+def error_response(error: ApiError) -> Response:
+    """The Status of a failure, with Retry-After where the client should come back."""
+    extra = (("Retry-After", str(error.retry_after_seconds)),) if error.retry_after_seconds is not None else ()
+    return Response(error.code, orjson.dumps(error.status()) + b"\n", JSON, extra)
+
+
+def text_response(status: int, text: str, extra: Iterable[tuple[str, str]] = ()) -> Response:
+    return Response(status, text.encode(), "text/plain; charset=utf-8", (("X-Content-Type-Options", "nosniff"), *extra))
