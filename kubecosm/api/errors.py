@@ -25,6 +25,8 @@ class ApiError(Exception):
         super().__init__(message)
         self.message = message
         self.details = details
+        self.metadata: Object = {}
+        """The Status' ListMeta: an expired continue token brings a new one here."""
         if reason is not None:
             self.reason = reason
         if code is not None:
@@ -35,7 +37,7 @@ class ApiError(Exception):
 
     def status(self) -> Object:
         """The Status object (apiVersion v1) that tells of this failure."""
-        body: Object = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": self.message}
+        body: Object = {"kind": "Status", "apiVersion": "v1", "metadata": self.metadata, "status": "Failure", "message": self.message}
         if self.reason:
             body["reason"] = self.reason
         if self.details is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from ..http.response import chunk
 from .entry import AttributesOf
 from .events import Event
 from .selection import NODE_NAME, Selection
@@ -18,8 +19,14 @@ from .view import View
 class Watcher(Protocol):
     """The receiving end of one watch stream."""
 
-    def send(self, frames: bytes, revision: int) -> None:
-        """Take whole frames up to a revision; must not block and must not raise."""
+    def send(self, piece: bytes) -> None:
+        """Take one HTTP chunk of whole frames; must not block and must not raise."""
+
+    def bookmark(self, revision: int) -> None:
+        """Tell the client, if it asked for that, that it has seen everything up to a revision."""
+
+    def end(self) -> None:
+        """Close the stream in good order."""
 
 
 class WatchGroup:
@@ -41,12 +48,12 @@ class WatchGroup:
         self._pending.append(event.frame(kind, self.view))
         return len(self._pending) == 1
 
-    def flush(self, revision: int) -> None:
-        """Send what is queued as one piece to every watcher."""
-        frames = b"".join(self._pending)
+    def flush(self) -> None:
+        """Send what is queued as one piece, framed once, to every watcher."""
+        piece = chunk(b"".join(self._pending))
         self._pending.clear()
         for watcher in tuple(self.watchers):
-            watcher.send(frames, revision)
+            watcher.send(piece)
 
 
 class WatchIndex:
@@ -91,12 +98,9 @@ class WatchIndex:
             return
         dirty: list[WatchGroup] = []
         for event in events:
-            for group in self._candidates(event):
-                if group.offer(event, self._attributes_of):
-                    dirty.append(group)
-        revision = events[-1].revision
+            dirty += [group for group in self._candidates(event) if group.offer(event, self._attributes_of)]
         for group in dirty:
-            group.flush(revision)
+            group.flush()
         for event in events:
             event.forget_frames()
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from .request import Request
+from .response import Response, text_response
 
 if TYPE_CHECKING:
     from ..authn.user import User
+
+HEADER_BYTES_MAX = 64 * 1024
+"""One header line or the request line: bearer tokens and long selectors are allowed (Go: 1 MiB for all headers)."""
+KEEPALIVE_SECONDS = 180.0
 
 
 class Connection(RequestHandler):
@@ -28,12 +33,22 @@ class Connection(RequestHandler):
         """Return when the client has taken most of what was written; ConnectionError if it is gone."""
         await self._drain_helper()
 
+    def handle_error(  # type: ignore[override]  # our Response has what the protocol uses
+        self, request: Any, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> Response:
+        """What is not HTTP gets the plain answer of Go's server; errors of handlers never come here."""
+        self.force_close()
+        return text_response(status, f"{status} Bad Request" if status == 400 else f"{status} {message or 'Internal Server Error'}")
+
 
 class Server(web.Server):
     """aiohttp's low-level server with our connections and requests."""
 
-    def __init__(self, handler: Any, **kwargs: Any) -> None:
-        super().__init__(handler, request_factory=Request, **kwargs)  # type: ignore[arg-type]  # Request has what the protocol uses
+    def __init__(self, handler: Any) -> None:
+        super().__init__(
+            handler, request_factory=cast(Any, Request), handler_cancellation=True, access_log=None,
+            keepalive_timeout=KEEPALIVE_SECONDS, max_line_size=HEADER_BYTES_MAX, max_field_size=HEADER_BYTES_MAX,
+        )  # fmt: skip
 
     def __call__(self) -> RequestHandler:
         return Connection(self, loop=asyncio.get_running_loop(), **self._kwargs)

@@ -56,6 +56,10 @@ class Request:
     def _finish(self) -> None:
         """Called by aiohttp once the handler has answered."""
 
+    def _cancel(self, exc: BaseException) -> None:
+        """Called by aiohttp when the client is gone: whoever reads the body learns of it."""
+        self._payload.set_exception(exc)
+
     @property
     def raw_query(self) -> str:
         return self._raw_query
@@ -78,7 +82,7 @@ class Request:
     def flag(self, name: str) -> bool:
         """A boolean query parameter as metav1 converts it: present means true, except for `false` and `0`."""
         values = self.query.get(name)
-        return bool(values) and values[0].lower() not in ("false", "0")
+        return values is not None and values[0].lower() not in ("false", "0")
 
     @property
     def transport(self) -> asyncio.Transport | None:

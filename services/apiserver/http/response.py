@@ -36,6 +36,12 @@ def _content_type(text: str) -> bytes:
     return found
 
 
+def _warning(text: str) -> bytes:
+    """A Warning header as net.NewWarningHeader words it; control characters become spaces."""
+    clean = "".join(c if c.isprintable() else " " for c in text).replace("\\", "\\\\").replace('"', '\\"')
+    return b'Warning: 299 - "%b"\r\n' % clean.encode()
+
+
 class Response:
     """A whole answer held in memory."""
 
@@ -55,6 +61,8 @@ class Response:
         self.keep_alive = not request.should_close
         body = self.body
         extra = b"".join(b"%b: %b\r\n" % (k.encode(), v.encode("utf-8", "replace")) for k, v in self.extra) if self.extra else b""
+        if request.warnings:
+            extra += b"".join(map(_warning, dict.fromkeys(request.warnings)))
         if len(body) > GZIP_BYTES_MIN and "gzip" in request.headers.get("Accept-Encoding", ""):
             body = gzip_compress(body)
             extra += b"Content-Encoding: gzip\r\nVary: Accept-Encoding\r\n"

@@ -52,6 +52,12 @@ class Strategy:
     is_stateful = False
     """Whether `start`, `begin_create`, `begin_update` and `after_delete` matter."""
 
+    orphans_dependents = False
+    """Without a propagationPolicy, a delete leaves the dependents alone (ReplicationControllers and Jobs, for compatibility)."""
+
+    returns_deleted_object = False
+    """A delete answers the object that was removed, not a Status (generic registry: ReturnDeletedObject)."""
+
     def __init__(self, resource: Resource) -> None:
         self.resource = resource
         self.has_status = resource.subresource("status") is not None

@@ -1,0 +1,54 @@
+"""Flags of the apiserver; names follow kube-apiserver's where one exists."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network
+
+from kubecosm.runtime.flags import Duration
+
+
+@dataclass(frozen=True)
+class Config:
+    """The Kubernetes API server: validates and stores objects, and lets the others watch them."""
+
+    bind_address: str = field(default="127.0.0.1", metadata={"help": "address to listen on; loopback unless told otherwise"})
+    secure_port: int = field(default=6443, metadata={"help": "HTTPS port; 0 takes any free one"})
+    advertise_address: str = field(default="", metadata={"help": "address published as the endpoint of the kubernetes Service"})
+    tls_cert_file: str = field(default="", metadata={"help": "server certificate (PEM); empty: a self-signed one is made for this run"})
+    tls_private_key_file: str = field(default="", metadata={"help": "key of the server certificate (PEM)"})
+    client_ca_file: str = field(default="", metadata={"help": "authority of client certificates (PEM); empty: none are accepted"})
+    token_auth_file: str = field(default="", metadata={"help": 'static bearer tokens, one a line: token,user,uid,"group1,group2"'})
+    anonymous_auth: bool = field(default=True, metadata={"help": "let requests without credentials in as system:anonymous"})
+    storage_backend: str = field(default="sqlite", metadata={"help": "sqlite or memory"})
+    data_dir: str = field(default="data", metadata={"help": "directory of the SQLite database"})
+    service_cluster_ip_range: str = field(default="127.32.0.0/20", metadata={"help": "range that Service addresses are taken from"})
+    service_node_port_range: str = field(default="30000-32767", metadata={"help": "ports for Services of type NodePort"})
+    kubelet_client_certificate: str = field(default="", metadata={"help": "certificate shown to kubelets (PEM)"})
+    kubelet_client_key: str = field(default="", metadata={"help": "its key (PEM)"})
+    kubelet_certificate_authority: str = field(default="", metadata={"help": "authority of the kubelets' serving certificates (PEM)"})
+    service_account_issuer: str = field(
+        default="https://kubernetes.default.svc.cluster.local", metadata={"help": "issuer (iss) of ServiceAccount tokens"}
+    )
+    service_account_signing_key_file: str = field(default="", metadata={"help": "RSA or EC key (PEM) that signs ServiceAccount tokens"})
+    runtime_config: tuple[str, ...] = field(
+        default=(), metadata={"help": "versions to serve besides the stable ones: api/all=true, api/beta=true, group/version=true|false"}
+    )
+    max_requests_inflight: int = field(default=400, metadata={"help": "reads served at once; more get 429 (0: no bound)"})
+    max_mutating_requests_inflight: int = field(default=200, metadata={"help": "writes served at once; more get 429 (0: no bound)"})
+    request_timeout: Duration = field(default=Duration(60.0), metadata={"help": "how long a request that is no stream may take"})
+    compaction_interval: Duration = field(default=Duration(300.0), metadata={"help": "how often old versions of objects are forgotten"})
+
+    def __post_init__(self) -> None:
+        """ValueError for what cannot be used."""
+        if self.storage_backend not in ("sqlite", "memory"):
+            raise ValueError("--storage-backend must be sqlite or memory")
+        IPv4Network(self.service_cluster_ip_range)
+        if self.node_ports[0] > self.node_ports[1]:
+            raise ValueError("--service-node-port-range must be LOW-HIGH")
+
+    @property
+    def node_ports(self) -> tuple[int, int]:
+        """The lowest and the highest NodePort."""
+        low, _, high = self.service_node_port_range.partition("-")
+        return int(low), int(high)

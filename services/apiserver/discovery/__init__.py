@@ -1,0 +1,1 @@
+"""What the server serves, told in both forms of discovery."""

@@ -1,0 +1,94 @@
+"""Serves discovery documents, built when first asked for and kept until the table changes; ETags spare clients the body."""
+
+from __future__ import annotations
+
+import hashlib
+
+import orjson
+
+from kubecosm.api.resources import Object, Resource, ResourceTable
+
+from ..http.request import Request
+from ..http.response import JSON, Answer, Response
+from ..rest.accept import accepted
+from ..rest.represent import encode_as
+from ..rest.router import not_found, page_not_found
+from . import documents
+
+AGGREGATED_TYPE = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+_ANSWERS_KEPT_MAX = 512
+
+
+class Discovery:
+    """/api, /apis and below."""
+
+    def __init__(self, table: ResourceTable, stored: dict[tuple[str, str], Resource], server_address: str) -> None:
+        self._table = table
+        self._stored = stored
+        self._server_address = server_address
+        self._kept: dict[tuple[str, str], tuple[bytes, str, str]] = {}  # (path, Accept) -> body, content type, ETag
+
+    def table_changed(self) -> None:
+        """Build every document anew."""
+        self._kept.clear()
+
+    def matches(self, path: str) -> bool:
+        """Whether the path (without its last slash) is one of discovery's."""
+        parts = path.strip("/").split("/")
+        return (parts[0] == "api" and len(parts) <= 2) or (parts[0] == "apis" and len(parts) <= 3)
+
+    async def handle(self, request: Request) -> Answer:
+        path, accept = request.path.rstrip("/"), request.headers.get("Accept", "")
+        kept = self._kept.get((path, accept))
+        if kept is None:
+            document, content_type = self._build(path, accept)
+            if document is None:
+                return page_not_found()
+            body = orjson.dumps(document)
+            if not content_type:
+                body, content_type = encode_as(accepted(accept), document)
+            kept = body, content_type, f'"{hashlib.sha256(body).hexdigest().upper()}"'
+            if len(self._kept) < _ANSWERS_KEPT_MAX:
+                self._kept[path, accept] = kept
+        body, content_type, etag = kept
+        extra = [("Vary", "Accept")]
+        if "apidiscovery" in content_type:
+            extra.append(("ETag", etag))
+            if request.headers.get("If-None-Match") == etag:
+                return Response(304, b"", content_type, extra)
+        return Response(200, body, content_type, extra)
+
+    def _build(self, path: str, accept: str) -> tuple[Object | None, str]:
+        """(document, content type if it is not the negotiated one)."""
+        parts = path.strip("/").split("/")
+        if len(parts) == 1:
+            core = parts[0] == "api"
+            if wants_aggregated(accept):
+                return documents.aggregated(self._table, core=core), AGGREGATED_TYPE
+            return (documents.api_versions(self._server_address) if core else documents.api_group_list(self._table)), ""
+        if parts[0] == "apis" and len(parts) == 2:
+            versions = documents.group_versions(self._table).get(parts[1])
+            if versions is None:
+                return None, ""
+            return {"kind": "APIGroup", "apiVersion": "v1", **documents.api_group(parts[1], versions)}, ""
+        group, version = ("", parts[1]) if parts[0] == "api" else (parts[1], parts[2])
+        rows = [row for row in self._table if row.group == group and row.version == version]
+        if not rows:
+            if group in documents.group_versions(self._table) and parts[0] == "apis":
+                raise not_found()
+            return None, ""
+        return documents.api_resource_list(rows, self._storage_hash), ""
+
+    def _storage_hash(self, row: Resource) -> str:
+        stored = self._stored.get((row.group, row.plural))
+        return documents.storage_version_hash(stored) if stored is not None and "list" in row.verbs else ""
+
+
+def wants_aggregated(accept: str) -> bool:
+    """Whether aggregated discovery is the first alternative of the Accept header that we serve."""
+    for alternative in accept.replace(" ", "").split(","):
+        if "as=APIGroupDiscoveryList" in alternative and alternative.startswith(JSON):
+            return "g=apidiscovery.k8s.io" in alternative and "v=v2" in alternative.split(";")
+        if alternative.split(";")[0] in (JSON, "*/*"):
+            return False
+    return False

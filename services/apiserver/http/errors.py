@@ -1,0 +1,34 @@
+"""The errors filter: the border of one request. Whatever fails inside becomes a Status object, and bugs are logged with the request's id."""
+
+from __future__ import annotations
+
+from kubecosm.api.errors import ApiError, InternalError
+from kubecosm.runtime.logs import get_logger
+
+from ..storage.contract import StorageError
+from .handler import Filter, Handler
+from .request import Request
+from .response import Answer, error_response
+
+log = get_logger("apiserver")
+
+
+def with_errors() -> Filter:
+    def wrap(inner: Handler) -> Handler:
+        async def handle(request: Request) -> Answer:
+            try:
+                return await inner(request)
+            except ApiError as error:
+                return error_response(error)
+            except ConnectionError:
+                raise  # the client is gone: nobody is left to answer
+            except StorageError as error:
+                log.error("storage failed", audit_id=request.audit_id, error=str(error))
+                return error_response(InternalError(f"Internal error occurred: {error}"))
+            except Exception as error:  # the border of one request
+                log.error("request failed", audit_id=request.audit_id, method=request.method, path=request.path, exc_info=error)
+                return error_response(InternalError(f"Internal error occurred: {type(error).__name__}: {error}"))
+
+        return handle
+
+    return wrap

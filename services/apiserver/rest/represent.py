@@ -1,0 +1,130 @@
+"""Turns entries into answers in the form the client accepts: bytes as they lie, YAML, Table, PartialObjectMetadata."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from kubecosm.api.resources import Object
+
+from ..cache.entry import Entry
+from ..cache.view import View
+from ..http.request import Request
+from ..http.response import JSON, Response
+from .accept import Accepted, accepted
+from .store import ResourceStore
+from .tables import partial_metadata, table, table_event
+
+_TABLE, _PARTIAL = "Table", "PartialObjectMetadata"
+
+
+def accepted_by(request: Request) -> Accepted:
+    """Raises NotAcceptable. `?pretty` and kubectl-less browsers get indented JSON."""
+    found = accepted(request.headers.get("Accept", ""))
+    if request.raw_query and "pretty" in request.query and request.flag("pretty"):
+        return Accepted(found.media_type, found.transform, found.version, True)
+    return found
+
+
+def encode_as(accept: Accepted, obj: Any) -> tuple[bytes, str]:
+    """(body, Content-Type) of an object in the accepted media type."""
+    if accept.media_type == JSON:
+        return orjson.dumps(obj, option=orjson.OPT_INDENT_2 if accept.pretty else 0), JSON
+    import yaml
+
+    return yaml.safe_dump(obj, sort_keys=True, default_flow_style=False, allow_unicode=True).encode(), accept.media_type
+
+
+def answer_object(request: Request, obj: Object, status: int = 200) -> Response:
+    """An object that is not kept in a cache (Status, Scale, reviews)."""
+    body, content_type = encode_as(accepted_by(request), obj)
+    return Response(status, body, content_type)
+
+
+def answer_entry(request: Request, store: ResourceStore, entry: Entry, status: int = 200) -> Response:
+    """One object."""
+    accept = accepted_by(request)
+    data = store.conversion.view.render(entry.data)
+    if accept.is_plain:
+        return Response(status, data)
+    obj = orjson.loads(data)
+    if accept.transform == _TABLE:
+        obj = table(store.row, [obj], accept.version, store.state.clock.now(), _include(request), meta=obj["metadata"])
+    elif accept.transform == _PARTIAL:
+        obj = partial_metadata(obj, accept.version)
+    body, content_type = encode_as(accept, obj)
+    return Response(status, body, content_type)
+
+
+def _include(request: Request) -> str:
+    return request.param("includeObject") or "Metadata"
+
+
+def answer_list(
+    request: Request, store: ResourceStore, entries: Sequence[Entry], revision: int, continue_token: str, remaining: int | None
+) -> Response:
+    """A page of a list; a plain one is a join of the entries' bytes."""
+    accept = accepted_by(request)
+    meta: Object = {"resourceVersion": str(revision)}
+    if continue_token:
+        meta["continue"] = continue_token
+        if remaining is not None:
+            meta["remainingItemCount"] = remaining
+    if accept.is_plain:
+        return Response(200, _join(store, entries, meta))
+    render = store.conversion.view.render
+    objects = [orjson.loads(render(entry.data)) for entry in entries]
+    listed: Object
+    if accept.transform == _TABLE:
+        listed = table(store.row, objects, accept.version, store.state.clock.now(), _include(request), meta=meta)
+    elif accept.transform:
+        items = [partial_metadata(obj, accept.version) for obj in objects]
+        listed = {"kind": "PartialObjectMetadataList", "apiVersion": f"meta.k8s.io/{accept.version}", "metadata": meta, "items": items}
+    else:
+        for obj in objects:
+            obj.pop("kind"), obj.pop("apiVersion")
+        listed = {"kind": store.row.list_kind, "apiVersion": store.row.api_version, "metadata": meta, "items": objects}
+    body, content_type = encode_as(accept, listed)
+    return Response(200, body, content_type)
+
+
+def _join(store: ResourceStore, entries: Sequence[Entry], meta: Object) -> bytes:
+    """Items lie without kind and apiVersion in a list, so each entry loses its first bytes."""
+    view, cut = store.conversion.view, len(store.type_prefix)
+    if view.is_identity:
+        items = b",{".join([entry.data[cut:] for entry in entries])
+    else:
+        items = b",{".join([_without_type(view.render(entry.data)) for entry in entries])
+    head = b'{"kind":"%b","apiVersion":"%b","metadata":%b,"items":[' % (
+        store.row.list_kind.encode(), store.row.api_version.encode(), orjson.dumps(meta),
+    )  # fmt: skip
+    return b"".join((head, b"{" if entries else b"", items, b"]}"))
+
+
+def _without_type(data: bytes) -> bytes:
+    obj = orjson.loads(data)
+    del obj["kind"], obj["apiVersion"]
+    return orjson.dumps(obj)[1:]
+
+
+def watch_view(store: ResourceStore, accept: Accepted, include: str) -> View:
+    """The view of a watch stream, shared by all watches of the same kind so that each event is encoded once."""
+    base = store.conversion.view
+    if not accept.transform:
+        return base
+    key = (accept.transform, accept.version, include)
+    view = store.watch_views.get(key)
+    if view is None:
+
+        def render(data: bytes) -> bytes:
+            obj = orjson.loads(base.render(data))
+            if accept.transform == _TABLE:
+                obj = table_event(store.row, obj, accept.version, store.state.clock.now(), include)
+            else:
+                obj = partial_metadata(obj, accept.version)
+            return orjson.dumps(obj)
+
+        view = store.watch_views[key] = View(f"{store.row.api_version}/{store.row.plural} as {key}", render)
+    return view

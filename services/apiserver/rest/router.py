@@ -1,0 +1,74 @@
+"""From a resource request to the code that answers it: the store and verb, or the subresource's own handler."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from kubecosm.api.errors import MethodNotAllowed, NotFound
+from kubecosm.api.resources import Resource
+
+from ..http.request import Request
+from ..http.response import Answer, text_response
+from ..state import State
+from . import reads, writes
+from .store import ResourceStore
+from .watch import watch
+
+Verb = Callable[[ResourceStore, Request], Awaitable[Answer]]
+
+VERBS: dict[str, Verb] = {
+    "get": reads.get, "list": reads.list_objects, "watch": watch, "create": writes.create, "update": writes.update,
+    "delete": writes.delete, "deletecollection": writes.delete_collection,
+}  # fmt: skip
+SUBRESOURCES: dict[tuple[str, str], Verb] = {("status", "get"): reads.get, ("status", "update"): writes.update}
+"""(subresource, verb) → what answers it, for every resource that has the subresource."""
+
+
+class Router:
+    """Finds the handler of a resource request."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    async def handle(self, request: Request) -> Answer:
+        info = request.info
+        store = self._state.stores.get((info.group, info.version, info.resource))
+        if store is None:
+            return self._unknown(request)
+        if len(info.parts) > 3 and info.subresource != "proxy":
+            raise not_found()
+        if info.subresource:
+            verb = self._subresource_verb(store.row, info.subresource, request.verb)
+        elif request.verb not in store.row.verbs or (request.verb == "create" and info.name):
+            raise method_not_allowed()
+        else:
+            verb = VERBS[request.verb]
+        return await verb(store, request)
+
+    def _subresource_verb(self, row: Resource, name: str, verb: str) -> Verb:
+        subresource = row.subresource(name)
+        if subresource is None:
+            raise not_found()
+        found = SUBRESOURCES.get((name, verb))
+        if found is None or verb not in subresource.verbs:
+            raise method_not_allowed()
+        return found
+
+    def _unknown(self, request: Request) -> Answer:
+        info = request.info
+        if any(row.group == info.group and row.version == info.version for row in self._state.table):
+            raise not_found()
+        return page_not_found()
+
+
+def not_found() -> NotFound:
+    """A path under a known group and version that means nothing."""
+    return NotFound("the server could not find the requested resource", details={})
+
+
+def method_not_allowed() -> MethodNotAllowed:
+    return MethodNotAllowed("the server does not allow this method on the requested resource", details={})
+
+
+def page_not_found() -> Answer:
+    return text_response(404, "404 page not found\n")

@@ -1,0 +1,36 @@
+"""Tables and PartialObjectMetadata out of objects. The columns of each kind live in `printers`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from kubecosm.api.resources import Object, Resource
+
+from ..printers import printer_for
+
+
+def partial_metadata(obj: Object, version: str) -> Object:
+    return {"kind": "PartialObjectMetadata", "apiVersion": f"meta.k8s.io/{version}", "metadata": obj["metadata"]}
+
+
+def table(resource: Resource, objects: Sequence[Object], version: str, now: datetime, include: str, *, meta: Object) -> Object:
+    """`include` (includeObject) is None, Metadata or Object; `meta` gives the list's metadata."""
+    printer = printer_for(resource)
+    rows = []
+    for obj in objects:
+        row: Object = {"cells": printer.row(obj, now)}
+        if include == "Object":
+            row["object"] = obj
+        elif include == "Metadata":
+            row["object"] = partial_metadata(obj, version)
+        rows.append(row)
+    list_meta = {name: meta[name] for name in ("resourceVersion", "continue", "remainingItemCount") if name in meta}
+    return {
+        "kind": "Table", "apiVersion": f"meta.k8s.io/{version}", "metadata": list_meta, "columnDefinitions": list(printer.columns), "rows": rows,
+    }  # fmt: skip
+
+
+def table_event(resource: Resource, obj: Object, version: str, now: datetime, include: str) -> Object:
+    """The Table of one watch event."""
+    return table(resource, [obj], version, now, include, meta=obj["metadata"])

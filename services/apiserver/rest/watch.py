@@ -1,0 +1,159 @@
+"""WATCH: a stream of events written straight to the transport, without a gap and without a repeat after what the client has seen.
+
+A stream first sends its backlog (initial objects, or history after a resourceVersion) at the client's pace, then joins the cache's watchers
+in the same turn of the loop in which the backlog is complete. Once the head is sent, failure becomes an ERROR event.
+Left out: watches over WebSockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+import orjson
+
+from kubecosm.api.errors import ApiError, Expired
+from kubecosm.api.resources import Object
+from kubecosm.api.selectors import FieldRequirement, FieldSelector
+
+from ..cache.events import ADDED, frame_of
+from ..cache.resource import ResourceCache
+from ..cache.selection import Selection
+from ..cache.view import View
+from ..http.request import Request
+from ..http.response import JSON, LAST_CHUNK, Answer, Streamed, chunk, stream_head
+from .options import ListOptions, list_options, revision_of
+from .reads import selection_of, wait_not_older
+from .represent import accepted_by, watch_view
+from .store import ResourceStore
+
+WATCH_UNSENT_BYTES_MAX = 8 * 1024 * 1024
+"""A watcher that is further behind is cut off; it resumes from the last event it has got."""
+INITIAL_EVENTS_PER_PIECE = 200
+TIMEOUT_SECONDS_MIN = 1800
+"""Without timeoutSeconds a watch lasts between this and twice as long (--min-request-timeout)."""
+INITIAL_EVENTS_END = {"k8s.io/initial-events-end": "true"}
+
+
+class WatchStream:
+    """The server's end of one watch; a `cache.watchers.Watcher`."""
+
+    def __init__(self, request: Request, type_meta: Object, *, bookmarks: bool) -> None:
+        self._connection = request.connection
+        self._type_meta = type_meta
+        self._bookmarks = bookmarks
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def send(self, piece: bytes) -> None:
+        connection = self._connection
+        transport = connection.transport
+        if transport is None:
+            return
+        transport.write(piece)
+        if connection.writing_paused and transport.get_write_buffer_size() > WATCH_UNSENT_BYTES_MAX:
+            transport.abort()
+
+    async def drain(self) -> None:
+        await self._connection.drain()
+
+    def bookmark(self, revision: int, annotations: dict[str, str] | None = None) -> None:
+        if not self._bookmarks:
+            return
+        meta: Object = {"resourceVersion": str(revision), "creationTimestamp": None}
+        if annotations:
+            meta["annotations"] = annotations
+        self.send(chunk(b'{"type":"BOOKMARK","object":%b}\n' % orjson.dumps({**self._type_meta, "metadata": meta})))
+
+    def fail(self, error: ApiError) -> None:
+        """After the head is sent, failure is an event."""
+        self.send(chunk(b'{"type":"ERROR","object":%b}\n' % orjson.dumps(error.status())))
+
+    def end(self) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+
+async def watch(store: ResourceStore, request: Request) -> Answer:
+    """One watch, from its head to its last byte."""
+    options = list_options(request, watch=True)
+    selection = selection_of(store, watched_namespace(store, request), options)
+    if request.info.name:
+        selection = named(selection, request.info.name)
+    accept = accepted_by(request)
+    view = watch_view(store, accept, request.param("includeObject") or "Metadata")
+    kind = {"kind": accept.transform, "apiVersion": f"meta.k8s.io/{accept.version}"} if accept.transform else store.type_meta
+    if options.send_initial_events:
+        await wait_not_older(store, revision_of(options.resource_version))
+    stream = WatchStream(request, kind, bookmarks=options.allow_bookmarks)
+    content_type = f"{JSON};stream=watch" if accept.transform else JSON
+    assert request.transport is not None
+    request.transport.write(stream_head(request, 200, content_type))
+    state = store.state
+    seconds = timeout_seconds(options, state.rng)
+    state.streams.add(stream)
+    try:
+        async with asyncio.timeout(seconds):
+            await _catch_up(store, stream, selection, view, options)
+            await stream.ended
+    except TimeoutError:
+        stream.bookmark(state.caches.revision)
+    finally:
+        state.streams.discard(stream)
+        store.cache.unwatch(stream, selection, view)
+    stream.send(LAST_CHUNK)
+    return Streamed(keep_alive=not request.should_close)
+
+
+def watched_namespace(store: ResourceStore, request: Request) -> str:
+    return request.info.namespace if store.row.namespaced else ""
+
+
+def named(selection: Selection, name: str) -> Selection:
+    """A watch of one object's URL (deprecated in Kubernetes, still served)."""
+    requirement = FieldRequirement("metadata.name", name)
+    return Selection(selection.namespace, selection.labels, FieldSelector((*selection.fields.requirements, requirement)))
+
+
+def timeout_seconds(options: ListOptions, rng: random.Random) -> float:
+    return float(options.timeout_seconds or TIMEOUT_SECONDS_MIN * (1 + rng.random()))
+
+
+async def _catch_up(store: ResourceStore, stream: WatchStream, selection: Selection, view: View, options: ListOptions) -> None:
+    """Send what the client has not seen yet, then join the live events."""
+    caches, cache = store.state.caches, store.cache
+    since = revision_of(options.resource_version)
+    wants_state = options.send_initial_events if options.send_initial_events is not None else since == 0
+    if wants_state:
+        since = caches.revision
+        await _send_state(cache, stream, selection, view)
+        if options.send_initial_events:
+            stream.bookmark(since, INITIAL_EVENTS_END)
+    elif since == 0:
+        since = caches.revision
+    else:
+        await caches.wait_revision(since)
+    if since < cache.history.start:
+        stream.fail(Expired(f"too old resource version: {since} ({cache.history.start})"))
+        stream.end()
+        return
+    _send_history(cache, stream, selection, view, since)
+    cache.watch(stream, selection, view)
+
+
+async def _send_state(cache: ResourceCache, stream: WatchStream, selection: Selection, view: View) -> None:
+    entries = cache.page(selection).entries
+    for start in range(0, len(entries), INITIAL_EVENTS_PER_PIECE):
+        piece = entries[start : start + INITIAL_EVENTS_PER_PIECE]
+        stream.send(chunk(b"".join([frame_of(ADDED, entry.data, view) for entry in piece])))
+        await stream.drain()
+
+
+def _send_history(cache: ResourceCache, stream: WatchStream, selection: Selection, view: View, since: int) -> None:
+    frames: Sequence[bytes] = [
+        event.frame(kind, view)
+        for event in cache.history.after(since)
+        if (kind := event.type_for(selection, cache.attributes_of)) is not None
+    ]
+    if frames:
+        stream.send(chunk(b"".join(frames)))
