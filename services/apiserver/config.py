@@ -30,6 +30,9 @@ class Config:
     service_account_issuer: str = field(
         default="https://kubernetes.default.svc.cluster.local", metadata={"help": "issuer (iss) of ServiceAccount tokens"}
     )
+    service_account_key_file: tuple[str, ...] = field(
+        default=(), metadata={"help": "public keys (PEM) that ServiceAccount tokens are checked with; empty: that of the signing key"}
+    )
     service_account_signing_key_file: str = field(default="", metadata={"help": "RSA or EC key (PEM) that signs ServiceAccount tokens"})
     runtime_config: tuple[str, ...] = field(
         default=(), metadata={"help": "versions to serve besides the stable ones: api/all=true, api/beta=true, group/version=true|false"}

@@ -7,7 +7,7 @@ slightly older revision and the changes since are replayed, so that watches can 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from ..storage.contract import Change, Store, Subscription
 from .entry import AttributesOf
@@ -45,8 +45,8 @@ class Caches:
             cache = self._by_prefix[prefix] = ResourceCache(attributes_of, namespaced=namespaced, revision=self._revision)
         return cache
 
-    def items(self) -> Iterator[tuple[str, ResourceCache]]:
-        yield from self._by_prefix.items()
+    def all(self) -> Iterable[ResourceCache]:
+        return tuple(self._by_prefix.values())
 
     async def start(self) -> None:
         """Fill the caches and follow the storage from there on."""

@@ -79,7 +79,7 @@ def _subresource_entry(row: Resource, name: str, kind: str, group: str, version:
 
 def storage_version_hash(stored: Resource) -> str:
     """Tells clients when the stored version of a resource changes (discovery.StorageVersionHash)."""
-    text = f"{stored.group}/{stored.version}, Kind={stored.kind}"
+    text = f"{stored.group}/{stored.version}/{stored.kind}"
     return b64encode(hashlib.sha256(text.encode()).digest()[:8]).decode()
 
 

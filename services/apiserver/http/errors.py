@@ -1,4 +1,4 @@
-"""The errors filter: the border of one request. Whatever fails inside becomes a Status object, and bugs are logged with the request's id."""
+"""The errors filter: the border of one request. Whatever fails inside becomes a Status; bugs are logged with the request's id."""
 
 from __future__ import annotations
 

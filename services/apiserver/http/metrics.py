@@ -67,7 +67,8 @@ class RequestMetrics(Collector):
         in_flight.add_metric(("mutating",), self.mutating_in_flight)
         in_flight.add_metric(("readOnly",), self.read_only_in_flight)
         yield in_flight
-        running = GaugeMetricFamily("apiserver_longrunning_requests", "Long-running requests being served.", labels=_without_dry_run(LABELS))
+        labels = _without_dry_run(LABELS)
+        running = GaugeMetricFamily("apiserver_longrunning_requests", "Long-running requests being served.", labels=labels)
         for key, count in self._long_running.items():
             running.add_metric(_without_dry_run((*key, "apiserver")), count)
         yield running

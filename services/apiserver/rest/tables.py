@@ -27,7 +27,8 @@ def table(resource: Resource, objects: Sequence[Object], version: str, now: date
         rows.append(row)
     list_meta = {name: meta[name] for name in ("resourceVersion", "continue", "remainingItemCount") if name in meta}
     return {
-        "kind": "Table", "apiVersion": f"meta.k8s.io/{version}", "metadata": list_meta, "columnDefinitions": list(printer.columns), "rows": rows,
+        "kind": "Table", "apiVersion": f"meta.k8s.io/{version}", "metadata": list_meta, "columnDefinitions": list(printer.columns),
+        "rows": rows,
     }  # fmt: skip
 
 

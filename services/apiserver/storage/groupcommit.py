@@ -1,9 +1,9 @@
 """Group commit: a Store over any append-only log.
 
-Writes are checked against the newest pending state and given revisions on the event loop; everything that arrives while one commit is on its
-way becomes the next one. A commit is one `Log.append` on the log's own thread. When it is durable, the loop publishes its changes to
-the subscribers and answers its writers, in that order, so whoever was answered reads his own write. If it fails, it fails its writers and those
-queued behind it (they were checked against state that never came to be), and memory is as it was.
+Writes are checked against the newest pending state and given revisions on the event loop; everything that arrives while one commit
+is on its way becomes the next one. A commit is one `Log.append` on the log's own thread. When it is durable, the loop publishes its
+changes to the subscribers and answers its writers, in that order, so whoever was answered reads his own write. If it fails, it fails
+its writers and those queued behind it (they were checked against state that never came to be), and memory is as it was.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The SQLite backend: one append-only table in WAL mode with synchronous=FULL, so an answered write survives kill -9 and power loss.
 
-A commit is one multi-row INSERT: SQLite makes a lone statement a transaction, and Python's interpreter lock is given up once for the whole of
-it. One thread writes, another reads through a connection of its own. A lock file keeps a second server away from the same database.
+A commit is one multi-row INSERT: SQLite makes a lone statement a transaction, and Python's interpreter lock is given up once for the
+whole of it. One thread writes, another reads through a connection of its own. A lock file keeps a second server away from the database.
 """
 
 from __future__ import annotations
@@ -130,7 +130,8 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     if version == 0:
         connection.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
     elif version != SCHEMA_VERSION:
-        raise StartupError(f"cannot use {path}: it was written by another version of kubecosm (schema {version}, this one knows {SCHEMA_VERSION})")
+        known = f"schema {version}, this one knows {SCHEMA_VERSION}"
+        raise StartupError(f"cannot use {path}: it was written by another version of kubecosm ({known})")
 
 
 def _lock(path: Path) -> IO[bytes]:
@@ -140,7 +141,8 @@ def _lock(path: Path) -> IO[bytes]:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         file.close()
-        raise StartupError(f"cannot use the database beside {path}: another apiserver is using it; stop that one or choose another --data-dir") from error
+        advice = "another apiserver is using it; stop that one or choose another --data-dir"
+        raise StartupError(f"cannot use the database beside {path}: {advice}") from error
     return file
 
 

@@ -1,0 +1,97 @@
+"""The apiserver process: storage, caches, the HTTPS server and its background work."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from kubecosm.runtime.clock import Clock
+from kubecosm.runtime.errors import startup
+from kubecosm.runtime.health import HealthEndpoints
+from kubecosm.runtime.logs import get_logger
+from kubecosm.runtime.metrics import Metrics
+from kubecosm.runtime.service import ReadyInfo
+
+from .assembly import build_handler, build_state, served_table
+from .authn.tokens import load_tokens
+from .background import bookmarks_forever, compact_forever
+from .bootstrap import ensure_system_objects
+from .config import Config
+from .http.connection import Server
+from .serving import tls_context
+from .state import State
+from .storage.contract import Store
+from .storage.memory import open_memory
+
+log = get_logger("apiserver")
+
+SHUTDOWN_SECONDS = 0.3
+"""How long requests under way may take once the server stops; watches end at once."""
+BACKLOG = 4096
+
+
+async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: Callable[[ReadyInfo], None]) -> None:
+    """Serve until `stop`. Raises StartupError."""
+    async with running(config, clock) as (state, port):
+        log.info("serving", address=config.bind_address, port=port, revision=state.storage.revision)
+        on_ready(ReadyInfo(ports={"secure": port}))
+        await stop.wait()
+
+
+@asynccontextmanager
+async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, int]]:
+    """A server that serves while the block runs; gives its state and port."""
+    table = served_table(config.runtime_config)
+    tokens = load_tokens(Path(config.token_auth_file)) if config.token_auth_file else {}
+    context = tls_context(config, clock)
+    storage = open_storage(config)
+    try:
+        state = build_state(storage, table, clock, random.Random())
+        await state.caches.start()
+        metrics = Metrics()
+        health = HealthEndpoints(metrics)
+        address = f"{config.advertise_address or config.bind_address}:{config.secure_port}"
+        server = Server(build_handler(config, state, metrics, health, tokens, (), address))
+        async with asyncio.TaskGroup() as tasks:
+            with startup(f"listen on {config.bind_address}:{config.secure_port}"):
+                listener = await asyncio.get_running_loop().create_server(
+                    server, config.bind_address, config.secure_port, ssl=context, backlog=BACKLOG
+                )
+            port = listener.sockets[0].getsockname()[1]
+            await ensure_system_objects(state)
+            background = [
+                tasks.create_task(compact_forever(state, config.compaction_interval), name="compaction"),
+                tasks.create_task(bookmarks_forever(state), name="bookmarks"),
+            ]
+            try:
+                yield state, port
+            finally:
+                listener.close()
+                for task in background:
+                    task.cancel()
+                await end_requests(state, server)
+    finally:
+        await storage.close()
+
+
+async def end_requests(state: State, server: Server) -> None:
+    """End streams in good order, let short requests finish, close what is left."""
+    for stream in tuple(state.streams):
+        stream.end()
+    server.pre_shutdown()
+    await server.shutdown(SHUTDOWN_SECONDS)
+
+
+def open_storage(config: Config) -> Store:
+    """Raises StartupError."""
+    if config.storage_backend == "memory":
+        return open_memory()
+    from .storage.sqlite import open_sqlite
+
+    folder = Path(config.data_dir)
+    with startup(f"create the data directory {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+    return open_sqlite(folder / "kubecosm.db")

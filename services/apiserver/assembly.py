@@ -1,0 +1,106 @@
+"""Puts one apiserver together: resources and their stores, caches, admission, filters, and what serves each path."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+from kubecosm.api.resources import NAMESPACES, Resource, ResourceTable, load_builtin
+from kubecosm.runtime.clock import Clock
+from kubecosm.runtime.errors import StartupError
+from kubecosm.runtime.health import HealthEndpoints
+from kubecosm.runtime.metrics import Metrics
+
+from .admission.chain import AdmissionChain
+from .admission.lifecycle import NamespaceLifecycle
+from .authn.filter import VerifyToken, with_authentication
+from .authn.user import User
+from .authz.attributes import AuthenticatedAuthorizer, MastersAuthorizer, PublicInfoAuthorizer, UnionAuthorizer
+from .authz.filter import with_authorization
+from .cache.caches import Caches
+from .config import Config
+from .discovery.handlers import Discovery
+from .http.errors import with_errors
+from .http.filters import build_chain
+from .http.handler import Filter, Handler
+from .http.limits import with_max_in_flight, with_timeout
+from .http.metrics import RequestMetrics, with_metrics
+from .http.request import Request
+from .http.requestinfo import with_request_info
+from .http.response import Answer
+from .nonresource import NonResources
+from .registry.strategy import Strategy, strategy_for
+from .rest.router import Router
+from .rest.store import ResourceStore, selectable_of
+from .rest.versions import stored_rows
+from .state import State
+from .storage.contract import Store
+
+
+def served_table(runtime_config: Iterable[str]) -> ResourceTable:
+    """The built-in resources in their stable versions, and what --runtime-config adds or takes away. Raises StartupError."""
+    wanted: dict[str, bool] = {}
+    for item in runtime_config:
+        name, _, value = item.partition("=")
+        if value not in ("", "true", "false"):
+            raise StartupError(f"invalid --runtime-config {item!r}: expected name=true or name=false, for example api/beta=true")
+        wanted[name] = value != "false"
+    return ResourceTable(row for row in load_builtin() if _is_served(row, wanted))
+
+
+def _is_served(row: Resource, wanted: dict[str, bool]) -> bool:
+    level = "alpha" if "alpha" in row.version else "beta" if "beta" in row.version else "ga"
+    for name in (row.api_version, f"api/{level}", "api/all"):
+        if name in wanted:
+            return wanted[name]
+    return level == "ga"
+
+
+def build_state(storage: Store, table: ResourceTable, clock: Clock, rng: random.Random) -> State:
+    """The state of a server: a cache for each resource that has objects and a store for each version of it."""
+    caches = Caches(storage)
+    state = State(clock=clock, rng=rng, storage=storage, caches=caches, table=table, admission=AdmissionChain(()))
+    add_stores(state, list(table))
+    state.admission = AdmissionChain((NamespaceLifecycle(state.store("", "v1", NAMESPACES.plural).cache),))
+    return state
+
+
+def add_stores(state: State, rows: Iterable[Resource]) -> None:
+    """Serve the rows that have objects (those that can be listed)."""
+    listed = [row for row in rows if "list" in row.verbs and row.plural != "componentstatuses"]
+    stored = stored_rows(listed)
+    strategies: dict[Resource, Strategy] = {}
+    for row in listed:
+        home = stored[row.group, row.plural]
+        strategy = strategies.get(home)
+        if strategy is None:
+            strategy = strategies[home] = strategy_for(home)
+        cache = state.caches.add(home.group, home.plural, selectable_of(strategy), namespaced=home.namespaced)
+        state.stores[row.group, row.version, row.plural] = ResourceStore(state, row, home, cache, strategy)
+
+
+def build_handler(
+    config: Config, state: State, metrics: Metrics, health: HealthEndpoints, tokens: dict[str, User], verifiers: tuple[VerifyToken, ...],
+    server_address: str,
+) -> Handler:  # fmt: skip
+    """The whole chain from filter to verb."""
+    request_metrics = RequestMetrics()
+    metrics.registry.register(request_metrics)
+    authorizer = UnionAuthorizer((MastersAuthorizer(), AuthenticatedAuthorizer(), PublicInfoAuthorizer()))
+    filters: tuple[Filter, ...] = (
+        with_request_info(state.rng),
+        with_metrics(request_metrics, state.clock),
+        with_errors(),
+        with_authentication(tokens, verifiers, anonymous=config.anonymous_auth),
+        with_max_in_flight(request_metrics, config.max_requests_inflight, config.max_mutating_requests_inflight),
+        with_timeout(config.request_timeout),
+        with_authorization(authorizer),
+    )
+    router = Router(state)
+    stored = stored_rows([row for row in state.table if "list" in row.verbs])
+    others = NonResources(state, health, Discovery(state.table, stored, server_address))
+
+    async def dispatch(request: Request) -> Answer:
+        return await (router if request.info.is_resource else others).handle(request)
+
+    return build_chain(filters, dispatch)

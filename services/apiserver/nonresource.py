@@ -1,0 +1,76 @@
+"""Paths that are not resources: /version, health, metrics, discovery, and the list of them at /."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+
+import orjson
+from multidict import MultiDict
+
+import kubecosm
+from kubecosm.api.resources import Object
+from kubecosm.runtime.health import HealthEndpoints
+
+from .discovery.documents import group_versions
+from .discovery.handlers import Discovery
+from .http.request import Request
+from .http.response import Answer, Response
+from .rest.router import method_not_allowed, page_not_found
+from .state import State
+
+INDEX_PATHS = ("/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version")
+
+
+class NonResources:
+    """Answers what has no group, version and resource."""
+
+    def __init__(self, state: State, health: HealthEndpoints, discovery: Discovery) -> None:
+        self._state = state
+        self._health = health
+        self._discovery = discovery
+        self._version = orjson.dumps(version_info(), option=orjson.OPT_INDENT_2)
+
+    async def handle(self, request: Request) -> Answer:
+        path = request.path.rstrip("/") or "/"
+        if request.method not in ("GET", "HEAD"):
+            if self._discovery.matches(path):
+                raise method_not_allowed()
+            return page_not_found()
+        if path == "/version":
+            return Response(200, self._version)
+        if self._discovery.matches(path):
+            return await self._discovery.handle(request)
+        if path == "/":
+            return Response(200, orjson.dumps({"paths": self._index()}, option=orjson.OPT_INDENT_2))
+        return await self._health_answer(request, path)
+
+    async def _health_answer(self, request: Request, path: str) -> Answer:
+        query: MultiDict[str] = MultiDict((name, value) for name, values in request.query.items() for value in values)
+        answer = await self._health.answer(path, query, request.headers.get("Accept", ""))
+        if answer is None:
+            return page_not_found()
+        return Response(answer.status, answer.body, answer.content_type, (("X-Content-Type-Options", "nosniff"),))
+
+    def _index(self) -> Sequence[str]:
+        groups = group_versions(self._state.table)
+        paths = {"/api", "/api/v1", "/apis", *INDEX_PATHS}
+        for group, versions in groups.items():
+            if group:
+                paths |= {f"/apis/{group}", *(f"/apis/{group}/{version}" for version in versions)}
+        return sorted(paths)
+
+
+def version_info() -> Object:
+    """/version, as version.Info."""
+    major, minor = kubecosm.KUBERNETES_VERSION.lstrip("v").split(".")[:2]
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    return {
+        "major": major, "minor": minor, "emulationMajor": major, "emulationMinor": minor, "minCompatibilityMajor": major,
+        "minCompatibilityMinor": str(int(minor) - 1), "gitVersion": kubecosm.KUBERNETES_VERSION,
+        "gitCommit": f"kubecosm-{kubecosm.__version__}", "gitTreeState": "clean", "buildDate": "2026-04-22T00:00:00Z",
+        "goVersion": f"python{platform.python_version()}", "compiler": platform.python_implementation().lower(),
+        "platform": f"{platform.system().lower()}/{machine}",
+    }  # fmt: skip
+
+
