@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from kubecosm.api.field import FieldError
 from kubecosm.api.resources import Object, Resource
 
-
 Finish = Callable[[bool], None]
 """Called with whether the write took place."""
 
