@@ -1,15 +1,18 @@
-"""The event recorder: says what happened to an object, without ever making the caller wait.
+"""The event recorders: say what happened to an object, without ever making the caller wait.
 
 `EventRecorder` writes core/v1 Events through client-go's correlator (tools/record): repeats become a count, ten alike in ten minutes are
-combined, and an object that causes too many is silenced. `SeriesRecorder` writes events.k8s.io/v1 (tools/events), whose repeats become a
-series. Events are best effort: when the queue is full or the server stays away they are dropped and counted.
+combined, and an object that causes too many is silenced. `SeriesRecorder` (kubecosm.client.series) writes events.k8s.io/v1.
+Events are best effort: when the queue is full or the server stays away they are dropped and counted.
 """
 
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+from zlib import crc32
 
 import structlog
 
@@ -31,104 +34,113 @@ RETRY_SECONDS_MAX = 10.0
 _log = structlog.get_logger("kubecosm.client.events")
 
 
-class _Occurrence(NamedTuple):
-    reference: Object
-    type: str
-    reason: str
-    message: str
-    nanoseconds: int
+class EventWriter(ABC):
+    """A bounded queue of events and the one task that writes them in order."""
 
-
-class EventRecorder:
-    """Queues events of one component; `run` must be running for them to be written."""
-
-    def __init__(self, client: ApiClient, component: str, clock: Clock, *, host: str = "") -> None:
-        """`component` and `host` become the source of the events."""
+    def __init__(self, client: ApiClient, component: str, clock: Clock) -> None:
         self._client, self._clock = client, clock
-        self._source = {"component": component, **({"host": host} if host else {})}
-        self._queue: deque[_Occurrence] = deque()
-        self._filled = asyncio.Event()
-        self._correlator = Correlator(clock)
+        self._name_offset = crc32(component.encode()) % 1000
         self._last_nanoseconds = 0
+        self._queue: deque[Object] = deque()
+        self._filled = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self.dropped = 0
         """Events lost because the queue was full or the server would not take them."""
-
-    def event(self, obj: Object, resource: Resource, type: str, reason: str, message: str, *, field_path: str = "") -> None:
-        """Record that `reason` (CamelCase) happened to `obj`; `type` is Normal or Warning. Returns at once.
-
-        `field_path` names a part of the object, such as `spec.containers{web}`.
-        """
-        if len(self._queue) >= QUEUED_EVENTS_MAX:
-            self.dropped += 1
-            return
-        moment = self._clock.now()
-        # The name of an event is made of its time, and a clock may stand still between two events.
-        nanoseconds = self._last_nanoseconds = max(int(moment.timestamp() * 1_000_000) * 1000, self._last_nanoseconds + 1)
-        self._queue.append(_Occurrence(object_reference(obj, resource, field_path), type, reason, message, nanoseconds))
-        self._filled.set()
 
     async def run(self) -> None:
         """Write queued events, one at a time and in order, until cancelled."""
         while True:
             await self._filled.wait()
             while self._queue:
-                await self._record(self._make(self._queue.popleft()))
+                await self._record(self._queue.popleft())
             self._filled.clear()
+            self._idle.set()
 
-    def _make(self, happened: _Occurrence) -> Object:
-        reference, now = happened.reference, format_time(self._clock.now())
-        return {
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {
-                "name": f"{reference['name']}.{happened.nanoseconds:x}",
-                "namespace": reference.get("namespace") or NAMESPACE_DEFAULT,
-            },
-            "involvedObject": reference,
-            "reason": happened.reason,
-            "message": happened.message,
-            "source": self._source,
-            "firstTimestamp": now,
-            "lastTimestamp": now,
-            "count": 1,
-            "type": happened.type,
-            "eventTime": None,
-            "reportingComponent": self._source["component"],
-            "reportingInstance": self._source.get("host", ""),
-        }
+    async def wait_written(self) -> None:
+        """Return when everything recorded so far has been written or given up; `run` must be running."""
+        await self._idle.wait()
 
-    async def _record(self, event: Object) -> None:
-        correlated = self._correlator.correlate(event)
-        if correlated is None:
+    def _enqueue(self, event: Object) -> None:
+        if len(self._queue) >= QUEUED_EVENTS_MAX:
+            self.dropped += 1
             return
+        self._queue.append(event)
+        self._filled.set()
+        self._idle.clear()
+
+    @abstractmethod
+    async def _record(self, event: Object) -> None:
+        """Write, or decide not to."""
+
+    async def _deliver(self, event: Object, write: Callable[[], Awaitable[Object]]) -> Object | None:
+        """Repeat `write` until the server answers; None when it refuses the event or stays away too long."""
         wait = RETRY_SECONDS_FIRST
         for _ in range(TRIES_MAX):
             try:
-                self._correlator.recorded(correlated, await self._write(correlated.event, correlated.patch))
-                return
+                return await write()
             except ApiError as error:
-                # The server has the event's fate decided: a terminating namespace, no permission, an invalid name.
-                _log.info("event refused", reason=event["reason"], object=event["involvedObject"], error=error.message)
+                # The server has decided: a terminating namespace, no permission, an invalid name. Trying again will not help.
+                _log.info("event refused", reason=event["reason"], event_name=event["metadata"]["name"], error=error.message)
                 break
             except TRANSPORT_ERRORS:
                 await self._clock.sleep(wait)
                 wait = min(wait * 2, RETRY_SECONDS_MAX)
         self.dropped += 1
+        return None
+
+    def _metadata(self, reference: Object) -> Object:
+        """A name no other event has, in the namespace of the object (`default` for cluster-scoped ones).
+
+        Names are made of the time in nanoseconds. A clock may stand still between two events, or be frozen for all components.
+        """
+        nanoseconds = int(self._clock.now().timestamp() * 1_000_000) * 1000 + self._name_offset
+        nanoseconds = self._last_nanoseconds = max(nanoseconds, self._last_nanoseconds + 1)
+        return {"name": f"{reference['name']}.{nanoseconds:x}", "namespace": reference.get("namespace") or NAMESPACE_DEFAULT}
+
+
+class EventRecorder(EventWriter):
+    """Records core/v1 Events of one component; `run` must be running for them to be written."""
+
+    def __init__(self, client: ApiClient, component: str, clock: Clock, *, host: str = "") -> None:
+        """`component` and `host` become the source of the events."""
+        super().__init__(client, component, clock)
+        self._source = {"component": component, **({"host": host} if host else {})}
+        self._correlator = Correlator(clock)
+
+    def event(self, obj: Object, resource: Resource, type: str, reason: str, message: str, *, field_path: str = "") -> None:
+        """Record that `reason` (CamelCase) happened to `obj`; `type` is Normal or Warning. Returns at once.
+
+        `field_path` names a part of the object, such as `spec.containers{web}`.
+        """
+        reference, now = object_reference(obj, resource, field_path), format_time(self._clock.now())
+        self._enqueue({
+            "apiVersion": "v1", "kind": "Event", "metadata": self._metadata(reference), "involvedObject": reference,
+            "reason": reason, "message": message, "type": type, "count": 1, "firstTimestamp": now, "lastTimestamp": now,
+            "source": self._source, "reportingComponent": self._source["component"],
+            "reportingInstance": self._source.get("host", ""), "eventTime": None,
+        })  # fmt: skip
+
+    async def _record(self, event: Object) -> None:
+        correlated = self._correlator.correlate(event)
+        if correlated is None:
+            return
+        answer = await self._deliver(correlated.event, lambda: self._write(correlated.event, correlated.patch))
+        if answer is not None:
+            self._correlator.recorded(correlated, answer)
 
     async def _write(self, event: Object, patch: Object | None) -> Object:
         namespace = event["metadata"]["namespace"]
         if patch is not None:
             try:
-                return await self._client.patch(
-                    EVENTS, event["metadata"]["name"], patch, namespace, patch_type=PatchType.STRATEGIC
-                )
+                return await self._client.patch(EVENTS, event["metadata"]["name"], patch, namespace, patch_type=PatchType.STRATEGIC)
             except NotFound:
                 pass  # it expired: begin anew
         return await self._client.create(EVENTS, event, namespace)
 
 
 def object_reference(obj: Object, resource: Resource, field_path: str = "") -> Object:
-    """A core/v1 ObjectReference; the resource says what kind it is, as cached objects of a list may not."""
+    """A core/v1 ObjectReference."""
     meta = obj["metadata"]
     reference = {
         "kind": resource.kind, "namespace": meta.get("namespace"), "name": meta["name"], "uid": meta.get("uid"),

@@ -259,7 +259,9 @@ class ApiClient:
 
 
 def _session(headers: Mapping[str, str], tls: Any, connections_max: int) -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(ssl=tls, limit=connections_max, ttl_dns_cache=60, keepalive_timeout=60)
+    # aiohttp's own choice of resolver starts a thread at once; ours starts none until a name (not an address) is looked up.
+    resolver = aiohttp.ThreadedResolver()
+    connector = aiohttp.TCPConnector(ssl=tls, limit=connections_max, resolver=resolver, ttl_dns_cache=60, keepalive_timeout=60)
     return aiohttp.ClientSession(
         connector=connector, headers=headers, cookie_jar=aiohttp.DummyCookieJar(), read_bufsize=READ_BUFFER_BYTES, auto_decompress=True,
         skip_auto_headers=("Content-Type", "Accept-Encoding"),

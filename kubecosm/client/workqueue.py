@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 from collections import deque
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -84,7 +85,7 @@ class WorkQueue(Generic[K]):
     def add(self, key: K) -> None:
         """Work on `key` as soon as possible."""
         if key in self._working:
-            self._held[key] = float("-inf")
+            self._held[key] = -math.inf
         elif key not in self._ready:
             self._deadlines.pop(key, None)
             self._make_ready(key)
@@ -132,7 +133,7 @@ class WorkQueue(Generic[K]):
         return self.get_nowait()
 
     def get_nowait(self) -> K:
-        """As `get`; raises StopIteration's cousin IndexError when nothing is due."""
+        """As `get`; raises IndexError when nothing is due."""
         if not self._ready:
             raise IndexError("no key is due")
         key = next(iter(self._ready))
@@ -175,11 +176,9 @@ class WorkQueue(Generic[K]):
     def _add_at(self, key: K, deadline: float) -> None:
         if key in self._working:
             self._held[key] = min(deadline, self._held.get(key, deadline))
-        elif key in self._ready or (key in self._deadlines and self._deadlines[key] <= deadline):
-            return
         elif deadline <= self._clock.monotonic():
             self.add(key)
-        else:
+        elif key not in self._ready and deadline < self._deadlines.get(key, math.inf):
             self._deadlines[key] = deadline
             heapq.heappush(self._heap, (deadline, next(self._sequence), key))
             if self._heap[0][2] is key:
