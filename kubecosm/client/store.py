@@ -110,16 +110,21 @@ class Store:
         return Change(old, None)
 
     def replace(self, objects: Iterable[Object]) -> Changes:
-        """Swap the whole content at once; the changes name what vanished first, then what is new or differs in resourceVersion."""
+        """Swap the whole content at once; the changes name what vanished first, then what is new or differs in resourceVersion.
+
+        An object whose resourceVersion is the same stays the one that is there: its readers may compare by identity.
+        """
         before, after = self._objects, {key_of(obj): obj for obj in objects}
-        self._objects = after
-        for name in self._indexes:
-            self._indexes[name] = _build(self._index_fns[name], after)
         changes = [Change(old, None) for key, old in before.items() if key not in after]
         for key, new in after.items():
             old = before.get(key)
-            if old is None or old["metadata"].get("resourceVersion") != new["metadata"].get("resourceVersion"):
+            if old is not None and old["metadata"].get("resourceVersion") == new["metadata"].get("resourceVersion"):
+                after[key] = old
+            else:
                 changes.append(Change(old, new))
+        self._objects = after
+        for name in self._indexes:
+            self._indexes[name] = _build(self._index_fns[name], after)
         return changes
 
 

@@ -277,13 +277,14 @@ class Watcher:
         if batch is None:
             return Ended()
         self._watch_had_events = True
-        if batch[-1].type != "ERROR":  # nothing follows an ERROR
+        failed = next((place for place, event in enumerate(batch) if event.type == "ERROR"), None)
+        if failed is None:
             return Batch(batch)
-        error = from_status(batch.pop().object)
-        if not batch:
+        error = from_status(batch[failed].object)
+        if failed == 0:
             raise error
         self._pending_error = error
-        return Batch(batch)
+        return Batch(batch[:failed])
 
     async def _move(self, given: Input) -> list[Event]:
         before = self.state

@@ -209,8 +209,8 @@ class MemoryServer(LocalServer):
             response = await start_stream(request)
             async with asyncio.timeout(float(request.query.get("timeoutSeconds") or 1800)):
                 await watch.send_all(response)
-        except TimeoutError:
-            pass
+        except (TimeoutError, ConnectionError):
+            pass  # the time asked for is over, or the client is gone
         finally:
             self._watches.discard(watch)
         return response

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -60,7 +61,8 @@ class ScriptedStream:
         response = await start_stream(request)
         self._open.set()
         while (piece := await self._pieces.get()) is not None:
-            await response.write(piece)
+            with suppress(ConnectionError):  # the client is gone
+                await response.write(piece)
         return response
 
 

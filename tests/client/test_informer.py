@@ -98,7 +98,9 @@ class TestStore:
         store = Store()
         for name in "abc":
             store.apply(version(name, 1))
+        unchanged = store.get(Key("", "b"))
         changes = store.replace([version("b", 1), version("c", 2), version("d", 2)])
+        assert store.get(Key("", "b")) is unchanged
         told = [(old and old["metadata"]["name"], new and new["metadata"]["name"]) for old, new in changes]
         assert told == [("a", None), ("c", "c"), (None, "d")]
 
