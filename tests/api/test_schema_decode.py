@@ -158,7 +158,7 @@ def test_media_types_are_told_apart() -> None:
         "apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "yes", "b": "2026-01-01", "c": "1:30"}, "immutable": True, "metadata": {},
     }  # fmt: skip
     assert decode(CONFIGMAPS, b"data: {a: 1:30}", "application/yaml")[0]["data"] == {"a": "1:30"}
-    assert decode(CONFIGMAPS, b"data:\n  a: x\n  a: y\n", "application/yaml")[1] == [
+    assert decode(CONFIGMAPS, b"data:\n  a: v\n  a: w\n", "application/yaml")[1] == [
         'yaml: unmarshal errors:\n  line 3: key "a" already set in map'
     ]
     assert "yaml: line 1: " in refusal(CONFIGMAPS, b"a: b: c", "application/yaml")
