@@ -108,16 +108,27 @@ class FakeApi:
     ) -> Object:
         await self._call("list", resource, "")
         matches, fields = parse_labels(label_selector).matches, parse_fields(field_selector).requirements
-        items = [obj for obj in self.all(resource, namespace) if matches(labels_of(obj)) and all(_field(obj, r.field) == r.value for r in fields)]
+        items = [
+            obj for obj in self.all(resource, namespace) if matches(labels_of(obj)) and all(_field(obj, r.field) == r.value for r in fields)
+        ]
         body = {"kind": resource.list_kind, "apiVersion": resource.api_version, "metadata": {"resourceVersion": str(self._revision)}}
         return {**body, "items": copy.deepcopy(items)}
 
     async def create(
-        self, resource: Resource, obj: Object, namespace: str | None = None, *, name: str | None = None, subresource: str | None = None, **_: Any
+        self,
+        resource: Resource,
+        obj: Object,
+        namespace: str | None = None,
+        *,
+        name: str | None = None,
+        subresource: str | None = None,
+        **_: Any,
     ) -> Object:
         obj = copy.deepcopy(obj)
         meta = obj.setdefault("metadata", {})
-        await self._call(f"create/{subresource}" if subresource else "create", resource, meta.get("name") or name or meta.get("generateName", ""))
+        await self._call(
+            f"create/{subresource}" if subresource else "create", resource, meta.get("name") or name or meta.get("generateName", "")
+        )
         if subresource:
             return obj
         if resource.namespaced:
@@ -154,7 +165,9 @@ class FakeApi:
         new = merged(old, patch, strategic=patch_type is PatchType.STRATEGIC)
         return self._write(resource, old, new, subresource)
 
-    async def delete(self, resource: Resource, name: str, namespace: str | None = None, *, options: Object | None = None, **_: Any) -> Object:
+    async def delete(
+        self, resource: Resource, name: str, namespace: str | None = None, *, options: Object | None = None, **_: Any
+    ) -> Object:
         await self._call("delete", resource, name)
         options = options or {}
         old = self._get(resource, Key(namespace or "", name))
@@ -201,7 +214,11 @@ class FakeApi:
     def _write(self, resource: Resource, old: Object, new: Object, subresource: str | None) -> Object:
         if subresource == "status":
             annotations = new["metadata"].get("annotations")
-            new = {**old, "metadata": {**old["metadata"], **({"annotations": annotations} if annotations else {})}, "status": new.get("status")}
+            new = {
+                **old,
+                "metadata": {**old["metadata"], **({"annotations": annotations} if annotations else {})},
+                "status": new.get("status"),
+            }
         elif subresource != "finalize":
             new = {**new, **({"status": old["status"]} if "status" in old else {})}
             for field in ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"):
@@ -304,5 +321,3 @@ def _merged_by(old: list[Object], patch: list[Object], key: str) -> list[Object]
         else:
             result[item[key]] = {**result.get(item[key], {}), **item}
     return list(result.values())
-
-

@@ -211,7 +211,9 @@ def test_a_stranger_with_the_hashed_name_raises_the_collision_count() -> None:
                 api.remove(PODS, pod)
             await settle()
             stranger = {"replicas": 0, "selector": {"matchLabels": {"app": "other"}}, "template": pod_template(app="other")}
-            await api.create(REPLICASETS, {"metadata": {"name": name, "namespace": "default", "labels": {"app": "other"}}, "spec": stranger})
+            await api.create(
+                REPLICASETS, {"metadata": {"name": name, "namespace": "default", "labels": {"app": "other"}}, "spec": stranger}
+            )
             await api.create(DEPLOYMENTS, deployment_of(1))
             await wait_for(lambda: is_rolled_out(api))
         assert the_deployment(api)["status"]["collisionCount"] == 1

@@ -44,7 +44,7 @@ def test_creates_its_pods_once_and_counts_them() -> None:
 def test_a_refused_create_is_met_by_one_call_then_more_and_told_of_in_a_condition() -> None:
     async def test(api: FakeApi) -> None:
         async with controllers(api, replicaset), Kubelet(api).at_work():
-            api.answer_with(Forbidden("pods \"\" is forbidden: exceeded quota"), "create", "pods", times=3)
+            api.answer_with(Forbidden('pods "" is forbidden: exceeded quota'), "create", "pods", times=3)
             await api.create(REPLICASETS, replica_set(20))
             await wait_for(lambda: get_condition(api.all(REPLICASETS)[0], "ReplicaFailure"))
             condition = get_condition(api.all(REPLICASETS)[0], "ReplicaFailure")
@@ -125,7 +125,10 @@ def test_min_ready_seconds_delay_availability_without_polling() -> None:
 
 def test_a_replication_controller_keeps_its_pods() -> None:
     async def test(api: FakeApi) -> None:
-        body = {"metadata": {"name": "rc", "namespace": "default"}, "spec": {"replicas": 3, "selector": {"app": "web"}, "template": pod_template()}}
+        body = {
+            "metadata": {"name": "rc", "namespace": "default"},
+            "spec": {"replicas": 3, "selector": {"app": "web"}, "template": pod_template()},
+        }
         async with controllers(api, replicationcontroller), Kubelet(api).at_work():
             await api.create(REPLICATIONCONTROLLERS, body)
             await wait_for(lambda: (api.all(REPLICATIONCONTROLLERS)[0].get("status") or {}).get("readyReplicas") == 3)
