@@ -4,6 +4,7 @@ NAMESPACE_DEFAULT = "default"
 NAMESPACE_SYSTEM = "kube-system"
 NAMESPACE_PUBLIC = "kube-public"
 NAMESPACE_NODE_LEASE = "kube-node-lease"
+CONFIGMAP_ROOT_CA = "kube-root-ca.crt"
 
 # Labels
 LABEL_HOSTNAME = "kubernetes.io/hostname"
@@ -23,7 +24,12 @@ LABEL_JOB_NAME_LEGACY = "job-name"
 LABEL_JOB_CONTROLLER_UID_LEGACY = "controller-uid"
 LABEL_SERVICE_NAME = "kubernetes.io/service-name"
 LABEL_ENDPOINTSLICE_MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
+LABEL_ENDPOINTSLICE_SKIP_MIRROR = "endpointslice.kubernetes.io/skip-mirror"
+LABEL_ENDPOINTS_MANAGED_BY = "endpoints.kubernetes.io/managed-by"
 LABEL_HEADLESS_SERVICE = "service.kubernetes.io/headless"
+MANAGED_BY_ENDPOINTSLICE_CONTROLLER = "endpointslice-controller.k8s.io"
+MANAGED_BY_MIRRORING_CONTROLLER = "endpointslicemirroring-controller.k8s.io"
+MANAGED_BY_ENDPOINT_CONTROLLER = "endpoint-controller"
 
 # Annotations
 ANNOTATION_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -32,8 +38,11 @@ ANNOTATION_DEPLOYMENT_REVISION_HISTORY = "deployment.kubernetes.io/revision-hist
 ANNOTATION_DEPLOYMENT_DESIRED_REPLICAS = "deployment.kubernetes.io/desired-replicas"
 ANNOTATION_DEPLOYMENT_MAX_REPLICAS = "deployment.kubernetes.io/max-replicas"
 ANNOTATION_DEPLOYMENT_ROLLBACK_TO = "deprecated.deployment.rollback.to"
+ANNOTATION_DESCRIPTION = "kubernetes.io/description"
 ANNOTATION_CHANGE_CAUSE = "kubernetes.io/change-cause"
 ANNOTATION_POD_DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+ANNOTATION_ENDPOINTS_OVER_CAPACITY = "endpoints.kubernetes.io/over-capacity"
+ANNOTATION_LEADER_ELECTION = "control-plane.alpha.kubernetes.io/leader"
 ANNOTATION_LAST_CHANGE_TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
 
 # Taints

@@ -37,6 +37,13 @@ TABLE = (
     Row("replicaset-controller", "workloads.replicaset", "concurrent_replicaset_syncs"),
     Row("replicationcontroller-controller", "workloads.replicationcontroller", "concurrent_rc_syncs"),
     Row("statefulset-controller", "workloads.statefulset", "concurrent_statefulset_syncs"),
+    Row("endpointslice-controller", "network.endpointslice", "concurrent_service_endpoint_syncs"),
+    Row("endpoints-controller", "network.endpoints", "concurrent_endpoint_syncs"),
+    Row("endpointslice-mirroring-controller", "network.endpointslice_mirroring"),
+    Row("namespace-controller", "cluster.namespace", "concurrent_namespace_syncs"),
+    Row("serviceaccount-controller", "cluster.serviceaccount"),
+    Row("root-ca-certificate-publisher-controller", "cluster.root_ca_publisher"),
+    Row("node-ipam-controller", "cluster.node_ipam"),
 )
 GARBAGE_COLLECTOR = "garbage-collector-controller"
 NAMES = (*(row.name for row in TABLE), GARBAGE_COLLECTOR)

@@ -1,0 +1,186 @@
+"""Endpoints controller: the older, single-object form of EndpointSlices that some clients still read.
+
+Watches Services and Pods. Writes Endpoints, named as their Service. Imitates pkg/controller/endpoint and RepackSubsets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from kubecosm.api.errors import AlreadyExists, ApiError, NotFound
+from kubecosm.api.meta import Key, annotations_of, key_of, labels_of
+from kubecosm.api.names import (
+    ANNOTATION_ENDPOINTS_OVER_CAPACITY,
+    ANNOTATION_LAST_CHANGE_TRIGGER_TIME,
+    LABEL_ENDPOINTS_MANAGED_BY,
+    LABEL_HEADLESS_SERVICE,
+    MANAGED_BY_ENDPOINT_CONTROLLER,
+)
+from kubecosm.api.resources import ENDPOINTS, PODS, SERVICES, Object
+from kubecosm.api.times import format_time
+from kubecosm.client.controller import Context, ControllerSpec, Reader, Result, done
+
+from ..common.pods import is_ready, node_of, ready_since
+from ..common.services import (
+    INDEXERS,
+    belongs_in_endpoints,
+    endpoint_ports,
+    endpoints_changed,
+    has_selected_endpoints,
+    hostname_in,
+    is_headless,
+    pod_ips,
+    selected_pods,
+    services_of,
+    target_ref,
+)
+from ..common.templates import is_namespace_terminating
+
+ADDRESSES_MAX = 1000
+"""An Endpoints object holds no more; EndpointSlices have no such limit."""
+REST_SECONDS_PER_POD = 200e-6
+"""The whole object is written for every change: one of a thousand pods is written at most five times a second."""
+
+
+def _address(service: Object, pod: Object) -> Object:
+    address: Object = {"ip": pod_ips(pod)[0]}
+    if hostname := hostname_in(service, pod):
+        address["hostname"] = hostname
+    if node := node_of(pod):
+        address["nodeName"] = node
+    return {**address, "targetRef": target_ref(pod)}
+
+
+def plan_subsets(service: Object, pods: Iterable[Object]) -> list[Object]:
+    """Addresses grouped by the ports they serve; ready and not ready apart, in order of address."""
+    publish_all = bool(service["spec"].get("publishNotReadyAddresses"))
+    subsets: dict[str, Object] = {}
+    for pod in pods:
+        if not belongs_in_endpoints(pod, include_terminating=publish_all):
+            continue
+        ports = [_wire_port(port) for port in endpoint_ports(service, pod, with_app_protocol=True)]
+        if not ports and not (is_headless(service) and not service["spec"].get("ports")):
+            continue
+        subset = subsets.setdefault(str(ports), {"ready": [], "not_ready": [], "ports": ports})
+        subset["ready" if publish_all or is_ready(pod) else "not_ready"].append(_address(service, pod))
+    return [_subset(subsets[identity]) for identity in sorted(subsets)]
+
+
+def _wire_port(port: Object) -> Object:
+    """An unnamed port has no name at all in Endpoints."""
+    return {field: value for field, value in port.items() if value != ""}
+
+
+def _subset(draft: Object) -> Object:
+    subset: Object = {}
+    for field, name in (("addresses", "ready"), ("notReadyAddresses", "not_ready")):
+        if draft[name]:
+            subset[field] = sorted(draft[name], key=lambda address: (address["ip"], address["targetRef"]["uid"]))
+    if draft["ports"]:
+        subset["ports"] = sorted(draft["ports"], key=lambda port: (port.get("name", ""), port["port"]))
+    return subset
+
+
+def plan_truncation(subsets: Sequence[Object]) -> tuple[list[Object], bool]:
+    """At most ADDRESSES_MAX addresses, ready ones first; and whether any were left out."""
+    room = ADDRESSES_MAX
+    total = sum(len(s.get("addresses", ())) + len(s.get("notReadyAddresses", ())) for s in subsets)
+    if total <= room:
+        return list(subsets), False
+    kept = [dict(subset) for subset in subsets]
+    for field in ("addresses", "notReadyAddresses"):
+        for subset in kept:
+            if field in subset:
+                subset[field] = subset[field][:room]
+                room -= len(subset[field])
+                if not subset[field]:
+                    del subset[field]
+    return [subset for subset in kept if "addresses" in subset or "notReadyAddresses" in subset], True
+
+
+def plan_endpoints(service: Object, pods: Sequence[Object], current: Object | None) -> Object | None:
+    """The Endpoints object to create or to write over; None if all is well."""
+    subsets, truncated = plan_truncation(plan_subsets(service, pods))
+    labels = {**labels_of(service), LABEL_ENDPOINTS_MANAGED_BY: MANAGED_BY_ENDPOINT_CONTROLLER}
+    if is_headless(service):
+        labels[LABEL_HEADLESS_SERVICE] = ""
+    else:
+        labels.pop(LABEL_HEADLESS_SERVICE, None)
+    annotations = {} if current is None else dict(annotations_of(current))
+    annotations.pop(ANNOTATION_ENDPOINTS_OVER_CAPACITY, None)
+    if truncated:
+        annotations[ANNOTATION_ENDPOINTS_OVER_CAPACITY] = "truncated"
+    if current is not None and (current.get("subsets") or []) == subsets:
+        if labels_of(current) == labels and annotations_of(current) == annotations:
+            return None
+    elif trigger := _trigger(pods):
+        annotations[ANNOTATION_LAST_CHANGE_TRIGGER_TIME] = format_time(trigger)
+    meta = {"name": service["metadata"]["name"], "namespace": service["metadata"]["namespace"]} if current is None else current["metadata"]
+    meta = {**meta, "labels": labels, **({"annotations": annotations} if annotations or current is not None else {})}
+    return {"apiVersion": "v1", "kind": "Endpoints", "metadata": meta, "subsets": subsets}
+
+
+def _trigger(pods: Iterable[Object]) -> datetime | None:
+    return max((since for since in map(ready_since, pods) if since is not None), default=None)
+
+
+async def _remove(ctx: Context, key: Key) -> None:
+    """The Service is gone: its Endpoints go too, unless a user keeps them."""
+    current = ctx.cache(ENDPOINTS).get(key)
+    if current is None or labels_of(current).get(LABEL_ENDPOINTS_MANAGED_BY) != MANAGED_BY_ENDPOINT_CONTROLLER:
+        return
+    try:
+        await ctx.client.delete(ENDPOINTS, key.name, key.namespace)
+    except NotFound:
+        return
+    ctx.expect_deleted(current)
+
+
+async def reconcile(ctx: Context, key: Key) -> Result:
+    service = ctx.cache(SERVICES).get(key)
+    if service is None:
+        await _remove(ctx, key)
+        return done()
+    if not has_selected_endpoints(service):
+        return done()
+    pods = selected_pods(ctx, service)
+    current = ctx.cache(ENDPOINTS).get(key)
+    wanted = plan_endpoints(service, pods, current)
+    if wanted is None:
+        return done()
+    write = ctx.client.create(ENDPOINTS, wanted, key.namespace) if current is None else ctx.client.update(ENDPOINTS, wanted)
+    try:
+        ctx.expect_written(await write)
+    except AlreadyExists:
+        raise  # the cache was behind: try again with a newer one
+    except ApiError as error:
+        if is_namespace_terminating(error):
+            return done()
+        if current is None:
+            message = f"Failed to create endpoint for service {key.namespace}/{key.name}: {error}"
+            ctx.recorder.event(wanted, ENDPOINTS, "Warning", "FailedToCreateEndpoint", message)
+        else:
+            message = f"Failed to update endpoint {key.namespace}/{key.name}: {error}"
+            ctx.recorder.event(wanted, ENDPOINTS, "Warning", "FailedToUpdateEndpoint", message)
+        raise
+    return done(rest_seconds=REST_SECONDS_PER_POD * len(pods))
+
+
+def map_pod(reader: Reader, pod: Object) -> Iterable[Key]:
+    return services_of(reader, pod)
+
+
+def map_endpoints(reader: Reader, endpoints: Object) -> Iterable[Key]:
+    """Endpoints that somebody deleted or changed are put right; those without a Service go."""
+    return (key_of(endpoints),) if labels_of(endpoints).get(LABEL_ENDPOINTS_MANAGED_BY) == MANAGED_BY_ENDPOINT_CONTROLLER else ()
+
+
+SPEC = ControllerSpec(
+    name="endpoint",
+    primary=SERVICES,
+    watches={PODS: map_pod, ENDPOINTS: map_endpoints},
+    cares={PODS: endpoints_changed},
+    indexers=INDEXERS,
+    workers=16,
+)

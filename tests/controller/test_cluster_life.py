@@ -1,0 +1,152 @@
+"""Namespaces, accounts, the root CA and address ranges of nodes, in virtual time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from kubecosm.api.meta import Key, get_condition
+from kubecosm.api.resources import BUILTIN, CONFIGMAPS, NAMESPACES, NODES, PODS, SECRETS, SERVICEACCOUNTS, Object
+from kubecosm.runtime.errors import StartupError
+from kubecosm.services.controller.cluster import namespace, node_ipam, root_ca_publisher, serviceaccount
+from kubecosm.services.controller.cluster.node_ipam import Ranges
+from kubecosm.services.controller.common.discovery import plan_resources
+from kubecosm.services.controller.config import Config
+
+from .fake_api import FakeApi
+from .harness import Kubelet, controllers, node, pod_template, run, settle, wait_for
+
+
+def aggregated_discovery(prefix: str) -> Object:
+    """What a server answers to GET /api or /apis."""
+    groups: dict[str, dict[str, Any]] = {}
+    for resource in BUILTIN:
+        if resource.prefix.startswith(prefix + "/"):
+            raw = {
+                "resource": resource.plural, "singularResource": resource.singular, "responseKind": {"kind": resource.kind}, "verbs": list(resource.verbs),
+                "scope": "Namespaced" if resource.namespaced else "Cluster",
+            }  # fmt: skip
+            groups.setdefault(resource.group, {}).setdefault(resource.version, []).append(raw)
+    items = [
+        {"metadata": {"name": group}, "versions": [{"version": version, "resources": rows} for version, rows in versions.items()]}
+        for group, versions in groups.items()
+    ]
+    return {"kind": "APIGroupDiscoveryList", "items": items}
+
+
+class DiscoveringApi(FakeApi):
+    """A FakeApi that answers discovery too."""
+
+    async def request(self, method: str, path: str, **_: Any) -> bytes:
+        return orjson.dumps(aggregated_discovery(path))
+
+
+def run_discovering(test: Any) -> None:
+    async def wrapped(api: FakeApi) -> None:
+        await test(DiscoveringApi(api.clock))
+
+    run(wrapped)
+
+
+def a_namespace(name: str = "shop") -> Object:
+    return {"metadata": {"name": name}, "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}
+
+
+def test_discovery_finds_every_resource_once() -> None:
+    found = plan_resources(aggregated_discovery("/api")) + plan_resources(aggregated_discovery("/apis"))
+    assert {(r.group, r.plural) for r in found} == {(r.group, r.plural) for r in BUILTIN}
+    assert next(r for r in found if r.plural == "pods").path("default", "a") == "/api/v1/namespaces/default/pods/a"
+
+
+def test_a_deleted_namespace_loses_its_content_pods_first_and_goes() -> None:
+    async def test(api: FakeApi) -> None:
+        api.put(NAMESPACES, a_namespace())
+        async with controllers(api, namespace), Kubelet(api, stop_seconds=3).at_work():
+            await api.create(PODS, {"metadata": {"name": "p", "namespace": "shop"}, "spec": pod_template()["spec"]})
+            await api.create(SECRETS, {"metadata": {"name": "s", "namespace": "shop"}})
+            await api.create(SECRETS, {"metadata": {"name": "s", "namespace": "other"}})
+            await settle()
+            await api.delete(NAMESPACES, "shop")
+            await settle(1)
+            assert len(api.all(SECRETS, "shop")) == 1
+            content = get_condition(api.all(NAMESPACES)[0], "NamespaceContentRemaining")
+            assert content is not None
+            assert content["message"] == "Some resources are remaining: pods. has 1 resource instances"
+            await wait_for(lambda: not api.all(NAMESPACES))
+            assert api.clock.monotonic() < 10
+        assert not api.all(PODS)
+        assert len(api.all(SECRETS)) == 1
+
+    run_discovering(test)
+
+
+def test_a_terminating_namespace_tells_which_finalizers_hold_it() -> None:
+    async def test(api: FakeApi) -> None:
+        api.put(NAMESPACES, a_namespace())
+        async with controllers(api, namespace):
+            held = {"metadata": {"name": "c", "namespace": "shop", "finalizers": ["example.com/hold"]}}
+            await api.create(CONFIGMAPS, held)
+            await api.delete(NAMESPACES, "shop")
+            await wait_for(lambda: get_condition(api.all(NAMESPACES)[0], "NamespaceFinalizersRemaining"))
+            condition = get_condition(api.all(NAMESPACES)[0], "NamespaceFinalizersRemaining")
+            assert condition is not None
+            assert condition["status"] == "True"
+            assert (
+                condition["message"] == "Some content in the namespace has finalizers remaining: example.com/hold in 1 resource instances"
+            )
+            found = await api.get(CONFIGMAPS, "c", "shop")
+            found["metadata"]["finalizers"] = []
+            await api.update(CONFIGMAPS, found)
+            await wait_for(lambda: not api.all(NAMESPACES))
+
+    run_discovering(test)
+
+
+def test_every_namespace_has_its_account_and_gets_it_back() -> None:
+    async def test(api: FakeApi) -> None:
+        api.put(NAMESPACES, a_namespace("one"))
+        async with controllers(api, serviceaccount):
+            await api.create(NAMESPACES, a_namespace("two"))
+            await wait_for(lambda: {Key("one", "default"), Key("two", "default")} == set(api.objects[SERVICEACCOUNTS]))
+            await api.delete(SERVICEACCOUNTS, "default", "one")
+            await wait_for(lambda: Key("one", "default") in api.objects[SERVICEACCOUNTS])
+
+    run(test)
+
+
+def test_every_namespace_has_the_root_ca_and_nobody_else_may_change_it() -> None:
+    async def test(api: FakeApi) -> None:
+        api.put(NAMESPACES, a_namespace("one"))
+        async with controllers(api, root_ca_publisher.RootCaPublisher("PEM")):
+            await wait_for(lambda: api.all(CONFIGMAPS))
+            found = await api.get(CONFIGMAPS, "kube-root-ca.crt", "one")
+            assert found["data"] == {"ca.crt": "PEM"}
+            await api.update(CONFIGMAPS, {**found, "data": {"ca.crt": "forged"}})
+            await wait_for(lambda: api.all(CONFIGMAPS)[0]["data"] == {"ca.crt": "PEM"})
+
+    run(test)
+
+
+def test_each_node_gets_a_range_of_its_own_and_a_freed_one_is_used_again() -> None:
+    async def test(api: FakeApi) -> None:
+        taken = node("old")
+        taken["spec"]["podCIDR"] = "127.64.0.0/24"
+        api.put(NODES, taken)
+        async with controllers(api, node_ipam.NodeIpam(Ranges("127.64.0.0/22", 24))):
+            for name in ("a", "b", "c"):
+                await api.create(NODES, node(name))
+            await wait_for(lambda: all(found["spec"].get("podCIDR") for found in api.all(NODES)))
+            ranges = sorted(found["spec"]["podCIDR"] for found in api.all(NODES))
+            assert ranges == [f"127.64.{index}.0/24" for index in range(4)]
+            await api.delete(NODES, "old")
+            await api.create(NODES, node("d"))
+            await wait_for(lambda: api.objects[NODES][Key("", "d")]["spec"].get("podCIDR") == "127.64.0.0/24")
+
+    run(test)
+
+
+def test_ranges_that_do_not_fit_are_one_clear_error() -> None:
+    with pytest.raises(StartupError, match=r"--node-cidr-mask-size: ranges of /8 do not fit into 127\.64\.0\.0/16"):
+        node_ipam.build(Config(cluster_cidr="127.64.0.0/16", node_cidr_mask_size=8))

@@ -1,0 +1,212 @@
+"""EndpointSlices, Endpoints and mirroring in virtual time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kubecosm.api.meta import controller_of, labels_of
+from kubecosm.api.names import LABEL_ENDPOINTSLICE_MANAGED_BY, LABEL_SERVICE_NAME, LABEL_ZONE
+from kubecosm.api.resources import ENDPOINTS, ENDPOINTSLICES, NODES, PODS, SERVICES, Object
+from kubecosm.services.controller.common.slices import SliceFrame, Wanted, plan_slices
+from kubecosm.services.controller.config import Config
+from kubecosm.services.controller.network import endpoints, endpointslice, endpointslice_mirroring
+
+from .fake_api import FakeApi
+from .harness import controllers, node, run, settle, wait_for
+
+
+def service(**spec: Any) -> Object:
+    body = {"selector": {"app": "web"}, "clusterIP": "127.32.0.5", "ports": [{"name": "http", "port": 80, "targetPort": "web"}], **spec}
+    return {"metadata": {"name": "web", "namespace": "default", "labels": {"team": "a"}}, "spec": body}
+
+
+def pod(index: int, *, ready: bool = True, port: int = 8080, **meta: Any) -> Object:
+    stamp = "2026-01-02T03:04:05Z"
+    return {
+        "metadata": {"name": f"web-{index}", "namespace": "default", "labels": {"app": "web", "tier": "front"}, **meta},
+        "spec": {"nodeName": "node-0", "containers": [{"name": "c", "ports": [{"name": "web", "containerPort": port}]}]},
+        "status": {
+            "phase": "Running", "podIP": f"127.64.{index // 256}.{index % 256}",
+            "conditions": [{"type": "Ready", "status": str(ready), "lastTransitionTime": stamp}],
+        },
+    }  # fmt: skip
+
+
+SLICES = endpointslice.build(Config())
+
+
+def ready_addresses(api: FakeApi) -> list[str]:
+    found = [e for s in api.all(ENDPOINTSLICES) for e in s["endpoints"] if e["conditions"]["ready"]]
+    return sorted(e["addresses"][0] for e in found)
+
+
+def test_a_slice_tells_addresses_ports_conditions_node_and_zone() -> None:
+    async def test(api: FakeApi) -> None:
+        api.put(NODES, node("node-0", **{LABEL_ZONE: "z1"}))
+        api.put(PODS, pod(1))
+        async with controllers(api, SLICES):
+            await api.create(SERVICES, service())
+            await wait_for(lambda: ready_addresses(api) == ["127.64.0.1"])
+        found = api.all(ENDPOINTSLICES)[0]
+        assert found["metadata"]["name"].startswith("web-")
+        assert labels_of(found) == {
+            "team": "a", LABEL_SERVICE_NAME: "web", LABEL_ENDPOINTSLICE_MANAGED_BY: "endpointslice-controller.k8s.io",
+        }  # fmt: skip
+        assert controller_of(found)["kind"] == "Service"  # type: ignore[index]
+        assert found["ports"] == [{"name": "http", "port": 8080, "protocol": "TCP"}]
+        (endpoint,) = found["endpoints"]
+        assert endpoint["conditions"] == {"ready": True, "serving": True, "terminating": False}
+        assert (endpoint["nodeName"], endpoint["zone"], endpoint["targetRef"]["name"]) == ("node-0", "z1", "web-1")
+
+    run(test)
+
+
+def test_a_terminating_pod_serves_but_is_not_ready_and_leaves_the_endpoints_object() -> None:
+    async def test(api: FakeApi) -> None:
+        for index in (1, 2):
+            api.put(PODS, pod(index))
+        async with controllers(api, SLICES, endpoints):
+            await api.create(SERVICES, service())
+            await wait_for(lambda: len(ready_addresses(api)) == 2)
+            await api.delete(PODS, "web-1", "default")
+            await wait_for(lambda: ready_addresses(api) == ["127.64.0.2"])
+            leaving = next(e for e in api.all(ENDPOINTSLICES)[0]["endpoints"] if e["targetRef"]["name"] == "web-1")
+            assert leaving["conditions"] == {"ready": False, "serving": True, "terminating": True}
+            await wait_for(lambda: [a["ip"] for a in api.all(ENDPOINTS)[0]["subsets"][0]["addresses"]] == ["127.64.0.2"])
+
+    run(test)
+
+
+def test_a_service_without_pods_has_an_empty_slice_and_gets_it_back_when_they_go() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, SLICES):
+            await api.create(SERVICES, service())
+            await wait_for(lambda: len(api.all(ENDPOINTSLICES)) == 1)
+            assert api.all(ENDPOINTSLICES)[0]["endpoints"] == []
+            created = api.put(PODS, pod(1))
+            await wait_for(lambda: ready_addresses(api) == ["127.64.0.1"])
+            api.remove(PODS, created)
+            await wait_for(lambda: ready_addresses(api) == [])
+            await settle()
+            assert len(api.all(ENDPOINTSLICES)) == 1
+
+    run(test)
+
+
+def test_a_thousand_pods_fill_few_slices_and_are_written_in_batches() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, SLICES, endpoints):
+            await api.create(SERVICES, service())
+            await settle()
+            for index in range(1000):
+                api.put(PODS, pod(index))
+                await api.clock.sleep(0.001)
+            await wait_for(lambda: len(ready_addresses(api)) == 1000)
+            await settle()
+        sizes = [len(s["endpoints"]) for s in api.all(ENDPOINTSLICES)]
+        assert 10 <= len(sizes) <= 13  # a few are not full: filling them would have cost more writes
+        assert max(sizes) == 100
+        assert api.count("update", "endpointslices") < 150
+        assert api.count("update", "endpoints") < 40
+        assert len(api.all(ENDPOINTS)[0]["subsets"][0]["addresses"]) == 1000
+
+    run(test)
+
+
+def test_pods_with_different_ports_go_to_different_slices() -> None:
+    async def test(api: FakeApi) -> None:
+        api.put(PODS, pod(1, port=8080))
+        api.put(PODS, pod(2, port=9090))
+        async with controllers(api, SLICES):
+            await api.create(SERVICES, service())
+            await wait_for(lambda: len(ready_addresses(api)) == 2)
+        assert sorted(s["ports"][0]["port"] for s in api.all(ENDPOINTSLICES)) == [8080, 9090]
+
+    run(test)
+
+
+def test_a_headless_service_names_its_pods() -> None:
+    async def test(api: FakeApi) -> None:
+        body = pod(1)
+        body["spec"] |= {"hostname": "web-1", "subdomain": "web"}
+        api.put(PODS, body)
+        async with controllers(api, SLICES, endpoints):
+            await api.create(SERVICES, service(clusterIP="None", ports=[]))
+            await wait_for(lambda: len(ready_addresses(api)) == 1 and api.all(ENDPOINTS) and api.all(ENDPOINTS)[0]["subsets"])
+        assert api.all(ENDPOINTSLICES)[0]["endpoints"][0]["hostname"] == "web-1"
+        assert "service.kubernetes.io/headless" in labels_of(api.all(ENDPOINTSLICES)[0])
+        assert api.all(ENDPOINTS)[0]["subsets"][0]["addresses"][0]["hostname"] == "web-1"
+
+    run(test)
+
+
+def test_a_pod_whose_labels_stop_matching_leaves() -> None:
+    async def test(api: FakeApi) -> None:
+        created = api.put(PODS, pod(1))
+        async with controllers(api, SLICES):
+            await api.create(SERVICES, service())
+            await wait_for(lambda: len(ready_addresses(api)) == 1)
+            api.put(PODS, {**created, "metadata": {**created["metadata"], "labels": {"app": "other"}}})
+            await wait_for(lambda: ready_addresses(api) == [])
+
+    run(test)
+
+
+def test_user_written_endpoints_are_mirrored_and_their_mirror_goes_with_them() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, SLICES, endpointslice_mirroring):
+            await api.create(SERVICES, service(selector=None))
+            subset = {"addresses": [{"ip": "10.0.0.1"}], "notReadyAddresses": [{"ip": "10.0.0.2"}], "ports": [{"port": 80}]}
+            await api.create(ENDPOINTS, {"metadata": {"name": "web", "namespace": "default"}, "subsets": [subset]})
+            await wait_for(lambda: ready_addresses(api) == ["10.0.0.1"])
+            found = api.all(ENDPOINTSLICES)[0]
+            assert labels_of(found)[LABEL_ENDPOINTSLICE_MANAGED_BY] == "endpointslicemirroring-controller.k8s.io"
+            assert len(found["endpoints"]) == 2
+            await api.delete(ENDPOINTS, "web", "default")
+            await wait_for(lambda: not api.all(ENDPOINTSLICES))
+
+    run(test)
+
+
+def test_a_deleted_service_takes_its_endpoints_along() -> None:
+    async def test(api: FakeApi) -> None:
+        api.put(PODS, pod(1))
+        async with controllers(api, endpoints):
+            await api.create(SERVICES, service())
+            await wait_for(lambda: api.all(ENDPOINTS))
+            await api.delete(SERVICES, "web", "default")
+            await wait_for(lambda: not api.all(ENDPOINTS))
+
+    run(test)
+
+
+def endpoint(index: int, *, ready: bool = True) -> Object:
+    return {"addresses": [f"127.64.0.{index}"], "conditions": {"ready": ready}, "targetRef": {"uid": f"u{index}"}}
+
+
+def a_slice(name: str, *indices: int) -> Object:
+    return {
+        "metadata": {"name": name, "namespace": "default", "labels": {}, "annotations": {}}, "addressType": "IPv4", "ports": [],
+        "endpoints": [endpoint(index) for index in indices],
+    }  # fmt: skip
+
+
+FRAME = SliceFrame("web", "default", {"uid": "s"}, {}, {}, endpoints_max=3)
+
+
+@pytest.mark.parametrize(
+    ("existing", "wanted", "writes"),
+    [
+        pytest.param([a_slice("a", 1, 2)], [1, 2], (0, 0, 0), id="nothing to do"),
+        pytest.param([a_slice("a", 1, 2)], [1, 2, 3], (0, 1, 0), id="a new one fits"),
+        pytest.param([a_slice("a", 1, 2, 3)], [1, 2, 3, 4], (1, 0, 0), id="a new one does not fit"),
+        pytest.param([a_slice("a", 1, 2, 3), a_slice("b", 4)], [1, 2, 3], (0, 0, 1), id="an emptied slice goes"),
+        pytest.param([a_slice("a", 1, 2), a_slice("b", 3, 4)], [1, 5, 3, 4], (0, 1, 0), id="a changed slice takes the new one"),
+        pytest.param([a_slice("a", 1)], [], (0, 1, 0), id="the last endpoint leaves its slice"),
+    ],
+)
+def test_slices_change_with_few_writes(existing: list[Object], wanted: list[int], writes: tuple[int, int, int]) -> None:
+    plan = plan_slices(FRAME, [Wanted("IPv4", [], [endpoint(index) for index in wanted])], existing, None)
+    assert (len(plan.create), len(plan.update), len(plan.delete)) == writes
