@@ -187,7 +187,7 @@ class FakeApi:
         return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
 
     async def open_watch(self, resource: Resource, namespace: str | None = None, *, resource_version: str = "", **_: Any) -> FakeStream:
-        await asyncio.sleep(self.latency_seconds)
+        await self.clock.sleep(self.latency_seconds)
         stream = FakeStream(self, resource, namespace)
         for revision, seen, event in self.history:
             if seen == resource and revision > int(resource_version or 0):
@@ -199,7 +199,7 @@ class FakeApi:
 
     async def _call(self, verb: str, resource: Resource, name: str) -> None:
         self.calls.append((verb, resource.plural, name))
-        await asyncio.sleep(self.latency_seconds)
+        await self.clock.sleep(self.latency_seconds)
         for index, (failing_verb, plural, error, times) in enumerate(self._failures):
             if failing_verb == verb and plural == resource.plural:
                 self._failures[index : index + 1] = [(verb, plural, error, times - 1)] if times > 1 else []

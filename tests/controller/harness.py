@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 WAIT_SECONDS_MAX = 600.0
 POLL_SECONDS = 0.01
+VIRTUAL = VirtualClock()
 
 
 def run(test: Callable[[FakeApi], Coroutine[Any, Any, T]]) -> T:
@@ -54,12 +55,12 @@ async def wait_for(condition: Callable[[], Any], what: str = "") -> None:
     while not condition():
         if asyncio.get_running_loop().time() > deadline:
             raise AssertionError(f"never happened: {what or condition}")
-        await asyncio.sleep(POLL_SECONDS)
+        await VIRTUAL.sleep(POLL_SECONDS)
 
 
 async def settle(seconds: float = 2.0) -> None:
     """Give controllers so much virtual time to do what they still want to do."""
-    await asyncio.sleep(seconds)
+    await VIRTUAL.sleep(seconds)
 
 
 class Kubelet:
@@ -91,7 +92,7 @@ class Kubelet:
                     tasks.create_task(self._stop(event.object))
 
     async def _start(self, pod: Object) -> None:
-        await asyncio.sleep(self.start_seconds)
+        await VIRTUAL.sleep(self.start_seconds)
         key = pod["metadata"]["namespace"], pod["metadata"]["name"]
         fresh = self.api.objects[PODS].get(key)  # type: ignore[call-overload]
         if fresh is None or is_deleting(fresh) or fresh["metadata"]["uid"] != pod["metadata"]["uid"]:
@@ -103,7 +104,7 @@ class Kubelet:
             self.api.set_status(PODS, fresh, **status)
 
     async def _stop(self, pod: Object) -> None:
-        await asyncio.sleep(self.stop_seconds)
+        await VIRTUAL.sleep(self.stop_seconds)
         key = pod["metadata"]["namespace"], pod["metadata"]["name"]
         fresh = self.api.objects[PODS].get(key)  # type: ignore[call-overload]
         if fresh is not None and fresh["metadata"]["uid"] == pod["metadata"]["uid"] and not fresh["metadata"].get("finalizers"):

@@ -25,7 +25,8 @@ def aggregated_discovery(prefix: str) -> Object:
     for resource in BUILTIN:
         if resource.prefix.startswith(prefix + "/"):
             raw = {
-                "resource": resource.plural, "singularResource": resource.singular, "responseKind": {"kind": resource.kind}, "verbs": list(resource.verbs),
+                "resource": resource.plural, "singularResource": resource.singular,
+                "responseKind": {"kind": resource.kind}, "verbs": list(resource.verbs),
                 "scope": "Namespaced" if resource.namespaced else "Cluster",
             }  # fmt: skip
             groups.setdefault(resource.group, {}).setdefault(resource.version, []).append(raw)
