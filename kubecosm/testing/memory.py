@@ -2,7 +2,7 @@
 
 It keeps what clients depend on: resourceVersions that only grow, optimistic locking, uid and generation, the status subresource, label and
 field selectors, watches with bookmarks, 410 after `compact`. It has no defaulting, validation, admission, users or graceful
-deletion: for those, test against the real one. Faults: `cut_connections`, `end_watches`, `compact`, `refuse_next`.
+deletion: for those, test against the real one. Faults: `cut_connections`, `end_watches`, `compact`, `refuse_next`, `watch_lag_seconds`.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ class MemoryServer(LocalServer):
         self._uids = itertools.count(1)
         self._watches: set[_Watch] = set()
         self._refusals: list[tuple[Callable[[web.BaseRequest], bool], errors.ApiError]] = []
+        self.watch_lag_seconds: dict[Resource, float] = {}
+        """How much later than the writes of a resource its watchers hear of them."""
         self.requests: list[str] = []
         """`METHOD path?query` of every request, in order."""
 
@@ -200,7 +202,7 @@ class MemoryServer(LocalServer):
         since = int(request.query.get("resourceVersion") or 0)
         if since < self._compacted:
             raise errors.Expired(f"too old resource version: {since} ({self._compacted})")
-        watch = _Watch(resource, selects)
+        watch = _Watch(resource, selects, self)
         for line in self._history.get(resource, ()):
             if line[0] > since:
                 watch.feed(line)
@@ -219,8 +221,8 @@ class MemoryServer(LocalServer):
 class _Watch:
     """One open watch: what to send, and the wish to end."""
 
-    def __init__(self, resource: Resource, selects: Callable[[Object], bool]) -> None:
-        self.resource, self._selects = resource, selects
+    def __init__(self, resource: Resource, selects: Callable[[Object], bool], server: MemoryServer) -> None:
+        self.resource, self._selects, self._server = resource, selects, server
         self._lines: list[bytes] = []
         self._changed = asyncio.Event()
         self._ended = False
@@ -244,6 +246,8 @@ class _Watch:
 
     async def send_all(self, response: web.StreamResponse) -> None:
         while True:
+            if lag := self._server.watch_lag_seconds.get(self.resource):
+                await asyncio.sleep(lag)
             lines, self._lines = self._lines, []
             if lines:
                 await response.write(b"".join(lines))

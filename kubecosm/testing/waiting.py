@@ -60,10 +60,15 @@ async def wait_for_condition(
 
 
 async def wait_until(condition: Callable[[], bool], *, timeout_seconds: float = WAIT_SECONDS, what: str = "") -> None:
-    """Return when `condition()` holds, looked at every 10 ms (of virtual time, on a virtual loop). AssertionError when it never does."""
+    """Return when `condition()` holds; looks every 10 ms at first, later every twentieth of the time waited.
+
+    Time is the loop's. Raises AssertionError when it never holds.
+    """
+    started = asyncio.get_running_loop().time()
     try:
         async with asyncio.timeout(timeout_seconds):
-            while not condition():  # noqa: ASYNC110  nothing tells when an arbitrary condition changes
-                await asyncio.sleep(POLL_SECONDS)
+            while not condition():  # nothing tells when an arbitrary condition changes
+                waited = asyncio.get_running_loop().time() - started
+                await asyncio.sleep(max(POLL_SECONDS, waited / 20))
     except TimeoutError:
         raise AssertionError(f"not so after {timeout_seconds} s: {what or condition}") from None
