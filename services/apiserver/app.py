@@ -15,7 +15,7 @@ from kubecosm.runtime.logs import get_logger
 from kubecosm.runtime.metrics import Metrics
 from kubecosm.runtime.service import ReadyInfo
 
-from .assembly import build_handler, build_state, served_table
+from .assembly import build_handler, build_state, served_table, start_strategies
 from .authn.tokens import load_tokens
 from .background import bookmarks_forever, compact_forever
 from .bootstrap import ensure_system_objects
@@ -51,6 +51,7 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
     try:
         state = build_state(storage, table, clock, random.Random())
         await state.caches.start()
+        start_strategies(state, config)
         metrics = Metrics()
         health = HealthEndpoints(metrics)
         address = f"{config.advertise_address or config.bind_address}:{config.secure_port}"

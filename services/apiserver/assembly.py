@@ -29,7 +29,9 @@ from .http.request import Request
 from .http.requestinfo import with_request_info
 from .http.response import Answer
 from .nonresource import NonResources
-from .registry.strategy import Strategy, strategy_for
+from .registry.kinds import strategy_for
+from .registry.strategy import Settings, Strategy
+from .rest.namespaces import NamespaceStore
 from .rest.router import Router
 from .rest.store import ResourceStore, selectable_of
 from .rest.versions import stored_rows
@@ -76,7 +78,16 @@ def add_stores(state: State, rows: Iterable[Resource]) -> None:
         if strategy is None:
             strategy = strategies[home] = strategy_for(home)
         cache = state.caches.add(home.group, home.plural, selectable_of(strategy), namespaced=home.namespaced)
-        state.stores[row.group, row.version, row.plural] = ResourceStore(state, row, home, cache, strategy)
+        make = NamespaceStore if home == NAMESPACES else ResourceStore
+        state.stores[row.group, row.version, row.plural] = make(state, row, home, cache, strategy)
+
+
+def start_strategies(state: State, config: Config) -> None:
+    """Let the kinds that hold something beside their objects take up what is stored; after the caches are filled."""
+    settings = Settings(config.service_cluster_ip_range, config.node_ports)
+    for store in state.stores.values():
+        if store.strategy.is_stateful and store.row == store.stored:
+            store.strategy.start(settings, state.rng, (entry.decode() for entry in store.cache.entries()))
 
 
 def build_handler(

@@ -41,8 +41,9 @@ class ResourceCache:
     def get(self, key: str) -> Entry | None:
         return self._entries.get(key)
 
-    def __iter__(self) -> Iterable[Entry]:
-        return iter(self._entries.values())
+    def entries(self) -> Iterable[Entry]:
+        """All of them, in no order."""
+        return self._entries.values()
 
     def load(self, items: Iterable[tuple[str, bytes, int]]) -> None:
         """Fill an empty cache with (key, value, revision), before anybody watches."""

@@ -8,6 +8,8 @@ from kubecosm.api.resources import BUILTIN, Resource
 
 from .strategy import Factory, Strategy, register, strategy_for
 
+__all__ = ["STRATEGIES", "register_all", "strategy_for"]
+
 STRATEGIES: dict[tuple[str, str], str] = {
     ("", "pods"): "core.pod:PodStrategy",
     ("", "pods/status"): "core.pod:PodStatusStrategy",

@@ -10,7 +10,7 @@ from kubecosm.api.resources import Resource
 from ..http.request import Request
 from ..http.response import Answer, text_response
 from ..state import State
-from . import reads, writes
+from . import pods, reads, scale, writes
 from .store import ResourceStore
 from .watch import watch
 
@@ -20,7 +20,12 @@ VERBS: dict[str, Verb] = {
     "get": reads.get, "list": reads.list_objects, "watch": watch, "create": writes.create, "update": writes.update,
     "delete": writes.delete, "deletecollection": writes.delete_collection,
 }  # fmt: skip
-SUBRESOURCES: dict[tuple[str, str], Verb] = {("status", "get"): reads.get, ("status", "update"): writes.update}
+OWN_KIND: dict[str, Verb] = {"get": reads.get, "update": writes.update}
+"""Verbs of subresources whose body is the resource's own kind (status, finalize, approval, …): their strategy makes the difference."""
+SUBRESOURCES: dict[tuple[str, str], Verb] = {
+    ("scale", "get"): scale.get_scale, ("scale", "update"): scale.update_scale, ("binding", "create"): pods.bind,
+    ("eviction", "create"): pods.evict,
+}  # fmt: skip
 """(subresource, verb) → what answers it, for every resource that has the subresource."""
 
 
@@ -50,6 +55,8 @@ class Router:
         if subresource is None:
             raise not_found()
         found = SUBRESOURCES.get((name, verb))
+        if found is None and subresource.kind == row.kind and name != "log":
+            found = OWN_KIND.get(verb)
         if found is None or verb not in subresource.verbs:
             raise method_not_allowed()
         return found

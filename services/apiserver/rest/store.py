@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import orjson
-
 from kubecosm.api import errors
 from kubecosm.api.errors import ApiError, BadRequest, Conflict
 from kubecosm.api.field import FieldError, invalid, invalid_value
@@ -22,8 +20,9 @@ from ..cache.entry import Attributes as Selectable
 from ..cache.entry import Entry, with_revision
 from ..cache.resource import ResourceCache
 from ..cache.view import View
+from ..registry.kinds import strategy_for
 from ..registry.meta import check_meta, check_meta_update
-from ..registry.strategy import Strategy, strategy_for
+from ..registry.strategy import Strategy
 from ..state import State
 from . import deletion
 from .objectmeta import encode, fill_system_fields, generated_name, keep_system_fields, set_namespace
@@ -108,8 +107,7 @@ class ResourceStore:
         for _ in range(NAME_ATTEMPTS_MAX if generate else 1):
             if generate:
                 meta["name"] = generated_name(generate, self.state.rng)
-            self._prepare_create(obj, namespace, caller, subresource)
-            entry = await self._insert(obj, caller)
+            entry = await self._create_named(obj, namespace, caller, subresource)
             if entry is not None:
                 return entry
         error = errors.already_exists(self.row, meta["name"])
@@ -118,24 +116,42 @@ class ResourceStore:
             error.details = {**(error.details or {}), "retryAfterSeconds": 1}
         raise error
 
-    def _prepare_create(self, obj: Object, namespace: str, caller: Caller, subresource: str) -> None:
+    async def _create_named(self, obj: Object, namespace: str, caller: Caller, subresource: str) -> Entry | None:
+        """None if the name is taken."""
         meta = obj["metadata"]
-        admission = self.state.admission
         attributes = Attributes(
-            "CREATE", self.row, subresource, self._admission_namespace(namespace, meta), meta.get("name", ""), obj, None, caller.user,
+            "CREATE", self.row, subresource, self._admission_namespace(namespace), meta.get("name", ""), obj, None, caller.user,
             caller.dry_run,
         )  # fmt: skip
-        admission.admit(attributes)
-        self.strategy.prepare_for_create(obj)
+        self.state.admission.admit(attributes)
+        strategy = self.strategy
+        user = caller.user
+        strategy.set_requester(obj, user.name, user.uid, list(user.groups), {k: list(v) for k, v in user.extra.items()})
+        if not strategy.is_stateful:
+            self._complete_new(obj, attributes)
+            return await self._insert(obj, caller)
+        finish = strategy.begin_create(obj, dry_run=caller.dry_run)
+        entry = None
+        try:
+            self._complete_new(obj, attributes)
+            entry = await self._insert(obj, caller)
+        finally:
+            finish(entry is not None)
+        return entry
+
+    def _complete_new(self, obj: Object, attributes: Attributes) -> None:
+        """Prepare and check an admitted object. Raises Invalid, and what admission raises."""
+        meta, strategy = obj["metadata"], self.strategy
+        strategy.prepare_for_create(obj)
         found: list[FieldError] = []
-        check_meta(meta, namespaced=self.row.namespaced, name_check=self.strategy.validate_name, errors=found)
-        found += self.strategy.validate(obj)
+        check_meta(meta, namespaced=self.row.namespaced, name_check=strategy.validate_name, errors=found)
+        found += strategy.validate(obj)
         if found:
             raise invalid(self.row, meta.get("name", ""), found)
-        self.strategy.canonicalize(obj)
-        admission.validate(attributes)
+        strategy.canonicalize(obj)
+        self.state.admission.validate(attributes)
 
-    def _admission_namespace(self, namespace: str, meta: Object) -> str:
+    def _admission_namespace(self, namespace: str) -> str:
         """A Namespace is in itself, as far as admission goes."""
         return namespace if self.row != NAMESPACES else ""
 
@@ -176,28 +192,40 @@ class ResourceStore:
                 return await self.create(create(), namespace, caller, subresource=subresource), True
             old = entry.decode()
             obj = change(entry.decode())
-            changed = self._prepare_update(obj, old, namespace, name, caller, subresource, strategy)
-            if not changed:
-                return entry, False
-            result = await self._replace(entry, obj, caller)
+            result = await self._update_once(entry, obj, old, namespace, name, caller, subresource, strategy)
             if result is not None:
                 return result, False
             # somebody was faster: once more, unless the wanted object names the version it replaces
         raise errors.modified_conflict(self.row, name)
 
-    def _prepare_update(
-        self, obj: Object, old: Object, namespace: str, name: str, caller: Caller, subresource: str, strategy: Strategy
-    ) -> bool:
-        """Check and complete the wanted object; False if nothing would change."""
+    async def _update_once(
+        self, entry: Entry, obj: Object, old: Object, namespace: str, name: str, caller: Caller, subresource: str, strategy: Strategy
+    ) -> Entry | None:
+        """None if somebody was faster."""
         meta, old_meta = obj["metadata"], old["metadata"]
         self._check_identity(meta, old_meta, name)
         set_namespace(meta, self.row, namespace)
         self._check_version(meta, old_meta, name, strategy)
         keep_system_fields(meta, old_meta)
         attributes = Attributes(
-            "UPDATE", self.row, subresource, self._admission_namespace(namespace, meta), name, obj, old, caller.user, caller.dry_run
+            "UPDATE", self.row, subresource, self._admission_namespace(namespace), name, obj, old, caller.user, caller.dry_run
         )
         self.state.admission.admit(attributes)
+        if not strategy.is_stateful:
+            self._complete_changed(obj, old, attributes, strategy)
+            return entry if obj == old else await self._replace(entry, obj, old, caller)
+        finish = strategy.begin_update(obj, old, dry_run=caller.dry_run)
+        result = None
+        try:
+            self._complete_changed(obj, old, attributes, strategy)
+            result = entry if obj == old else await self._replace(entry, obj, old, caller)
+        finally:
+            finish(result is not None)
+        return result
+
+    def _complete_changed(self, obj: Object, old: Object, attributes: Attributes, strategy: Strategy) -> None:
+        """Prepare and check an admitted change. Raises Invalid, and what admission raises."""
+        meta, old_meta = obj["metadata"], old["metadata"]
         if "generation" in old_meta:
             meta["generation"] = old_meta["generation"]
         else:
@@ -207,10 +235,9 @@ class ResourceStore:
         check_meta_update(meta, old_meta, found)
         found += strategy.validate_update(obj, old)
         if found:
-            raise invalid(self.row, name, found)
+            raise invalid(self.row, meta["name"], found)
         strategy.canonicalize(obj)
         self.state.admission.validate(attributes)
-        return obj != old
 
     def _check_identity(self, meta: Object, old_meta: Object, name: str) -> None:
         if meta.get("name", "") != name:
@@ -232,16 +259,33 @@ class ResourceStore:
             raise invalid(self.row, name, [invalid_value("metadata.resourceVersion", 0, "must be specified for an update")])
         meta["resourceVersion"] = old_meta["resourceVersion"]
 
-    async def _replace(self, entry: Entry, obj: Object, caller: Caller) -> Entry | None:
+    async def _replace(self, entry: Entry, obj: Object, old: Object, caller: Caller) -> Entry | None:
         """Store the changed object, or remove it if this change released its last finalizer; None if somebody was faster."""
         value = encode(obj)
-        if deletion.is_released(obj["metadata"], orjson.loads(entry.data)["metadata"]):
+        if self.is_released(obj, old):
             removed = await self.remove(entry, caller)
-            return None if removed is None else Entry(entry.key, _without_revision(value), removed)
+            return None if removed is None else Entry(entry.key, with_revision(value, entry.revision), removed)
+        return await self._write(entry, value, caller)
+
+    async def _write(self, entry: Entry, value: bytes, caller: Caller) -> Entry | None:
+        """Replace an entry; None if somebody was faster."""
         if caller.dry_run:
             return Entry(entry.key, with_revision(value, entry.revision), entry.revision)
         written = await self.state.storage.update(key=self.prefix + entry.key, value=value, expected_revision=entry.revision)
         return self._written_entry(entry.key, value, written.revision) if written.succeeded else None
+
+    async def change_system_fields(self, namespace: str, name: str, change: Change, caller: Caller) -> Entry:
+        """A change by the server itself (binding, budgets): nothing is prepared or validated. `change` may be called again."""
+        for _ in range(CONFLICT_ATTEMPTS_MAX):
+            entry = self.entry(namespace, name)
+            written = await self._write(entry, encode(change(entry.decode())), caller)
+            if written is not None:
+                return written
+        raise errors.modified_conflict(self.row, name)
+
+    def is_released(self, obj: Object, old: Object) -> bool:
+        """Whether this update of an object that is being deleted lets it go."""
+        return deletion.is_released(obj["metadata"], old["metadata"])
 
     # ---- removing
 
@@ -251,14 +295,17 @@ class ResourceStore:
             entry = self.entry(namespace, name)
             self._check_preconditions(entry, options)
             obj = entry.decode()
-            self.state.admission.admit(
-                Attributes("DELETE", self.row, "", namespace if self.row.namespaced else "", name, None, obj, caller.user, caller.dry_run)
-            )
+            self._admit_delete(obj, namespace if self.row.namespaced else "", name, caller)
             plan = deletion.plan(obj, options, self.strategy, self.state.clock.now())
             outcome = await self._carry_out(entry, plan, caller)
             if outcome is not None:
                 return outcome
         raise errors.modified_conflict(self.row, name)
+
+    def _admit_delete(self, obj: Object, namespace: str, name: str, caller: Caller) -> None:
+        attributes = Attributes("DELETE", self.row, "", namespace, name, None, obj, caller.user, caller.dry_run)
+        self.state.admission.admit(attributes)
+        self.state.admission.validate(attributes)
 
     async def _carry_out(self, entry: Entry, plan: deletion.Plan, caller: Caller) -> Deleted | None:
         """None if the object has changed meanwhile."""
@@ -267,10 +314,8 @@ class ResourceStore:
             if plan.remove:
                 revision = await self.remove(entry, caller)
                 return None if revision is None else Deleted(True, Entry(entry.key, with_revision(value, revision), revision))
-            if caller.dry_run:
-                return Deleted(False, Entry(entry.key, with_revision(value, entry.revision), entry.revision))
-            written = await self.state.storage.update(key=self.prefix + entry.key, value=value, expected_revision=entry.revision)
-            return Deleted(False, self._written_entry(entry.key, value, written.revision)) if written.succeeded else None
+            written = await self._write(entry, value, caller)
+            return None if written is None else Deleted(False, written)
         if not plan.remove:
             return Deleted(False, entry)
         revision = await self.remove(entry, caller)
@@ -281,9 +326,11 @@ class ResourceStore:
         if caller.dry_run:
             return entry.revision
         written = await self.state.storage.delete(key=self.prefix + entry.key, expected_revision=entry.revision)
-        if written.succeeded:
-            return written.revision
-        return None
+        if not written.succeeded:
+            return None
+        if self.strategy.is_stateful:
+            self.strategy.after_delete(entry.decode())
+        return written.revision
 
     def _check_preconditions(self, entry: Entry, options: DeleteOptions) -> None:
         if options.uid is None and options.resource_version is None:

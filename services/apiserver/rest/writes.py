@@ -23,7 +23,7 @@ COLLECTION_WORKERS = 16
 
 async def create(store: ResourceStore, request: Request) -> Answer:
     options = write_options(request, "CreateOptions")
-    obj = decode_body(store, request, await request.read(), options.field_validation)
+    obj = decode_body(store.row, request, await request.read(), options.field_validation)
     store.served_strategy.default(obj)
     obj = store.conversion.to_stored(obj)
     warnings = store.strategy.warnings(obj)
@@ -40,7 +40,7 @@ async def update(store: ResourceStore, request: Request) -> Answer:
     body = await request.read()
 
     def wanted() -> Object:
-        obj = decode_body(store, request, body, options.field_validation)
+        obj = decode_body(store.row, request, body, options.field_validation)
         store.served_strategy.default(obj)
         return store.conversion.to_stored(obj)
 

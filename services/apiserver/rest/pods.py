@@ -1,0 +1,176 @@
+"""Subresources of pods that are writes: binding and eviction. Imitates pkg/registry/core/pod/storage."""
+
+from __future__ import annotations
+
+from kubecosm.api import errors
+from kubecosm.api.errors import ApiError, BadRequest, Conflict, InternalError, TooManyRequests
+from kubecosm.api.field import FieldError, invalid_kind, not_supported, required
+from kubecosm.api.meta import get_condition
+from kubecosm.api.resources import PODDISRUPTIONBUDGETS, PODS, Object
+from kubecosm.api.selectors import from_label_selector
+from kubecosm.api.times import format_time
+
+from ..cache.selection import Selection
+from ..http.request import Request
+from ..http.response import Answer
+from .decode import decode_body
+from .options import delete_options, write_options
+from .represent import answer_object
+from .store import Caller, ResourceStore
+
+SUCCESS: Object = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
+EVICTION_RETRY_SECONDS = 10
+DISRUPTED_PODS_MAX = 2000
+"""Evictions that a budget may have under way before its controller has seen them."""
+TERMINAL_PHASES = ("Succeeded", "Failed")
+
+
+async def bind(store: ResourceStore, request: Request) -> Answer:
+    """POST pods/<name>/binding, and POST bindings with the pod's name in the body."""
+    options = write_options(request, "CreateOptions")
+    info = request.info
+    binding = decode_body(PODS, request, await request.read(), options.field_validation, subresource=PODS.subresource("binding"))
+    name = info.name or binding["metadata"].get("name", "")
+    if binding["metadata"].setdefault("name", name) != name:
+        raise BadRequest(f"the name of the object ({binding['metadata']['name']}) does not match the name on the URL ({name})")
+    _check_binding(binding, name)
+
+    def assign(pod: Object) -> Object:
+        _assign(pod, binding, format_time(store.state.clock.now()))
+        return pod
+
+    caller = Caller(request.user, options.dry_run)
+    await store.change_system_fields(info.namespace, name, assign, caller)
+    return answer_object(request, SUCCESS, 201)
+
+
+def _check_binding(binding: Object, name: str) -> None:
+    target = binding.get("target") or {}
+    complaints: list[FieldError] = []
+    if target.get("kind") not in (None, "", "Node"):
+        complaints.append(not_supported("target.kind", target["kind"], ("Node", "<empty>")))
+    if not target.get("name"):
+        complaints.append(required("target.name"))
+    if complaints:
+        raise invalid_kind("", "Binding", name, complaints)
+
+
+def _assign(pod: Object, binding: Object, now: str) -> None:
+    """setPodNodeAndMetadata: once and for all. Raises Conflict, BadRequest."""
+    meta, wanted, spec = pod["metadata"], binding["metadata"], pod["spec"]
+    name, node = meta["name"], binding["target"]["name"]
+    for what, key in (("UID", "uid"), ("ResourceVersion", "resourceVersion")):
+        if wanted.get(key) and wanted[key] != meta.get(key):
+            why = f"Precondition failed: {what} in precondition: {wanted[key]}, {what} in object meta: {meta.get(key, '')}"
+            raise errors.conflict(PODS, name, why)
+    if meta.get("deletionTimestamp"):
+        raise _binding_conflict(name, f"pod {name} is being deleted, cannot be assigned to a host")
+    if spec.get("nodeName"):
+        raise _binding_conflict(name, f'pod {name} is already assigned to node "{spec["nodeName"]}"')
+    if spec.get("schedulingGates"):
+        raise _binding_conflict(name, f"pod {name} has non-empty .spec.schedulingGates")
+    spec["nodeName"] = node
+    for field in ("annotations", "labels"):
+        if wanted.get(field):
+            meta[field] = {**(meta.get(field) or {}), **wanted[field]}
+    _set_scheduled(pod, now)
+
+
+def _set_scheduled(pod: Object, now: str) -> None:
+    status = pod.setdefault("status", {})
+    others = [c for c in status.get("conditions") or () if c.get("type") != "PodScheduled"]
+    before = get_condition(pod, "PodScheduled")
+    condition: Object = {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": now}
+    if before is not None and before.get("status") == "True":
+        condition["lastTransitionTime"] = before.get("lastTransitionTime", now)
+    if pod["metadata"].get("generation"):
+        condition["observedGeneration"] = pod["metadata"]["generation"]
+    status["conditions"] = [*others, condition]
+
+
+def _binding_conflict(name: str, why: str) -> Conflict:
+    message = f'Operation cannot be fulfilled on pods/binding "{name}": {why}'
+    return Conflict(message, details={"name": name, "kind": "pods/binding"})
+
+
+async def evict(store: ResourceStore, request: Request) -> Answer:
+    """POST pods/<name>/eviction: a delete that respects PodDisruptionBudgets."""
+    options = write_options(request, "CreateOptions")
+    info = request.info
+    eviction = decode_body(PODS, request, await request.read(), options.field_validation, subresource=PODS.subresource("eviction"))
+    if eviction["metadata"].get("name", info.name) != info.name:
+        raise BadRequest("name in URL does not match name in Eviction object")
+    deletion = delete_options(request, eviction.get("deleteOptions") or {})
+    caller = Caller(request.user, options.dry_run or deletion.dry_run)
+    pod = store.entry(info.namespace, info.name).decode()
+    if needs_budget(pod):
+        await _spend_budget(store, pod, caller)
+    await store.delete(info.namespace, info.name, deletion, caller)
+    return answer_object(request, SUCCESS, 201)
+
+
+def needs_budget(pod: Object) -> bool:
+    """Pods that are finished, pending or already going do not count against a budget."""
+    return (pod.get("status") or {}).get("phase") not in (*TERMINAL_PHASES, "Pending") and not pod["metadata"].get("deletionTimestamp")
+
+
+async def _spend_budget(store: ResourceStore, pod: Object, caller: Caller) -> None:
+    budgets_store = store.state.store(PODDISRUPTIONBUDGETS.group, PODDISRUPTIONBUDGETS.version, PODDISRUPTIONBUDGETS.plural)
+    labels = pod["metadata"].get("labels") or {}
+    namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+    matching = [
+        budget
+        for entry in budgets_store.cache.page(Selection(namespace)).entries
+        if from_label_selector((budget := entry.decode())["spec"].get("selector")).matches(labels)
+    ]
+    if not matching:
+        return
+    if len(matching) > 1:
+        raise InternalError(
+            "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.", reason="InternalError"
+        )
+    if _is_unhealthy_and_free(pod, matching[0]):
+        return
+    now = format_time(store.state.clock.now())
+
+    def spend(budget: Object) -> Object:
+        spend_disruption(budget, name, now)
+        return budget
+
+    await budgets_store.change_system_fields(namespace, matching[0]["metadata"]["name"], spend, caller)
+
+
+def _is_unhealthy_and_free(pod: Object, budget: Object) -> bool:
+    """Pods that are not ready may go if the policy says so, or if the budget is met without them."""
+    ready = get_condition(pod, "Ready")
+    if ready is not None and ready.get("status") == "True":
+        return False
+    status = budget.get("status") or {}
+    if budget["spec"].get("unhealthyPodEvictionPolicy") == "AlwaysAllow":
+        return True
+    return bool(status.get("currentHealthy", 0) >= status.get("desiredHealthy", 0) > 0)
+
+
+def spend_disruption(budget: Object, pod_name: str, now: str) -> None:
+    """checkAndDecrement: take one from disruptionsAllowed. Raises TooManyRequests, Forbidden."""
+    status, meta = budget.setdefault("status", {}), budget["metadata"]
+    if status.get("observedGeneration", 0) < meta.get("generation", 0):
+        raise _budget_error(budget, f"The disruption budget {meta['name']} is still being processed by the server.")
+    if status.get("disruptionsAllowed", 0) < 0:
+        raise errors.forbidden(PODDISRUPTIONBUDGETS, meta["name"], "pdb disruptions allowed is negative")
+    if len(status.get("disruptedPods") or {}) > DISRUPTED_PODS_MAX:
+        why = "DisruptedPods map too big - too many evictions not confirmed by PDB controller"
+        raise errors.forbidden(PODDISRUPTIONBUDGETS, meta["name"], why)
+    if status.get("disruptionsAllowed", 0) == 0:
+        needs, has = status.get("desiredHealthy", 0), status.get("currentHealthy", 0)
+        raise _budget_error(budget, f"The disruption budget {meta['name']} needs {needs} healthy pods and has {has} currently")
+    status["disruptionsAllowed"] -= 1
+    status["disruptedPods"] = {**(status.get("disruptedPods") or {}), pod_name: now}
+
+
+def _budget_error(budget: Object, why: str) -> ApiError:
+    cause = {"reason": "DisruptionBudget", "message": why}
+    return TooManyRequests(
+        "Cannot evict pod as it would violate the pod's disruption budget.", details={"causes": [cause]},
+        retry_after_seconds=EVICTION_RETRY_SECONDS if "still being processed" in why else None,
+    )  # fmt: skip

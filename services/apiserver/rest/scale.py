@@ -1,0 +1,92 @@
+"""The scale subresource: one view of replicas for Deployments, ReplicaSets, StatefulSets and ReplicationControllers.
+
+Imitates pkg/registry/apps/*/storage (ScaleREST).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from kubecosm.api import errors, selectors
+from kubecosm.api.errors import BadRequest
+from kubecosm.api.field import FieldError, invalid_kind, invalid_value
+from kubecosm.api.resources import REPLICATIONCONTROLLERS, Object
+
+from ..cache.entry import Entry
+from ..http.request import Request
+from ..http.response import Answer
+from .decode import decode_body
+from .options import write_options
+from .represent import answer_object
+from .store import Caller, ResourceStore
+from .writes import field_manager_of
+
+SCALE_GROUP = "autoscaling"
+ScaleChange = Callable[[Object], Object]
+"""From the present Scale to the wanted one."""
+NEGATIVE = "must be greater than or equal to 0"
+
+
+def scale_of(store: ResourceStore, obj: Object) -> Object:
+    """The Scale of a workload."""
+    meta, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
+    kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+    scale: Object = {
+        "kind": "Scale", "apiVersion": f"{SCALE_GROUP}/v1", "metadata": {name: meta[name] for name in kept if name in meta},
+        "spec": _replicas(spec), "status": {"replicas": status.get("replicas", 0)},
+    }  # fmt: skip
+    selector = selector_text(store, spec.get("selector"))
+    if selector:
+        scale["status"]["selector"] = selector
+    return scale
+
+
+def _replicas(spec: Mapping[str, int]) -> dict[str, int]:
+    replicas = spec.get("replicas", 0)
+    return {"replicas": replicas} if replicas else {}
+
+
+def selector_text(store: ResourceStore, selector: Mapping[str, str] | None) -> str:
+    if store.row == REPLICATIONCONTROLLERS:
+        return str(selectors.from_labels(selector))
+    return str(selectors.from_label_selector(selector))
+
+
+async def get_scale(store: ResourceStore, request: Request) -> Answer:
+    return answer_object(request, scale_of(store, store.entry(request.info.namespace, request.info.name).decode()))
+
+
+async def update_scale(store: ResourceStore, request: Request) -> Answer:
+    options = write_options(request, "UpdateOptions")
+    scale = decode_body(store.row, request, await request.read(), options.field_validation, subresource=store.row.subresource("scale"))
+    caller = Caller(request.user, options.dry_run, field_manager_of(request, options.field_manager))
+    entry = await set_scale(store, request, lambda _: scale, caller)
+    return answer_object(request, scale_of(store, entry.decode()))
+
+
+async def set_scale(store: ResourceStore, request: Request, change: ScaleChange, caller: Caller) -> Entry:
+    """Change replicas as `change` wants the Scale to be. Raises ApiError."""
+    info = request.info
+
+    def apply(obj: Object) -> Object:
+        scale = change(scale_of(store, obj))
+        check_scale(scale, info.name)
+        version = scale["metadata"].get("resourceVersion")
+        if version and version != obj["metadata"]["resourceVersion"]:
+            raise errors.modified_conflict(store.row, info.name)
+        obj["spec"] = {**obj.get("spec", {}), "replicas": (scale.get("spec") or {}).get("replicas", 0)}
+        return obj
+
+    entry, _ = await store.update(info.namespace, info.name, apply, caller, subresource="scale")
+    return entry
+
+
+def check_scale(scale: Object, name: str) -> None:
+    """Raises BadRequest, Invalid."""
+    found = scale["metadata"].get("name", "")
+    if found and found != name:
+        raise BadRequest(f"the name of the object ({found}) does not match the name on the URL ({name})")
+    replicas = (scale.get("spec") or {}).get("replicas", 0)
+    if replicas < 0:
+        complaints: list[FieldError] = [invalid_value("spec.replicas", replicas, NEGATIVE)]
+        raise invalid_kind(SCALE_GROUP, "Scale", name, complaints)
