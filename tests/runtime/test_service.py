@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from kubecosm.runtime.service import GARBAGE_THRESHOLDS
+
 pytestmark = pytest.mark.process
 
 SECONDS_MAX = 20.0
 
 PROGRAM = '''
-import asyncio, os
+import asyncio, gc, os
 from dataclasses import dataclass, field
 from kubecosm.runtime.errors import StartupError
 from kubecosm.runtime.logs import get_logger
@@ -34,6 +36,8 @@ async def serve(config, *, clock, stop, on_ready):
     if config.behave == "refuse":
         async with asyncio.TaskGroup():
             raise StartupError("port 1 is in use: choose another")
+    if config.behave == "tell-thresholds":
+        raise StartupError(f"collects after {gc.get_threshold()[0]}")
     if config.behave == "crash":
         raise RuntimeError("boom")
     log.info("serving", object="Pod default/web-0", request_id="r1")
@@ -138,6 +142,14 @@ def test_an_expected_failure_is_one_line_and_exit_code_1(program: Path) -> None:
     try:
         assert service.notice() == {"ready": False, "error": "port 1 is in use: choose another"}
         assert service.finish() == (1, "demo: port 1 is in use: choose another\n")
+    finally:
+        service.close()
+
+
+def test_the_garbage_collector_is_tuned_for_decoded_json(program: Path) -> None:
+    service = Service(program, "--behave=tell-thresholds")
+    try:
+        assert service.finish() == (1, f"demo: collects after {GARBAGE_THRESHOLDS[0]}\n")
     finally:
         service.close()
 
