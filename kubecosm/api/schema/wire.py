@@ -1,7 +1,7 @@
 """From a request body to an object: media types, kind and version, field validation, and the exact refusals.
 
 Imitates k8s.io/apimachinery/pkg/runtime/serializer/json and the decoding part of apiserver's create handler. Bodies of kinds that no schema
-describes (custom resources) keep all their fields; only their metadata is checked. Left out: protobuf bodies.
+describes (custom resources) keep all their fields; only their metadata is checked.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from kubecosm.api.schema.yaml import load as load_yaml
 
 IGNORE, WARN, STRICT = "Ignore", "Warn", "Strict"
 JSON, YAML, MSGPACK = "application/json", "application/yaml", "application/msgpack"
+PROTOBUF = "application/vnd.kubernetes.protobuf"
+EVERY_GROUP = ("DeleteOptions",)
+"""Kinds that are registered in every group and version: any apiVersion will do."""
 SUMMARY_BYTES = 30
 _UNKNOWN_FORMAT = (
     "the body of the request was in an unknown format - accepted media types include: "
@@ -47,6 +50,8 @@ def decode(
         return _decode_yaml(target, body, field_validation)
     if essence == MSGPACK:
         return _decode_msgpack(target, body, field_validation)
+    if essence == PROTOBUF:
+        return _decode_protobuf(target, body, field_validation)
     raise UnsupportedMediaType(_UNKNOWN_FORMAT)
 
 
@@ -132,7 +137,9 @@ def normalize(resource: Resource, obj: Object) -> Object:
 
 def _fits(target: Target, obj: Object) -> bool:
     """Whether kind and apiVersion are the expected ones or left out."""
-    return bool(obj.get("kind", target.kind) == target.kind and obj.get("apiVersion", target.api_version) == target.api_version)
+    if obj.get("kind", target.kind) != target.kind:
+        return False
+    return target.kind in EVERY_GROUP or bool(obj.get("apiVersion", target.api_version) == target.api_version)
 
 
 def _parse_slowly(target: Target, body: bytes) -> Any:
@@ -163,6 +170,16 @@ def _decode_msgpack(target: Target, body: bytes, validation: str) -> tuple[Objec
     except (ValueError, TypeError, msgpack.UnpackException):
         raise unrecognized(target.kind, "couldn't get version/kind; msgpack parse error", body) from None
     return _decode_json(target, json, validation)
+
+
+def _decode_protobuf(target: Target, body: bytes, validation: str) -> tuple[Object, list[str]]:
+    from kubecosm.api.schema import protobuf
+
+    try:
+        value = protobuf.decode(body)
+    except protobuf.ProtobufError as error:
+        raise unrecognized(target.kind, str(error), body) from None
+    return _decode_json(target, orjson.dumps(value), validation)
 
 
 def _explain(target: Target, body: bytes, node: Any, validation: str, earlier: list[str] | None = None) -> tuple[Object, list[str]]:

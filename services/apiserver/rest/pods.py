@@ -13,7 +13,7 @@ from kubecosm.api.times import format_time
 from ..cache.selection import Selection
 from ..http.request import Request
 from ..http.response import Answer
-from .decode import decode_body
+from .body import decode_body
 from .options import delete_options, write_options
 from .represent import answer_object
 from .store import Caller, ResourceStore

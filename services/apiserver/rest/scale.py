@@ -15,7 +15,7 @@ from kubecosm.api.resources import REPLICATIONCONTROLLERS, Object
 from ..cache.entry import Entry
 from ..http.request import Request
 from ..http.response import Answer
-from .decode import decode_body
+from .body import decode_body
 from .options import write_options
 from .represent import answer_object
 from .store import Caller, ResourceStore

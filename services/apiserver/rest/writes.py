@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from kubecosm.api.errors import ApiError, BadRequest
+from kubecosm.api.errors import ApiError
 from kubecosm.api.resources import Object
 
 from ..cache.entry import Entry
 from ..http.request import Request
 from ..http.response import Answer
-from .body import load_untyped, media_type_of
-from .decode import decode_body
+from .body import decode_body, decode_options
 from .options import DeleteOptions, delete_options, list_options, write_options
 from .reads import selection_of
 from .represent import answer_entry, answer_list, answer_object
@@ -63,7 +62,7 @@ def field_manager_of(request: Request, given: str) -> str:
 
 
 async def delete(store: ResourceStore, request: Request) -> Answer:
-    options = await _delete_options(request)
+    options = await _delete_options(store, request)
     info = request.info
     deleted = await store.delete(info.namespace, info.name, options, Caller(request.user, options.dry_run))
     return answer_deleted(request, store, deleted, options)
@@ -81,20 +80,15 @@ def answer_deleted(request: Request, store: ResourceStore, deleted: Deleted, opt
     return answer_object(request, {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
 
 
-async def _delete_options(request: Request) -> DeleteOptions:
+async def _delete_options(store: ResourceStore, request: Request) -> DeleteOptions:
+    """From the body or, without one, the query."""
     body = await request.read()
-    if not body:
-        return delete_options(request, None)
-    raw = load_untyped(body, media_type_of(request), "DeleteOptions")
-    kind = raw.get("kind", "DeleteOptions")
-    if kind != "DeleteOptions":
-        raise BadRequest(f"decoded object cannot be converted to DeleteOptions: got {kind}")
-    return delete_options(request, raw)
+    return delete_options(request, decode_options(store.row, request, body, "DeleteOptions") if body else None)
 
 
 async def delete_collection(store: ResourceStore, request: Request) -> Answer:
     """Deletes what a list with the same selectors answers; the answer is that list."""
-    options = await _delete_options(request)
+    options = await _delete_options(store, request)
     listing = list_options(request, watch=False)
     selection = selection_of(store, request.info.namespace, listing)
     page = store.cache.page(selection, limit=listing.limit)
