@@ -15,7 +15,7 @@ from kubecosm.api.meta import Key, controller_of, uid_of
 from kubecosm.api.resources import Object, Resource
 from kubecosm.client.events import EventRecorder
 from kubecosm.client.http import ApiClient
-from kubecosm.client.informer import Informer
+from kubecosm.client.informer import Informer, InformerFactory
 from kubecosm.client.store import IndexFn, Store
 
 if TYPE_CHECKING:
@@ -102,6 +102,9 @@ class ControllerSpec:
     """Work items added once at the start: for controllers that work on a schedule."""
     workers: int = 5
     """Work items at once."""
+    connect: Callable[[InformerFactory, Callable[[Key], None]], None] | None = None
+    """Called once, before anything runs, with the shared informers and the function that wakes a key: for a controller that follows
+    resources it learns of only at run time."""
     component: str = ""
     """The source of its events; `<name>-controller` unless given."""
 

@@ -197,6 +197,7 @@ class InformerFactory:
         self._transform = transform
         self._informers: dict[Hashable, Informer] = {}
         self._tasks: asyncio.TaskGroup | None = None
+        self._running: dict[Informer, asyncio.Task[None]] = {}
 
     def informer(
         self, resource: Resource, *, namespace: str | None = None, label_selector: str = "", field_selector: str = "",
@@ -232,9 +233,21 @@ class InformerFactory:
                 self._start(self._tasks, informer)
             await asyncio.Event().wait()
 
-    @staticmethod
-    def _start(tasks: asyncio.TaskGroup, informer: Informer) -> None:
-        tasks.create_task(informer.run(), name=f"informer-{informer.resource.group_resource}")
+    def drop(self, resource: Resource) -> list[Object]:
+        """Stop following a resource that is served no longer; returns what its store held last."""
+        held: list[Object] = []
+        for identity, informer in list(self._informers.items()):
+            if informer.resource == resource:
+                held += informer.store.list()
+                del self._informers[identity]
+                task = self._running.pop(informer, None)
+                if task is not None:
+                    task.cancel()
+        return held
+
+    def _start(self, tasks: asyncio.TaskGroup, informer: Informer) -> None:
+        name = f"informer-{informer.resource.group_resource}"
+        self._running[informer] = tasks.create_task(informer.run(), name=name)
 
 
 def drop_managed_fields(obj: Object) -> Object:

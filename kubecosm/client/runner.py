@@ -102,6 +102,8 @@ class ControllerRunner:
         self._holds: dict[Key, _Hold] = {}  # in order of their deadlines
         self._holding = asyncio.Event()
         self._connect()
+        if self.spec.connect is not None:
+            self.spec.connect(factory, self.queue.add)
 
     async def wait_synced(self) -> None:
         """Return when every cache this controller reads is complete. Raises InformerStopped."""

@@ -44,9 +44,9 @@ TABLE = (
     Row("serviceaccount-controller", "cluster.serviceaccount"),
     Row("root-ca-certificate-publisher-controller", "cluster.root_ca_publisher"),
     Row("node-ipam-controller", "cluster.node_ipam"),
+    Row("garbage-collector-controller", "cluster.garbage_collector", "concurrent_gc_syncs"),
 )
-GARBAGE_COLLECTOR = "garbage-collector-controller"
-NAMES = (*(row.name for row in TABLE), GARBAGE_COLLECTOR)
+NAMES = tuple(row.name for row in TABLE)
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,15 @@ import asyncio
 import copy
 import itertools
 import random
+from collections.abc import Sequence
 from typing import Any
+
+import orjson
 
 from kubecosm.api.errors import ApiError, already_exists, conflict, modified_conflict, not_found
 from kubecosm.api.meta import Key, is_deleting, labels_of, uid_of
 from kubecosm.api.names import FINALIZER_FOREGROUND, FINALIZER_ORPHAN
-from kubecosm.api.resources import BUILTIN, NAMESPACES, PODS, Object, Resource
+from kubecosm.api.resources import BUILTIN, CUSTOMRESOURCEDEFINITIONS, NAMESPACES, PODS, Object, Resource
 from kubecosm.api.selectors import parse_fields, parse_labels
 from kubecosm.api.times import format_time
 from kubecosm.client.http import PatchType
@@ -59,6 +62,7 @@ class FakeApi:
         self.streams: list[FakeStream] = []
         self.calls: list[tuple[str, str, str]] = []
         self.latency_seconds = 0.001
+        self.custom: list[Resource] = []
         self._revision = 0
         self._uids = itertools.count(1)
         self._random = random.Random(seed)
@@ -96,6 +100,21 @@ class FakeApi:
         gone = self.objects[resource].pop(key, None)
         if gone is not None:
             self._publish(resource, "DELETED", self._stamped(gone))
+
+    def serve_custom(self, group: str, version: str, kind: str, plural: str) -> Resource:
+        """As if a CustomResourceDefinition had just been established."""
+        verbs = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+        resource = Resource(group, version, kind, plural, kind.lower(), True, verbs)
+        self.custom.append(resource)
+        self.objects[resource] = {}
+        spec = {"group": group, "names": {"plural": plural, "kind": kind}}
+        status = {"conditions": [{"type": "Established", "status": "True"}]}
+        self.put(CUSTOMRESOURCEDEFINITIONS, {"metadata": {"name": f"{plural}.{group}"}, "spec": spec, "status": status})
+        return resource
+
+    def unserve_custom(self, resource: Resource) -> None:
+        self.custom.remove(resource)
+        self.remove(CUSTOMRESOURCEDEFINITIONS, {"metadata": {"name": f"{resource.plural}.{resource.group}"}})
 
     # The methods of ApiClient
 
@@ -185,6 +204,11 @@ class FakeApi:
             if matches(labels_of(obj)):
                 self._delete(resource, obj, options or {})
         return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
+
+    async def request(self, method: str, path: str, **_: Any) -> bytes:
+        """Discovery, and nothing else."""
+        await self.clock.sleep(self.latency_seconds)
+        return orjson.dumps(aggregated_discovery(path, self.custom))
 
     async def open_watch(self, resource: Resource, namespace: str | None = None, *, resource_version: str = "", **_: Any) -> FakeStream:
         await self.clock.sleep(self.latency_seconds)
@@ -321,3 +345,21 @@ def _merged_by(old: list[Object], patch: list[Object], key: str) -> list[Object]
         else:
             result[item[key]] = {**result.get(item[key], {}), **item}
     return list(result.values())
+
+
+def aggregated_discovery(prefix: str, custom: Sequence[Resource] = ()) -> Object:
+    """What a server answers to GET /api or /apis."""
+    groups: dict[str, dict[str, Any]] = {}
+    for resource in (*BUILTIN, *custom):
+        if resource.prefix.startswith(prefix + "/"):
+            raw = {
+                "resource": resource.plural, "singularResource": resource.singular,
+                "responseKind": {"kind": resource.kind}, "verbs": list(resource.verbs),
+                "scope": "Namespaced" if resource.namespaced else "Cluster",
+            }  # fmt: skip
+            groups.setdefault(resource.group, {}).setdefault(resource.version, []).append(raw)
+    items = [
+        {"metadata": {"name": group}, "versions": [{"version": version, "resources": rows} for version, rows in versions.items()]}
+        for group, versions in groups.items()
+    ]
+    return {"kind": "APIGroupDiscoveryList", "items": items}

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import orjson
 import pytest
 
 from kubecosm.api.meta import Key, get_condition
@@ -15,40 +12,8 @@ from kubecosm.services.controller.cluster.node_ipam import Ranges
 from kubecosm.services.controller.common.discovery import plan_resources
 from kubecosm.services.controller.config import Config
 
-from .fake_api import FakeApi
+from .fake_api import FakeApi, aggregated_discovery
 from .harness import Kubelet, controllers, node, pod_template, run, settle, wait_for
-
-
-def aggregated_discovery(prefix: str) -> Object:
-    """What a server answers to GET /api or /apis."""
-    groups: dict[str, dict[str, Any]] = {}
-    for resource in BUILTIN:
-        if resource.prefix.startswith(prefix + "/"):
-            raw = {
-                "resource": resource.plural, "singularResource": resource.singular,
-                "responseKind": {"kind": resource.kind}, "verbs": list(resource.verbs),
-                "scope": "Namespaced" if resource.namespaced else "Cluster",
-            }  # fmt: skip
-            groups.setdefault(resource.group, {}).setdefault(resource.version, []).append(raw)
-    items = [
-        {"metadata": {"name": group}, "versions": [{"version": version, "resources": rows} for version, rows in versions.items()]}
-        for group, versions in groups.items()
-    ]
-    return {"kind": "APIGroupDiscoveryList", "items": items}
-
-
-class DiscoveringApi(FakeApi):
-    """A FakeApi that answers discovery too."""
-
-    async def request(self, method: str, path: str, **_: Any) -> bytes:
-        return orjson.dumps(aggregated_discovery(path))
-
-
-def run_discovering(test: Any) -> None:
-    async def wrapped(api: FakeApi) -> None:
-        await test(DiscoveringApi(api.clock))
-
-    run(wrapped)
 
 
 def a_namespace(name: str = "shop") -> Object:
@@ -80,7 +45,7 @@ def test_a_deleted_namespace_loses_its_content_pods_first_and_goes() -> None:
         assert not api.all(PODS)
         assert len(api.all(SECRETS)) == 1
 
-    run_discovering(test)
+    run(test)
 
 
 def test_a_terminating_namespace_tells_which_finalizers_hold_it() -> None:
@@ -102,7 +67,7 @@ def test_a_terminating_namespace_tells_which_finalizers_hold_it() -> None:
             await api.update(CONFIGMAPS, found)
             await wait_for(lambda: not api.all(NAMESPACES))
 
-    run_discovering(test)
+    run(test)
 
 
 def test_every_namespace_has_its_account_and_gets_it_back() -> None:

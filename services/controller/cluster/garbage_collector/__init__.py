@@ -1,0 +1,5 @@
+"""Garbage collector; see controller.py."""
+
+from .controller import GarbageCollector, build
+
+__all__ = ["GarbageCollector", "build"]
