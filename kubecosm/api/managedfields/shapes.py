@@ -1,0 +1,354 @@
+"""Objects as field ownership sees them: what is one leaf, what falls into fields, and by which keys list items are known.
+
+Imitates structured-merge-diff's schema and typed packages. A shape can tell the field set of a value, compare two values, and is what
+merge, removal and validation walk by. Kinds without a schema (custom resources) have the deduced shape: maps fall into fields, lists are
+leaves.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import orjson
+
+from kubecosm.api.managedfields.sets import LEAF, SELF, Node
+from kubecosm.api.schema.model import LIST, MAP, STRUCT, Definition, Field, Type, schemas
+
+ABSENT: Final[Any] = object()
+"""A value that is not there, which is not the same as null."""
+
+
+class KeyProblem(ValueError):
+    """A list item cannot be identified."""
+
+
+class Shape:
+    """A leaf: a scalar, or anything owned as a whole. The base of the shapes that fall into parts."""
+
+    atomic = True
+    scalar = "any"
+    """What a scalar must be: `string`, `numeric`, `boolean`, `untyped` (any scalar) or `any` (anything at all)."""
+
+    def __init__(self, scalar: str = "any") -> None:
+        self.scalar = scalar
+
+    def added(self, value: Any) -> Node:
+        """The node of a value that was not there before."""
+        return LEAF
+
+    def fields(self, value: Any) -> Node | None:
+        """The node of an applied value; None if it claims nothing (TypedValue.ToFieldSet)."""
+        return LEAF
+
+    def compare(self, old: Any, new: Any) -> tuple[Node | None, Node | None]:
+        """(added or modified, removed) below this value, None for nothing; both values are there."""
+        return (None, None) if old == new else (LEAF, None)
+
+    def child(self, name: str) -> Shape | None:
+        """The shape below a field; None if the schema has no such field."""
+        return None
+
+    def named(self, name: str) -> bool:
+        """Whether the field is declared by name (and is not merely a map's key)."""
+        return False
+
+
+class MapShape(Shape):
+    """A map from text to values of one shape."""
+
+    def __init__(self, elem: Shape, atomic: bool = False) -> None:
+        super().__init__()
+        self.elem = elem
+        self.atomic = atomic
+
+    def child(self, name: str) -> Shape | None:
+        return self.elem
+
+    def added(self, value: Any) -> Node:
+        if not value or self.atomic or type(value) is not dict:
+            return LEAF
+        node: Node = {SELF: LEAF}
+        for name, item in value.items():
+            shape = self.child(name)
+            node[f"f:{name}"] = LEAF if shape is None else shape.added(item)
+        return node
+
+    def fields(self, value: Any) -> Node | None:
+        if self.atomic or type(value) is not dict:
+            return LEAF if self.atomic else None
+        node: Node = {}
+        for name, item in value.items():
+            shape = self.child(name)
+            below = None if shape is None else shape.fields(item)
+            if item is None or item == {}:
+                node[f"f:{name}"] = LEAF
+            elif not self.named(name):
+                node[f"f:{name}"] = {SELF: LEAF, **below} if below else LEAF
+            elif below is not None:
+                node[f"f:{name}"] = below
+        return node or None
+
+    def compare(self, old: Any, new: Any) -> tuple[Node | None, Node | None]:
+        if old == new:
+            return None, None
+        if self.atomic or not (old or new) or not _are(dict, old, new):
+            return LEAF, None
+        changed: Node = {}
+        removed: Node = {}
+        was, now = old or LEAF, new or LEAF
+        for name, item in now.items():
+            before = was.get(name, ABSENT)
+            if before is ABSENT:
+                shape = self.child(name)
+                changed[f"f:{name}"] = LEAF if shape is None else shape.added(item)
+            elif before is not item and before != item:
+                self._compare_item(name, before, item, changed, removed)
+        for name, item in was.items():
+            if name not in now:
+                shape = self.child(name)
+                removed[f"f:{name}"] = LEAF if shape is None else shape.added(item)
+        return changed or None, removed or None
+
+    def _compare_item(self, name: str, before: Any, item: Any, changed: Node, removed: Node) -> None:
+        shape = self.child(name) or Shape()
+        change, removal = shape.compare(before, item)
+        if change is not None:
+            changed[f"f:{name}"] = change
+        if removal is not None:
+            removed[f"f:{name}"] = removal
+
+
+class StructShape(MapShape):
+    """A definition's fields; the shapes below are made when first met, as definitions refer to each other in circles."""
+
+    def __init__(self, definition: Definition, atomic: bool = False) -> None:
+        super().__init__(Shape(), atomic)
+        self._definition = definition
+        self._children: dict[str, Shape] = {}
+        self._keys: dict[str, str] = {}
+
+    def child(self, name: str) -> Shape | None:
+        shape = self._children.get(name)
+        if shape is None:
+            field = self._definition.fields.get(name)
+            if field is None:
+                return None
+            shape = self._children[name] = _of_field(field)
+        return shape
+
+    def named(self, name: str) -> bool:
+        return name in self._definition.fields
+
+    def added(self, value: Any) -> Node:
+        if not value or self.atomic or type(value) is not dict:
+            return LEAF
+        children, node = self._children, {SELF: LEAF}
+        for name, item in value.items():
+            shape = children.get(name) or self.child(name)
+            node["f:" + name] = LEAF if shape is None or shape.atomic else shape.added(item)
+        return node
+
+    def default(self, name: str) -> Any:
+        """The declared default of a field, None without one."""
+        field = self._definition.fields.get(name)
+        return None if field is None else field.default
+
+
+class DeducedShape(MapShape):
+    """Whatever has no schema: maps fall into fields, everything else is a leaf."""
+
+    def __init__(self, metadata: Shape | None = None) -> None:
+        super().__init__(self)
+        self._metadata = metadata
+
+    def child(self, name: str) -> Shape | None:
+        if self._metadata is not None:
+            return self._metadata if name == "metadata" else DEDUCED
+        return self
+
+    def named(self, name: str) -> bool:
+        return True
+
+    def fields(self, value: Any) -> Node | None:
+        return super().fields(value) if type(value) is dict else LEAF
+
+
+class ListShape(Shape):
+    """A list whose items are known by key fields, or by themselves when there are none (a set)."""
+
+    atomic = False
+
+    def __init__(self, elem: Shape, keys: tuple[str, ...]) -> None:
+        super().__init__()
+        self.elem = elem
+        self.keys = tuple(sorted(keys))
+        self._only = f'k:{{"{self.keys[0]}":' if len(self.keys) == 1 else ""
+
+    def key(self, item: Any) -> str:
+        """The path element of an item; KeyProblem in structured-merge-diff's words."""
+        if not self.keys:
+            if item is None or type(item) in (dict, list):
+                raise KeyProblem(_SET_PROBLEMS[type(item)])
+            return "v:" + orjson.dumps(item).decode()
+        if type(item) is not dict:
+            shape = "a null element" if item is None else "non-map elements"
+            raise KeyProblem(f"associative list with keys may not have {shape}")
+        if self._only:
+            value = item.get(self.keys[0])
+            if type(value) is str and value.isascii() and value.isprintable() and '"' not in value and "\\" not in value:
+                return f'{self._only}"{value}"}}'
+        return "k:" + orjson.dumps({name: self._key_value(item, name) for name in self.keys}).decode()
+
+    def _key_value(self, item: Node, name: str) -> Any:
+        value = item.get(name)
+        if value is None:
+            value = self.elem.default(name) if isinstance(self.elem, StructShape) else None
+        if value is None and name not in item:
+            why = f'omits key field "{name}" (and doesn\'t have default value)'
+            raise KeyProblem(f"associative list with keys has an element that {why}")
+        return value
+
+    def index(self, items: Any) -> dict[str, list[Any]]:
+        """Items by key, repeats together, in order of first appearance."""
+        found: dict[str, list[Any]] = {}
+        for item in items or ():
+            found.setdefault(self.key(item), []).append(item)
+        return found
+
+    def added(self, value: Any) -> Node:
+        if not value or type(value) is not list:
+            return LEAF
+        node: Node = {SELF: LEAF}
+        elem = self.elem
+        for item in value:
+            key = self.key(item)
+            node[key] = LEAF if key in node or elem.atomic else elem.added(item)
+        return node
+
+    def fields(self, value: Any) -> Node | None:
+        if not value or type(value) is not list:
+            return None
+        node: Node = {}
+        for item in value:
+            key = self.key(item)
+            below = self.elem.fields(item) if key not in node else None
+            node[key] = {SELF: LEAF, **below} if below else LEAF
+        return node
+
+    def compare(self, old: Any, new: Any) -> tuple[Node | None, Node | None]:
+        if old == new:
+            return None, None
+        if not (old or new) or not _are(list, old, new):
+            return LEAF, None
+        was, now = self.index(old), self.index(new)
+        changed: Node = {}
+        removed: Node = {}
+        for key, items in now.items():
+            self._compare_items(key, was.get(key, []), items, changed, removed)
+        for key, items in was.items():
+            if key not in now:
+                removed[key] = LEAF if len(items) > 1 else self.elem.added(items[0])
+        return changed or None, removed or None
+
+    def _compare_items(self, key: str, before: list[Any], items: list[Any], changed: Node, removed: Node) -> None:
+        """One key's items; repeats are owned as a whole."""
+        if len(items) > 1:
+            if len(before) == 1:
+                removed[key] = self.elem.added(before[0])
+            if before != items:
+                changed[key] = LEAF
+        elif len(before) == 1:
+            change, removal = self.elem.compare(before[0], items[0])
+            if change is not None:
+                changed[key] = change
+            if removal is not None:
+                removed[key] = removal
+        else:
+            changed[key] = self.elem.added(items[0])
+            if before:
+                removed[key] = LEAF
+
+
+_SET_PROBLEMS = {
+    dict: "associative list without keys has an element that's a map type",
+    list: "not supported: associative list with lists as elements",
+    type(None): "associative list without keys has an element that's an explicit null",
+}
+
+
+def _are(kind: type, *values: Any) -> bool:
+    return all(value is None or type(value) is kind for value in values)
+
+
+DEDUCED = DeducedShape()
+_SCALARS = {
+    "string": "string", "bytes": "string", "time": "string", "microtime": "string", "bool": "boolean", "int32": "numeric",
+    "int64": "numeric", "int": "numeric", "float64": "numeric", "quantity": "untyped", "intorstring": "untyped", "duration": "string",
+}  # fmt: skip
+_structs: dict[tuple[str, bool], StructShape] = {}
+
+
+def shape_of(api_version: str, kind: str) -> MapShape:
+    """The shape of a kind's objects."""
+    definition = schemas().of_kind(api_version, kind)
+    return _CUSTOM if definition is None else _struct(definition.name, definition.map_type == "atomic")
+
+
+def _struct(name: str, atomic: bool) -> StructShape:
+    found = _structs.get((name, atomic))
+    if found is None:
+        found = _structs[name, atomic] = StructShape(schemas().definition(name), atomic)
+    return found
+
+
+def _of_field(field: Field) -> Shape:
+    if field.type.kind == LIST:
+        assert field.type.elem is not None
+        if field.list_type in ("map", "set"):
+            return ListShape(_of_type(field.type.elem, ""), field.list_keys)
+        return AtomicList(_of_type(field.type.elem, ""))
+    return _of_type(field.type, field.map_type)
+
+
+class AtomicList(Shape):
+    """A list owned as a whole."""
+
+    def __init__(self, elem: Shape) -> None:
+        super().__init__()
+        self.elem = elem
+
+
+def _of_type(kind: Type, map_type: str) -> Shape:
+    if kind.kind == STRUCT:
+        definition = schemas().definition(kind.ref)
+        return Shape() if definition.special else _struct(kind.ref, (map_type or definition.map_type) == "atomic")
+    if kind.kind == MAP:
+        assert kind.elem is not None
+        return MapShape(_of_type(kind.elem, ""), map_type == "atomic")
+    if kind.kind == LIST:
+        assert kind.elem is not None
+        return AtomicList(_of_type(kind.elem, ""))
+    return Shape(_SCALARS.get(kind.kind, "any"))
+
+
+_CUSTOM = DeducedShape(_struct("apimachinery.pkg.apis.meta.v1.ObjectMeta", False))
+"""Custom resources: their metadata is typed, the rest deduced."""
+
+
+def ensure_named(shape: Shape | None, node: Node) -> Node:
+    """The set with every declared field on the way to a member made a member too (Set.EnsureNamedFieldsAreMembers)."""
+    result: Node = {}
+    for key, below in node.items():
+        inner = _below(shape, key)
+        deeper = ensure_named(inner, below) if below else below
+        if below and SELF not in below and key[0] == "f" and shape is not None and shape.named(key[2:]):
+            deeper = {SELF: LEAF, **deeper}
+        result[key] = deeper
+    return result
+
+
+def _below(shape: Shape | None, key: str) -> Shape | None:
+    if key[0] == "f":
+        return None if shape is None else shape.child(key[2:])
+    return getattr(shape, "elem", None)
+

@@ -1,0 +1,181 @@
+"""Ownership on create, update and patch: who wrote a field last by any other way than apply.
+
+Imitates structured-merge-diff's merge.Updater and apimachinery's chain of field managers. Left out: conversion between versions of a kind
+(the sets of managers that wrote in another version are compared by their paths as they are), and repair of sets after schema changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from kubecosm.api.managedfields import entries, sets
+from kubecosm.api.managedfields.entries import UPDATE, Managers, Owned
+from kubecosm.api.managedfields.sets import LEAF, Node
+from kubecosm.api.managedfields.shapes import KeyProblem, MapShape, shape_of
+from kubecosm.api.resources import Object, Resource
+from kubecosm.api.schema.fast import checker
+from kubecosm.api.schema.model import schemas
+from kubecosm.api.times import format_time
+
+STRIPPED = sets.from_paths("apiVersion", "kind")
+STRIPPED_METADATA = frozenset(
+    f"f:{name}" for name in
+    ("name", "namespace", "creationTimestamp", "selfLink", "uid", "clusterName", "generation", "managedFields", "resourceVersion")
+)  # fmt: skip
+"""Nobody owns these."""
+
+_SPEC, _STATUS = sets.from_paths("spec"), sets.from_paths("status")
+RESETS: Mapping[tuple[str, str], Node] = {
+    ("pods", "status"): sets.from_paths("spec", "metadata.deletionTimestamp", "metadata.ownerReferences"),
+    ("deployments.apps", "status"): sets.from_paths("spec", "metadata.labels"),
+    ("customresourcedefinitions.apiextensions.k8s.io", "status"): sets.from_paths("metadata", "spec"),
+    ("namespaces", "finalize"): _STATUS,
+    ("certificatesigningrequests.certificates.k8s.io", ""): sets.from_paths("spec", "status"),
+    ("certificatesigningrequests.certificates.k8s.io", "status"): sets.from_paths("spec", "status.conditions"),
+    ("certificatesigningrequests.certificates.k8s.io", "approval"): sets.from_paths("spec", "status.certificate"),
+}
+"""Fields that a (group resource, subresource) overwrites whatever the client sent, where they are not simply those of the other side
+(`GetResetFields` of the strategies): writing to the resource resets status, writing to status resets spec."""
+
+
+def on_create(resource: Resource, obj: Object, manager: str, now: datetime, subresource: str = "") -> None:
+    """Record, in place, that `manager` (see entries.manager_name) set every field of a new object, as decoded and defaulted."""
+    _update(resource, obj, zero_object(resource), manager, now, subresource, is_create=True)
+
+
+def on_update(resource: Resource, new: Object, old: Object, manager: str, now: datetime, subresource: str = "") -> None:
+    """Record, in place in `new`, what `manager` changed against the live object `old`.
+
+    A write that changes no field leaves the entries equal to the live ones, with their times.
+    """
+    _update(resource, new, old, manager, now, subresource, is_create=False)
+
+
+def zero_object(resource: Resource) -> Object:
+    """What Go's empty struct of the kind looks like: fields already there do not count as set by a creator."""
+    found = _zeros.get(resource)
+    if found is None:
+        definition = schemas().of_kind(resource.api_version, resource.kind)
+        found = checker(definition.name)({}) if definition is not None else {"metadata": {}}
+        if definition is not None:
+            _zeros[resource] = found
+    return found
+
+
+_zeros: dict[Resource, Object] = {}
+
+
+def _update(
+    resource: Resource, new: Object, old: Object, manager: str, now: datetime, subresource: str, *, is_create: bool,
+) -> None:  # fmt: skip
+    metadata = new.setdefault("metadata", {})
+    before = old["metadata"].get("managedFields")
+    given = metadata.get("managedFields")
+    managers = _known(given, before, is_subresource=bool(subresource))
+    if not managers and not is_create:
+        metadata.pop("managedFields", None)
+        return
+    try:
+        changed, removed = changes(shape_of(resource.api_version, resource.kind), old, new, reset_fields(resource, subresource))
+    except KeyProblem:
+        _put(metadata, before or [])
+        return
+    if not changed and not removed and managers and (not given or given == before):
+        _put(metadata, before or [])
+        return
+    disown(managers, changed, removed)
+    own = strip(changed)
+    if own:
+        key = entries.manager(manager, UPDATE, resource.api_version, subresource)
+        previous = managers.get(key)
+        fields = own if previous is None else sets.union(own, previous.fields)
+        managers[key] = Owned(fields, resource.api_version, format_time(now))
+    entries.cap_updaters(managers)
+    _put(metadata, entries.encode(managers))
+
+
+def _put(metadata: Object, found: list[Object]) -> None:
+    if found:
+        metadata["managedFields"] = found
+    else:
+        metadata.pop("managedFields", None)
+
+
+def _known(given: Any, before: Any, *, is_subresource: bool) -> Managers:
+    """The managers a request starts from: those it sends if they make sense (never through a subresource), else the live object's."""
+    if not is_subresource and given and given is not before:
+        if entries.is_reset(given):
+            return {}
+        sent = entries.decode(given)
+        if sent:
+            return sent
+    return entries.decode(before) or {}
+
+
+def reset_fields(resource: Resource, subresource: str) -> Node:
+    """What writes through this (sub)resource cannot change, so cannot own."""
+    found = RESETS.get((resource.group_resource, subresource))
+    if found is not None:
+        return found
+    if subresource == "status":
+        return _SPEC
+    return _STATUS if not subresource and resource.subresource("status") is not None else LEAF
+
+
+def changes(shape: MapShape, old: Object, new: Object, resets: Node) -> tuple[Node, Node]:
+    """(added or modified, removed) fields from old to new, without those that are reset or managedFields itself."""
+    changed, removed = shape.compare(_without_managed_fields(old), _without_managed_fields(new))
+    if resets:
+        changed = changed and sets.recursive_difference(changed, resets)
+        removed = removed and sets.recursive_difference(removed, resets)
+    return changed or LEAF, removed or LEAF
+
+
+def _without_managed_fields(obj: Object) -> Object:
+    metadata = obj.get("metadata")
+    if not metadata or "managedFields" not in metadata:
+        return obj
+    return {**obj, "metadata": {name: value for name, value in metadata.items() if name != "managedFields"}}
+
+
+def disown(managers: Managers, changed: Node, removed: Node) -> None:
+    """Take changed and removed fields from everybody, dropping those left with nothing."""
+    for key, owned in list(managers.items()):
+        fields = owned.fields
+        if changed and (taken := sets.intersection(fields, changed)):
+            fields = sets.difference(fields, taken)
+        if removed:
+            fields = sets.difference(fields, removed)
+        if not fields:
+            del managers[key]
+        elif fields is not owned.fields:
+            managers[key] = Owned(fields, owned.api_version, owned.time)
+
+
+def strip(fields: Node) -> Node:
+    """The set without identity and what the server itself writes (stripMetaManager)."""
+    if "f:metadata" not in fields and "f:kind" not in fields and "f:apiVersion" not in fields:
+        return fields
+    result = {key: below for key, below in fields.items() if key not in STRIPPED}
+    metadata = result.pop("f:metadata", LEAF)
+    kept = {key: below for key, below in metadata.items() if key not in STRIPPED_METADATA and key != sets.SELF}
+    if kept:
+        return {"f:metadata": kept, **result}
+    return result
+
+
+def keep_times_if_unchanged(new: Object, old: Object) -> bool:
+    """Whether an update changes nothing but times in managedFields; if so they are set back, so that nothing need be written."""
+    mine, theirs = new["metadata"].get("managedFields") or [], old["metadata"].get("managedFields") or []
+    if len(mine) != len(theirs) or any(_timeless(a) != _timeless(b) for a, b in zip(mine, theirs, strict=True)):
+        return False
+    if _without_managed_fields(new) != _without_managed_fields(old):
+        return False
+    _put(new["metadata"], theirs)
+    return True
+
+
+def _timeless(entry: Object) -> Object:
+    return {name: value for name, value in entry.items() if name != "time"}
