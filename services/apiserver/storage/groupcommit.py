@@ -210,7 +210,10 @@ class GroupCommitStore:
 
     async def get(self, *, key: str, revision: int = 0) -> Found:
         at = self._readable(revision)
-        return Found(at, await self._read(lambda: self._log.read_one(key, at)))
+        item = await self._read(lambda: self._log.read_one(key, at))
+        if at < self._compacted:
+            raise CompactedError(at, self._compacted)  # compaction overtook the read
+        return Found(at, item)
 
     async def list(self, *, prefix: str, revision: int = 0, start: str = "", limit: int = 0) -> Listed:
         at = self._readable(revision)
@@ -227,13 +230,22 @@ class GroupCommitStore:
         upto = self._revision
         history: list[Change] = []
         if after_revision < upto:
-            try:
-                history = await self._read(lambda: self._log.read_changes(prefix, after_revision, upto))
-            except BaseException:
-                subscription.close()
-                raise
+            history = await self._history(subscription, prefix, after_revision, upto)
         subscription.catch_up(history)
         return subscription
+
+    async def _history(self, subscription: _Subscription, prefix: str, after: int, upto: int) -> list[Change]:
+        """Past changes, while the subscription holds back the present ones; it is closed if they cannot be read."""
+        history: list[Change] | None = None
+        try:
+            history = await self._read(lambda: self._log.read_changes(prefix, after, upto))
+            if after < self._compacted:
+                history = None
+                raise CompactedError(after, self._compacted)  # compaction overtook the read
+        finally:
+            if history is None:
+                subscription.close()
+        return history
 
     async def compact(self, *, revision: int) -> None:
         if revision <= self._compacted:

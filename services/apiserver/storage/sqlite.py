@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -39,22 +39,19 @@ class SqliteLog:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock = _lock(path.with_name(path.name + ".lock"))
-        try:
-            self._writer = _connect(path)
-            _prepare(self._writer, path)
-            self._reader = _connect(path)
-        except sqlite3.Error as error:
-            raise _startup_error(path, error) from error
+        with ExitStack() as opened:
+            opened.enter_context(_lock(path.with_name(path.name + ".lock")))
+            try:
+                self._writer = opened.enter_context(closing(_connect(path)))
+                _prepare(self._writer, path)
+                self._reader = opened.enter_context(closing(_connect(path)))
+                self._loaded = _load(self._writer)
+            except sqlite3.Error as error:
+                raise _startup_error(path, error) from error
+            self._opened = opened.pop_all()
 
     def load(self) -> tuple[dict[str, int], int, int]:
-        try:
-            live = self._writer.execute("SELECT key, max(revision), value IS NULL FROM log GROUP BY key").fetchall()
-            newest = self._writer.execute("SELECT ifnull(max(revision), 0) FROM log").fetchone()[0]
-            compacted = self._writer.execute("SELECT value FROM facts WHERE name = 'compacted_revision'").fetchone()[0]
-        except sqlite3.Error as error:
-            raise _startup_error(self._path, error) from error
-        return {key: revision for key, revision, deleted in live if not deleted}, max(newest, compacted), compacted
+        return self._loaded
 
     def append(self, rows: Sequence[Row]) -> None:
         values: list[Any] = []
@@ -96,9 +93,7 @@ class SqliteLog:
         return [Item(key, value, revision) for key, value, revision in rows if value is not None]
 
     def close(self) -> None:
-        self._reader.close()
-        self._writer.close()
-        self._lock.close()
+        self._opened.close()
 
     @contextmanager
     def _failing_clearly(self) -> Iterator[None]:
@@ -132,6 +127,13 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     elif version != SCHEMA_VERSION:
         known = f"schema {version}, this one knows {SCHEMA_VERSION}"
         raise StartupError(f"cannot use {path}: it was written by another version of kubecosm ({known})")
+
+
+def _load(connection: sqlite3.Connection) -> tuple[dict[str, int], int, int]:
+    live = connection.execute("SELECT key, max(revision), value IS NULL FROM log GROUP BY key").fetchall()
+    newest = connection.execute("SELECT ifnull(max(revision), 0) FROM log").fetchone()[0]
+    compacted = connection.execute("SELECT value FROM facts WHERE name = 'compacted_revision'").fetchone()[0]
+    return {key: revision for key, revision, deleted in live if not deleted}, max(newest, compacted), compacted
 
 
 def _lock(path: Path) -> IO[bytes]:

@@ -8,21 +8,30 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from .contract import StorageError
+
 T = TypeVar("T")
 Done = Callable[[Any, BaseException | None], None]
 
+CALLS_WAITING_MAX = 10_000
+"""Calls that may wait for the thread; a store has one commit under way, but any number of readers may ask for old revisions."""
+
 
 class ThreadWorker:
-    """One daemon thread that takes calls in order. Bounded by its callers: a store submits one commit at a time."""
+    """One daemon thread that takes calls in order."""
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.get_running_loop()
-        self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Done] | None] = queue.SimpleQueue()
+        self._calls: queue.Queue[tuple[Callable[[], Any], Done] | None] = queue.Queue(CALLS_WAITING_MAX)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def submit(self, call: Callable[[], T], done: Callable[[T | None, BaseException | None], None]) -> None:
-        self._calls.put((call, done))
+        """Raises StorageError when too many calls wait already."""
+        try:
+            self._calls.put_nowait((call, done))
+        except queue.Full:
+            raise StorageError("too many storage calls are waiting") from None
 
     def stop(self) -> None:
         self._calls.put(None)
@@ -31,11 +40,7 @@ class ThreadWorker:
     def _run(self) -> None:
         while (task := self._calls.get()) is not None:
             call, done = task
-            try:
-                result, error = call(), None
-            except Exception as raised:  # noqa: BLE001  the border of one work item: whatever failed is told to the submitter
-                result, error = None, raised
-            self._loop.call_soon_threadsafe(done, result, error)
+            self._loop.call_soon_threadsafe(done, *_outcome(call))
 
 
 class InlineWorker:
@@ -45,12 +50,14 @@ class InlineWorker:
         self._loop = asyncio.get_running_loop()
 
     def submit(self, call: Callable[[], T], done: Callable[[T | None, BaseException | None], None]) -> None:
-        try:
-            result, error = call(), None
-        except Exception as raised:  # noqa: BLE001  the border of one work item: whatever failed is told to the submitter
-            self._loop.call_soon(done, None, raised)
-            return
-        self._loop.call_soon(done, result, error)
+        self._loop.call_soon(done, *_outcome(call))
 
     def stop(self) -> None:
         pass
+
+
+def _outcome(call: Callable[[], T]) -> tuple[T | None, BaseException | None]:
+    try:
+        return call(), None
+    except Exception as raised:  # noqa: BLE001  the border of one work item: whatever failed is told to the submitter
+        return None, raised

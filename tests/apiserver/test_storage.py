@@ -1,0 +1,204 @@
+"""Both storage backends against the contract, and what only a file can do wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from kubecosm.runtime.errors import StartupError
+from kubecosm.services.apiserver.storage.contract import Change, StorageError, Store
+from kubecosm.services.apiserver.storage.groupcommit import GroupCommitStore, Row, open_store
+from kubecosm.services.apiserver.storage.memory import MemoryLog, open_memory
+from kubecosm.services.apiserver.storage.sqlite import open_sqlite
+from kubecosm.services.apiserver.storage.worker import InlineWorker
+
+from .store_suite import CLAUSES, check_store
+
+Clause = Callable[[Store], Awaitable[None]]
+
+
+@pytest.mark.parametrize("clause", CLAUSES, ids=lambda clause: clause.__name__)
+@pytest.mark.parametrize("backend", ["memory", "sqlite"])
+def test_the_contract(backend: str, clause: Clause, tmp_path: Path) -> None:
+    async def open_backend() -> Store:
+        return open_memory() if backend == "memory" else open_sqlite(tmp_path / "store.db")
+
+    check_store(open_backend, clause)
+
+
+def test_a_reopened_database_knows_everything_that_was_answered(tmp_path: Path) -> None:
+    async def write() -> int:
+        store = open_sqlite(tmp_path / "store.db")
+        async with asyncio.TaskGroup() as tasks:
+            for n in range(100):
+                tasks.create_task(store.create(key=f"/k/{n:02}", value=b"%d" % n))
+        await store.delete(key="/k/07", expected_revision=(await _revision_of(store, "/k/07")))
+        revision = store.revision
+        await store.close()
+        return revision
+
+    async def read(revision: int) -> None:
+        store = open_sqlite(tmp_path / "store.db")
+        assert store.revision == revision
+        listed = await store.list(prefix="/k/")
+        assert {int(item.value) for item in listed.items} == set(range(100)) - {7}
+        assert (await store.create(key="/new", value=b"")).revision == revision + 1
+        await store.close()
+
+    asyncio.run(read(asyncio.run(write())))
+
+
+async def _revision_of(store: Store, key: str) -> int:
+    item = (await store.get(key=key)).item
+    assert item is not None
+    return item.revision
+
+
+def test_the_revision_never_goes_back_even_if_compaction_leaves_nothing(tmp_path: Path) -> None:
+    async def write() -> int:
+        store = open_sqlite(tmp_path / "store.db")
+        revision = (await store.create(key="/a", value=b"")).revision
+        await store.delete(key="/a", expected_revision=revision)
+        await store.compact(revision=store.revision)
+        await store.close()
+        return store.revision
+
+    async def read(revision: int) -> None:
+        store = open_sqlite(tmp_path / "store.db")
+        assert store.revision == revision == store.compacted_revision
+        await store.close()
+
+    asyncio.run(read(asyncio.run(write())))
+
+
+class FailingLog(MemoryLog):
+    """A log whose disk can be full."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.full = False
+
+    def append(self, rows: Sequence[Row]) -> None:
+        if self.full:
+            raise StorageError("database or disk is full")
+        super().append(rows)
+
+
+def failing_store() -> tuple[FailingLog, GroupCommitStore]:
+    log = FailingLog()
+    return log, open_store(log, InlineWorker(), InlineWorker())
+
+
+def test_a_failed_commit_fails_its_writes_and_leaves_memory_as_it_was() -> None:
+    async def main() -> None:
+        log, store = failing_store()
+        revision = (await store.create(key="/a", value=b"1")).revision
+        seen: list[Change] = []
+        await store.subscribe(prefix="/", after_revision=revision, deliver=seen.extend)
+        log.full = True
+        with pytest.raises(StorageError, match="full"):
+            await store.update(key="/a", value=b"2", expected_revision=revision)
+        assert seen == []
+        assert store.revision == revision
+        log.full = False
+        assert (await store.update(key="/a", value=b"3", expected_revision=revision)).revision == revision + 1
+        assert [c.value for c in seen] == [b"3"]
+
+    asyncio.run(main())
+
+
+def test_writes_queued_behind_a_failed_commit_fail_with_it() -> None:
+    async def main() -> None:
+        log, store = failing_store()
+        log.full = True
+        async with asyncio.TaskGroup() as tasks:
+            writes = [tasks.create_task(_outcome(store, n)) for n in range(1200)]
+        assert {task.result() for task in writes} == {"failed"}
+        assert store.revision == 0
+
+    asyncio.run(main())
+
+
+async def _outcome(store: Store, number: int) -> str:
+    try:
+        await store.create(key=f"/{number}", value=b"")
+    except StorageError:
+        return "failed"
+    return "stored"
+
+
+def test_a_compare_that_failed_against_a_write_that_failed_is_made_again() -> None:
+    async def main() -> None:
+        log, store = failing_store()
+        log.full = True
+        async with asyncio.TaskGroup() as tasks:
+            first = tasks.create_task(_outcome(store, 1))
+            await asyncio.sleep(0)
+            second = tasks.create_task(store.create(key="/1", value=b"second"))
+            await asyncio.sleep(0)
+            log.full = False
+            log.full = first.done()
+        assert (await store.get(key="/1")).item is not None
+        assert second.result().succeeded or first.result() == "stored"
+
+    asyncio.run(main())
+
+
+def test_a_full_disk_is_told_and_survived(tmp_path: Path) -> None:
+    async def main() -> None:
+        path = tmp_path / "store.db"
+        store = open_sqlite(path)
+        revision = (await store.create(key="/small", value=b"x")).revision
+        log = store._log
+        log._writer.execute("PRAGMA max_page_count = 20")  # a disk that is full, without filling one
+        with pytest.raises(StorageError, match="full"):
+            await store.create(key="/big", value=os.urandom(400_000))
+        log._writer.execute("PRAGMA max_page_count = 1000000")
+        assert (await store.get(key="/small")).item is not None
+        assert (await store.update(key="/small", value=b"y", expected_revision=revision)).succeeded
+        await store.close()
+
+    asyncio.run(main())
+
+
+def test_a_file_that_is_no_database_gives_one_clear_line(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    path.write_bytes(b"this is not a database, but long enough to look at" * 100)
+
+    async def main() -> None:
+        with pytest.raises(StartupError, match="not a database") as raised:
+            open_sqlite(path)
+        assert "\n" not in raised.value.message
+
+    asyncio.run(main())
+
+
+def test_a_second_server_on_the_same_database_is_refused(tmp_path: Path) -> None:
+    async def main() -> None:
+        store = open_sqlite(tmp_path / "store.db")
+        with pytest.raises(StartupError, match="another apiserver"):
+            open_sqlite(tmp_path / "store.db")
+        await store.close()
+        again = open_sqlite(tmp_path / "store.db")
+        await again.close()
+
+    asyncio.run(main())
+
+
+def test_a_database_of_another_schema_is_refused(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "store.db")
+    connection.execute("PRAGMA user_version = 99")
+    connection.execute("CREATE TABLE other (x)")
+    connection.commit()
+    connection.close()
+
+    async def main() -> None:
+        with pytest.raises(StartupError, match="another version of kubecosm"):
+            open_sqlite(tmp_path / "store.db")
+
+    asyncio.run(main())
