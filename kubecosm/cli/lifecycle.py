@@ -108,9 +108,10 @@ def _stop(paths: ClusterPaths) -> bool:
     if client is not None:
         with client:
             client.send("stop")
-            if client.wait_end(STOP_SECONDS_MAX):
+            if client.wait_end(STOP_SECONDS_MAX) and launch.wait_gone(paths, STOP_SECONDS_MAX):
                 return True
     _kill_supervisor(paths)
+    launch.wait_gone(paths, STOP_SECONDS_MAX)
     return True
 
 

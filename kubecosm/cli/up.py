@@ -182,3 +182,4 @@ def _stop(paths: ClusterPaths, client: Client, events: Events) -> None:
     with contextlib.suppress(queue.Empty):
         while events.get(timeout=STOP_SECONDS_MAX)[0] != "ended":
             pass
+    launch.wait_gone(paths, STOP_SECONDS_MAX)

@@ -6,6 +6,7 @@ status now and after every change until the client leaves. `Client` is synchrono
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -79,6 +80,8 @@ class Client:
         self.close()
 
     def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)  # ends a `read` in another thread, whose lock `close` would wait for
         self._lines.close()
         self._connection.close()
 

@@ -52,6 +52,7 @@ class Keeper:
         self._process: Process | None = None
         self._since = clock.monotonic()
         self._stopping = asyncio.Event()
+        self._restarting = False
 
     @property
     def name(self) -> str:
@@ -65,7 +66,8 @@ class Keeper:
             if self._stopping.is_set():
                 return
             lived = self._clock.monotonic() - served_at if served_at is not None else 0.0
-            early_deaths = 0 if lived >= LIVED_WELL_SECONDS else early_deaths + 1
+            early_deaths = 0 if lived >= LIVED_WELL_SECONDS or self._restarting else early_deaths + 1
+            self._restarting = False
             self.restarts += 1
             if delay := restart_delay(early_deaths):
                 self._change(State.BACK_OFF)
@@ -94,7 +96,8 @@ class Keeper:
         self._process = None
         self.serving.clear()
         if not self._stopping.is_set():
-            self._fail((notice or {}).get("error") or f"ended {describe_exit(code)}", started=served_at is not None)
+            why = (notice or {}).get("error") or ("restart was asked for" if self._restarting else describe_exit(code))
+            self._fail(why, started=served_at is not None)
         return served_at
 
     def _fail(self, why: str, *, started: bool = False) -> None:
@@ -127,6 +130,7 @@ class Keeper:
     async def restart(self) -> None:
         """Ends it cleanly, within a second; the keeper starts it again."""
         if self._process is not None:
+            self._restarting = True
             await self._terminate(self._process, TERMINATE_SECONDS_MAX)
 
     async def stop(self, seconds_max: float) -> None:
@@ -164,5 +168,5 @@ class Keeper:
 
 
 def describe_exit(code: int) -> str:
-    """`with exit code 1`, `killed by SIGKILL`."""
-    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+    """`exit code 1`, `killed by SIGKILL`."""
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

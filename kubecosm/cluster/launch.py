@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,9 @@ from kubecosm.cluster.control import Client
 from kubecosm.cluster.paths import ClusterPaths, check_name, cluster_names, cluster_paths, home
 from kubecosm.runtime.clock import Clock
 from kubecosm.runtime.errors import StartupError, startup
+
+LOOK_SECONDS = 0.005
+"""How often `wait_gone` looks: a lock cannot be waited for with a time limit."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,16 @@ def is_running(paths: ClusterPaths) -> bool:
         return True
     finally:
         os.close(descriptor)
+    return False
+
+
+def wait_gone(paths: ClusterPaths, seconds_max: float) -> bool:
+    """Waits until the supervisor has let go of the cluster, as the last thing it does; False if it has not in time."""
+    never = threading.Event()
+    for _look in range(int(seconds_max / LOOK_SECONDS)):
+        if not is_running(paths):
+            return True
+        never.wait(LOOK_SECONDS)
     return False
 
 

@@ -14,8 +14,7 @@ from typing import Any, NoReturn
 def main(argv: list[str]) -> NoReturn:
     """The whole life of the process: exit code 0 after a stop, 1 when the cluster could not be started."""
     root, held = argv[0], [int(text) for text in argv[1:]]
-    components = _components_of(root)
-    ours, zygote_pid = _fork_zygote(components, held)  # before any other import: the two processes import side by side
+    ours, zygote_pid = _fork_zygote(root, held)  # before any other import: the two processes import side by side
     import asyncio
     from pathlib import Path
 
@@ -25,18 +24,13 @@ def main(argv: list[str]) -> NoReturn:
     sys.exit(asyncio.run(supervise(ClusterPaths(Path(root)), ours, zygote_pid)))
 
 
-def _components_of(root: str) -> list[str]:
-    import json
-
-    with open(os.path.join(root, "cluster.json"), "rb") as file:
-        components: list[str] = json.load(file)["components"]
-    return components
-
-
-def _fork_zygote(components: list[str], held: list[int]) -> tuple[Any, int]:
+def _fork_zygote(root: str, held: list[int]) -> tuple[Any, int]:
     """Forks the warm parent; answers our end of its socket and its pid."""
+    import json
     import socket
 
+    with open(os.path.join(root, "cluster.json"), "rb") as file:
+        spec = json.load(file)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     parent = os.getpid()
     pid = os.fork()
@@ -48,7 +42,7 @@ def _fork_zygote(components: list[str], held: list[int]) -> tuple[Any, int]:
             os.close(descriptor)
         from kubecosm.cluster import zygote
 
-        zygote.serve(theirs, components, supervisor_pid=parent)
+        zygote.serve(theirs, spec["name"], spec["components"], supervisor_pid=parent)
     theirs.close()
     return ours, pid
 

@@ -38,14 +38,14 @@ COMMON_MODULES = (
 
 
 def main(argv: Sequence[str]) -> NoReturn:
-    """`python -m kubecosm.cluster.zygote SOCKET_FD COMPONENT…`: how a supervisor replaces a warm parent that died."""
-    serve(socket.socket(fileno=int(argv[0])), argv[1:], supervisor_pid=os.getppid())
+    """`python -m kubecosm.cluster.zygote SOCKET_FD CLUSTER COMPONENT…`: how a supervisor replaces a warm parent that died."""
+    serve(socket.socket(fileno=int(argv[0])), argv[1], argv[2:], supervisor_pid=os.getppid())
 
 
-def serve(connection: socket.socket, components: Sequence[str], *, supervisor_pid: int) -> NoReturn:
+def serve(connection: socket.socket, cluster: str, components: Sequence[str], *, supervisor_pid: int) -> NoReturn:
     """Runs until the supervisor closes its end."""
     linux.die_with_parent(supervisor_pid)
-    linux.set_title("kubecosm zygote")
+    linux.set_title(f"kubecosm {cluster} zygote")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy must not start threads here: a fork would lose them
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

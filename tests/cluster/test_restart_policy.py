@@ -13,5 +13,5 @@ def test_back_off_doubles_up_to_its_maximum(early_deaths: int, seconds: float) -
 
 
 def test_ends_are_described_in_words() -> None:
-    assert describe_exit(1) == "with exit code 1"
+    assert describe_exit(1) == "exit code 1"
     assert describe_exit(-9) == "killed by SIGKILL"
