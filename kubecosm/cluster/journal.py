@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from typing import Any
@@ -15,4 +16,5 @@ _CLOCK = RealClock()
 def write(event: str, *, level: str = "info", **keys: Any) -> None:
     """One line on stderr."""
     line = {"ts": format_micro_time(_CLOCK.now()), "level": level, "component": "supervisor", "event": event, **keys}
-    print(json.dumps(line), file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # a full disk silences the log, it must not end the cluster
+        print(json.dumps(line), file=sys.stderr, flush=True)

@@ -8,6 +8,8 @@
 from __future__ import annotations
 
 import http.client
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,10 +35,10 @@ class RunningCluster:
         self._started, self._clock = started, clock
 
     @classmethod
-    def start(cls, options: Options, clock: Clock | None = None) -> Self:
+    def start(cls, options: Options, clock: Clock | None = None, environ: Mapping[str, str] = os.environ) -> Self:
         """Starts a cluster and answers at once; `wait_ready` waits. StartupError when it cannot be started."""
         clock = clock or RealClock()
-        prepared = launch.prepare(options)
+        prepared = launch.prepare(options, environ)
         return cls(prepared, launch.start(prepared, clock, foreground=True), clock)
 
     @property

@@ -7,6 +7,7 @@ Left out: log files and rotation; the supervisor points stderr at a file.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from typing import Any, Literal, cast
@@ -57,10 +58,22 @@ def configure(component: str, clock: Clock, *, level: Level = "info", log_format
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr) if text else structlog.BytesLoggerFactory(sys.stderr.buffer),
+        logger_factory=lambda *_args: _Writer(),
         cache_logger_on_first_use=True,
     )
     _adopt_library_loggers(component)
+
+
+class _Writer:
+    """Writes finished lines to stderr. A log that cannot be written (full disk) is lost; the process goes on."""
+
+    def msg(self, line: str | bytes) -> None:
+        data = line.encode(errors="replace") if isinstance(line, str) else line
+        with contextlib.suppress(OSError):
+            sys.stderr.buffer.write(data + b"\n")
+            sys.stderr.buffer.flush()
+
+    debug = info = warning = error = critical = exception = fatal = log = msg
 
 
 class _Adopt(logging.Handler):
