@@ -90,7 +90,8 @@ class Request:
 
     def warn(self, *texts: str) -> None:
         """Add Warning headers to the answer."""
-        self.warnings = [*(self.warnings or ()), *texts]
+        if texts:
+            self.warnings = [*(self.warnings or ()), *texts]
 
     async def read(self) -> bytes:
         """The whole body. Raises RequestEntityTooLarge above BODY_BYTES_MAX."""

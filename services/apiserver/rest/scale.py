@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from kubecosm.api import errors, selectors
+from kubecosm.api import errors, managedfields, selectors
 from kubecosm.api.errors import BadRequest
 from kubecosm.api.field import FieldError, invalid_kind, invalid_value
 from kubecosm.api.resources import REPLICATIONCONTROLLERS, Object
@@ -19,7 +19,7 @@ from .body import decode_body
 from .options import write_options
 from .represent import answer_object
 from .store import Caller, ResourceStore
-from .writes import field_manager_of
+from .writes import caller_of
 
 SCALE_GROUP = "autoscaling"
 ScaleChange = Callable[[Object], Object]
@@ -59,8 +59,7 @@ async def get_scale(store: ResourceStore, request: Request) -> Answer:
 async def update_scale(store: ResourceStore, request: Request) -> Answer:
     options = write_options(request, "UpdateOptions")
     scale = decode_body(store.row, request, await request.read(), options.field_validation, subresource=store.row.subresource("scale"))
-    caller = Caller(request.user, options.dry_run, field_manager_of(request, options.field_manager))
-    entry = await set_scale(store, request, lambda _: scale, caller)
+    entry = await set_scale(store, request, lambda _: scale, caller_of(request, options))
     return answer_object(request, scale_of(store, entry.decode()))
 
 
@@ -74,8 +73,10 @@ async def set_scale(store: ResourceStore, request: Request, change: ScaleChange,
         version = scale["metadata"].get("resourceVersion")
         if version and version != obj["metadata"]["resourceVersion"]:
             raise errors.modified_conflict(store.row, info.name)
-        obj["spec"] = {**obj.get("spec", {}), "replicas": (scale.get("spec") or {}).get("replicas", 0)}
-        return obj
+        spec = {**obj["spec"], "replicas": (scale.get("spec") or {}).get("replicas", 0)}
+        changed = {**obj, "metadata": dict(obj["metadata"]), "spec": spec}
+        managedfields.on_update(store.row, changed, obj, caller.field_manager, store.state.clock.now(), "scale")
+        return changed
 
     entry, _ = await store.update(info.namespace, info.name, apply, caller, subresource="scale")
     return entry

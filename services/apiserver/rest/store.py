@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from kubecosm.api import errors
 from kubecosm.api.errors import ApiError, BadRequest, Conflict
 from kubecosm.api.field import FieldError, invalid, invalid_value
+from kubecosm.api.managedfields import keep_times_if_unchanged
 from kubecosm.api.resources import NAMESPACES, Object, Resource
 
 from ..admission.chain import Attributes
@@ -213,12 +214,12 @@ class ResourceStore:
         self.state.admission.admit(attributes)
         if not strategy.is_stateful:
             self._complete_changed(obj, old, attributes, strategy)
-            return entry if obj == old else await self._replace(entry, obj, old, caller)
+            return await self._replace(entry, obj, old, caller)
         finish = strategy.begin_update(obj, old, dry_run=caller.dry_run)
         result = None
         try:
             self._complete_changed(obj, old, attributes, strategy)
-            result = entry if obj == old else await self._replace(entry, obj, old, caller)
+            result = await self._replace(entry, obj, old, caller)
         finally:
             finish(result is not None)
         return result
@@ -260,7 +261,12 @@ class ResourceStore:
         meta["resourceVersion"] = old_meta["resourceVersion"]
 
     async def _replace(self, entry: Entry, obj: Object, old: Object, caller: Caller) -> Entry | None:
-        """Store the changed object, or remove it if this change released its last finalizer; None if somebody was faster."""
+        """Store the changed object, or remove it if this change released its last finalizer; None if somebody was faster.
+
+        A change of nothing, or only of times in managedFields, is not written.
+        """
+        if obj == old or keep_times_if_unchanged(obj, old):
+            return entry
         value = encode(obj)
         if self.is_released(obj, old):
             removed = await self.remove(entry, caller)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from kubecosm.api import managedfields
 from kubecosm.api.errors import ApiError
 from kubecosm.api.resources import Object
 
@@ -11,7 +12,7 @@ from ..cache.entry import Entry
 from ..http.request import Request
 from ..http.response import Answer
 from .body import decode_body, decode_options
-from .options import DeleteOptions, delete_options, list_options, write_options
+from .options import DeleteOptions, WriteOptions, delete_options, list_options, write_options
 from .reads import selection_of
 from .represent import answer_entry, answer_list, answer_object
 from .store import Caller, Deleted, ResourceStore
@@ -24,41 +25,52 @@ async def create(store: ResourceStore, request: Request) -> Answer:
     options = write_options(request, "CreateOptions")
     obj = decode_body(store.row, request, await request.read(), options.field_validation)
     store.served_strategy.default(obj)
+    caller = caller_of(request, options)
+    managedfields.on_create(store.row, obj, caller.field_manager, store.state.clock.now())
     obj = store.conversion.to_stored(obj)
     warnings = store.strategy.warnings(obj)
-    caller = Caller(request.user, options.dry_run, field_manager_of(request, options.field_manager))
-    entry = await store.create(obj, request.info.namespace, caller)
     if warnings:
         request.warn(*warnings)
+    entry = await store.create(obj, request.info.namespace, caller)
     return answer_entry(request, store, entry, 201)
 
 
 async def update(store: ResourceStore, request: Request) -> Answer:
     options = write_options(request, "UpdateOptions")
-    info = request.info
-    body = await request.read()
+    info, body, caller = request.info, await request.read(), caller_of(request, options)
+    subresource = info.subresource
+    strategy = store.strategy_of(subresource)
 
     def wanted() -> Object:
         obj = decode_body(store.row, request, body, options.field_validation)
         store.served_strategy.default(obj)
+        return obj
+
+    first = [wanted()]  # a body that cannot be decoded is refused before anything is looked up
+
+    def change(old: Object) -> Object:
+        obj = first.pop() if first else wanted()
+        live = store.conversion.from_stored(old)
+        managedfields.on_update(store.row, obj, live, caller.field_manager, store.state.clock.now(), subresource)
+        obj = store.conversion.to_stored(obj)
+        request.warn(*strategy.warnings(obj, old))
+        return obj
+
+    def new() -> Object:
+        obj = first.pop() if first else wanted()
+        managedfields.on_create(store.row, obj, caller.field_manager, store.state.clock.now())
         return store.conversion.to_stored(obj)
 
-    first: list[Object] = [wanted()]
-    subresource = info.subresource
-    strategy = store.strategy_of(subresource)
-    caller = Caller(request.user, options.dry_run, field_manager_of(request, options.field_manager))
+    may_create = strategy.allow_create_on_update and not subresource
     entry, created = await store.update(
-        info.namespace, info.name, lambda old: first.pop() if first else wanted(), caller, subresource=subresource, strategy=strategy,
-        create=(lambda: first.pop() if first else wanted()) if strategy.allow_create_on_update and not subresource else None,
-    )  # fmt: skip
+        info.namespace, info.name, change, caller, subresource=subresource, strategy=strategy, create=new if may_create else None
+    )
     return answer_entry(request, store, entry, 201 if created else 200)
 
 
-def field_manager_of(request: Request, given: str) -> str:
-    """The manager to whom changes are credited: as given, else the first word of the client's name."""
-    if given:
-        return given
-    return request.headers.get("User-Agent", "").partition("/")[0][:128] or "unknown"
+def caller_of(request: Request, options: WriteOptions) -> Caller:
+    manager = managedfields.manager_name(options.field_manager, request.headers.get("User-Agent", ""))
+    return Caller(request.user, options.dry_run, manager)
 
 
 async def delete(store: ResourceStore, request: Request) -> Answer:

@@ -228,15 +228,15 @@ class GroupCommitStore:
             raise CompactedError(after_revision, self._compacted)
         subscription = _Subscription(self._subscriptions, prefix, deliver)
         upto = self._revision
-        history: list[Change] = []
+        history: Sequence[Change] = ()
         if after_revision < upto:
             history = await self._history(subscription, prefix, after_revision, upto)
         subscription.catch_up(history)
         return subscription
 
-    async def _history(self, subscription: _Subscription, prefix: str, after: int, upto: int) -> list[Change]:
+    async def _history(self, subscription: _Subscription, prefix: str, after: int, upto: int) -> Sequence[Change]:
         """Past changes, while the subscription holds back the present ones; it is closed if they cannot be read."""
-        history: list[Change] | None = None
+        history: Sequence[Change] | None = None
         try:
             history = await self._read(lambda: self._log.read_changes(prefix, after, upto))
             if after < self._compacted:
