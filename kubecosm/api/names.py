@@ -43,6 +43,9 @@ ANNOTATION_CHANGE_CAUSE = "kubernetes.io/change-cause"
 ANNOTATION_POD_DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 ANNOTATION_ENDPOINTS_OVER_CAPACITY = "endpoints.kubernetes.io/over-capacity"
 ANNOTATION_LEADER_ELECTION = "control-plane.alpha.kubernetes.io/leader"
+ANNOTATION_SELECTED_NODE = "volume.kubernetes.io/selected-node"
+ANNOTATION_BIND_COMPLETED = "pv.kubernetes.io/bind-completed"
+ANNOTATION_STORAGE_CLASS_BETA = "volume.beta.kubernetes.io/storage-class"
 ANNOTATION_LAST_CHANGE_TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
 
 # Taints

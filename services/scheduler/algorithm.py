@@ -1,0 +1,141 @@
+"""One scheduling cycle as a function of the cluster state: which node a pod gets, or why none (schedule_one.go's schedulePod).
+
+Everything here is synchronous and touches no API, so benchmarks and tests run it as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .framework.diagnosis import Diagnosis
+from .framework.handle import Handle
+from .framework.interface import CycleState
+from .framework.profile import PluginScores, Profile, not_considered
+from .framework.status import Status
+from .state.columns import ALL, BoolArray, IntArray, Rows
+from .state.podinfo import PodInfo
+
+FEASIBLE_NODES_MIN = 100
+"""With a percentage of nodes to score, at least so many are looked for (minFeasibleNodesToFind)."""
+FEASIBLE_PERCENT_MIN = 5
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a cycle found. `node` is empty if no node fits; then `diagnosis` says why."""
+
+    diagnosis: Diagnosis
+    node: str = ""
+    feasible: IntArray | None = None
+    """Rows of the nodes that fit."""
+    scores: tuple[PluginScores, ...] = ()
+    total: IntArray | None = None
+
+
+class Algorithm:
+    """Finds nodes for pods of any profile."""
+
+    def __init__(self, handle: Handle) -> None:
+        self._handle = handle
+        self._cluster = handle.cluster
+        self._start = 0
+
+    def schedule(self, profile: Profile, state: CycleState, pod: PodInfo) -> Outcome:
+        """Filter, score, choose. The cluster must have a node."""
+        nodes = self._cluster.nodes
+        diagnosis = Diagnosis(nodes.exists.copy(), nodes.names_now)
+        feasible = self._find_feasible(profile, state, pod, diagnosis)
+        if not len(feasible):
+            return Outcome(diagnosis)
+        if len(feasible) == 1:
+            return Outcome(diagnosis, nodes.names[int(feasible[0])], feasible)
+        rows: Rows = ALL if len(feasible) == nodes.size else feasible
+        total, scores = profile.run_score(state, pod, rows, len(feasible))
+        chosen = self._select(total)
+        return Outcome(diagnosis, nodes.names[int(feasible[chosen])], feasible, tuple(scores), total)
+
+    def _select(self, total: IntArray) -> int:
+        """Index of a node with the highest total; chance decides between equals (selectHost)."""
+        best = np.flatnonzero(total == total.max())
+        return int(best[0]) if len(best) == 1 else int(best[self._handle.random.randrange(len(best))])
+
+    def _find_feasible(self, profile: Profile, state: CycleState, pod: PodInfo, diagnosis: Diagnosis) -> IntArray:
+        """Rows that pass all filters (findNodesThatFitPod)."""
+        rejection, names, narrowing = profile.run_pre_filter(state, pod)
+        if rejection is not None:
+            diagnosis.refuse_all(rejection)
+            return np.empty(0, np.int64)
+        nominated = self._nominated_row(pod)
+        if nominated is not None and self._fits_with_nominated(profile, pod, nominated) is None:
+            return np.array([nominated])
+        alive = diagnosis.exists
+        if names is not None:
+            alive = self._rows_named(names)
+            diagnosis.refuse_rest(diagnosis.exists & ~alive, not_considered(narrowing))
+            for plugin in narrowing:
+                diagnosis.unschedulable_plugins.add(plugin)
+        alive = profile.run_filter(state, pod, diagnosis, alive)
+        if len(self._handle.nominator):
+            alive = self._leave_room_for_nominated(profile, pod, diagnosis, alive)
+        return self._sample(profile, np.flatnonzero(alive))
+
+    def _rows_named(self, names: frozenset[str]) -> BoolArray:
+        mask = np.zeros(self._cluster.nodes.size, np.bool_)
+        mask[[row for name in names if (row := self._cluster.nodes.row_of.get(name)) is not None]] = True
+        return mask
+
+    # ---- nominated pods
+
+    def _nominated_row(self, pod: PodInfo) -> int | None:
+        """The node that victims were removed from for this very pod: it is tried first."""
+        name = self._handle.nominator.node_of(pod.uid) or pod.nominated_node
+        return self._cluster.nodes.row_of.get(name) if name else None
+
+    def _fits_with_nominated(self, profile: Profile, pod: PodInfo, row: int) -> Status | None:
+        """`fits` with and without the pods nominated there that go first (RunFilterPluginsWithNominatedPods)."""
+        node = self._cluster.nodes.names[row]
+        earlier = [o for o in self._handle.nominator.on(node) if o.priority >= pod.priority and o.uid != pod.uid]
+        if earlier:
+            with self._cluster.with_extra(row, earlier):
+                refusal = profile.fits(pod, row)
+            if refusal is not None:
+                return refusal
+        return profile.fits(pod, row)
+
+    def _leave_room_for_nominated(self, profile: Profile, pod: PodInfo, diagnosis: Diagnosis, alive: BoolArray) -> BoolArray:
+        """Refuse nodes that would not fit the pod beside those nominated there before it."""
+        for node, earlier in list(self._handle.nominator.before(pod)):
+            row = self._cluster.nodes.row_of.get(node)
+            if row is None or not alive[row]:
+                continue
+            with self._cluster.with_extra(row, earlier):
+                refusal = profile.fits(pod, row)
+            if refusal is not None:
+                alive = alive.copy()
+                alive[row] = False
+                diagnosis.refuse_row(row, refusal)
+        return alive
+
+    # ---- sampling
+
+    def _sample(self, profile: Profile, feasible: IntArray) -> IntArray:
+        """A share of the feasible nodes, going round so that all get their turn (percentageOfNodesToScore)."""
+        percentage = profile.config.percentage_of_nodes_to_score
+        wanted = nodes_to_find(percentage, self._cluster.nodes.count)
+        if wanted >= len(feasible):
+            return feasible
+        first = int(np.searchsorted(feasible, self._start))
+        chosen: IntArray = np.sort(np.take(feasible, np.arange(first, first + wanted), mode="wrap"))
+        self._start = int(feasible[(first + wanted) % len(feasible)])
+        return chosen
+
+
+def nodes_to_find(percentage: int, node_count: int) -> int:
+    """How many feasible nodes are enough; percentage 0 means fewer per cent the more nodes there are (numFeasibleNodesToFind)."""
+    if node_count < FEASIBLE_NODES_MIN or percentage >= 100:
+        return node_count
+    if percentage == 0:
+        percentage = max(50 - node_count // 125, FEASIBLE_PERCENT_MIN)
+    return max(node_count * percentage // 100, FEASIBLE_NODES_MIN)

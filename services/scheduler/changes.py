@@ -1,0 +1,61 @@
+"""What changed between two versions of a pod or node, as far as scheduling cares (framework/events.go)."""
+
+from __future__ import annotations
+
+from kubecosm.api.meta import labels_of
+from kubecosm.api.resources import Object
+
+from .framework.events import Action
+from .state.podinfo import PodInfo
+
+
+def same_for_scheduling(old: Object, new: Object) -> bool:
+    """Whether a pod's new version would compile to the same PodInfo: true of most updates, which tell of status."""
+    before, after = old["metadata"], new["metadata"]
+    return (
+        (old["spec"] is new["spec"] or old["spec"] == new["spec"])
+        and before.get("labels") == after.get("labels")
+        and before.get("deletionTimestamp") == after.get("deletionTimestamp")
+        and _resources_of(old) == _resources_of(new)
+    )
+
+
+def _resources_of(pod: Object) -> list[object]:
+    """What the kubelet says of resources during an in-place resize."""
+    status = pod.get("status") or {}
+    both = (*(status.get("containerStatuses") or ()), *(status.get("initContainerStatuses") or ()))
+    return [(s["name"], s.get("allocatedResources"), s.get("resources")) for s in both if s.get("allocatedResources") or s.get("resources")]
+
+
+def pod_action(old: PodInfo, new: PodInfo) -> Action:
+    """How a pod changed (PodSchedulingPropertiesChange); nothing if it did not, for scheduling."""
+    action = Action(0)
+    if old.labels != new.labels:
+        action |= Action.UPDATE_POD_LABEL
+    if any(value > new.requests.get(name, 0) for name, value in old.requests.items()):
+        action |= Action.UPDATE_POD_SCALE_DOWN
+    if len(new.tolerations) != len(old.tolerations):
+        action |= Action.UPDATE_POD_TOLERATION
+    if old.pod["spec"].get("schedulingGates") and not new.pod["spec"].get("schedulingGates"):
+        action |= Action.UPDATE_POD_GATES_ELIMINATED
+    return action
+
+
+def node_action(old: Object, new: Object) -> Action:
+    """How a node changed (NodeSchedulingPropertiesChange); nothing for a heartbeat."""
+    action = Action(0)
+    before, after = old.get("spec") or {}, new.get("spec") or {}
+    if before.get("unschedulable") != after.get("unschedulable") or (before.get("taints") or []) != (after.get("taints") or []):
+        action |= Action.UPDATE_NODE_TAINT
+    if labels_of(old) != labels_of(new):
+        action |= Action.UPDATE_NODE_LABEL
+    was, now = old.get("status") or {}, new.get("status") or {}
+    if was.get("allocatable") != now.get("allocatable"):
+        action |= Action.UPDATE_NODE_ALLOCATABLE
+    if _conditions(was) != _conditions(now):
+        action |= Action.UPDATE_NODE_CONDITION
+    return action
+
+
+def _conditions(status: Object) -> dict[str, str]:
+    return {condition["type"]: condition.get("status", "") for condition in status.get("conditions") or ()}

@@ -1,0 +1,43 @@
+"""The PodScheduled condition of a pod that could not be scheduled, and its nominated node, as a patch of the pod's status."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from kubecosm.api.meta import get_condition
+from kubecosm.api.resources import Object
+from kubecosm.api.times import format_time
+
+POD_SCHEDULED = "PodScheduled"
+
+
+def status_patch(pod: Object, reason: str, message: str, nominated: str | None, now: datetime) -> Object | None:
+    """A strategic merge patch of the pod's status; None if it says all of that already (updatePod).
+
+    `nominated`: None leaves status.nominatedNodeName, empty clears it.
+    """
+    patch: Object = {}
+    condition = _condition(pod, reason, message, now)
+    if condition is not None:
+        patch["conditions"] = [condition]
+    current = (pod.get("status") or {}).get("nominatedNodeName") or ""
+    if nominated is not None and nominated != current:
+        patch["nominatedNodeName"] = nominated or None
+    return patch or None
+
+
+def _condition(pod: Object, reason: str, message: str, now: datetime) -> Object | None:
+    """The new condition, or None if the pod has it; the transition time is kept while the status stays False."""
+    old = get_condition(pod, POD_SCHEDULED)
+    new: Object = {"type": POD_SCHEDULED, "status": "False", "reason": reason, "message": message, "lastProbeTime": None}
+    generation = pod["metadata"].get("generation")
+    if generation:
+        new["observedGeneration"] = generation
+    if old is not None and old.get("status") == "False":
+        new["lastTransitionTime"] = old.get("lastTransitionTime")
+        compared = ("reason", "message", "observedGeneration")
+        if all(old.get(name) == new.get(name) for name in compared):
+            return None
+    else:
+        new["lastTransitionTime"] = format_time(now)
+    return new

@@ -1,0 +1,81 @@
+"""What plugins are given when they are made: the cluster state, the clock, chance, and the effects they may have (framework.Handle)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from kubecosm.api.resources import Object
+from kubecosm.runtime.clock import Clock
+
+from ..state.cluster import ClusterState
+from ..state.podinfo import PodInfo
+from ..state.volumes import VolumeState
+from ..state.workloads import WorkloadIndex
+
+if TYPE_CHECKING:
+    from ..queue.nominator import Nominator
+    from .status import Status
+
+
+class ApiEffects(Protocol):
+    """What the scheduler does to the API. Failures are ApiErrors or the HTTP library's."""
+
+    async def bind(self, pod: PodInfo, node_name: str) -> None:
+        """POST …/pods/<name>/binding."""
+
+    async def patch_status(self, pod: PodInfo, patch: Object) -> None:
+        """Strategic merge patch of the pod's status."""
+
+    async def delete_pod(self, pod: PodInfo) -> None:
+        """Graceful deletion of that very pod (by uid); one that is gone is fine."""
+
+    async def patch_claim(self, namespace: str, name: str, patch: Object) -> None:
+        """Merge patch of a PersistentVolumeClaim."""
+
+    async def patch_volume(self, name: str, patch: Object) -> None:
+        """Merge patch of a PersistentVolume."""
+
+    def event(self, regarding: PodInfo, type: str, reason: str, action: str, note: str, related: PodInfo | None = None) -> None:
+        """Record an Event; never blocks."""
+
+
+class Framework(Protocol):
+    """What a plugin may ask of the profile it belongs to."""
+
+    name: str
+
+    def fits(self, pod: PodInfo, row: int) -> Status | None:
+        """Whether the node of `row` would take the pod as the cluster state is now; None if so."""
+
+
+class Runner(Protocol):
+    """What a plugin may ask of the scheduler."""
+
+    def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run work beside scheduling; an expected failure (API, network) is logged."""
+
+    def activate(self, uid: str) -> None:
+        """Try this pending pod at once."""
+
+    def recheck_gates(self, uid: str) -> None:
+        """A PreEnqueue plugin may have changed its mind about this pod."""
+
+
+@dataclass
+class Handle:
+    """What all plugins of the process share; each profile has a copy that knows it as `framework`."""
+
+    cluster: ClusterState
+    clock: Clock
+    random: random.Random
+    nominator: Nominator
+    effects: ApiEffects
+    workloads: WorkloadIndex = field(default_factory=WorkloadIndex)
+    volumes: VolumeState = field(default_factory=VolumeState)
+    disruption_budgets: Mapping[str, Object] = field(default_factory=dict)
+    """PodDisruptionBudgets by namespace/name."""
+    framework: Framework | None = None
+    runner: Runner | None = None

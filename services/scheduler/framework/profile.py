@@ -1,0 +1,299 @@
+"""A profile: the configured plugins of one scheduler name, and the runs of each extension point (framework/runtime)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import NamedTuple, Protocol, TypeVar, cast
+
+import numpy as np
+
+from kubecosm.api.errors import ApiError
+from kubecosm.client.http import TRANSPORT_ERRORS
+
+from ..queue.hints import HintMap
+from ..state.columns import ALL, BoolArray, IntArray, Rows
+from ..state.podinfo import PodInfo
+from .diagnosis import Diagnosis
+from .handle import Handle
+from .interface import (
+    EXTENSION_POINTS,
+    BindPlugin,
+    CycleState,
+    FilterPlugin,
+    NormalizeScorePlugin,
+    PermitPlugin,
+    Plugin,
+    PostBindPlugin,
+    PostFilterPlugin,
+    PostFilterResult,
+    PreBindPlugin,
+    PreEnqueuePlugin,
+    PreFilterPlugin,
+    PreScorePlugin,
+    QueueSortPlugin,
+    ReservePlugin,
+    ScorePlugin,
+)
+from .registry import ProfileConfig, factory_of
+from .status import Code, Status, error, merge, unresolvable
+
+P = TypeVar("P")
+
+API_FAILURES = (ApiError, *TRANSPORT_ERRORS)
+
+
+class PointObserver(Protocol):
+    """Told how long each extension point took, for metrics."""
+
+    def point(self, profile: str, extension_point: str, status: str, seconds: float) -> None: ...
+
+
+class PluginScores(NamedTuple):
+    """What one Score plugin gave, weighted; a single number when all nodes got the same."""
+
+    plugin: str
+    scores: IntArray | int
+
+
+class PreFiltered(NamedTuple):
+    """`names`: the only nodes worth a look (None: all), as `narrowing` plugins said."""
+
+    rejection: Status | None
+    names: frozenset[str] | None
+    narrowing: Sequence[str]
+
+
+class Profile:
+    """Built once from its configuration; StartupError if a plugin is unknown or a point lacks a plugin it needs."""
+
+    def __init__(self, config: ProfileConfig, handle: Handle, observer: PointObserver) -> None:
+        self.name = config.scheduler_name
+        self.config = config
+        handle = self._handle = replace(handle, framework=self)
+        self._observer = observer
+        names = {*config.plugins, *(name for enabled in config.points.values() for name in enabled)}
+        order = [*config.plugins, *sorted(names - set(config.plugins))]
+        self.plugins: dict[str, Plugin] = {name: factory_of(name)(handle, config.args.get(name, {})) for name in order}
+        self._pre_enqueue = self._at("preEnqueue", PreEnqueuePlugin)
+        self._queue_sort = self._at("queueSort", QueueSortPlugin)
+        self._pre_filter = self._at("preFilter", PreFilterPlugin)
+        self._filter = self._at("filter", FilterPlugin)
+        self._post_filter = self._at("postFilter", PostFilterPlugin)
+        self._pre_score = self._at("preScore", PreScorePlugin)
+        self._score = self._at("score", ScorePlugin)
+        self._reserve = self._at("reserve", ReservePlugin)
+        self._permit = self._at("permit", PermitPlugin)
+        self._pre_bind = self._at("preBind", PreBindPlugin)
+        self._bind = self._at("bind", BindPlugin)
+        self._post_bind = self._at("postBind", PostBindPlugin)
+        self._weights = {**{n: w or 1 for n, w in config.plugins.items()}, **{n: w or 1 for n, w in config.points.get("score", {}).items()}}
+        self._normalizers = {plugin.name: plugin for plugin in self._score if isinstance(plugin, NormalizeScorePlugin)}
+        self.hints = HintMap(self.plugins.values())
+
+    def _at(self, point: str, protocol: Callable[..., P]) -> list[P]:
+        """The plugins of an extension point, in order; `protocol` is its class in EXTENSION_POINTS."""
+        enabled = self.config.points.get(point, self.config.plugins)
+        return [cast(P, self.plugins[name]) for name in enabled if isinstance(self.plugins[name], EXTENSION_POINTS[point])]
+
+    @property
+    def queue_sort(self) -> QueueSortPlugin:
+        return self._queue_sort[0]
+
+    @property
+    def has_post_filter(self) -> bool:
+        return bool(self._post_filter)
+
+    # ---- before the cycle
+
+    def gate(self, pod: PodInfo) -> str:
+        """The PreEnqueue plugin that holds the pod back, or empty."""
+        return next((plugin.name for plugin in self._pre_enqueue if plugin.pre_enqueue(pod) is not None), "")
+
+    # ---- scheduling cycle
+
+    def run_pre_filter(self, state: CycleState, pod: PodInfo) -> PreFiltered:
+        started = self._now()
+        result = self._ask_pre_filter(state, pod)
+        self._observed("PreFilter", started, result.rejection)
+        return result
+
+    def _ask_pre_filter(self, state: CycleState, pod: PodInfo) -> PreFiltered:
+        names: frozenset[str] | None = None
+        narrowing: list[str] = []
+        for plugin in self._pre_filter:
+            answer = plugin.pre_filter(state, pod)
+            if answer is None:
+                continue
+            if isinstance(answer, frozenset):
+                narrowing.append(plugin.name)
+                names = answer if names is None else names & answer
+                if not names:
+                    return PreFiltered(_none_left(narrowing), names, narrowing)
+            elif answer.code is Code.SKIP:
+                state.skip_filter.add(plugin.name)
+            else:
+                return PreFiltered(answer.of(plugin.name), None, narrowing)
+        return PreFiltered(None, names, narrowing)
+
+    def run_filter(self, state: CycleState, pod: PodInfo, diagnosis: Diagnosis, alive: BoolArray) -> BoolArray:
+        """The rows of `alive` that pass every Filter; the first plugin to refuse a node gives the reason."""
+        started = self._now()
+        for plugin in self._filter:
+            if plugin.name in state.skip_filter:
+                continue
+            verdict = plugin.filter(state, pod, ALL)
+            if verdict is None:
+                continue
+            refused = np.flatnonzero(alive & ~verdict.ok)
+            if len(refused):
+                diagnosis.refuse(refused, plugin.name, verdict)
+                alive = alive & verdict.ok
+                if not alive.any():
+                    break
+        self._observed("Filter", started)
+        return alive
+
+    def fits(self, pod: PodInfo, row: int) -> Status | None:
+        """Whether the node of `row` would take the pod as things are: the first refusal, None if it would. Not counted in metrics."""
+        state = CycleState()
+        rejection, names, narrowing = self._ask_pre_filter(state, pod)
+        if rejection is not None:
+            return rejection
+        if names is not None and self._handle.cluster.nodes.names[row] not in names:
+            return not_considered(narrowing)
+        for plugin in self._filter:
+            if plugin.name not in state.skip_filter:
+                verdict = plugin.filter(state, pod, slice(row, row + 1))
+                if verdict is not None and not verdict.ok[0]:
+                    return verdict.statuses[0 if verdict.codes is None else int(verdict.codes[0])].of(plugin.name)
+        return None
+
+    def run_post_filter(self, state: CycleState, pod: PodInfo, diagnosis: Diagnosis) -> PostFilterResult:
+        """The first plugin that can help decides; else all their reasons together."""
+        started = self._now()
+        result = self._ask_post_filter(state, pod, diagnosis)
+        self._observed("PostFilter", started, result.status)
+        return result
+
+    def _ask_post_filter(self, state: CycleState, pod: PodInfo, diagnosis: Diagnosis) -> PostFilterResult:
+        statuses: list[Status] = []
+        nominated: str | None = None
+        for plugin in self._post_filter:
+            result = plugin.post_filter(state, pod, diagnosis)
+            if result.status is None or result.status.code is Code.ERROR:
+                return result
+            statuses.append(result.status.of(plugin.name))
+            nominated = result.nominated_node if result.nominated_node is not None else nominated
+        return PostFilterResult(nominated, merge(statuses))
+
+    def run_score(self, state: CycleState, pod: PodInfo, rows: Rows, count: int) -> tuple[IntArray, list[PluginScores]]:
+        """The total per row, and what each plugin gave (already weighted)."""
+        started = self._now()
+        for pre in self._pre_score:
+            answer = pre.pre_score(state, pod, rows)
+            if answer is not None and answer.code is Code.SKIP:
+                state.skip_score.add(pre.name)
+        self._observed("PreScore", started)
+        started = self._now()
+        total: IntArray = np.zeros(count, np.int64)
+        parts: list[PluginScores] = []
+        for plugin in self._score:
+            if plugin.name in state.skip_score:
+                continue
+            scores = plugin.score(state, pod, rows)
+            if isinstance(scores, np.ndarray) and plugin.name in self._normalizers:
+                scores = self._normalizers[plugin.name].normalize_score(state, pod, scores)
+            weighted = scores * self._weights[plugin.name]
+            total += weighted
+            parts.append(PluginScores(plugin.name, weighted))
+        self._observed("Score", started)
+        return total, parts
+
+    def run_reserve(self, state: CycleState, pod: PodInfo, node: str) -> Status | None:
+        started = self._now()
+        rejection = None
+        for plugin in self._reserve:
+            rejection = plugin.reserve(state, pod, node)
+            if rejection is not None:
+                rejection = rejection.of(plugin.name)
+                break
+        self._observed("Reserve", started, rejection)
+        return rejection
+
+    def run_unreserve(self, state: CycleState, pod: PodInfo, node: str) -> None:
+        """In reverse order, as what comes later may lean on what came earlier."""
+        for plugin in reversed(self._reserve):
+            plugin.unreserve(state, pod, node)
+
+    def run_permit(self, state: CycleState, pod: PodInfo, node: str) -> tuple[Status | None, dict[str, float]]:
+        """A rejection, or the plugins that want the pod to wait and for how many seconds at most."""
+        started = self._now()
+        rejection, waits = None, {}
+        for plugin in self._permit:
+            answer, seconds = plugin.permit(state, pod, node)
+            if answer is None:
+                continue
+            if answer.code is not Code.WAIT:
+                rejection = answer.of(plugin.name)
+                break
+            waits[plugin.name] = seconds
+        self._observed("Permit", started, rejection)
+        return rejection, waits
+
+    # ---- binding cycle
+
+    def has_pre_bind_work(self, state: CycleState, pod: PodInfo) -> bool:
+        """Whether any PreBind plugin has something to do for this pod (PreBindPreFlight)."""
+        return any(plugin.pre_bind_pre_flight(state, pod) for plugin in self._pre_bind)
+
+    async def run_pre_bind(self, state: CycleState, pod: PodInfo, node: str) -> Status | None:
+        started = self._now()
+        answer = None
+        for plugin in self._pre_bind:
+            try:
+                answer = await plugin.pre_bind(state, pod, node)
+            except API_FAILURES as failed:
+                answer = error(str(failed) or type(failed).__name__)
+            if answer is not None:
+                answer = error(f'running PreBind plugin "{plugin.name}": {answer.message}').of(plugin.name)
+                break
+        self._observed("PreBind", started, answer)
+        return answer
+
+    async def run_bind(self, state: CycleState, pod: PodInfo, node: str) -> Status | None:
+        """The first Bind plugin that does not skip binds."""
+        started = self._now()
+        answer: Status | None = error("no Bind plugin took the pod")
+        for plugin in self._bind:
+            try:
+                given = await plugin.bind(state, pod, node)
+            except API_FAILURES as failed:
+                given = error(f'running Bind plugin "{plugin.name}": {str(failed) or type(failed).__name__}')
+            if given is None or given.code is not Code.SKIP:
+                answer = given
+                break
+        self._observed("Bind", started, answer)
+        return answer
+
+    def run_post_bind(self, state: CycleState, pod: PodInfo, node: str) -> None:
+        for plugin in self._post_bind:
+            plugin.post_bind(state, pod, node)
+
+    def _now(self) -> float:
+        return self._handle.clock.monotonic()
+
+    def _observed(self, point: str, started: float, status: Status | None = None) -> None:
+        self._observer.point(self.name, point, status.code_name if status else "Success", self._now() - started)
+
+
+def not_considered(narrowing: Iterable[str]) -> Status:
+    """For nodes that PreFilter plugins left out."""
+    return unresolvable(f"node(s) didn't satisfy plugin(s) [{' '.join(sorted(narrowing))}]")
+
+
+def _none_left(narrowing: list[str]) -> Status:
+    if len(narrowing) == 1:
+        return Status(Code.UNSCHEDULABLE_AND_UNRESOLVABLE, (f"node(s) didn't satisfy plugin {narrowing[0]}",), narrowing[0])
+    text = f"node(s) didn't satisfy plugin(s) [{' '.join(sorted(narrowing))}] simultaneously"
+    return Status(Code.UNSCHEDULABLE_AND_UNRESOLVABLE, (text,), narrowing[-1])

@@ -1,0 +1,102 @@
+"""The in-tree plugins and the default profile; user plugins come as Python entry points of group `kubecosm.scheduler.plugins`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any
+
+from kubecosm.runtime.errors import StartupError
+
+from ..plugins.balancedallocation import NodeResourcesBalancedAllocation
+from ..plugins.defaultbinder import DefaultBinder
+from ..plugins.defaultpreemption import DefaultPreemption, PreemptionArgs
+from ..plugins.dynamicresources import DynamicResources
+from ..plugins.imagelocality import ImageLocality
+from ..plugins.interpodaffinity import InterPodAffinity
+from ..plugins.nodeaffinity import NodeAffinity
+from ..plugins.nodename import NodeName
+from ..plugins.nodeports import NodePorts
+from ..plugins.noderesources import FitArgs, NodeResourcesFit
+from ..plugins.nodeunschedulable import NodeUnschedulable
+from ..plugins.podtopologyspread import PodTopologySpread
+from ..plugins.prioritysort import PrioritySort
+from ..plugins.schedulinggates import SchedulingGates
+from ..plugins.tainttoleration import TaintToleration
+from ..plugins.volumebinding import BIND_TIMEOUT_SECONDS, VolumeBinding
+from ..plugins.volumerestrictions import VolumeRestrictions
+from ..plugins.volumezone import VolumeZone
+from .handle import Handle
+from .interface import Plugin
+
+ENTRY_POINT_GROUP = "kubecosm.scheduler.plugins"
+DEFAULT_SCHEDULER_NAME = "default-scheduler"
+
+Args = Mapping[str, Any]
+Factory = Callable[[Handle, Args], Plugin]
+"""Makes a plugin from the handle and its pluginConfig args (empty if there are none)."""
+
+
+def _fit(handle: Handle, args: Args) -> Plugin:
+    return NodeResourcesFit(handle, FitArgs.from_config(args))
+
+
+def _balanced(handle: Handle, args: Args) -> Plugin:
+    resources = tuple(r["name"] for r in args.get("resources") or ())
+    return NodeResourcesBalancedAllocation(handle, resources) if resources else NodeResourcesBalancedAllocation(handle)
+
+
+def _volume_binding(handle: Handle, args: Args) -> Plugin:
+    return VolumeBinding(handle, float(args.get("bindTimeoutSeconds") or BIND_TIMEOUT_SECONDS))
+
+
+IN_TREE: Mapping[str, Factory] = {
+    "SchedulingGates": lambda handle, args: SchedulingGates(handle),
+    "PrioritySort": lambda handle, args: PrioritySort(handle),
+    "NodeUnschedulable": lambda handle, args: NodeUnschedulable(handle),
+    "NodeName": lambda handle, args: NodeName(handle),
+    "TaintToleration": lambda handle, args: TaintToleration(handle),
+    "NodeAffinity": lambda handle, args: NodeAffinity(handle, args.get("addedAffinity")),
+    "NodePorts": lambda handle, args: NodePorts(handle),
+    "NodeResourcesFit": _fit,
+    "VolumeRestrictions": lambda handle, args: VolumeRestrictions(handle),
+    "VolumeBinding": _volume_binding,
+    "VolumeZone": lambda handle, args: VolumeZone(handle),
+    "PodTopologySpread": PodTopologySpread,
+    "InterPodAffinity": InterPodAffinity,
+    "DynamicResources": lambda handle, args: DynamicResources(handle),
+    "DefaultPreemption": lambda handle, args: DefaultPreemption(handle, PreemptionArgs.from_config(args)),
+    "NodeResourcesBalancedAllocation": _balanced,
+    "ImageLocality": lambda handle, args: ImageLocality(handle),
+    "DefaultBinder": lambda handle, args: DefaultBinder(handle),
+}
+
+DEFAULT_PLUGINS: Mapping[str, int] = {
+    "SchedulingGates": 0, "PrioritySort": 0, "NodeUnschedulable": 0, "NodeName": 0, "TaintToleration": 3, "NodeAffinity": 2, "NodePorts": 0,
+    "NodeResourcesFit": 1, "VolumeRestrictions": 0, "VolumeBinding": 0, "VolumeZone": 0, "PodTopologySpread": 2, "InterPodAffinity": 2,
+    "DynamicResources": 0, "DefaultPreemption": 0, "NodeResourcesBalancedAllocation": 1, "ImageLocality": 1, "DefaultBinder": 0,
+}  # fmt: skip
+"""Enabled at every point they extend (multiPoint), in this order; name → weight of their scores."""
+
+
+@dataclass(frozen=True)
+class ProfileConfig:
+    """One profile of a KubeSchedulerConfiguration. `points` names the enabled plugins of the points that differ from multiPoint."""
+
+    scheduler_name: str = DEFAULT_SCHEDULER_NAME
+    plugins: Mapping[str, int] = field(default_factory=lambda: DEFAULT_PLUGINS)
+    points: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    args: Mapping[str, Args] = field(default_factory=dict)
+    percentage_of_nodes_to_score: int = 100
+    """100: all. 0: Kubernetes' adaptive share. Ours judges all nodes at once, so leaving some out saves next to nothing."""
+
+
+def factory_of(name: str) -> Factory:
+    """The factory of an in-tree or a user's plugin; StartupError if nobody has it."""
+    if name in IN_TREE:
+        return IN_TREE[name]
+    for entry in entry_points(group=ENTRY_POINT_GROUP, name=name):
+        loaded: Factory = entry.load()
+        return loaded
+    raise StartupError(f"no scheduler plugin is called {name!r}: install a package with such an entry point in group {ENTRY_POINT_GROUP}")

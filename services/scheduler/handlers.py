@@ -1,0 +1,218 @@
+"""From informers to cluster state and queue: what each change of an object means for scheduling (eventhandlers.go)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from kubecosm.api.resources import (
+    NAMESPACES,
+    NODES,
+    PERSISTENTVOLUMECLAIMS,
+    PERSISTENTVOLUMES,
+    PODDISRUPTIONBUDGETS,
+    PODS,
+    REPLICASETS,
+    REPLICATIONCONTROLLERS,
+    SERVICES,
+    STATEFULSETS,
+    STORAGECLASSES,
+    Object,
+    Resource,
+)
+from kubecosm.client.informer import InformerFactory
+
+from .changes import node_action, pod_action, same_for_scheduling
+from .framework.events import (
+    ASSIGNED_POD_ADD,
+    ASSIGNED_POD_DELETE,
+    NODE_ADD,
+    NODE_DELETE,
+    Action,
+    ClusterEvent,
+    EventResource,
+)
+from .scheduler import Scheduler
+from .state.podinfo import PodInfo, compile_pod
+
+TERMINAL_PHASES = ("Succeeded", "Failed")
+POD_SELECTOR = "status.phase!=Succeeded,status.phase!=Failed"
+"""Pods that have ended are none of the scheduler's business."""
+
+WATCHED: tuple[Resource, ...] = (
+    NODES, NAMESPACES, SERVICES, REPLICATIONCONTROLLERS, REPLICASETS, STATEFULSETS, PERSISTENTVOLUMES, PERSISTENTVOLUMECLAIMS,
+    STORAGECLASSES, PODDISRUPTIONBUDGETS,
+)  # fmt: skip
+"""Besides pods. Nodes come first, so that pods find theirs."""
+
+
+class EventHandlers:
+    """Keeps a Scheduler informed."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._cluster = scheduler.cluster
+        self._queue = scheduler.queue
+
+    def attach(self, factory: InformerFactory) -> None:
+        """Register with the informers of all watched resources; what they hold already is announced now."""
+        handle = self._scheduler.handle
+        factory.informer(NODES).add_handler(self.node_added, self.node_updated, self.node_deleted)
+        factory.informer(NAMESPACES).add_handler(
+            self._cluster.set_namespace, lambda _, new: self._cluster.set_namespace(new),
+            lambda obj: self._cluster.remove_namespace(obj["metadata"]["name"]),
+        )  # fmt: skip
+        workloads = handle.workloads
+        factory.informer(SERVICES).add_handler(workloads.set_service, lambda _, new: workloads.set_service(new), workloads.remove_service)
+        for resource in (REPLICATIONCONTROLLERS, REPLICASETS, STATEFULSETS):
+            self._attach_controllers(factory, resource)
+        volumes = handle.volumes
+        self._attach_storage(factory, PERSISTENTVOLUMES, EventResource.PERSISTENT_VOLUME, volumes.set_volume, volumes.remove_volume)
+        claims = EventResource.PERSISTENT_VOLUME_CLAIM
+        self._attach_storage(factory, PERSISTENTVOLUMECLAIMS, claims, volumes.set_claim, volumes.remove_claim)
+        self._attach_storage(factory, STORAGECLASSES, EventResource.STORAGE_CLASS, volumes.set_class, volumes.remove_class)
+        factory.informer(PODDISRUPTIONBUDGETS).add_handler(self.budget_set, lambda _, new: self.budget_set(new), self.budget_deleted)
+        factory.informer(PODS, field_selector=POD_SELECTOR).add_handler(self.pod_added, self.pod_updated, self.pod_deleted)
+
+    def _attach_controllers(self, factory: InformerFactory, resource: Resource) -> None:
+        workloads, kind = self._scheduler.handle.workloads, resource.kind
+        factory.informer(resource).add_handler(
+            lambda obj: workloads.set_controller(kind, obj), lambda _, new: workloads.set_controller(kind, new),
+            lambda obj: workloads.remove_controller(kind, obj),
+        )  # fmt: skip
+
+    def _attach_storage(
+        self, factory: InformerFactory, resource: Resource, kind: EventResource, keep: Callable[[Object], None],
+        drop: Callable[[Object], None],
+    ) -> None:  # fmt: skip
+        """Keep the objects, and try rejected pods again as they come and change."""
+
+        def added(obj: Object) -> None:
+            keep(obj)
+            self._queue.move(ClusterEvent(kind, Action.ADD, f"{kind}Add"), None, obj)
+
+        def updated(old: Object, new: Object) -> None:
+            keep(new)
+            self._queue.move(ClusterEvent(kind, Action.UPDATE_OTHER, f"{kind}Update"), old, new)
+
+        factory.informer(resource).add_handler(added, updated, drop)
+
+    def budget_set(self, budget: Object) -> None:
+        self._scheduler.budgets[_key(budget)] = budget
+
+    def budget_deleted(self, budget: Object) -> None:
+        self._scheduler.budgets.pop(_key(budget), None)
+
+    # ---- nodes
+
+    def node_added(self, node: Object) -> None:
+        self._cluster.set_node(node)
+        self._queue.move(NODE_ADD, None, node)
+
+    def node_updated(self, old: Object, new: Object) -> None:
+        self._cluster.set_node(new)
+        action = node_action(old, new)
+        if action:
+            self._queue.move(ClusterEvent(EventResource.NODE, action, "NodeUpdate"), old, new)
+
+    def node_deleted(self, node: Object) -> None:
+        self._cluster.remove_node(node["metadata"]["name"])
+        self._queue.move(NODE_DELETE, node, None)
+
+    # ---- pods
+
+    def pod_added(self, pod: Object) -> None:
+        if _is_terminal(pod):
+            return
+        info = compile_pod(pod)
+        if info.node_name:
+            self._place(info)
+        elif info.scheduler_name in self._scheduler.profiles:
+            self._pend(info)
+            if not self._cluster.is_assumed(info.uid):
+                self._queue.add(info)
+
+    def pod_updated(self, old: Object, new: Object) -> None:
+        if old["metadata"].get("uid") != new["metadata"].get("uid"):
+            self.pod_deleted(old)
+            self.pod_added(new)
+        elif _is_terminal(new):
+            self.pod_deleted(new)
+        elif (new["spec"].get("nodeName") or "") and not old["spec"].get("nodeName"):
+            self._place(compile_pod(new))
+        elif new["spec"].get("nodeName"):
+            self._placed_changed(old, new)
+        else:
+            self._pending_changed(old, new)
+
+    def pod_deleted(self, pod: Object) -> None:
+        uid = pod["metadata"].get("uid", "")
+        placed = self._cluster.pod(uid)
+        pending = self._scheduler.pending.pop(uid, None)
+        was_nominated = bool(self._scheduler.nominator.node_of(uid))
+        self._scheduler.nominator.remove(uid)
+        self._queue.delete(uid)
+        self._scheduler.waiting.reject(uid, "removed")
+        if placed is not None and not self._cluster.is_assumed(uid):
+            self._cluster.remove_pod(uid)
+            self._queue.move(ASSIGNED_POD_DELETE, placed, None)
+        elif pending is not None and was_nominated:
+            self._queue.move(ASSIGNED_POD_DELETE, pending, None)
+
+    def _place(self, info: PodInfo) -> None:
+        """The API server says that the pod has a node: by our binding, somebody else's, or from the start."""
+        self._scheduler.pending.pop(info.uid, None)
+        self._queue.delete(info.uid)
+        self._scheduler.nominator.remove(info.uid)
+        self._cluster.set_pod(info)
+        self._queue.move(ASSIGNED_POD_ADD, None, info)
+
+    def _placed_changed(self, old: Object, new: Object) -> None:
+        known = self._cluster.pod(new["metadata"].get("uid", ""))
+        if known is None:
+            self._place(compile_pod(new))
+            return
+        if same_for_scheduling(old, new):
+            known.pod = new
+            return
+        info = compile_pod(new)
+        self._cluster.set_pod(info)
+        action = pod_action(known, info)
+        if action:
+            self._queue.move(ClusterEvent(EventResource.ASSIGNED_POD, action, "AssignedPodUpdate"), known, info)
+
+    def _pend(self, info: PodInfo) -> None:
+        self._scheduler.pending[info.uid] = info
+        self._scheduler.nominator.update(info)
+
+    def _pending_changed(self, old: Object, new: Object) -> None:
+        known = self._scheduler.pending.get(new["metadata"].get("uid", ""))
+        if known is None:
+            self.pod_added(new)
+            return
+        if same_for_scheduling(old, new):
+            known.pod = new
+            known.nominated_node = (new.get("status") or {}).get("nominatedNodeName") or ""
+            return
+        info = compile_pod(new)
+        self._pend(info)
+        if not self._cluster.is_assumed(info.uid):
+            action = pod_action(known, info)
+            event = ClusterEvent(EventResource.UNSCHEDULED_POD, action, "UnscheduledPodUpdate") if action else None
+            self._queue.update(info, event)
+
+
+def _is_terminal(pod: Object) -> bool:
+    return (pod.get("status") or {}).get("phase") in TERMINAL_PHASES
+
+
+def _key(obj: Object) -> str:
+    return f"{obj['metadata'].get('namespace', '')}/{obj['metadata']['name']}"
+
+
+def slim(obj: Object) -> Object:
+    """Drops what the scheduler never reads before an informer stores it: managed fields and the pod templates of controllers."""
+    obj["metadata"].pop("managedFields", None)
+    spec: Mapping[str, object] = obj.get("spec") or {}
+    if "template" in spec and "containers" not in spec:
+        obj["spec"] = {name: value for name, value in spec.items() if name not in ("template", "volumeClaimTemplates")}
+    return obj

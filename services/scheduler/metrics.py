@@ -1,0 +1,130 @@
+"""The scheduler's metrics, under kube-scheduler's names. Label children are looked up once and kept: they are touched for every pod."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+
+from prometheus_client import Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from kubecosm.runtime.metrics import SCHEDULING_BUCKETS, Metrics, exponential_buckets
+
+SCHEDULED, UNSCHEDULABLE, ERROR = "scheduled", "unschedulable", "error"
+POINT_BUCKETS = exponential_buckets(0.0001, 2, 12)
+SLI_BUCKETS = exponential_buckets(0.01, 2, 20)
+ATTEMPT_BUCKETS = exponential_buckets(1, 2, 5)
+VICTIM_BUCKETS = exponential_buckets(1, 2, 7)
+ATTEMPTS_LABEL_MAX = 15
+LABEL_CHILDREN_MAX = 1024
+
+
+class SchedulerMetrics:
+    def __init__(self, metrics: Metrics) -> None:
+        self._attempts = metrics.counter(
+            "scheduler_schedule_attempts_total", "Number of attempts to schedule pods, by the result. 'unschedulable' means a pod could "
+            "not be scheduled, while 'error' means an internal scheduler problem.", ("result", "profile"),
+        )  # fmt: skip
+        self._attempt_seconds = metrics.histogram(
+            "scheduler_scheduling_attempt_duration_seconds", "Scheduling attempt latency in seconds (scheduling algorithm + binding)",
+            ("result", "profile"), SCHEDULING_BUCKETS,
+        )  # fmt: skip
+        self._algorithm_seconds = metrics.histogram(
+            "scheduler_scheduling_algorithm_duration_seconds", "Scheduling algorithm latency in seconds", (), SCHEDULING_BUCKETS
+        )
+        self._sli_seconds = metrics.histogram(
+            "scheduler_pod_scheduling_sli_duration_seconds", "E2e latency for a pod being scheduled, from the time the pod enters the "
+            "scheduling queue and might involve multiple scheduling attempts.", ("attempts",), SLI_BUCKETS,
+        )  # fmt: skip
+        self._pod_attempts = metrics.histogram(
+            "scheduler_pod_scheduling_attempts", "Number of attempts to successfully schedule a pod.", (), ATTEMPT_BUCKETS
+        )
+        self._point_seconds = metrics.histogram(
+            "scheduler_framework_extension_point_duration_seconds", "Latency for running all plugins of a specific extension point.",
+            ("extension_point", "status", "profile"), POINT_BUCKETS,
+        )  # fmt: skip
+        self._incoming = metrics.counter(
+            "scheduler_queue_incoming_pods_total", "Number of pods added to scheduling queues by event and queue type.", ("queue", "event")
+        )
+        self._preemption_attempts = metrics.counter(
+            "scheduler_preemption_attempts_total", "Total preemption attempts in the cluster till now"
+        )
+        self._victims = metrics.histogram("scheduler_preemption_victims", "Number of selected preemption victims", (), VICTIM_BUCKETS)
+        self._unschedulable: Gauge = metrics.gauge(
+            "scheduler_unschedulable_pods", "The number of unschedulable pods broken down by plugin name. A pod will increment the gauge "
+            "for all plugins that caused it to not schedule and so this metric have meaning only when broken down by plugin.",
+            ("plugin", "profile"),
+        )  # fmt: skip
+        self._goroutines: Gauge = metrics.gauge(
+            "scheduler_goroutines", "Number of running goroutines split by the work they do such as binding.", ("operation",)
+        )
+        self._permit_seconds = metrics.histogram(
+            "scheduler_permit_wait_duration_seconds", "Duration of waiting on permit.", ("result",), SCHEDULING_BUCKETS
+        )
+        self.bindings = self._goroutines.labels("binding")
+        self._point = lru_cache(LABEL_CHILDREN_MAX)(lambda point, status, profile: self._point_seconds.labels(point, status, profile))
+        self._arrival = lru_cache(LABEL_CHILDREN_MAX)(lambda queue, event: self._incoming.labels(queue, event))
+        self._result: Callable[[str, str], tuple[object, Histogram]] = lru_cache(LABEL_CHILDREN_MAX)(
+            lambda result, profile: (self._attempts.labels(result, profile), self._attempt_seconds.labels(result, profile))
+        )
+        self._registry = metrics.registry
+
+    def watch_queue(self, depths: Callable[[], Mapping[str, int]], cache: Callable[[], Mapping[str, int]]) -> None:
+        """Serve scheduler_pending_pods and scheduler_cache_size from the queue and the cache, read when somebody scrapes."""
+        self._registry.register(_Sizes("scheduler_pending_pods", PENDING_HELP, "queue", depths))
+        self._registry.register(_Sizes("scheduler_cache_size", CACHE_HELP, "type", cache))
+
+    def point(self, profile: str, extension_point: str, status: str, seconds: float) -> None:
+        self._point(extension_point, status, profile).observe(seconds)
+
+    def incoming(self, queue: str, event: str) -> None:
+        self._arrival(queue, event).inc()
+
+    def attempted(self, result: str, profile: str, seconds: float) -> None:
+        """An attempt ended: scheduled (bound), unschedulable or error."""
+        count, histogram = self._result(result, profile)
+        count.inc()  # type: ignore[attr-defined]
+        histogram.observe(seconds)
+
+    def algorithm(self, seconds: float) -> None:
+        self._algorithm_seconds.observe(seconds)
+
+    def bound(self, attempts: int, seconds_since_first: float) -> None:
+        """A pod found its node for good."""
+        self._pod_attempts.observe(attempts)
+        label = f"{ATTEMPTS_LABEL_MAX}+" if attempts >= ATTEMPTS_LABEL_MAX else str(attempts)
+        self._sli_seconds.labels(label).observe(seconds_since_first)
+
+    def rejected_by(self, plugins: frozenset[str], profile: str, by: int) -> None:
+        """Count a pod in (1) or out of (-1) those that these plugins reject."""
+        for plugin in plugins:
+            self._unschedulable.labels(plugin, profile).inc(by)
+
+    def preempted(self, victims: int) -> None:
+        self._preemption_attempts.inc()
+        self._victims.observe(victims)
+
+    def permit_waited(self, result: str, seconds: float) -> None:
+        self._permit_seconds.labels(result).observe(seconds)
+
+
+CACHE_HELP = "Number of nodes, pods, and assumed (bound) pods in the scheduler cache."
+PENDING_HELP = (
+    "Number of pending pods, by the queue type. 'active' means number of pods in activeQ; 'backoff' means number of pods in backoffQ; "
+    "'unschedulable' means number of pods in unschedulablePods that the scheduler attempted to schedule and failed; 'gated' is the number "
+    "of unschedulable pods that the scheduler never attempted to schedule because they are gated."
+)
+
+
+class _Sizes(Collector):
+    """Gauges that are read when somebody scrapes."""
+
+    def __init__(self, name: str, help_text: str, label: str, read: Callable[[], Mapping[str, int]]) -> None:
+        self._name, self._help, self._label, self._read = name, help_text, label, read
+
+    def collect(self) -> list[GaugeMetricFamily]:
+        family = GaugeMetricFamily(self._name, self._help, labels=[self._label])
+        for value, size in self._read().items():
+            family.add_metric([value], size)
+        return [family]

@@ -1,0 +1,258 @@
+"""DefaultPreemption: when no node has room, finds one where removing lower-priority pods would make some, and nominates the pod there.
+
+Which victims: as few and as unimportant as possible, sparing disruption budgets where that can be. Nodes are tried one by one against the
+live state with the victims taken out of it, so the answer is exactly what a real attempt would say afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kubecosm.api import selectors
+from kubecosm.api.meta import get_condition
+from kubecosm.api.resources import Object
+
+from ..framework.diagnosis import Diagnosis
+from ..framework.events import Action, ClusterEvent, EventResource, HintedEvent
+from ..framework.handle import Handle
+from ..framework.interface import CycleState, PostFilterResult
+from ..framework.status import Code, Status, fit_message, unresolvable, unschedulable
+from ..state.cluster import Simulation
+from ..state.podinfo import PodInfo
+from .preemption_victims import evict
+
+NO_VICTIMS = "No preemption victims found for incoming pod"
+NOT_HELPFUL = "Preemption is not helpful for scheduling"
+NEVER = "not eligible due to preemptionPolicy=Never."
+TERMINATING = "not eligible due to a terminating pod on the nominated node."
+IN_PROGRESS = "waiting for the preemption for this pod to be finished"
+
+DISRUPTION_TARGET = "DisruptionTarget"
+REASON_PREEMPTED = "PreemptionByScheduler"
+
+
+@dataclass(frozen=True, slots=True)
+class PreemptionArgs:
+    """How many candidate nodes are enough: a share of all, but at least so many."""
+
+    candidates_percent_min: int = 10
+    candidates_min: int = 100
+
+    @staticmethod
+    def from_config(args: Mapping[str, Any]) -> PreemptionArgs:
+        return PreemptionArgs(int(args.get("minCandidateNodesPercentage", 10)), int(args.get("minCandidateNodesAbsolute", 100)))
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A node where the pod would fit without `victims` (most important first), `violations` of which break a disruption budget."""
+
+    row: int
+    victims: tuple[PodInfo, ...]
+    violations: int
+
+
+class DefaultPreemption:
+    name = "DefaultPreemption"
+
+    def __init__(self, handle: Handle, args: PreemptionArgs | None = None) -> None:
+        self._handle = handle
+        self._cluster = handle.cluster
+        self._args = args or PreemptionArgs()
+        self._in_progress: set[str] = set()
+
+    def events_to_register(self) -> list[HintedEvent]:
+        return [HintedEvent(ClusterEvent(EventResource.ASSIGNED_POD, Action.DELETE))]
+
+    def pre_enqueue(self, pod: PodInfo) -> Status | None:
+        """While its victims are being told to go, another attempt of the same pod would find new ones."""
+        return unresolvable(IN_PROGRESS) if pod.uid in self._in_progress else None
+
+    def post_filter(self, state: CycleState, pod: PodInfo, diagnosis: Diagnosis) -> PostFilterResult:
+        why_not = self._ineligible(pod, diagnosis)
+        if why_not:
+            return PostFilterResult(None, unschedulable(f"preemption: {why_not}"))
+        candidates, refusals = self._find_candidates(pod, diagnosis)
+        if not candidates:
+            message = fit_message(diagnosis.node_count, _reasons(refusals, diagnosis.node_count))
+            return PostFilterResult("", unschedulable(f"preemption: {message}"))
+        best = pick(candidates)
+        self._preempt(pod, best)
+        return PostFilterResult(self._cluster.nodes.names[best.row])
+
+    def _ineligible(self, pod: PodInfo, diagnosis: Diagnosis) -> str:
+        """Why the pod may not preempt (PodEligibleToPreemptOthers), or empty."""
+        if pod.pod["spec"].get("preemptionPolicy") == "Never":
+            return NEVER
+        row = self._cluster.nodes.row_of.get(pod.nominated_node) if pod.nominated_node else None
+        if row is None:
+            return ""
+        nominated_status = diagnosis.status_of(row) if row < len(diagnosis.of_row) else None
+        if nominated_status is not None and nominated_status.code is Code.UNSCHEDULABLE_AND_UNRESOLVABLE:
+            return ""
+        leaving = any(other.priority < pod.priority and _is_preempted(other) for other in self._cluster.nodes.pods[row].values())
+        return TERMINATING if leaving else ""
+
+    # ---- candidates
+
+    def _find_candidates(self, pod: PodInfo, diagnosis: Diagnosis) -> tuple[list[Candidate], list[Status]]:
+        """Candidates from a random place on until there are enough; for the other nodes tried, why they are none."""
+        rows = [int(row) for row in diagnosis.rows_with(Code.UNSCHEDULABLE)]
+        refusals: list[Status] = []
+        candidates: list[Candidate] = []
+        if not rows:
+            return candidates, refusals
+        enough = min(max(len(rows) * self._args.candidates_percent_min // 100, self._args.candidates_min), len(rows))
+        offset = self._handle.random.randrange(len(rows))
+        budgets = list(self._handle.disruption_budgets.values())
+        for row in rows[offset:] + rows[:offset]:
+            found = self._try_node(pod, row, budgets)
+            if isinstance(found, Status):
+                refusals.append(found)
+            else:
+                candidates.append(found)
+                if len(candidates) >= enough and any(not candidate.violations for candidate in candidates):
+                    break
+        return candidates, refusals
+
+    def _try_node(self, pod: PodInfo, row: int, budgets: Sequence[Object]) -> Candidate | Status:
+        """The victims on one node, or why there is no use (SelectVictimsOnNode)."""
+        lower = [other for other in self._cluster.nodes.pods[row].values() if other.priority < pod.priority]
+        if not lower:
+            return unresolvable(NO_VICTIMS)
+        with self._cluster.without(row, lower) as simulation:
+            refusal = self._fits(pod, row)
+            if refusal is not None:
+                return refusal
+            lower.sort(key=importance)
+            violating, others = split_by_budget(lower, budgets)
+            victims = [other for other in violating if not self._reprieve(pod, row, other, simulation)]
+            violations = len(victims)
+            victims += [other for other in others if not self._reprieve(pod, row, other, simulation)]
+        return Candidate(row, tuple(sorted(victims, key=importance)), violations)
+
+    def _reprieve(self, pod: PodInfo, row: int, victim: PodInfo, simulation: Simulation) -> bool:
+        """Whether the victim may stay after all; if so it is back in the state."""
+        simulation.put_back(victim)
+        if self._fits(pod, row) is None:
+            return True
+        simulation.remove(victim)
+        return False
+
+    def _fits(self, pod: PodInfo, row: int) -> Status | None:
+        """With and without the pods nominated there, as a real attempt would check."""
+        framework = self._handle.framework
+        assert framework is not None, "plugins are made by a profile"
+        node = self._cluster.nodes.names[row]
+        earlier = [o for o in self._handle.nominator.on(node) if o.priority >= pod.priority and o.uid != pod.uid]
+        if earlier:
+            with self._cluster.with_extra(row, earlier):
+                refusal = framework.fits(pod, row)
+            if refusal is not None:
+                return refusal
+        return framework.fits(pod, row)
+
+    # ---- effects
+
+    def _preempt(self, pod: PodInfo, chosen: Candidate) -> None:
+        """Ask the victims to leave, in the background, and take back the nominations that the pod outranks."""
+        handle = self._handle
+        assert handle.runner is not None, "plugins run inside a scheduler"
+        node = self._cluster.nodes.names[chosen.row]
+        outranked = [other for other in handle.nominator.on(node) if other.priority < pod.priority]
+        for other in outranked:
+            handle.nominator.remove(other.uid)
+        self._in_progress.add(pod.uid)
+        handle.runner.spawn("preemption", self._finish(pod, node, chosen.victims, outranked))
+
+    async def _finish(self, pod: PodInfo, node: str, victims: Sequence[PodInfo], outranked: Sequence[PodInfo]) -> None:
+        runner = self._handle.runner
+        assert runner is not None, "plugins run inside a scheduler"
+        succeeded = False
+        try:
+            await evict(self._handle, pod, node, victims, outranked)
+            succeeded = True
+        finally:
+            self._in_progress.discard(pod.uid)
+            if succeeded:
+                runner.recheck_gates(pod.uid)
+            else:
+                runner.activate(pod.uid)
+            for other in outranked:
+                runner.activate(other.uid)
+
+
+def importance(pod: PodInfo) -> tuple[int, str]:
+    """Sorts the most important pod first: by priority, then by how long it has run (MoreImportantPod)."""
+    return -pod.priority, start_time(pod)
+
+
+def start_time(pod: PodInfo) -> str:
+    """When the pod started; one that has not, sorts as the youngest."""
+    return (pod.pod.get("status") or {}).get("startTime") or "9999"
+
+
+def pick(candidates: Sequence[Candidate]) -> Candidate:
+    """The node to preempt on (pickOneNodeForPreemption).
+
+    Fewest broken budgets, then the lowest priority of its most important victim, the lowest sum of priorities, the fewest victims, the
+    youngest of its most important victims; then whichever comes first.
+    """
+
+    def cost(candidate: Candidate) -> tuple[int, int, int, int]:
+        priorities = [victim.priority for victim in candidate.victims]
+        total = sum(priority + 2**31 for priority in priorities)
+        return candidate.violations, max(priorities, default=-(2**31)), total, len(priorities)
+
+    def youngest(candidate: Candidate) -> str:
+        highest = max((victim.priority for victim in candidate.victims), default=0)
+        return min((start_time(victim) for victim in candidate.victims if victim.priority == highest), default="")
+
+    cheapest = min(cost(candidate) for candidate in candidates)
+    return max((candidate for candidate in candidates if cost(candidate) == cheapest), key=youngest)
+
+
+def split_by_budget(pods: Iterable[PodInfo], budgets: Sequence[Object]) -> tuple[list[PodInfo], list[PodInfo]]:
+    """(pods whose removal would break a PodDisruptionBudget, the others), in the given order (filterPodsWithPDBViolation)."""
+    allowed = [(budget.get("status") or {}).get("disruptionsAllowed") or 0 for budget in budgets]
+    compiled = [_budget_selector(budget) for budget in budgets]
+    violating: list[PodInfo] = []
+    others: list[PodInfo] = []
+    for pod in pods:
+        breaks = False
+        for index, budget in enumerate(budgets):
+            selector, same_namespace = compiled[index], budget["metadata"].get("namespace") == pod.namespace
+            if not same_namespace or selector.is_everything or not selector.matches(pod.labels):
+                continue
+            if pod.name in ((budget.get("status") or {}).get("disruptedPods") or {}):
+                continue
+            allowed[index] -= 1
+            breaks = breaks or allowed[index] < 0
+        (violating if breaks else others).append(pod)
+    return violating, others
+
+
+def _budget_selector(budget: Object) -> selectors.LabelSelector:
+    try:
+        return selectors.from_label_selector((budget.get("spec") or {}).get("selector"))
+    except selectors.SelectorError:
+        return selectors.NOTHING
+
+
+def _is_preempted(pod: PodInfo) -> bool:
+    """The pod is leaving because a scheduler told it to (podTerminatingByPreemption)."""
+    condition = get_condition(pod.pod, DISRUPTION_TARGET) if pod.is_terminating else None
+    return condition is not None and condition.get("status") == "True" and condition.get("reason") == REASON_PREEMPTED
+
+
+def _reasons(refusals: Sequence[Status], node_count: int) -> dict[str, int]:
+    """How many nodes gave each reason; to those never tried preemption is no help."""
+    counts: dict[str, int] = {}
+    for status in refusals:
+        for reason in status.reasons:
+            counts[reason] = counts.get(reason, 0) + 1
+    if node_count > len(refusals):
+        counts[NOT_HELPFUL] = counts.get(NOT_HELPFUL, 0) + node_count - len(refusals)
+    return counts

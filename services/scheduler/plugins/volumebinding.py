@@ -1,0 +1,218 @@
+"""VolumeBinding: keeps pods on nodes that reach their volumes, and has volumes bound or made for the node that is chosen.
+
+A claim of a WaitForFirstConsumer class gets a matching volume that exists, or the annotation that tells a provisioner the node; PreBind
+waits until all claims are bound. Left out: CSIStorageCapacity and the alpha scoring by free capacity.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+
+from kubecosm.api import names
+from kubecosm.api.meta import is_controlled_by
+from kubecosm.api.resources import Object
+
+from ..framework.events import Action, ClusterEvent, EventResource, HintedEvent
+from ..framework.handle import Handle
+from ..framework.interface import CycleState, Verdict
+from ..framework.status import SKIP_STATUS, Status, error, unresolvable
+from ..state.columns import BoolArray, Rows
+from ..state.nodeselector import compile_selector
+from ..state.podinfo import PodInfo
+from ..state.volumes import PodClaims, class_of, key_of, node_affinity_of, selected_node_of
+
+REASON_BIND_CONFLICT = "node(s) didn't find available persistent volumes to bind"
+REASON_NODE_CONFLICT = "node(s) didn't match PersistentVolume's node affinity"
+REASON_VOLUME_MISSING = "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)"
+REASON_UNBOUND = "pod has unbound immediate PersistentVolumeClaims"
+NODE_CONFLICT, BIND_CONFLICT, VOLUME_MISSING = range(3)
+STATUSES = (unresolvable(REASON_NODE_CONFLICT), unresolvable(REASON_BIND_CONFLICT), unresolvable(REASON_VOLUME_MISSING))
+
+BIND_TIMEOUT_SECONDS = 600
+"""How long PreBind waits for volumes (bindTimeoutSeconds)."""
+
+
+class VolumeBinding:
+    name = "VolumeBinding"
+
+    def __init__(self, handle: Handle, bind_timeout_seconds: float = BIND_TIMEOUT_SECONDS) -> None:
+        self._cluster = handle.cluster
+        self._volumes = handle.volumes
+        self._effects = handle.effects
+        self._timeout = bind_timeout_seconds
+
+    def events_to_register(self) -> list[HintedEvent]:
+        changed = Action.ADD | Action.UPDATE
+        return [
+            HintedEvent(ClusterEvent(EventResource.STORAGE_CLASS, changed)),
+            HintedEvent(ClusterEvent(EventResource.PERSISTENT_VOLUME_CLAIM, changed), self._claim_changed),
+            HintedEvent(ClusterEvent(EventResource.PERSISTENT_VOLUME, changed)),
+            HintedEvent(ClusterEvent(EventResource.NODE, Action.ADD | Action.UPDATE_NODE_LABEL | Action.UPDATE_NODE_TAINT)),
+        ]
+
+    @staticmethod
+    def _claim_changed(pod: PodInfo, old: Any, new: Any) -> bool:
+        """Worth a try when it is one of the pod's own claims."""
+        return new["metadata"].get("namespace") == pod.namespace and new["metadata"]["name"] in pod.claims
+
+    def pre_filter(self, state: CycleState, pod: PodInfo) -> Status | None:
+        if not pod.claims:
+            return SKIP_STATUS
+        found = []
+        for name in pod.claims:
+            claim = self._volumes.claims.get(f"{pod.namespace}/{name}")
+            why = _refusal(pod, name, claim)
+            if why is not None:
+                return unresolvable(why)
+            found.append(claim)
+        claims = self._volumes.sort_claims([claim for claim in found if claim is not None])
+        if claims.immediate:
+            return unresolvable(REASON_UNBOUND)
+        state.data[self.name] = claims
+        return None
+
+    def filter(self, state: CycleState, pod: PodInfo, rows: Rows) -> Verdict | None:
+        claims: PodClaims = state.data[self.name]
+        size = self._cluster.nodes.size
+        reachable, bindable = np.ones(size, np.bool_), np.ones(size, np.bool_)
+        missing = False
+        for claim in claims.bound:
+            volume = self._volumes.volumes.get(claim["spec"]["volumeName"])
+            missing = missing or volume is None
+            affinity = node_affinity_of(volume) if volume is not None else None
+            if affinity is not None:
+                reachable &= self._cluster.matcher.mask(affinity)
+        for claim in claims.waiting:
+            bindable &= self._can_bind(claim)
+        ok = (reachable & bindable & (not missing))[rows]
+        if ok.all():
+            return None
+        codes = np.full(size, VOLUME_MISSING) if missing else np.where(reachable, BIND_CONFLICT, NODE_CONFLICT)
+        return Verdict(ok, STATUSES, codes[rows])
+
+    def _can_bind(self, claim: Object) -> BoolArray:
+        """Nodes where a volume for the claim exists or can be made."""
+        nodes = self._cluster.nodes
+        mask = np.zeros(nodes.size, np.bool_)
+        selected = selected_node_of(claim)
+        if selected:
+            row = nodes.row_of.get(selected)
+            if row is not None:
+                mask[row] = True
+            return mask
+        for _, affinity in self._volumes.candidates(claim):
+            mask |= True if affinity is None else self._cluster.matcher.mask(affinity)
+        if self._volumes.can_provision(claim):
+            mask |= self._allowed_topologies(claim)
+        return mask
+
+    def _allowed_topologies(self, claim: Object) -> BoolArray:
+        """Nodes in the allowedTopologies of the claim's class."""
+        topologies = self._volumes.classes[class_of(claim)].get("allowedTopologies")
+        if not topologies:
+            return self._cluster.nodes.exists
+        terms = [
+            {"matchExpressions": [{**e, "operator": "In"} for e in t.get("matchLabelExpressions") or ()]} for t in topologies
+        ]
+        selector = compile_selector({"nodeSelectorTerms": terms})
+        return self._cluster.nodes.exists if selector is None else self._cluster.matcher.mask(selector)
+
+    # ---- reserve, bind
+
+    def reserve(self, state: CycleState, pod: PodInfo, node_name: str) -> Status | None:
+        """Set aside an existing volume for each waiting claim where there is one; the rest is to be provisioned."""
+        claims: PodClaims | None = state.data.get(self.name)
+        if claims is None or not claims.waiting:
+            return None
+        row = self._cluster.nodes.row_of[node_name]
+        static: dict[str, str] = {}
+        state.data[self.name + "/static"] = static
+        for claim in claims.waiting:
+            volume = None if selected_node_of(claim) else self._static_volume(claim, row)
+            if volume is not None:
+                static[key_of(claim)] = volume
+                self._volumes.assume(volume, key_of(claim))
+            elif not self._volumes.can_provision(claim):
+                return unresolvable(REASON_BIND_CONFLICT)
+        return None
+
+    def _static_volume(self, claim: Object, row: int) -> str | None:
+        for volume, affinity in self._volumes.candidates(claim):
+            if affinity is None or self._cluster.matcher.mask(affinity)[row]:
+                name: str = volume["metadata"]["name"]
+                return name
+        return None
+
+    def unreserve(self, state: CycleState, pod: PodInfo, node_name: str) -> None:
+        for volume in state.data.get(self.name + "/static", {}).values():
+            self._volumes.forget(volume)
+
+    def pre_bind_pre_flight(self, state: CycleState, pod: PodInfo) -> bool:
+        claims: PodClaims | None = state.data.get(self.name)
+        return claims is not None and bool(claims.waiting)
+
+    async def pre_bind(self, state: CycleState, pod: PodInfo, node_name: str) -> Status | None:
+        claims: PodClaims = state.data[self.name]
+        static: dict[str, str] = state.data.get(self.name + "/static", {})
+        for claim in claims.waiting:
+            key = key_of(claim)
+            if key in static:
+                await self._effects.patch_volume(static[key], {"spec": {"claimRef": _claim_ref(claim)}})
+            elif selected_node_of(claim) != node_name:
+                chosen = {names.ANNOTATION_SELECTED_NODE: node_name}
+                await self._effects.patch_claim(pod.namespace, claim["metadata"]["name"], {"metadata": {"annotations": chosen}})
+        try:
+            async with asyncio.timeout(self._timeout):
+                for claim in claims.waiting:
+                    if not await self._bound(key_of(claim), node_name, key_of(claim) in static):
+                        return error(f"binding volumes: claim {claim['metadata']['name']!r} was deleted or given to another node")
+        except TimeoutError:
+            return error("binding volumes: context deadline exceeded")
+        return None
+
+    async def _bound(self, key: str, node_name: str, static: bool) -> bool:
+        """Wait until the claim is bound; False if it is gone or its node was taken back by the provisioner."""
+        annotated = static
+        while True:
+            claim = self._volumes.claims.get(key)
+            if claim is None:
+                return False
+            if self._volumes.sort_claims([claim]).bound:
+                return True
+            chosen = selected_node_of(claim)
+            annotated = annotated or chosen == node_name
+            if annotated and not static and chosen != node_name:
+                return False
+            await self._volumes.wait_claim_changed(key)
+
+
+def _refusal(pod: PodInfo, name: str, claim: Object | None) -> str | None:
+    """Why a pod with this claim cannot be scheduled anywhere; None if it can."""
+    owner = pod.pod if any(v.get("ephemeral") is not None and name == f"{pod.name}-{v['name']}" for v in _volumes(pod)) else None
+    if claim is None:
+        if owner is not None:
+            return f'waiting for ephemeral volume controller to create the persistentvolumeclaim "{name}"'
+        return f'persistentvolumeclaim "{name}" not found'
+    if owner is not None and not is_controlled_by(claim, owner):
+        return f'PVC "{pod.namespace}/{name}" was not created for pod "{pod.namespace}/{pod.name}" (pod is not owner)'
+    if (claim.get("status") or {}).get("phase") == "Lost":
+        return f'persistentvolumeclaim "{name}" bound to non-existent persistentvolume "{claim["spec"].get("volumeName", "")}"'
+    if claim["metadata"].get("deletionTimestamp") is not None:
+        return f'persistentvolumeclaim "{name}" is being deleted'
+    return None
+
+
+def _volumes(pod: PodInfo) -> list[Object]:
+    volumes: list[Object] = pod.pod["spec"].get("volumes") or []
+    return volumes
+
+
+def _claim_ref(claim: Object) -> Object:
+    meta = claim["metadata"]
+    return {
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": meta.get("namespace", ""), "name": meta["name"],
+        "uid": meta.get("uid", ""), "resourceVersion": meta.get("resourceVersion", ""),
+    }  # fmt: skip

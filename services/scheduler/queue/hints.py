@@ -1,0 +1,66 @@
+"""Which plugins want to hear of which events: decides whether an event is worth another try for a rejected pod."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from typing import Any
+
+from ..framework.events import Action, ClusterEvent, EventResource, Hint, HintedEvent
+from ..framework.interface import EnqueueExtensions, Plugin
+from .podqueue import QueuedPod
+
+
+class Worth(Enum):
+    """What an event makes of a rejected pod."""
+
+    NOTHING = "nothing"
+    AFTER_BACKOFF = "after back-off"
+    AT_ONCE = "at once"
+
+
+ALL_EVENTS = HintedEvent(ClusterEvent(EventResource.WILDCARD, Action.ALL))
+
+
+class HintMap:
+    """The registered events of one profile."""
+
+    def __init__(self, plugins: Iterable[Plugin]) -> None:
+        self._events: dict[str, tuple[HintedEvent, ...]] = {}
+        for plugin in plugins:
+            registered = plugin.events_to_register() if isinstance(plugin, EnqueueExtensions) else (ALL_EVENTS,)
+            self._events[plugin.name] = tuple(registered)
+        self._interested: dict[tuple[EventResource, int], Mapping[str, list[Hint | None]]] = {}
+
+    def hints_for(self, event: ClusterEvent) -> Mapping[str, list[Hint | None]]:
+        """Plugin → its hints for this event."""
+        key = (event.resource, int(event.action))
+        found = self._interested.get(key)
+        if found is None:
+            collected: dict[str, list[Hint | None]] = defaultdict(list)
+            for plugin, registered in self._events.items():
+                for hinted in registered:
+                    if hinted.event.concerns(event):
+                        collected[plugin].append(hinted.hint)
+            found = self._interested[key] = dict(collected)
+        return found
+
+    def may_help(self, rejectors: frozenset[str], event: ClusterEvent) -> bool:
+        """Whether any of these plugins registered for the event at all."""
+        return not rejectors or event.resource is EventResource.WILDCARD or not rejectors.isdisjoint(self.hints_for(event))
+
+    def worth(self, pod: QueuedPod, event: ClusterEvent, old: Any, new: Any) -> Worth:
+        """Whether the event may make the pod schedulable (isPodWorthRequeuing). Plugins not known here are asked nothing."""
+        if not pod.rejectors or event.resource is EventResource.WILDCARD:
+            return Worth.AFTER_BACKOFF
+        hints = self.hints_for(event)
+        best = Worth.NOTHING
+        for plugin in pod.rejectors:
+            for hint in hints.get(plugin, ()):
+                if hint is None or hint(pod.info, old, new):
+                    if plugin in pod.pending_plugins:
+                        return Worth.AT_ONCE
+                    best = Worth.AFTER_BACKOFF
+                    break
+        return best

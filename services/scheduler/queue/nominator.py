@@ -1,0 +1,50 @@
+"""Nominated pods: which pods expect to run on which node once their victims are gone (backend/queue/nominator.go)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..state.podinfo import PodInfo
+
+
+class Nominator:
+    def __init__(self) -> None:
+        self._by_node: dict[str, dict[str, PodInfo]] = {}
+        self._node_of: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._node_of)
+
+    def add(self, pod: PodInfo, node_name: str) -> None:
+        """The pod is nominated to run on the node, and nowhere else."""
+        self.remove(pod.uid)
+        self._by_node.setdefault(node_name, {})[pod.uid] = pod
+        self._node_of[pod.uid] = node_name
+
+    def remove(self, uid: str) -> None:
+        node = self._node_of.pop(uid, None)
+        if node is not None:
+            pods = self._by_node[node]
+            del pods[uid]
+            if not pods:
+                del self._by_node[node]
+
+    def update(self, pod: PodInfo) -> None:
+        """A pending pod as the API server has it now; a nomination that it does not know of yet stays."""
+        if pod.nominated_node:
+            self.add(pod, pod.nominated_node)
+        elif node := self._node_of.get(pod.uid):
+            self.add(pod, node)
+
+    def node_of(self, uid: str) -> str:
+        return self._node_of.get(uid, "")
+
+    def on(self, node_name: str) -> list[PodInfo]:
+        return list(self._by_node.get(node_name, {}).values())
+
+    def before(self, pod: PodInfo) -> Iterator[tuple[str, list[PodInfo]]]:
+        """Nodes with nominated pods that go before `pod`: of the same or a higher priority."""
+        for node, nominated in self._by_node.items():
+            earlier = [other for other in nominated.values() if other.priority >= pod.priority and other.uid != pod.uid]
+            if earlier:
+                yield node, earlier

@@ -1,0 +1,292 @@
+"""The scheduler: takes pods from the queue one by one, decides, and binds many at once.
+
+Deciding is synchronous and holds the event loop for SLICE_SECONDS at most before others get a turn. Binding is a task per pod, so that many
+requests are under way together; a pod counts on its node from the moment of the decision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from kubecosm.api.errors import ApiError
+from kubecosm.api.resources import Object
+from kubecosm.api.times import format_micro_time
+from kubecosm.client.http import TRANSPORT_ERRORS
+from kubecosm.runtime.clock import Clock
+from kubecosm.runtime.logs import get_logger
+
+from .algorithm import Algorithm, Outcome
+from .conditions import status_patch
+from .decisions import Decisions
+from .framework.events import ASSIGNED_POD_DELETE
+from .framework.handle import ApiEffects, Handle
+from .framework.interface import CycleState, FilterPlugin
+from .framework.profile import Profile
+from .framework.registry import ProfileConfig
+from .framework.status import Status, error, fit_message, truncate
+from .metrics import ERROR, SCHEDULED, UNSCHEDULABLE, SchedulerMetrics
+from .queue.hints import HintMap
+from .queue.nominator import Nominator
+from .queue.podqueue import QueuedPod
+from .queue.queue import QueueLimits, SchedulingQueue
+from .state.cluster import ClusterState
+from .state.podinfo import PodInfo
+from .waiting import WaitingPods
+
+BINDINGS_IN_FLIGHT_MAX = 64
+"""Pods whose binding cycle runs at once; deciding waits when there are more."""
+SLICE_SECONDS = 0.005
+NO_NODES = "no nodes available to schedule pods"
+EXPECTED_FAILURES = (ApiError, *TRANSPORT_ERRORS)
+
+log = get_logger("kube-scheduler")
+
+
+class Scheduler:
+    """Everything of one scheduler process but its informers and its HTTP server."""
+
+    def __init__(
+        self, profiles: Sequence[ProfileConfig], effects: ApiEffects, metrics: SchedulerMetrics, *, clock: Clock, rng: random.Random,
+        limits: QueueLimits | None = None, bindings_max: int = BINDINGS_IN_FLIGHT_MAX, decisions: Decisions | None = None,
+    ) -> None:  # fmt: skip
+        self.clock = clock
+        self.metrics = metrics
+        self.effects = effects
+        self.nominator = Nominator()
+        self.cluster = ClusterState()
+        self.budgets: dict[str, Object] = {}
+        """PodDisruptionBudgets by namespace/name."""
+        self.handle = Handle(self.cluster, clock, rng, self.nominator, effects, disruption_budgets=self.budgets, runner=self)
+        self.profiles = {config.scheduler_name: Profile(config, self.handle, metrics) for config in profiles}
+        first = next(iter(self.profiles.values()))
+        self.queue = SchedulingQueue(clock, first.queue_sort, self, metrics, limits)
+        self.algorithm = Algorithm(self.handle)
+        self.decisions = decisions or Decisions()
+        self.waiting = WaitingPods()
+        self.pending: dict[str, PodInfo] = {}
+        """Pods without a node that are ours to schedule, by uid, as the API server has them."""
+        self._slots = asyncio.Semaphore(bindings_max)
+        self._tasks: asyncio.TaskGroup | None = None
+        metrics.watch_queue(self.queue.depths, self._cache_sizes)
+
+    async def run(self) -> None:
+        """Schedule until cancelled."""
+        async with asyncio.TaskGroup() as self._tasks:
+            self._tasks.create_task(self.queue.run(), name="queue")
+            while True:
+                await self.queue.wait_ready()
+                await self._run_slice()
+
+    async def _run_slice(self) -> None:
+        """Decide for a few milliseconds, then let others run."""
+        ends = self.clock.monotonic() + SLICE_SECONDS
+        while self.clock.monotonic() < ends:
+            await self._slots.acquire()
+            queued = self.queue.pop()
+            binding = self.schedule_one(queued) if queued is not None else None
+            if binding is None:
+                self._slots.release()
+            else:
+                self.spawn("binding", self._bind_and_release(binding))
+            if queued is None:
+                return
+        await asyncio.sleep(0)
+
+    async def _bind_and_release(self, binding: Coroutine[Any, Any, None]) -> None:
+        try:
+            with self.metrics.bindings.track_inprogress():
+                await binding
+        finally:
+            self._slots.release()
+
+    # ---- what queue and plugins ask
+
+    def gate(self, pod: PodInfo) -> str:
+        profile = self.profiles.get(pod.scheduler_name)
+        return profile.gate(pod) if profile else ""
+
+    def hints(self, pod: PodInfo) -> HintMap:
+        return self.profiles[pod.scheduler_name].hints
+
+    def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        """Run work beside scheduling; an expected failure (API, network) is logged."""
+        assert self._tasks is not None, "the scheduler runs"
+        self._tasks.create_task(_logged(name, work), name=name)
+
+    def activate(self, uid: str) -> None:
+        self.queue.activate(uid)
+
+    def recheck_gates(self, uid: str) -> None:
+        self.queue.recheck_gates(uid)
+
+    def _cache_sizes(self) -> dict[str, int]:
+        return {"nodes": self.cluster.nodes.count, "pods": self.cluster.pod_count, "assumed_pods": self.cluster.assumed_count}
+
+    # ---- one attempt
+
+    def schedule_one(self, queued: QueuedPod) -> Coroutine[Any, Any, None] | None:
+        """Decide about one pod. The binding cycle to run if it found a node; otherwise the pod is back in the queue."""
+        pod = queued.info
+        profile = self.profiles.get(pod.scheduler_name)
+        if profile is None or self._skip(pod):
+            return None
+        started = self.clock.monotonic()
+        state = CycleState()
+        if self.cluster.nodes.count == 0:
+            everybody = frozenset(name for name, plugin in profile.plugins.items() if isinstance(plugin, FilterPlugin))
+            self._failed(queued, profile, started, NO_NODES, everybody, frozenset(), nominated="")
+            return None
+        outcome = self.algorithm.schedule(profile, state, pod)
+        if not outcome.node:
+            self._unschedulable(queued, profile, state, outcome, started)
+            self.metrics.algorithm(self.clock.monotonic() - started)
+            return None
+        self.metrics.algorithm(self.clock.monotonic() - started)
+        self._decided(queued, profile, outcome, "")
+        return self._assume(queued, profile, state, outcome.node, started)
+
+    def _skip(self, pod: PodInfo) -> bool:
+        if pod.is_terminating:
+            note = f"skip schedule deleting pod: {pod.namespace}/{pod.name}"
+            self.effects.event(pod, "Warning", "FailedScheduling", "Scheduling", note)
+            return True
+        return self.cluster.pod(pod.uid) is not None
+
+    def _unschedulable(self, queued: QueuedPod, profile: Profile, state: CycleState, outcome: Outcome, started: float) -> None:
+        """No node fits: ask the PostFilter plugins for help, then put the pod back."""
+        diagnosis, nominated = outcome.diagnosis, None
+        if profile.has_post_filter:
+            result = profile.run_post_filter(state, queued.info, diagnosis)
+            nominated = result.nominated_node
+            diagnosis.postfilter_message = result.status.message if result.status is not None else ""
+        message = diagnosis.message()
+        self._decided(queued, profile, outcome, message)
+        rejectors = frozenset(diagnosis.unschedulable_plugins), frozenset(diagnosis.pending_plugins)
+        self._failed(queued, profile, started, message, *rejectors, nominated=nominated)
+
+    def _decided(self, queued: QueuedPod, profile: Profile, outcome: Outcome, message: str) -> None:
+        pod = queued.info
+        self.decisions.record(pod.key, pod.uid, profile.name, format_micro_time(self.clock.now()), queued.attempts, outcome, message)
+
+    def _assume(
+        self, queued: QueuedPod, profile: Profile, state: CycleState, node: str, started: float
+    ) -> Coroutine[Any, Any, None] | None:
+        """Count the pod on its node, reserve what it needs there, ask for permission."""
+        pod = queued.info
+        self.cluster.assume(pod, node)
+        self.nominator.remove(pod.uid)
+        waits: dict[str, float] = {}
+        rejection = profile.run_reserve(state, pod, node)
+        if rejection is None:
+            rejection, waits = profile.run_permit(state, pod, node)
+        if rejection is not None:
+            self._take_back(profile, state, pod, node)
+            self._rejected_late(queued, profile, started, rejection)
+            return None
+        return self._bind(queued, profile, state, node, waits, started)
+
+    # ---- binding cycle
+
+    async def _bind(
+        self, queued: QueuedPod, profile: Profile, state: CycleState, node: str, waits: dict[str, float], started: float
+    ) -> None:
+        """Wait for permission, prepare, bind. A failure undoes the assumption and queues the pod again."""
+        pod = queued.info
+        if waits:
+            since = self.clock.monotonic()
+            async with self._without_slot():
+                rejection = await self.waiting.wait(pod.uid, waits, self.clock)
+            self.metrics.permit_waited(rejection.code_name if rejection else "Success", self.clock.monotonic() - since)
+            if rejection is not None:
+                self._take_back(profile, state, pod, node)
+                self._rejected_late(queued, profile, started, rejection)
+                return
+        failure = await self._try_bind(profile, state, pod, node)
+        if failure is not None:
+            self._take_back(profile, state, pod, node)
+            self._failed(queued, profile, started, failure.message, frozenset(), frozenset(), nominated="")
+            return
+        now = self.clock.monotonic()
+        self.effects.event(pod, "Normal", "Scheduled", "Binding", f"Successfully assigned {pod.namespace}/{pod.name} to {node}")
+        self.metrics.attempted(SCHEDULED, profile.name, now - started)
+        self.metrics.bound(queued.attempts, now - (queued.first_attempt or started))
+        profile.run_post_bind(state, pod, node)
+
+    async def _try_bind(self, profile: Profile, state: CycleState, pod: PodInfo, node: str) -> Status | None:
+        """PreBind and Bind; a failing API is a status, too. PreBind may take minutes (volumes), so others get the slot meanwhile."""
+        if profile.has_pre_bind_work(state, pod):
+            async with self._without_slot():
+                failure = await profile.run_pre_bind(state, pod, node)
+            if failure is not None:
+                return failure
+        failure = await profile.run_bind(state, pod, node)
+        return error(f"binding rejected: {failure.message}") if failure is not None else None
+
+    @asynccontextmanager
+    async def _without_slot(self) -> AsyncIterator[None]:
+        """Lend the binding slot to others while waiting."""
+        self._slots.release()
+        try:
+            yield
+        finally:
+            await self._slots.acquire()
+
+    def _take_back(self, profile: Profile, state: CycleState, pod: PodInfo, node: str) -> None:
+        """Undo an assumption: its room is free again, which may help others."""
+        profile.run_unreserve(state, pod, node)
+        was_there = self.cluster.pod(pod.uid)
+        self.cluster.forget(pod)
+        if was_there is not None:
+            self.queue.move(ASSIGNED_POD_DELETE, was_there, None)
+
+    # ---- failures
+
+    def _rejected_late(self, queued: QueuedPod, profile: Profile, started: float, rejection: Status) -> None:
+        """Reserve or Permit said no to the one node that was chosen."""
+        if not rejection.is_rejected:
+            self._failed(queued, profile, started, rejection.message, frozenset(), frozenset(), nominated="")
+            return
+        message = fit_message(1, dict.fromkeys(rejection.reasons, 1))
+        self._failed(queued, profile, started, message, frozenset((rejection.plugin,)), frozenset(), nominated="")
+
+    def _failed(
+        self, queued: QueuedPod, profile: Profile, started: float, message: str, rejectors: frozenset[str], pending: frozenset[str], *,
+        nominated: str | None,
+    ) -> None:  # fmt: skip
+        """Back into the queue, and tell the world why (handleSchedulingFailure). Without rejectors it was an error."""
+        rejected = bool(rejectors or pending)
+        self.metrics.attempted(UNSCHEDULABLE if rejected else ERROR, profile.name, self.clock.monotonic() - started)
+        current = self.pending.get(queued.uid)
+        if current is None:
+            return  # deleted, or bound by somebody else, meanwhile
+        queued.info = current
+        self.queue.rejected(queued, rejectors, pending)
+        if nominated:
+            self.nominator.add(current, nominated)
+        elif nominated is not None:
+            self.nominator.remove(current.uid)
+        self.effects.event(current, "Warning", "FailedScheduling", "Scheduling", truncate(message))
+        reason = "Unschedulable" if rejected else "SchedulerError"
+        patch = status_patch(current.pod, reason, message, nominated, self.clock.now())
+        if patch is not None:
+            self.spawn("status", self._patch_status(current, patch))
+
+    async def _patch_status(self, pod: PodInfo, patch: Object) -> None:
+        await self.effects.patch_status(pod, patch)
+
+
+async def _logged(name: str, work: Coroutine[Any, Any, None]) -> None:
+    """The border of one piece of background work."""
+    try:
+        await work
+    except EXPECTED_FAILURES as failed:
+        log.warning(f"{name} failed", error=str(failed) or type(failed).__name__)
+    except ExceptionGroup as group:
+        expected, rest = group.split(EXPECTED_FAILURES)
+        if rest is not None:
+            raise
+        log.warning(f"{name} failed", error="; ".join(str(one) for one in expected.exceptions) if expected else "")

@@ -1,0 +1,114 @@
+"""What a pod asks of a node, in integers: millicores for cpu, whole units for everything else.
+
+Imitates k8s.io/component-helpers/resource.PodRequests: sums containers, takes the largest init container, counts sidecars, overhead and
+pod-level resources; of a pod that runs, a container's request is the largest of spec, allocated and actual (in-place resize).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from kubecosm.api.quantity import QuantityError, milli_value, whole_value
+from kubecosm.api.resources import Object
+
+Requests = dict[str, int]
+"""Resource name → amount; zero amounts may be missing."""
+
+CPU, MEMORY, EPHEMERAL_STORAGE, PODS = "cpu", "memory", "ephemeral-storage", "pods"
+
+NATIVE = frozenset((CPU, MEMORY, EPHEMERAL_STORAGE))
+"""Resources every node has; the others are scalar (extended, huge pages)."""
+
+DEFAULT_MILLI_CPU = 100
+DEFAULT_MEMORY_BYTES = 200 * 1024 * 1024
+"""What a container without a request counts when nodes are scored (schedutil.DefaultMilliCPURequest and -MemoryRequest)."""
+
+POD_LEVEL = (CPU, MEMORY)
+POD_LEVEL_PREFIX = "hugepages-"
+
+
+def amount(resource: str, quantity: str | int | float) -> int:
+    """A quantity in the scheduler's unit of that resource; a malformed one counts nothing."""
+    try:
+        return milli_value(quantity) if resource == CPU else whole_value(quantity)
+    except QuantityError:
+        return 0
+
+
+def amounts(resources: Mapping[str, str | int | float] | None) -> Requests:
+    """A ResourceList in the scheduler's units."""
+    return {name: amount(name, quantity) for name, quantity in (resources or {}).items()}
+
+
+def pod_requests(pod: Object, defaults: Requests | None = None) -> Requests:
+    """The requests of a whole pod; `defaults` fills in what a container does not request."""
+    spec = pod["spec"]
+    statuses = _container_statuses(pod) if spec.get("nodeName") else {}
+    containers = [_container_requests(container, statuses, defaults) for container in spec.get("containers") or ()]
+    total = containers[0] if len(containers) == 1 else _sum(containers)
+    if spec.get("initContainers"):
+        total = _with_init_containers(total, spec["initContainers"], statuses, defaults)
+    if spec.get("resources"):
+        requests = amounts(spec["resources"].get("requests")).items()
+        total = {**total, **{name: value for name, value in requests if name in POD_LEVEL or name.startswith(POD_LEVEL_PREFIX)}}
+    if spec.get("overhead"):
+        total = _sum((total, amounts(spec["overhead"])))
+    return total
+
+
+def nonzero_requests(pod: Object, requests: Requests) -> tuple[int, int]:
+    """Cpu and memory as the scoring plugins count them: containers that request nothing count the defaults."""
+    containers = pod["spec"].get("containers") or ()
+    if requests.get(CPU) and requests.get(MEMORY) and len(containers) == 1 and not pod["spec"].get("initContainers"):
+        return requests[CPU], requests[MEMORY]
+    filled = pod_requests(pod, {CPU: DEFAULT_MILLI_CPU, MEMORY: DEFAULT_MEMORY_BYTES})
+    return filled.get(CPU, 0), filled.get(MEMORY, 0)
+
+
+def _container_statuses(pod: Object) -> dict[str, Object]:
+    """Statuses that tell of allocated or actual resources, by container name."""
+    status = pod.get("status") or {}
+    both = (*(status.get("containerStatuses") or ()), *(status.get("initContainerStatuses") or ()))
+    return {s["name"]: s for s in both if s.get("allocatedResources") or s.get("resources")}
+
+
+def _container_requests(container: Object, statuses: Mapping[str, Object], defaults: Requests | None) -> Requests:
+    requests = amounts((container.get("resources") or {}).get("requests"))
+    if statuses and (status := statuses.get(container["name"])):
+        actual = amounts((status.get("resources") or {}).get("requests"))
+        requests = _max((requests, actual, amounts(status.get("allocatedResources"))))
+    return {**defaults, **requests} if defaults else requests
+
+
+def _with_init_containers(
+    total: Requests, init_containers: Iterable[Object], statuses: Mapping[str, Object], defaults: Requests | None
+) -> Requests:
+    """Sidecars run beside everything that starts after them; other init containers run one at a time."""
+    sidecars: Requests = {}
+    peak: Requests = {}
+    for container in init_containers:
+        requests = _container_requests(container, statuses, defaults)
+        if container.get("restartPolicy") == "Always":
+            total = _sum((total, requests))
+            sidecars = _sum((sidecars, requests))
+            peak = _max((peak, sidecars))
+        else:
+            peak = _max((peak, _sum((requests, sidecars))))
+    return _max((total, peak))
+
+
+def _sum(parts: Iterable[Requests]) -> Requests:
+    total: Requests = {}
+    for part in parts:
+        for name, value in part.items():
+            total[name] = total.get(name, 0) + value
+    return total
+
+
+def _max(parts: Iterable[Requests]) -> Requests:
+    highest: Requests = {}
+    for part in parts:
+        for name, value in part.items():
+            if value > highest.get(name, -1):
+                highest[name] = value
+    return highest

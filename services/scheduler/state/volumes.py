@@ -1,0 +1,171 @@
+"""PersistentVolumeClaims, PersistentVolumes and StorageClasses as the scheduler needs them, and what it has assumed about them.
+
+Imitates pkg/scheduler/framework/plugins/volumebinding. Left out: CSIStorageCapacity, CSI migration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kubecosm.api import names, selectors
+from kubecosm.api.meta import annotations_of, labels_of
+from kubecosm.api.quantity import Quantity, QuantityError
+from kubecosm.api.resources import Object
+
+from .nodeselector import NodeTerms, compile_selector
+
+NO_PROVISIONER = "kubernetes.io/no-provisioner"
+WAIT_FOR_FIRST_CONSUMER = "WaitForFirstConsumer"
+
+
+@dataclass(frozen=True, slots=True)
+class PodClaims:
+    """The claims of a pod by what is to be done about them; keys are namespace/name."""
+
+    bound: tuple[Object, ...]
+    waiting: tuple[Object, ...]
+    """Unbound, to be bound when the pod's node is known."""
+    immediate: tuple[Object, ...]
+    """Unbound, and none of the scheduler's business."""
+
+
+class VolumeState:
+    """What informers say of volumes, plus assumptions of pods that are being bound."""
+
+    def __init__(self) -> None:
+        self.claims: dict[str, Object] = {}
+        self.volumes: dict[str, Object] = {}
+        self.classes: dict[str, Object] = {}
+        self._assumed_volumes: dict[str, str] = {}
+        self._waiters: dict[str, asyncio.Event] = {}
+
+    # ---- informers
+
+    def set_claim(self, claim: Object) -> None:
+        key = key_of(claim)
+        self.claims[key] = claim
+        self._wake(key)
+
+    def remove_claim(self, claim: Object) -> None:
+        self.claims.pop(key_of(claim), None)
+        self._wake(key_of(claim))
+
+    def set_volume(self, volume: Object) -> None:
+        self.volumes[volume["metadata"]["name"]] = volume
+
+    def remove_volume(self, volume: Object) -> None:
+        self.volumes.pop(volume["metadata"]["name"], None)
+
+    def set_class(self, storage_class: Object) -> None:
+        self.classes[storage_class["metadata"]["name"]] = storage_class
+
+    def remove_class(self, storage_class: Object) -> None:
+        self.classes.pop(storage_class["metadata"]["name"], None)
+
+    def _wake(self, key: str) -> None:
+        if waiter := self._waiters.pop(key, None):
+            waiter.set()
+
+    async def wait_claim_changed(self, key: str) -> None:
+        """Return when the claim is next heard of."""
+        await self._waiters.setdefault(key, asyncio.Event()).wait()
+
+    # ---- questions
+
+    def binds_on_first_use(self, claim: Object) -> bool:
+        """Whether the claim's class waits for its first consumer (IsDelayBindingMode)."""
+        storage_class = self.classes.get(class_of(claim))
+        return storage_class is not None and storage_class.get("volumeBindingMode") == WAIT_FOR_FIRST_CONSUMER
+
+    def can_provision(self, claim: Object) -> bool:
+        storage_class = self.classes.get(class_of(claim))
+        return storage_class is not None and storage_class.get("provisioner") not in (None, "", NO_PROVISIONER)
+
+    def candidates(self, claim: Object) -> Iterator[tuple[Object, NodeTerms | None]]:
+        """Available volumes that would satisfy the claim, smallest first, each with the nodes it can be used on (None: all)."""
+        fitting = (volume for volume in self.volumes.values() if self._fits(volume, claim))
+        for volume in sorted(fitting, key=lambda v: (_capacity(v), v["metadata"]["name"])):
+            yield volume, node_affinity_of(volume)
+
+    def _fits(self, volume: Object, claim: Object) -> bool:
+        """Class, mode, size, access modes and selector (volume.FindMatchingVolume)."""
+        spec, wanted = volume.get("spec") or {}, claim.get("spec") or {}
+        name, key = volume["metadata"]["name"], key_of(claim)
+        owner = self._assumed_volumes.get(name) or _claim_ref(spec)
+        if (owner and owner != key) or volume["metadata"].get("deletionTimestamp"):
+            return False
+        if not owner and (volume.get("status") or {}).get("phase") != "Available":
+            return False
+        if (spec.get("storageClassName") or "") != class_of(claim):
+            return False
+        if spec.get("volumeMode", "Filesystem") != wanted.get("volumeMode", "Filesystem"):
+            return False
+        if not set(wanted.get("accessModes") or ()) <= set(spec.get("accessModes") or ()) or _capacity(volume) < _request(claim):
+            return False
+        selector = wanted.get("selector")
+        return not selector or selectors.from_label_selector(selector).matches(labels_of(volume))
+
+    # ---- assumptions
+
+    def assume(self, volume: str, claim: str) -> None:
+        self._assumed_volumes[volume] = claim
+
+    def forget(self, volume: str) -> None:
+        self._assumed_volumes.pop(volume, None)
+
+    def sort_claims(self, claims: list[Object]) -> PodClaims:
+        """Bound, waiting for the scheduler, and waiting for the volume controller (GetPodVolumeClaims)."""
+        bound, waiting, immediate = [], [], []
+        for claim in claims:
+            if is_bound(claim):
+                bound.append(claim)
+            elif self.binds_on_first_use(claim) and not claim["spec"].get("volumeName"):
+                waiting.append(claim)
+            else:
+                immediate.append(claim)
+        return PodClaims(tuple(bound), tuple(waiting), tuple(immediate))
+
+
+def key_of(obj: Object) -> str:
+    return f"{obj['metadata'].get('namespace', '')}/{obj['metadata']['name']}"
+
+
+def class_of(claim: Object) -> str:
+    """The claim's class; the beta annotation wins (GetPersistentVolumeClaimClass)."""
+    annotated = annotations_of(claim).get(names.ANNOTATION_STORAGE_CLASS_BETA)
+    return annotated if annotated is not None else (claim.get("spec") or {}).get("storageClassName") or ""
+
+
+def is_bound(claim: Object) -> bool:
+    """The volume controller has finished with it (isPVCFullyBound)."""
+    return bool((claim.get("spec") or {}).get("volumeName")) and names.ANNOTATION_BIND_COMPLETED in annotations_of(claim)
+
+
+def selected_node_of(claim: Object) -> str:
+    return annotations_of(claim).get(names.ANNOTATION_SELECTED_NODE, "")
+
+
+def node_affinity_of(volume: Object) -> NodeTerms | None:
+    return compile_selector(((volume.get("spec") or {}).get("nodeAffinity") or {}).get("required"))
+
+
+def _claim_ref(volume_spec: Object) -> str:
+    ref = volume_spec.get("claimRef")
+    return f"{ref.get('namespace', '')}/{ref.get('name', '')}" if ref else ""
+
+
+def _capacity(volume: Object) -> int:
+    return _bytes(((volume.get("spec") or {}).get("capacity") or {}).get("storage", 0))
+
+
+def _request(claim: Object) -> int:
+    return _bytes((((claim.get("spec") or {}).get("resources") or {}).get("requests") or {}).get("storage", 0))
+
+
+def _bytes(quantity: str | int) -> int:
+    try:
+        return Quantity.of(quantity).value()
+    except QuantityError:
+        return 0
