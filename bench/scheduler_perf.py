@@ -8,7 +8,6 @@ preemption. Prints a table; `--json FILE` writes the figures.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import gc
 import json
 import os
@@ -22,7 +21,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 from kubecosm.api.resources import Object
 from kubecosm.runtime.clock import RealClock
 from kubecosm.runtime.metrics import Metrics
-from kubecosm.services.scheduler.framework.registry import ProfileConfig
+from kubecosm.services.scheduler.framework.defaults import ProfileConfig
 from kubecosm.services.scheduler.handlers import EventHandlers
 from kubecosm.services.scheduler.metrics import SchedulerMetrics
 from kubecosm.services.scheduler.scheduler import Scheduler
@@ -87,10 +86,12 @@ WORKLOADS: dict[str, Callable[[str], Object]] = {
         {"matchExpressions": [{"key": ZONE, "operator": "In", "values": ["zone-1", "zone-2"]}]}]}}}),
     "pod affinity": lambda name: make_pod(name, affinity={"podAffinity": {REQUIRED: [term(ZONE)]}}),
     "pod anti-affinity": lambda name: make_pod(name, affinity={"podAntiAffinity": {REQUIRED: [term(HOSTNAME)]}}),
-    "preferred pod affinity": lambda name: make_pod(name, affinity={"podAffinity": {PREFERRED: [{"weight": 1, "podAffinityTerm": term(HOSTNAME)}]}}),
+    "preferred pod affinity": lambda name: make_pod(
+        name, affinity={"podAffinity": {PREFERRED: [{"weight": 1, "podAffinityTerm": term(HOSTNAME)}]}}),
     "preferred pod anti-affinity": lambda name: make_pod(
         name, affinity={"podAntiAffinity": {PREFERRED: [{"weight": 1, "podAffinityTerm": term(HOSTNAME)}]}}),
-    "topology spreading": lambda name: make_pod(name, topologySpreadConstraints=[spread(ZONE, "DoNotSchedule"), spread(HOSTNAME, "ScheduleAnyway")]),
+    "topology spreading": lambda name: make_pod(
+        name, topologySpreadConstraints=[spread(ZONE, "DoNotSchedule"), spread(HOSTNAME, "ScheduleAnyway")]),
     "default spreading": make_pod,
     "unschedulable": lambda name: make_pod(name, nodeSelector={"no": "such"}),
     "preemption": lambda name: make_pod(name, priority=1000),
@@ -164,7 +165,8 @@ def main() -> None:
         for nodes in map(int, options.nodes.split(",")):
             result = measure(workload, nodes, options.pods)
             results.append(result)
-            print(f"{workload:<30}{nodes:>8}{options.pods:>8}{result['podsPerSecond']:>10}{result['p50Microseconds']:>10}{result['p99Microseconds']:>10}")
+            figures = "".join(f"{result[name]:>10}" for name in ("podsPerSecond", "p50Microseconds", "p99Microseconds"))
+            print(f"{workload:<30}{nodes:>8}{options.pods:>8}{figures}")
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump(results, file, indent=2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from kubecosm.api.resources import (
     NAMESPACES,
@@ -10,7 +10,6 @@ from kubecosm.api.resources import (
     PERSISTENTVOLUMECLAIMS,
     PERSISTENTVOLUMES,
     PODDISRUPTIONBUDGETS,
-    PODS,
     REPLICASETS,
     REPLICATIONCONTROLLERS,
     SERVICES,
@@ -33,18 +32,9 @@ from .framework.events import (
 )
 from .scheduler import Scheduler
 from .state.podinfo import PodInfo, compile_pod
+from .watched import pods_of
 
 TERMINAL_PHASES = ("Succeeded", "Failed")
-POD_SELECTOR = "status.phase!=Succeeded,status.phase!=Failed"
-"""Pods that have ended are none of the scheduler's business."""
-
-WATCHED: tuple[Resource, ...] = (
-    NODES, NAMESPACES, SERVICES, REPLICATIONCONTROLLERS, REPLICASETS, STATEFULSETS, PERSISTENTVOLUMES, PERSISTENTVOLUMECLAIMS,
-    STORAGECLASSES, PODDISRUPTIONBUDGETS,
-)  # fmt: skip
-"""Besides pods. Nodes come first, so that pods find theirs."""
-
-
 class EventHandlers:
     """Keeps a Scheduler informed."""
 
@@ -71,7 +61,7 @@ class EventHandlers:
         self._attach_storage(factory, PERSISTENTVOLUMECLAIMS, claims, volumes.set_claim, volumes.remove_claim)
         self._attach_storage(factory, STORAGECLASSES, EventResource.STORAGE_CLASS, volumes.set_class, volumes.remove_class)
         factory.informer(PODDISRUPTIONBUDGETS).add_handler(self.budget_set, lambda _, new: self.budget_set(new), self.budget_deleted)
-        factory.informer(PODS, field_selector=POD_SELECTOR).add_handler(self.pod_added, self.pod_updated, self.pod_deleted)
+        pods_of(factory).add_handler(self.pod_added, self.pod_updated, self.pod_deleted)
 
     def _attach_controllers(self, factory: InformerFactory, resource: Resource) -> None:
         workloads, kind = self._scheduler.handle.workloads, resource.kind
@@ -207,12 +197,3 @@ def _is_terminal(pod: Object) -> bool:
 
 def _key(obj: Object) -> str:
     return f"{obj['metadata'].get('namespace', '')}/{obj['metadata']['name']}"
-
-
-def slim(obj: Object) -> Object:
-    """Drops what the scheduler never reads before an informer stores it: managed fields and the pod templates of controllers."""
-    obj["metadata"].pop("managedFields", None)
-    spec: Mapping[str, object] = obj.get("spec") or {}
-    if "template" in spec and "containers" not in spec:
-        obj["spec"] = {name: value for name, value in spec.items() if name not in ("template", "volumeClaimTemplates")}
-    return obj

@@ -22,11 +22,11 @@ from kubecosm.runtime.logs import get_logger
 from .algorithm import Algorithm, Outcome
 from .conditions import status_patch
 from .decisions import Decisions
+from .framework.defaults import ProfileConfig
 from .framework.events import ASSIGNED_POD_DELETE
 from .framework.handle import ApiEffects, Handle
 from .framework.interface import CycleState, FilterPlugin
 from .framework.profile import Profile
-from .framework.registry import ProfileConfig
 from .framework.status import Status, error, fit_message, truncate
 from .metrics import ERROR, SCHEDULED, UNSCHEDULABLE, SchedulerMetrics
 from .queue.hints import HintMap

@@ -10,7 +10,7 @@ from typing import Any
 
 from kubecosm.api.resources import Object
 from kubecosm.runtime.metrics import Metrics
-from kubecosm.services.scheduler.framework.registry import ProfileConfig
+from kubecosm.services.scheduler.framework.defaults import ProfileConfig
 from kubecosm.services.scheduler.handlers import EventHandlers
 from kubecosm.services.scheduler.metrics import SchedulerMetrics
 from kubecosm.services.scheduler.scheduler import Scheduler
@@ -71,11 +71,11 @@ class FakeApi:
 
 def node(
     name: str, *, cpu: str = "4", memory: str = "16Gi", pods: str = "110", labels: Mapping[str, str] | None = None,
-    taints: Sequence[Mapping[str, str]] = (), unschedulable: bool = False, images: Sequence[Object] = (), **extended: str,
+    taints: Sequence[Mapping[str, str]] = (), unschedulable: bool = False, images: Sequence[Object] = (),
+    extended: Mapping[str, str] | None = None,
 ) -> Object:  # fmt: skip
     """A Node; its hostname label is its name."""
-    allocatable = {"cpu": cpu, "memory": memory, "pods": pods, "ephemeral-storage": "100Gi"}
-    allocatable |= {key.replace("__", "/").replace("_", "."): value for key, value in extended.items()}
+    allocatable = {"cpu": cpu, "memory": memory, "pods": pods, "ephemeral-storage": "100Gi", **(extended or {})}
     spec: Object = {"taints": [dict(taint) for taint in taints]} if taints else {}
     if unschedulable:
         spec["unschedulable"] = True

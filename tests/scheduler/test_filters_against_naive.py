@@ -23,7 +23,8 @@ from .helpers import Cluster, node, pod
 REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 KEYS = ("kubernetes.io/hostname", "zone", "rack")
 APPS = ("a", "b", "c")
-TAINTS = [{"key": k, "value": v, "effect": e} for k in ("k1", "k2") for v in ("x", "y") for e in ("NoSchedule", "NoExecute", "PreferNoSchedule")]
+EFFECTS = ("NoSchedule", "NoExecute", "PreferNoSchedule")
+TAINTS = [{"key": k, "value": v, "effect": e} for k in ("k1", "k2") for v in ("x", "y") for e in EFFECTS]
 
 
 class Random:
@@ -42,7 +43,7 @@ class Random:
         return node(
             name, cpu=str(self.r.randint(2, 12)), memory=f"{self.r.randint(4, 24)}Gi", pods=str(self.r.randint(1, 8)), labels=self.labels(),
             taints=self.r.sample(TAINTS, self.r.choice([0, 0, 0, 0, 1, 2])), unschedulable=self.r.random() < 0.05,
-            **({"example.com__gpu": "2"} if self.r.random() < 0.8 else {}),
+            extended={"example.com/gpu": "2"} if self.r.random() < 0.8 else {},
         )  # fmt: skip
 
     def selector(self) -> Object:
@@ -76,7 +77,8 @@ class Random:
         if self.r.random() < 0.1:
             spec["nodeSelector"] = {"zone": "x"}
         if self.r.random() < 0.5:
-            spec["tolerations"] = [{"key": self.r.choice(["k1", "k2"]), "operator": "Exists"}, {"key": "k1", "value": "x", "effect": "NoSchedule"}]
+            wide = {"key": self.r.choice(["k1", "k2"]), "operator": "Exists"}
+            spec["tolerations"] = [wide, {"key": "k1", "value": "x", "effect": "NoSchedule"}]
         if self.r.random() < 0.4:
             spec["topologySpreadConstraints"] = [self.constraint() for _ in range(self.r.randint(1, 2))]
         ports = [{"hostPort": 80, **self.r.choice([{}, {"hostIP": "127.0.0.1"}, {"protocol": "UDP"}])}] if self.r.random() < 0.3 else []

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from kubecosm.api.resources import Object
+from kubecosm.services.scheduler.framework.defaults import DEFAULT_PLUGINS, ProfileConfig
 from kubecosm.services.scheduler.framework.interface import CycleState
-from kubecosm.services.scheduler.framework.registry import DEFAULT_PLUGINS, ProfileConfig
 from kubecosm.services.scheduler.framework.status import Code, Status
 from kubecosm.services.scheduler.plugins.imagelocality import normalized_name
 from kubecosm.services.scheduler.plugins.noderesources import ratio_scorer

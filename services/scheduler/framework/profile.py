@@ -14,6 +14,7 @@ from kubecosm.client.http import TRANSPORT_ERRORS
 from ..queue.hints import HintMap
 from ..state.columns import ALL, BoolArray, IntArray, Rows
 from ..state.podinfo import PodInfo
+from .defaults import ProfileConfig
 from .diagnosis import Diagnosis
 from .handle import Handle
 from .interface import (
@@ -35,7 +36,7 @@ from .interface import (
     ReservePlugin,
     ScorePlugin,
 )
-from .registry import ProfileConfig, factory_of
+from .registry import factory_of
 from .status import Code, Status, error, merge, unresolvable
 
 P = TypeVar("P")

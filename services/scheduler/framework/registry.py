@@ -1,9 +1,8 @@
-"""The in-tree plugins and the default profile; user plugins come as Python entry points of group `kubecosm.scheduler.plugins`."""
+"""The in-tree plugins and how each is made; user plugins come as Python entry points of group `kubecosm.scheduler.plugins`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -31,7 +30,6 @@ from .handle import Handle
 from .interface import Plugin
 
 ENTRY_POINT_GROUP = "kubecosm.scheduler.plugins"
-DEFAULT_SCHEDULER_NAME = "default-scheduler"
 
 Args = Mapping[str, Any]
 Factory = Callable[[Handle, Args], Plugin]
@@ -71,26 +69,6 @@ IN_TREE: Mapping[str, Factory] = {
     "ImageLocality": lambda handle, args: ImageLocality(handle),
     "DefaultBinder": lambda handle, args: DefaultBinder(handle),
 }
-
-DEFAULT_PLUGINS: Mapping[str, int] = {
-    "SchedulingGates": 0, "PrioritySort": 0, "NodeUnschedulable": 0, "NodeName": 0, "TaintToleration": 3, "NodeAffinity": 2, "NodePorts": 0,
-    "NodeResourcesFit": 1, "VolumeRestrictions": 0, "VolumeBinding": 0, "VolumeZone": 0, "PodTopologySpread": 2, "InterPodAffinity": 2,
-    "DynamicResources": 0, "DefaultPreemption": 0, "NodeResourcesBalancedAllocation": 1, "ImageLocality": 1, "DefaultBinder": 0,
-}  # fmt: skip
-"""Enabled at every point they extend (multiPoint), in this order; name → weight of their scores."""
-
-
-@dataclass(frozen=True)
-class ProfileConfig:
-    """One profile of a KubeSchedulerConfiguration. `points` names the enabled plugins of the points that differ from multiPoint."""
-
-    scheduler_name: str = DEFAULT_SCHEDULER_NAME
-    plugins: Mapping[str, int] = field(default_factory=lambda: DEFAULT_PLUGINS)
-    points: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    args: Mapping[str, Args] = field(default_factory=dict)
-    percentage_of_nodes_to_score: int = 100
-    """100: all. 0: Kubernetes' adaptive share. Ours judges all nodes at once, so leaving some out saves next to nothing."""
-
 
 def factory_of(name: str) -> Factory:
     """The factory of an in-tree or a user's plugin; StartupError if nobody has it."""

@@ -149,7 +149,8 @@ class InterPodAffinity:
         """Rows whose domain holds at least one counted pod; False where the label is missing."""
         holds = per_node > 0
         if column.is_unique:
-            return np.logical_and(holds, column.ids != MISSING)
+            unique: BoolArray = holds & (column.ids != MISSING)
+            return unique
         occupied = np.zeros(len(column.values) + 1, np.bool_)
         occupied[column.ids[holds]] = True
         occupied[MISSING] = False

@@ -1,0 +1,123 @@
+"""The scheduler process: informers, health, leader election, and the engine once there is a pod to schedule.
+
+numpy and all that builds on it are loaded with the first pod that needs a node: an idle cluster does not pay for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import socket
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+from kubecosm.api.resources import Object
+from kubecosm.client.config import ClientConfig
+from kubecosm.client.http import ApiClient
+from kubecosm.client.informer import InformerFactory
+from kubecosm.client.leaderelection import LeaderElector
+from kubecosm.client.metrics import PrometheusClientMetrics
+from kubecosm.client.series import SeriesRecorder
+from kubecosm.runtime.clock import Clock
+from kubecosm.runtime.health import HealthServer
+from kubecosm.runtime.logs import get_logger
+from kubecosm.runtime.metrics import Metrics
+from kubecosm.runtime.service import ReadyInfo
+
+from .config import Config
+from .configuration import SchedulerConfiguration, load
+from .debug import SchedulerEndpoints
+from .watched import pods_of, slim, watch_all
+
+USER_AGENT = "kube-scheduler"
+CONNECTIONS_MARGIN = 16
+"""Connections besides those of bindings: status patches, events, the lease."""
+
+log = get_logger("kube-scheduler")
+
+
+async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: Callable[[ReadyInfo], None]) -> None:
+    """Run the scheduler until `stop`. `on_ready` is called when all caches are complete."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy is used for small arrays: its threads would only take memory
+    rng = random.Random(config.random_seed or None)
+    settings = load(config.config, config.percentage_of_nodes_to_score)
+    metrics = Metrics()
+    client_metrics = PrometheusClientMetrics(metrics.registry)
+    async with AsyncExitStack() as stack:
+        connections = config.bindings_in_flight_max + CONNECTIONS_MARGIN
+        client_config = ClientConfig.from_kubeconfig(config.kubeconfig)
+        client = await stack.enter_async_context(
+            ApiClient(client_config, clock=clock, user_agent=USER_AGENT, metrics=client_metrics, connections_max=connections)
+        )
+        synced = asyncio.Event()
+        checks = {"informer-sync": lambda: None if synced.is_set() else "the caches are not complete"}
+        endpoints = SchedulerEndpoints(metrics, readyz=checks)
+        server = await stack.enter_async_context(HealthServer(endpoints, config.metrics_bind_address))
+        process = Process(config, settings, client, endpoints, metrics, clock, rng)
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(process.run(synced), name="scheduler")]
+            await synced.wait()
+            on_ready(ReadyInfo(ports={"metrics": server.port}))
+            await stop.wait()
+            for task in running:
+                task.cancel()
+
+
+class Process:
+    """What runs between start and stop."""
+
+    def __init__(
+        self, config: Config, settings: SchedulerConfiguration, client: ApiClient, endpoints: SchedulerEndpoints, metrics: Metrics,
+        clock: Clock, rng: random.Random,
+    ) -> None:  # fmt: skip
+        self._config, self._settings, self._client, self._endpoints = config, settings, client, endpoints
+        self._metrics, self._clock, self._rng = metrics, clock, rng
+        self._factory = InformerFactory(client, clock, random=rng, transform=slim)
+        host = socket.gethostname()
+        names = [profile.scheduler_name for profile in settings.profiles]
+        self._recorders = {name: SeriesRecorder(client, name, f"{name}-{host}", clock) for name in names}
+        self._identity = f"{host}_{rng.getrandbits(64):016x}"
+
+    async def run(self, synced: asyncio.Event) -> None:
+        """Follow the API server, and schedule while being the leader."""
+        watch_all(self._factory)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._factory.run(), name="informers")
+            for name, recorder in self._recorders.items():
+                tasks.create_task(recorder.run(), name=f"events-{name}")
+            await self._factory.wait_synced()
+            synced.set()
+            if self._config.leader_elect:
+                await self._elector().run(self._schedule)
+            else:
+                await self._schedule()
+
+    async def _schedule(self) -> None:
+        """Wait for the first pod without a node, then schedule until cancelled."""
+        if not self._config.config:
+            await self._wait_pending_pod()
+        from .engine import run_engine
+
+        await run_engine(
+            self._config, self._settings, self._client, self._factory, self._recorders, self._metrics, self._clock, self._rng,
+            lambda decisions: setattr(self._endpoints, "decisions", decisions),
+        )  # fmt: skip
+
+    async def _wait_pending_pod(self) -> None:
+        found = asyncio.Event()
+
+        def look(pod: Object) -> None:
+            if not pod["spec"].get("nodeName"):
+                found.set()
+
+        pods_of(self._factory).add_handler(look)
+        await found.wait()
+
+    def _elector(self) -> LeaderElector:
+        config = self._config
+        return LeaderElector(
+            self._client, config.leader_elect_resource_name, self._identity, self._clock, random=self._rng,
+            namespace=config.leader_elect_resource_namespace, lease_duration_seconds=config.leader_elect_lease_duration,
+            renew_deadline_seconds=config.leader_elect_renew_deadline, retry_period_seconds=config.leader_elect_retry_period,
+        )  # fmt: skip

@@ -1,0 +1,41 @@
+"""Puts the scheduler together and runs it. Importing this loads numpy, so the app does so when there is first something to schedule."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from kubecosm.client.http import ApiClient
+from kubecosm.client.informer import InformerFactory
+from kubecosm.client.series import SeriesRecorder
+from kubecosm.runtime.clock import Clock
+from kubecosm.runtime.metrics import Metrics
+
+from .config import Config
+from .configuration import SchedulerConfiguration
+from .decisions import Decisions
+from .effects import RealEffects
+from .handlers import EventHandlers
+from .metrics import SchedulerMetrics
+from .queue.queue import QueueLimits
+from .scheduler import Scheduler
+
+
+async def run_engine(
+    config: Config, settings: SchedulerConfiguration, client: ApiClient, factory: InformerFactory, recorders: dict[str, SeriesRecorder],
+    metrics: Metrics, clock: Clock, rng: random.Random, on_built: Callable[[Decisions], None],
+) -> None:  # fmt: skip
+    """Build the scheduler from what the informers hold, then schedule until cancelled."""
+    decisions = Decisions(config.decisions_memory_bytes_max)
+    limits = QueueLimits(
+        settings.pod_initial_backoff_seconds, settings.pod_max_backoff_seconds, config.pod_max_in_unschedulable_pods_duration
+    )
+    scheduler = Scheduler(
+        settings.profiles, RealEffects(client, recorders), SchedulerMetrics(metrics), clock=clock, rng=rng, limits=limits,
+        bindings_max=config.bindings_in_flight_max, decisions=decisions,
+    )  # fmt: skip
+    EventHandlers(scheduler).attach(factory)
+    on_built(decisions)
+    await scheduler.run()
+
+
