@@ -42,7 +42,7 @@ def decode(
     (`resources: {}`, `status: {}`, null for nil lists never omitted), quantities, times and base64 canonical, apiVersion and kind set.
     Raises BadRequest (malformed, wrong kind, wrong type, strict field errors) or UnsupportedMediaType.
     """
-    target = _target(resource, subresource)
+    target = target_of(resource, subresource)
     essence = media_type.partition(";")[0].strip().lower() or JSON
     if essence == JSON:
         return _decode_json(target, body, field_validation)
@@ -70,7 +70,8 @@ class Target:
 _targets: dict[tuple[str, str, str], Target] = {}
 
 
-def _target(resource: Resource, subresource: Subresource | None) -> Target:
+def target_of(resource: Resource, subresource: Subresource | None = None) -> Target:
+    """What bodies for a resource, or for its subresource with a kind of its own, must be."""
     row = subresource or resource
     key = (row.group, row.version, row.kind)
     found = _targets.get(key)
@@ -132,7 +133,27 @@ def normalize(resource: Resource, obj: Object) -> Object:
     Works on a copy, so objects that share parts with stored ones are safe.
     """
     body = orjson.dumps(obj)
-    return _decode_json(_target(resource, None), body, IGNORE)[0]
+    return _decode_json(target_of(resource, None), body, IGNORE)[0]
+
+
+def decode_document(target: Target, body: bytes, validation: str) -> tuple[Object, list[str]]:
+    """A JSON document made by the server out of an object and a patch; DecodeError, without any prefix, if it does not fit."""
+    obj = orjson.loads(body)
+    if type(obj) is dict and _fits(target, obj):
+        try:
+            return finish(target, obj), []
+        except (Doubt, ValueError):
+            pass
+    node = gojson.parse(body)
+    if not isinstance(node, gojson.Pairs) or not _fits(target, obj):
+        found = obj if type(obj) is dict else {}
+        version, kind = str(found.get("apiVersion", "")).rpartition("/")[2], found.get("kind", "")
+        internal = f"{target.group.partition('.')[0] or 'core'}.{target.kind}"
+        raise DecodeError(f"converting ({version}.{kind}) to ({internal}): unknown conversion")
+    if target.definition is None:
+        raise DecodeError("metadata does not fit ObjectMeta")
+    clean, errors = explain(target.definition, node, strict=validation != IGNORE)
+    return finish(target, clean), errors
 
 
 def _fits(target: Target, obj: Object) -> bool:
