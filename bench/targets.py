@@ -115,7 +115,7 @@ class Kubecosm:
 
     def __exit__(self, *_: object) -> None:
         try:
-            self.command("delete", "--name", "bench")
+            self.command("delete", "--force", "--name", "bench")
         finally:
             shutil.rmtree(self.home, ignore_errors=True)
 
