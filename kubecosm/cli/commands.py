@@ -97,12 +97,13 @@ def kubeconfig(name: str, only_path: bool) -> None:
 @cli.command()
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--server", required=True, help="URL at which the components reach the API server.")
+@click.option("--user-server", default="", help="URL at which you reach it, if another.")
 @click.option("--shared", is_flag=True, help="Let every user of the machine read them, as containers may need.")
-def keys(directory: Path, server: str, shared: bool) -> None:
+def keys(directory: Path, server: str, user_server: str, shared: bool) -> None:
     """Write certificates and kubeconfigs for components that you start yourself (docker-compose)."""
     from kubecosm.cli import keys as command
 
-    command.write_keys(directory, server, shared=shared)
+    command.write_keys(directory, server, user_server=user_server, shared=shared)
 
 
 @cli.command()

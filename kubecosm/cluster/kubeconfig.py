@@ -53,9 +53,10 @@ def render(context: str, server: str, user: str, ca: Path, cert: Path, key: Path
     )  # fmt: skip
 
 
-def write_all(paths: ClusterPaths, spec: ClusterSpec, *, server: str = "") -> None:
-    """Writes the user's kubeconfig and one for each component's identity; `server` is how they reach the API server if not as the
-    spec says. StartupError when the disk refuses.
+def write_all(paths: ClusterPaths, spec: ClusterSpec, *, server: str = "", user_server: str = "") -> None:
+    """Writes the user's kubeconfig and one for each component's identity. StartupError when the disk refuses.
+
+    `server` and `user_server` are how components and the user reach the API server if not as the spec says.
     """
     context = context_name(spec.name)
     with startup(f"create {paths.kubeconfigs}"):
@@ -64,6 +65,6 @@ def write_all(paths: ClusterPaths, spec: ClusterSpec, *, server: str = "") -> No
         mine = identity == pki.ADMIN
         path = paths.kubeconfig if mine else paths.component_kubeconfig(identity)
         shown = f"{context}-admin" if mine else user
-        text = render(context, server or spec.server, shown, paths.cert(pki.CA), paths.cert(identity), paths.key(identity), embed=mine)
+        text = render(context, (user_server if mine else server) or spec.server, shown, paths.cert(pki.CA), paths.cert(identity), paths.key(identity), embed=mine)
         if not path.exists() or path.read_text() != text:
             write_atomically(path, text.encode(), durable=False)  # derived: the next start writes it again

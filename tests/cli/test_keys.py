@@ -17,6 +17,12 @@ def test_the_kubeconfigs_reach_the_named_server_and_the_certificates_fit(tmp_pat
     server_context(tmp_path / "pki" / "apiserver.crt", tmp_path / "pki" / "apiserver.key", client_ca=tmp_path / "pki" / "ca.crt")
 
 
+def test_the_user_may_reach_the_server_by_another_name(tmp_path: Path) -> None:
+    write_keys(tmp_path, "https://apiserver:6443", user_server="https://127.0.0.1:6443", shared=False)
+    assert ClientConfig.from_kubeconfig(tmp_path / "kubeconfig").server == "https://127.0.0.1:6443"
+    assert ClientConfig.from_kubeconfig(tmp_path / "kubeconfigs" / "proxy.kubeconfig").server == "https://apiserver:6443"
+
+
 def test_a_second_call_keeps_what_is_there(tmp_path: Path) -> None:
     write_keys(tmp_path, "https://apiserver:6443", shared=False)
     before = (tmp_path / "pki" / "ca.crt").read_bytes()
