@@ -17,7 +17,8 @@ ENTERABLE_BY_ALL = 0o755
 def write_keys(directory: Path, server: str, *, user_server: str = "", shared: bool) -> None:
     """Make what is missing under `directory` (pki/, kubeconfigs/, kubeconfig) for an API server reached at `server`.
 
-    `user_server` is where the user reaches it, if elsewhere. `shared` lets every user of the machine read the files: containers run as many users. StartupError when the disk refuses.
+    `user_server` is where the user reaches it, if elsewhere. `shared` lets every user of the machine read the files: containers run as
+    many users. StartupError when the disk refuses.
     """
     paths = ClusterPaths(directory.resolve())
     spec = ClusterSpec(name="compose", port=0, slots=Slots(0))

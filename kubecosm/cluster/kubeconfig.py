@@ -65,6 +65,7 @@ def write_all(paths: ClusterPaths, spec: ClusterSpec, *, server: str = "", user_
         mine = identity == pki.ADMIN
         path = paths.kubeconfig if mine else paths.component_kubeconfig(identity)
         shown = f"{context}-admin" if mine else user
-        text = render(context, (user_server if mine else server) or spec.server, shown, paths.cert(pki.CA), paths.cert(identity), paths.key(identity), embed=mine)
+        reached_at = (user_server if mine else server) or spec.server
+        text = render(context, reached_at, shown, paths.cert(pki.CA), paths.cert(identity), paths.key(identity), embed=mine)
         if not path.exists() or path.read_text() != text:
             write_atomically(path, text.encode(), durable=False)  # derived: the next start writes it again
