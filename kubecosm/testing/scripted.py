@@ -25,13 +25,14 @@ from kubecosm.api.errors import ApiError
 from kubecosm.testing.server import LocalServer, json_response, start_stream
 
 WAIT_SECONDS_MAX = 30.0
+STREAM_PIECES_MAX = 100_000
 
 
 class ScriptedStream:
     """An answer that the test writes piece by piece."""
 
     def __init__(self) -> None:
-        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue()  # the test itself is the bound
+        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(STREAM_PIECES_MAX)
         self._open = asyncio.Event()
         self._request: web.BaseRequest | None = None
 
