@@ -136,6 +136,8 @@ def _status_of(paths: ClusterPaths, spec: specs.ClusterSpec) -> dict[str, Any]:
     found["nodes"] = None if counted is None else {"ready": counted[0], "total": counted[1]}
     for component in found["components"]:
         component["memoryBytes"] = _memory_of(component["pid"])
+    pids = [found["supervisorPid"], found["zygotePid"], *(component["pid"] for component in found["components"])]
+    found["memoryBytes"] = sum(_memory_of(pid) or 0 for pid in pids)
     return found
 
 
@@ -152,11 +154,12 @@ def _memory_of(pid: int | None) -> int | None:
 
 
 def _print_status(found: dict[str, Any]) -> None:
+    if not found["components"]:
+        print(f"Cluster {found['name']}: {found['state']}, {found['server']}")
+        return
     nodes = found["nodes"]
     counted = "API server does not answer" if nodes is None else f"{nodes['ready']}/{nodes['total']} nodes Ready"
-    print(f"Cluster {found['name']}: {found['state']}, {found['server']}" + (f", {counted}" if found["components"] else ""))
-    if not found["components"]:
-        return
+    print(f"Cluster {found['name']}: {found['state']}, {found['server']}, {counted}, {found['memoryBytes'] / 1e6:.0f} MB in all")
     rows = []
     for c in found["components"]:
         memory = "-" if c["memoryBytes"] is None else f"{c['memoryBytes'] / 1e6:.1f} MB"

@@ -47,7 +47,7 @@ class Zygote:
     """The warm parent as the supervisor sees it. If it dies, the next `spawn` replaces it."""
 
     def __init__(self, cluster: str, components: Sequence[str], connection: socket.socket, pid: int) -> None:
-        self._cluster, self._components, self._pid = cluster, tuple(components), pid
+        self._cluster, self._components, self.pid = cluster, tuple(components), pid
         self._connection = connection
         self._ids = itertools.count(1)
         self._spawning: dict[int, asyncio.Future[int]] = {}
@@ -118,9 +118,9 @@ class Zygote:
         asyncio.get_running_loop().remove_reader(self._connection)
         self._connection.close()
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGKILL)
+            os.kill(self.pid, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(self._pid, 0)
+            os.waitpid(self.pid, 0)
         for exited in self._exits.values():
             exited.set_result(KILLED)
         for spawned in self._spawning.values():
@@ -132,7 +132,7 @@ class Zygote:
     def _replace(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, "-m", "kubecosm.cluster.zygote", str(theirs.fileno()), self._cluster, *self._components]
-        self._pid = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]).pid
+        self.pid = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]).pid
         theirs.close()
         self._connection = ours
         self._listen()

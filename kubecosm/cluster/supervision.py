@@ -32,7 +32,7 @@ class Supervisor:
     """The state of one running cluster."""
 
     def __init__(self, paths: ClusterPaths, spec: specs.ClusterSpec, zygote: Zygote, clock: Clock) -> None:
-        self.paths, self.spec, self.clock = paths, spec, clock
+        self.paths, self.spec, self.zygote, self.clock = paths, spec, zygote, clock
         self.state = "Starting"
         self.error = ""
         self.stop = asyncio.Event()
@@ -44,7 +44,7 @@ class Supervisor:
         return {
             "ok": True, "name": self.spec.name, "state": self.state, "error": self.error, "server": self.spec.server,
             "directory": str(self.paths.root), "kubeconfig": str(self.paths.kubeconfig), "expectedNodes": self.spec.expected_nodes,
-            "ephemeral": self.spec.ephemeral, "components": [keeper.status() for keeper in self.keepers],
+            "ephemeral": self.spec.ephemeral, "supervisorPid": os.getpid(), "zygotePid": self.zygote.pid, "components": [keeper.status() for keeper in self.keepers],
         }  # fmt: skip
 
     async def run(self) -> None:
