@@ -39,6 +39,7 @@ ANNOTATION_DEPLOYMENT_DESIRED_REPLICAS = "deployment.kubernetes.io/desired-repli
 ANNOTATION_DEPLOYMENT_MAX_REPLICAS = "deployment.kubernetes.io/max-replicas"
 ANNOTATION_DEPLOYMENT_ROLLBACK_TO = "deprecated.deployment.rollback.to"
 ANNOTATION_DESCRIPTION = "kubernetes.io/description"
+ANNOTATION_DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"
 ANNOTATION_CHANGE_CAUSE = "kubernetes.io/change-cause"
 ANNOTATION_POD_DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 ANNOTATION_ENDPOINTS_OVER_CAPACITY = "endpoints.kubernetes.io/over-capacity"

@@ -20,8 +20,9 @@ from .authn.tokens import load_tokens
 from .background import bookmarks_forever, compact_forever
 from .bootstrap import ensure_system_objects
 from .config import Config
+from .connect.backend import Backends
 from .http.connection import Server
-from .serving import tls_context
+from .serving import kubelet_context, tls_context
 from .state import State
 from .storage.contract import Store
 from .storage.memory import open_memory
@@ -55,7 +56,8 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
         metrics = Metrics()
         health = HealthEndpoints(metrics)
         address = f"{config.advertise_address or config.bind_address}:{config.secure_port}"
-        server = Server(build_handler(config, state, metrics, health, tokens, (), address))
+        backends = Backends(kubelet_context(config))
+        server = Server(build_handler(config, state, metrics, health, tokens, (), backends, address))
         async with asyncio.TaskGroup() as tasks:
             with startup(f"listen on {config.bind_address}:{config.secure_port}"):
                 listener = await asyncio.get_running_loop().create_server(
@@ -74,6 +76,7 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
                 for task in background:
                     task.cancel()
                 await end_requests(state, server)
+                await backends.close()
     finally:
         await storage.close()
 

@@ -19,6 +19,8 @@ from .authz.attributes import AuthenticatedAuthorizer, MastersAuthorizer, Public
 from .authz.filter import with_authorization
 from .cache.caches import Caches
 from .config import Config
+from .connect.backend import Backends
+from .connect.handlers import Connector
 from .discovery.handlers import Discovery
 from .http.errors import with_errors
 from .http.filters import build_chain
@@ -92,7 +94,7 @@ def start_strategies(state: State, config: Config) -> None:
 
 def build_handler(
     config: Config, state: State, metrics: Metrics, health: HealthEndpoints, tokens: dict[str, User], verifiers: tuple[VerifyToken, ...],
-    server_address: str,
+    backends: Backends, server_address: str,
 ) -> Handler:  # fmt: skip
     """The whole chain from filter to verb."""
     request_metrics = RequestMetrics()
@@ -107,7 +109,7 @@ def build_handler(
         with_timeout(config.request_timeout),
         with_authorization(authorizer),
     )
-    router = Router(state)
+    router = Router(state, Connector(backends).handlers)
     stored = stored_rows([row for row in state.table if "list" in row.verbs])
     others = NonResources(state, health, Discovery(state.table, stored, server_address))
 

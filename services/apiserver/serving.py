@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kubecosm.runtime.clock import Clock
 from kubecosm.runtime.errors import StartupError
-from kubecosm.runtime.tls import server_context
+from kubecosm.runtime.tls import client_context, server_context
 
 from .config import Config
 
@@ -28,6 +28,14 @@ def tls_context(config: Config, clock: Clock) -> ssl.SSLContext:
         cert, key = Path(folder, "tls.crt"), Path(folder, "tls.key")
         _write_self_signed(cert, key, config.bind_address, clock)
         return server_context(cert, key, client_ca=client_ca)
+
+
+def kubelet_context(config: Config) -> ssl.SSLContext | None:
+    """How kubelets are called: with our certificate, trusting their authority; None if that is not configured. Raises StartupError."""
+    if not config.kubelet_certificate_authority:
+        return None
+    cert, key = config.kubelet_client_certificate or None, config.kubelet_client_key or None
+    return client_context(config.kubelet_certificate_authority, cert, key)
 
 
 def _write_self_signed(cert: Path, key: Path, address: str, clock: Clock) -> None:

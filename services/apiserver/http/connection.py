@@ -33,6 +33,11 @@ class Connection(RequestHandler):
         """Return when the client has taken most of what was written; ConnectionError if it is gone."""
         await self._drain_helper()
 
+    def take_early_data(self) -> bytes:
+        """What the client sent behind an upgrade request before it was answered."""
+        early, self._message_tail = self._message_tail, b""
+        return early
+
     def handle_error(  # type: ignore[override]  # our Response has what the protocol uses
         self, request: Any, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> Response:

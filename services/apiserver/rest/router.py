@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from kubecosm.api.errors import MethodNotAllowed, NotFound
 from kubecosm.api.resources import Resource
@@ -10,7 +10,7 @@ from kubecosm.api.resources import Resource
 from ..http.request import Request
 from ..http.response import Answer, text_response
 from ..state import State
-from . import pods, reads, scale, writes
+from . import patch, pods, reads, scale, writes
 from .store import ResourceStore
 from .watch import watch
 
@@ -18,13 +18,13 @@ Verb = Callable[[ResourceStore, Request], Awaitable[Answer]]
 
 VERBS: dict[str, Verb] = {
     "get": reads.get, "list": reads.list_objects, "watch": watch, "create": writes.create, "update": writes.update,
-    "delete": writes.delete, "deletecollection": writes.delete_collection,
+    "patch": patch.patch, "delete": writes.delete, "deletecollection": writes.delete_collection,
 }  # fmt: skip
-OWN_KIND: dict[str, Verb] = {"get": reads.get, "update": writes.update}
+OWN_KIND: dict[str, Verb] = {"get": reads.get, "update": writes.update, "patch": patch.patch}
 """Verbs of subresources whose body is the resource's own kind (status, finalize, approval, …): their strategy makes the difference."""
 SUBRESOURCES: dict[tuple[str, str], Verb] = {
-    ("scale", "get"): scale.get_scale, ("scale", "update"): scale.update_scale, ("binding", "create"): pods.bind,
-    ("eviction", "create"): pods.evict,
+    ("scale", "get"): scale.get_scale, ("scale", "update"): scale.update_scale, ("scale", "patch"): patch.patch_scale,
+    ("binding", "create"): pods.bind, ("eviction", "create"): pods.evict,
 }  # fmt: skip
 """(subresource, verb) → what answers it, for every resource that has the subresource."""
 
@@ -32,8 +32,10 @@ SUBRESOURCES: dict[tuple[str, str], Verb] = {
 class Router:
     """Finds the handler of a resource request."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, connects: Mapping[tuple[str, str], Verb]) -> None:
+        """`connects`: (resource, subresource) → what answers it whatever the verb."""
         self._state = state
+        self._connects = connects
 
     async def handle(self, request: Request) -> Answer:
         info = request.info
@@ -54,6 +56,9 @@ class Router:
         subresource = row.subresource(name)
         if subresource is None:
             raise not_found()
+        connect = self._connects.get((row.plural, name)) if not row.group else None
+        if connect is not None:
+            return connect
         found = SUBRESOURCES.get((name, verb))
         if found is None and subresource.kind == row.kind and name != "log":
             found = OWN_KIND.get(verb)

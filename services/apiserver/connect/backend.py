@@ -1,0 +1,181 @@
+"""Connections to kubelets, pods and Services: upgrades are spliced byte by byte, other requests go through a pooled HTTP client."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from kubecosm.api.errors import InternalError, ServiceUnavailable
+from kubecosm.api.names import KUBELET_SERVER_NAME
+
+from ..http.request import Request
+from ..http.response import LAST_CHUNK, Answer, Response, Streamed, chunk, stream_head
+from ..state import State
+from .location import Endpoint
+from .splice import Handshake, Splice
+
+if TYPE_CHECKING:
+    from aiohttp import ClientResponse, ClientSession
+
+CONNECT_SECONDS_MAX = 10.0
+CONNECTIONS_MAX = 1000
+REFUSED_BODY_BYTES_MAX = 64 * 1024
+_HOP_BY_HOP = frozenset(("connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "host", "content-length"))
+_SECRET = frozenset(("authorization", "impersonate-user", "impersonate-group", "impersonate-uid"))
+_NOT_PASSED_BACK = frozenset(
+    ("connection", "keep-alive", "transfer-encoding", "content-length", "content-type", "date", "server", "audit-id")
+)
+
+
+@dataclass
+class Backends:
+    """How to reach what is behind the apiserver."""
+
+    kubelet_tls: ssl.SSLContext | None
+    """Our client certificate and the kubelets' authority; None if not configured."""
+    insecure_tls: ssl.SSLContext | None = field(default=None, repr=False)
+    _session: ClientSession | None = None
+
+    def tls_for(self, endpoint: Endpoint) -> tuple[ssl.SSLContext | None, str | None]:
+        """(context, server name). Raises ServiceUnavailable if kubelets cannot be reached for want of a certificate."""
+        if not endpoint.is_tls:
+            return None, None
+        if endpoint.is_kubelet:
+            if self.kubelet_tls is None:
+                why = "--kubelet-client-certificate, --kubelet-client-key and --kubelet-certificate-authority are not set"
+                raise ServiceUnavailable(f"kubelets cannot be reached: {why}")
+            return self.kubelet_tls, KUBELET_SERVER_NAME
+        if self.insecure_tls is None:  # a proxied pod's certificate is nobody's business, as in Kubernetes
+            self.insecure_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            self.insecure_tls.check_hostname = False
+            self.insecure_tls.verify_mode = ssl.CERT_NONE
+        return self.insecure_tls, endpoint.host
+
+    async def upgrade(self, state: State, request: Request, endpoint: Endpoint, path: str) -> Answer:
+        """Pass an upgrade request on; if the backend agrees, the connection is spliced until it ends. Raises InternalError."""
+        context, server_name = self.tls_for(endpoint)
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS_MAX):
+                transport, handshake = await asyncio.get_running_loop().create_connection(
+                    Handshake, endpoint.host, endpoint.port, ssl=context, server_hostname=server_name
+                )
+                transport.write(_upgrade_head(request, endpoint, path))
+                head, rest = await handshake.head
+        except (OSError, TimeoutError) as error:
+            raise dial_error(endpoint, error) from error
+        if not head.startswith(b"HTTP/1.1 101"):
+            return await _refused(transport, handshake, head, rest)
+        splice = Splice(request.connection, transport, head + rest)
+        state.streams.add(splice)
+        try:
+            await splice.wait_ended()
+        finally:
+            state.streams.discard(splice)
+        return Streamed(101, keep_alive=False)
+
+    async def forward(self, request: Request, endpoint: Endpoint, path: str) -> Answer:
+        """Pass a request on and its answer back as it comes. Raises InternalError."""
+        async with await self.open(request.method, endpoint, path, _passed(request.headers), await request.read()) as response:
+            return await stream_back(request, response)
+
+    async def open(
+        self, method: str, endpoint: Endpoint, path: str, headers: Mapping[str, str], body: bytes
+    ) -> ClientResponse:
+        """A request to a backend, answered up to its head. Raises InternalError."""
+        from aiohttp import ClientError
+        from yarl import URL
+
+        context, server_name = self.tls_for(endpoint)
+        scheme = "https" if endpoint.is_tls else "http"
+        url = URL(f"{scheme}://{endpoint.host}:{endpoint.port}{path}", encoded=True)
+        try:
+            return await self._client().request(
+                method, url, headers=headers, data=body or None, allow_redirects=False, ssl=context or True, server_hostname=server_name
+            )
+        except (ClientError, TimeoutError) as error:
+            raise dial_error(endpoint, error) from error
+
+    def _client(self) -> ClientSession:
+        if self._session is None:
+            from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+
+            self._session = ClientSession(
+                connector=TCPConnector(limit=CONNECTIONS_MAX), auto_decompress=False, cookie_jar=DummyCookieJar(),
+                timeout=ClientTimeout(total=None, connect=CONNECT_SECONDS_MAX), skip_auto_headers=("User-Agent", "Accept-Encoding"),
+            )  # fmt: skip
+        return self._session
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+
+def dial_error(endpoint: Endpoint, error: BaseException) -> InternalError:
+    """Go's words for a backend that cannot be reached."""
+    why = "i/o timeout" if isinstance(error, TimeoutError) else str(error.__cause__ or error) or type(error).__name__
+    return InternalError(f"error dialing backend: dial tcp {endpoint.host}:{endpoint.port}: {why}")
+
+
+def _passed(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in headers.items() if name.lower() not in _HOP_BY_HOP and name.lower() not in _SECRET}
+
+
+def _upgrade_head(request: Request, endpoint: Endpoint, path: str) -> bytes:
+    lines = [f"{request.method} {path} HTTP/1.1", f"Host: {endpoint.host}:{endpoint.port}"]
+    lines += [
+        f"{name}: {value}"
+        for name, value in request.headers.items()
+        if name.lower() not in _SECRET and name.lower() not in ("host", "content-length")
+    ]
+    if request.method != "GET":
+        lines.append("Content-Length: 0")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape")
+
+
+async def _refused(transport: asyncio.Transport, handshake: Handshake, head: bytes, rest: bytes) -> Answer:
+    """The backend answered an upgrade with an ordinary response: pass it on."""
+    status_line, *lines = head.decode("latin-1").rstrip("\r\n").split("\r\n")
+    headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    wanted = min(int(headers.get("content-length", "0") or "0"), REFUSED_BODY_BYTES_MAX)
+    reader = asyncio.StreamReader(limit=REFUSED_BODY_BYTES_MAX)
+    protocol = asyncio.StreamReaderProtocol(reader)
+    transport.set_protocol(protocol)
+    protocol.connection_made(transport)
+    reader.feed_data(rest)
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS_MAX):
+            body = await reader.readexactly(wanted)
+    except (asyncio.IncompleteReadError, TimeoutError):
+        body = rest
+    finally:
+        transport.close()
+    parts = status_line.split(" ")
+    status = int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else 502
+    return Response(status, body, headers.get("content-type", "text/plain"))
+
+
+async def stream_back(request: Request, response: ClientResponse) -> Answer:
+    """Send a backend's answer to the client, piece by piece."""
+    content_type = response.headers.get("Content-Type", "application/octet-stream")
+    extra = b"".join(_header_lines(response.headers.items()))
+    transport = request.transport
+    if transport is None:
+        raise ConnectionResetError("the client is gone")
+    transport.write(stream_head(request, response.status, content_type, extra))
+    if request.method != "HEAD":
+        async for piece in response.content.iter_any():
+            if request.transport is None:
+                raise ConnectionResetError("the client is gone")
+            transport.write(chunk(piece))
+            await request.connection.drain()
+        transport.write(LAST_CHUNK)
+    return Streamed(response.status, keep_alive=not request.should_close)
+
+
+def _header_lines(headers: Iterable[tuple[str, str]]) -> Iterable[bytes]:
+    for name, value in headers:
+        if name.lower() not in _NOT_PASSED_BACK:
+            yield f"{name}: {value}\r\n".encode("utf-8", "surrogateescape")
