@@ -1,4 +1,4 @@
-"""The API client: typed verbs over keep-alive HTTP/1.1 connections, JSON by orjson, failures as kubecosm.api.errors.
+"""The API client: typed verbs over one keep-alive HTTP/1.1 pool, JSON by orjson, failures as kubecosm.api.errors.
 
 Owns paths, bodies, authentication, time limits and the waiting that a 429 asks for. Transport failures (refused, reset, timed out:
 `TRANSPORT_ERRORS`) pass through untouched: whether to try again is the caller's decision. Leaves out protobuf, HTTP/2 and caching.
@@ -6,7 +6,6 @@ Owns paths, bodies, authentication, time limits and the waiting that a 429 asks 
 
 from __future__ import annotations
 
-import asyncio
 import enum
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -14,19 +13,20 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlencode
 
+import aiohttp
 import orjson
+from yarl import URL
 
 from kubecosm.api.errors import ApiError, TooManyRequests, from_status
 from kubecosm.api.resources import Object, Resource
 from kubecosm.client.config import ClientConfig
 from kubecosm.client.metrics import ClientMetrics
-from kubecosm.client.stream import WatchEvent, WatchStream
-from kubecosm.client.transport import ResponseStream, Transport
+from kubecosm.client.stream import ResponseStream, WatchEvent, WatchStream
 
 if TYPE_CHECKING:
     from kubecosm.runtime.clock import Clock
 
-TRANSPORT_ERRORS = (OSError,)
+TRANSPORT_ERRORS = (aiohttp.ClientError, OSError, TimeoutError)
 """What a request raises when no answer came; `except (ApiError, *TRANSPORT_ERRORS)` is every expected failure."""
 
 REQUEST_CONNECTIONS_MAX = 64
@@ -34,12 +34,14 @@ REQUEST_CONNECTIONS_MAX = 64
 STREAM_CONNECTIONS_MAX = 20_000
 """Watches and log streams open at once; they have a pool of their own, so they never starve requests."""
 REQUEST_TIMEOUT_SECONDS = 60.0
+CONNECT_TIMEOUT_SECONDS = 10.0
 WATCH_TIMEOUT_MARGIN_SECONDS = 30.0
 """A watch that outlives the server's own time limit by this much is taken for dead."""
 WATCH_TIMEOUT_DEFAULT_SECONDS = 300
 RETRIES_AFTER_429_MAX = 10
 RETRY_AFTER_SECONDS_MAX = 60.0
 TOKEN_FILE_REFRESH_SECONDS = 60.0
+READ_BUFFER_BYTES = 1 << 20
 
 _JSON = "application/json"
 
@@ -67,20 +69,21 @@ class ApiClient:
         self._connections_max = connections_max
         self._token = config.token
         self._token_read_at = float("-inf")
-        self._transport: Transport | None = None
+        self._requests: aiohttp.ClientSession | None = None
+        self._streams: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        """Raises ConfigError when the configuration's server or certificates are unusable; connects to nothing yet."""
-        self._transport = Transport(
-            self.config.server, self.config.ssl_context(), server_name=self.config.tls_server_name, user_agent=self._user_agent,
-            requests_max=self._connections_max, streams_max=STREAM_CONNECTIONS_MAX,
-        )  # fmt: skip
+        headers = {"User-Agent": self._user_agent, "Accept": _JSON}
+        tls = self.config.ssl_context() or False
+        self._requests = _session(headers, tls, self._connections_max)
+        self._streams = _session(headers, tls, STREAM_CONNECTIONS_MAX)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        transport, self._transport = self._transport, None
-        if transport is not None:
-            await transport.aclose()
+        for session in (self._requests, self._streams):
+            if session is not None:
+                await session.close()
+        self._requests = self._streams = None
 
     # Verbs
 
@@ -155,7 +158,8 @@ class ApiClient:
             resourceVersion=resource_version, labelSelector=label_selector, fieldSelector=field_selector,
             allowWatchBookmarks="true" if allow_bookmarks else "",
         ) | dict(params or {})  # fmt: skip
-        return WatchStream(await self._open(_path(resource, namespace), query, timeout_seconds + WATCH_TIMEOUT_MARGIN_SECONDS))
+        response = await self._open("GET", _path(resource, namespace), query, timeout_seconds + WATCH_TIMEOUT_MARGIN_SECONDS)
+        return WatchStream(response)
 
     async def watch(
         self, resource: Resource, namespace: str | None = None, *, resource_version: str = "", label_selector: str = "",
@@ -177,14 +181,14 @@ class ApiClient:
     # Raw access
 
     async def request(
-        self, method: str, path: str, *, params: Mapping[str, str] | None = None, body: bytes = b"",
+        self, method: str, path: str, *, params: Mapping[str, str] | None = None, body: bytes | None = None,
         headers: Mapping[str, str] | None = None, timeout_seconds: float = REQUEST_TIMEOUT_SECONDS,
     ) -> bytes:  # fmt: skip
         """The raw body that the server answers; any code of 400 or more is raised as ApiError."""
-        retries, target = 0, _target(path, params)
+        retries = 0
         while True:
             try:
-                return await self._once(method, target, body, self._headers(headers), timeout_seconds)
+                return await self._once(method, self._url(path, params), body, headers, timeout_seconds)
             except TooManyRequests as error:
                 if error.retry_after_seconds is None or retries == RETRIES_AFTER_429_MAX:
                     raise
@@ -197,70 +201,76 @@ class ApiClient:
         timeout_seconds: float | None = None,
     ) -> AsyncIterator[ResponseStream]:  # fmt: skip
         """GET a body of unknown length piece by piece (logs, watches as bytes). No time limit unless one is given."""
-        stream = await self._open(path, params, timeout_seconds, headers)
-        async with aclosing(stream):
-            yield stream
+        response = await self._open("GET", path, params or {}, timeout_seconds, headers)
+        async with aclosing(response):
+            yield response
 
     # Plumbing
 
     async def _call(
-        self, method: str, path: str, params: Mapping[str, str] | None = None, body: bytes = b"", media_type: str = _JSON
+        self, method: str, path: str, params: Mapping[str, str] | None = None, body: bytes | None = None, media_type: str = _JSON
     ) -> Object:
-        headers = {"Content-Type": media_type} if body else None
+        headers = {"Content-Type": media_type} if body is not None else None
         result: Object = orjson.loads(await self.request(method, path, params=params, body=body, headers=headers))
         return result
 
-    async def _once(self, method: str, target: str, body: bytes, headers: str, timeout_seconds: float) -> bytes:
+    async def _once(
+        self, method: str, url: URL, body: bytes | None, headers: Mapping[str, str] | None, timeout_seconds: float
+    ) -> bytes:
+        if self._requests is None:
+            raise RuntimeError("the ApiClient is not open: use `async with ApiClient(...) as client`")
+        timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=CONNECT_TIMEOUT_SECONDS)
         started, code = self.clock.monotonic(), "<error>"
         try:
-            head, answer = await self._opened().request(method, target, headers, body, timeout_seconds)
-            code = str(head.status)
+            async with self._requests.request(
+                method, url, data=body, headers=self._headers(headers), timeout=timeout, server_hostname=self.config.tls_server_name or None
+            ) as response:
+                answer = await response.read()
+                code = str(response.status)
+                if response.status >= 400:
+                    raise _failure(response.status, answer, response.headers.get("Retry-After"))
+                return answer
         finally:
             self._metrics.request(method, code, self.clock.monotonic() - started)
-        if head.status >= 400:
-            raise _failure(head.status, answer, head.header(b"retry-after"))
-        return answer
 
     async def _open(
-        self, path: str, params: Mapping[str, str] | None, lifetime_seconds: float | None, headers: Mapping[str, str] | None = None
+        self, method: str, path: str, params: Mapping[str, str], timeout_seconds: float | None, headers: Mapping[str, str] | None = None
     ) -> ResponseStream:
-        target = _target(path, params)
-        stream = await self._opened().open_stream("GET", target, self._headers(headers), REQUEST_TIMEOUT_SECONDS, lifetime_seconds)
-        self._metrics.request("GET", str(stream.status), 0.0)
-        if stream.status < 400:
-            return stream
-        async with aclosing(stream), asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
-            answer = b""
-            while piece := await stream.read():
-                answer += piece
-        raise _failure(stream.status, answer, stream.head.header(b"retry-after"))
-
-    def _opened(self) -> Transport:
-        if self._transport is None:
+        if self._streams is None:
             raise RuntimeError("the ApiClient is not open: use `async with ApiClient(...) as client`")
-        return self._transport
+        timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=CONNECT_TIMEOUT_SECONDS)
+        response = await self._streams.request(
+            method, self._url(path, params), headers=self._headers(headers), timeout=timeout,
+            server_hostname=self.config.tls_server_name or None,
+        )  # fmt: skip
+        self._metrics.request(method, str(response.status), 0.0)
+        if response.status >= 400:
+            async with response:
+                raise _failure(response.status, await response.read(), response.headers.get("Retry-After"))
+        return ResponseStream(response)
 
-    def _headers(self, headers: Mapping[str, str] | None) -> str:
-        """Header lines, each with its end. Raises ValueError for what would break out of its line."""
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items()) if headers else ""
-        if headers and lines.count("\n") != len(headers):
-            raise ValueError("a header contains a line end")
-        token = self._bearer_token()
-        return f"Authorization: Bearer {token}\r\n{lines}" if token else lines
+    def _url(self, path: str, params: Mapping[str, str] | None) -> URL:
+        query = f"?{urlencode(params)}" if params else ""
+        return URL(f"{self.config.server}{path}{query}", encoded=True)
 
-    def _bearer_token(self) -> str:
+    def _headers(self, headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
         if self.config.token_file is not None:
             now = self.clock.monotonic()
             if now - self._token_read_at >= TOKEN_FILE_REFRESH_SECONDS:
                 self._token, self._token_read_at = self.config.token_file.read_text().strip(), now
-        return self._token
+        if not self._token:
+            return headers
+        return {"Authorization": f"Bearer {self._token}", **(headers or {})}
 
 
-def _target(path: str, params: Mapping[str, str] | None) -> str:
-    """The request target. Raises ValueError for a path that is not properly quoted."""
-    if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
-        raise ValueError(f"not the path of a URL: {path!r}")
-    return f"{path}?{urlencode(params)}" if params else path
+def _session(headers: Mapping[str, str], tls: Any, connections_max: int) -> aiohttp.ClientSession:
+    # aiohttp's own choice of resolver starts a thread at once; ours starts none until a name (not an address) is looked up.
+    resolver = aiohttp.ThreadedResolver()
+    connector = aiohttp.TCPConnector(ssl=tls, limit=connections_max, resolver=resolver, ttl_dns_cache=60, keepalive_timeout=60)
+    return aiohttp.ClientSession(
+        connector=connector, headers=headers, cookie_jar=aiohttp.DummyCookieJar(), read_bufsize=READ_BUFFER_BYTES, auto_decompress=True,
+        skip_auto_headers=("Content-Type", "Accept-Encoding"),
+    )  # fmt: skip
 
 
 def _path(resource: Resource, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
@@ -275,16 +285,16 @@ def _present(**params: str) -> dict[str, str]:
     return {name: value for name, value in params.items() if value}
 
 
-def _delete_options(options: Object | None) -> bytes:
-    return orjson.dumps({"kind": "DeleteOptions", "apiVersion": "v1", **options}) if options is not None else b""
+def _delete_options(options: Object | None) -> bytes | None:
+    return orjson.dumps({"kind": "DeleteOptions", "apiVersion": "v1", **options}) if options is not None else None
 
 
-def _failure(code: int, body: bytes, retry_after: str) -> ApiError:
+def _failure(code: int, body: bytes, retry_after: str | None) -> ApiError:
     try:
         status = orjson.loads(body)
     except orjson.JSONDecodeError:
         status = body.decode(errors="replace")
     error = from_status(status, code)
-    if retry_after.isdecimal():
+    if retry_after is not None and retry_after.isdecimal():
         error.retry_after_seconds = int(retry_after)
     return error

@@ -1,4 +1,4 @@
-"""Watches: from pieces of a body to decoded events.
+"""Bodies that arrive piece by piece: raw byte streams, and watches decoded batch by batch.
 
 A watch is read in batches (all that has arrived) because one await per event would cost more than decoding the event.
 """
@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import aiohttp
 import orjson
 
 from kubecosm.api.resources import Object
-from kubecosm.client.transport import ResponseStream
 
 WATCH_LINE_BYTES_MAX = 64 << 20
 """An event longer than this is not a Kubernetes event: the stream is cut instead of filling memory."""
@@ -21,6 +21,25 @@ class WatchEvent(NamedTuple):
 
     type: str
     object: Object
+
+
+class ResponseStream:
+    """The body of one answer, read as it arrives."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+
+    @property
+    def content_type(self) -> str:
+        return self._response.content_type
+
+    async def read(self) -> bytes:
+        """Whatever has arrived, at least one byte; empty at the end. Raises a transport error when the connection breaks."""
+        return await self._response.content.readany()
+
+    async def aclose(self) -> None:
+        """Cut the connection: an unfinished body cannot be reused for another request."""
+        self._response.close()
 
 
 class LineSplitter:
