@@ -1,6 +1,9 @@
 """How many pods a second the scheduling algorithm decides, by node count: no API server, no HTTP, everything else as in production.
 
-Each pod is compiled, queued, decided, assumed and confirmed. `python bench/scheduler_perf.py [--nodes 100,1000,5000] [--pods 2000] [--workload …]`
+Each pod is compiled, queued, decided, assumed and confirmed.
+
+    python bench/scheduler_perf.py [--nodes 100,1000,5000] [--pods 2000] [--workload …]
+
 Workloads follow upstream's scheduler_perf: basic, affinity, antiaffinity, preferred, spread, defaults (default spreading), unschedulable,
 preemption. Prints a table; `--json FILE` writes the figures.
 """

@@ -90,13 +90,18 @@ def prepare(options: Options, environ: Mapping[str, str] = os.environ) -> Prepar
 
 def start(prepared: Prepared, clock: Clock, *, foreground: bool) -> Started:
     """Starts the supervisor. With `foreground` the cluster lives as long as the answered connection. Raises StartupError."""
-    paths = prepared.paths
     try:
         started = _spawn_supervisor(prepared)
-        pki.ensure(paths, prepared.spec, clock)
-        kubeconfig.write_all(paths, prepared.spec)
     finally:
         prepared.release()
+    try:
+        pki.ensure(prepared.paths, prepared.spec, clock)
+        kubeconfig.write_all(prepared.paths, prepared.spec)
+    except BaseException:
+        started.client.close()
+        started.process.kill()  # it has started nothing yet but the warm parent, which dies with it
+        started.process.wait()
+        raise
     started.client.send("start", foreground=foreground)
     return started
 
@@ -238,6 +243,8 @@ def _spawn_supervisor(prepared: Prepared) -> Started:
     held = [prepared.lock, *prepared.claim.filenos()]
     command = [sys.executable, "-m", "kubecosm.cluster.supervisor", str(prepared.paths.root), *map(str, held)]
     log_path = prepared.paths.log_of("supervisor")
-    with theirs, startup(f"write the log {log_path}"), open(log_path, "ab") as log:
+    with startup(f"write the log {log_path}"):
+        log = open(log_path, "ab")  # noqa: SIM115  closed below
+    with theirs, log, startup(f"start {sys.executable}"):
         process = subprocess.Popen(command, stdin=theirs.fileno(), stdout=log, stderr=log, start_new_session=True, pass_fds=held)
     return Started(Client(ours), process)

@@ -44,7 +44,8 @@ class Supervisor:
         return {
             "ok": True, "name": self.spec.name, "state": self.state, "error": self.error, "server": self.spec.server,
             "directory": str(self.paths.root), "kubeconfig": str(self.paths.kubeconfig), "expectedNodes": self.spec.expected_nodes,
-            "ephemeral": self.spec.ephemeral, "supervisorPid": os.getpid(), "zygotePid": self.zygote.pid, "components": [keeper.status() for keeper in self.keepers],
+            "ephemeral": self.spec.ephemeral, "supervisorPid": os.getpid(), "zygotePid": self.zygote.pid,
+            "components": [keeper.status() for keeper in self.keepers],
         }  # fmt: skip
 
     async def run(self) -> None:

@@ -12,7 +12,7 @@ EXIT_CRASH = 70  # sysexits.h EX_SOFTWARE: an error nobody foresaw; the log has 
 ADVICE: dict[int, str] = {
     errno.EADDRINUSE: "the address is already in use: stop the program that holds it, or choose another port (0 takes any free one)",
     errno.EADDRNOTAVAIL: "this machine has no such address: choose a loopback address (127.0.0.0/8)",
-    errno.EACCES: "permission denied: choose a port above 1023, or a path this user may write",
+    errno.EACCES: "permission denied: choose a port above 1023",
     errno.EPERM: "not permitted for this user",
     errno.ENOENT: "no such file or directory: check the path",
     errno.EISDIR: "it is a directory: give the path of a file",
@@ -42,6 +42,8 @@ def explain_os_error(error: OSError, doing: str) -> StartupError:
     """`cannot listen on 127.0.0.1:6443: the address is already in use: …`; `doing` completes "cannot …"."""
     number = error.errno or 0
     why = ADVICE.get(number) or (error.strerror or str(error)).lower()
+    if number == errno.EACCES and error.filename is not None:
+        why = "permission denied: choose a path that this user may use, or run as its owner"
     return StartupError(f"cannot {doing}: {why}")
 
 

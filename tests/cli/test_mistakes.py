@@ -110,3 +110,15 @@ def test_a_log_disk_that_is_full_does_not_stop_the_cluster(kubecosm: CommandLine
     kubecosm("up", *ONLY_APISERVER)
     kubecosm("down")
     kubecosm.wait_no_processes()
+
+
+def test_what_cannot_be_written_at_the_start_leaves_no_process_and_no_lock(kubecosm: CommandLine) -> None:
+    kubecosm.home.mkdir()
+    place = kubecosm.home / "default"
+    place.mkdir()
+    (place / "kubeconfigs").write_text("a file where a directory should be")
+    line = failure(kubecosm, "up", *ONLY_APISERVER)
+    assert f"{place}/kubeconfigs" in line
+    (place / "kubeconfigs").unlink()
+    kubecosm("up", *ONLY_APISERVER)
+    kubecosm("down")

@@ -49,6 +49,11 @@ def test_system_errors_say_what_failed_and_what_to_do(number: int, advice: str) 
     assert "\n" not in message
 
 
+def test_a_forbidden_port_and_a_forbidden_path_get_different_advice() -> None:
+    assert "choose a port above 1023" in explain_os_error(PermissionError(errno.EACCES, "Permission denied"), "listen on :80").message
+    assert "choose a path" in explain_os_error(PermissionError(errno.EACCES, "Permission denied", "/x"), "read /x").message
+
+
 def test_startup_turns_only_system_errors() -> None:
     with pytest.raises(StartupError, match="cannot read /nowhere: no such file"), startup("read /nowhere"):
         Path("/nowhere").read_bytes()
