@@ -16,6 +16,7 @@ from .discovery.documents import group_versions
 from .discovery.handlers import Discovery
 from .http.request import Request
 from .http.response import Answer, Response
+from .openapi.handlers import OpenAPI
 from .rest.router import method_not_allowed, page_not_found
 from .state import State
 
@@ -29,6 +30,7 @@ class NonResources:
         self._state = state
         self._health = health
         self._discovery = discovery
+        self._openapi = OpenAPI(state.table)
         self._version = orjson.dumps(version_info(), option=orjson.OPT_INDENT_2)
 
     async def handle(self, request: Request) -> Answer:
@@ -41,6 +43,8 @@ class NonResources:
             return Response(200, self._version)
         if self._discovery.matches(path):
             return await self._discovery.handle(request)
+        if self._openapi.matches(path):
+            return self._openapi_answer(request, path)
         if path == "/":
             return Response(200, orjson.dumps({"paths": self._index()}, option=orjson.OPT_INDENT_2))
         return await self._health_answer(request, path)
@@ -51,6 +55,12 @@ class NonResources:
         if answer is None:
             return page_not_found()
         return Response(answer.status, answer.body, answer.content_type, (("X-Content-Type-Options", "nosniff"),))
+
+    def _openapi_answer(self, request: Request, path: str) -> Answer:
+        headers, accept = request.headers, request.headers.get("Accept", "")
+        status, answer, body = self._openapi.handle(path, accept, query=request.raw_query, headers=headers)
+        content_type = answer.pop("Content-Type", "text/plain; charset=utf-8")
+        return Response(status, body, content_type, tuple(answer.items()))
 
     def _index(self) -> Sequence[str]:
         groups = group_versions(self._state.table)

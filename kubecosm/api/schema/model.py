@@ -70,6 +70,7 @@ class Definition:
     map_type: str = ""
     kinds: tuple[tuple[str, str, str], ...] = ()
     """The (group, version, kind) it is the body of."""
+    unions: tuple[dict[str, Any], ...] = ()
     special: str = ""
     document: dict[str, Any] = field(default_factory=dict)
     """How a special type is published in OpenAPI."""
@@ -130,7 +131,7 @@ def _definition(name: str, raw: dict[str, Any]) -> Definition:
     if "x" in raw:
         return Definition(name, special=raw["x"], document=raw["s"], kinds=kinds)
     fields = {entry[0]: _field(*entry) for entry in raw["f"]}
-    return Definition(name, fields, raw.get("m", ""), kinds)
+    return Definition(name, fields, raw.get("m", ""), kinds, tuple(raw.get("u", ())))
 
 
 def _field(name: str, kind: Any, flags: int, extras: dict[str, Any] | None = None) -> Field:

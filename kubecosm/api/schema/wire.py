@@ -73,7 +73,7 @@ _targets: dict[tuple[str, str, str], Target] = {}
 def target_of(resource: Resource, subresource: Subresource | None = None) -> Target:
     """What bodies for a resource, or for its subresource with a kind of its own, must be."""
     row = subresource or resource
-    key = (row.group, row.version, row.kind)
+    key = (row.group, row.version, row.kind) if row.version else (resource.group, resource.version, row.kind)  # no version: the resource's
     found = _targets.get(key)
     if found is None:
         found = Target(*key)

@@ -63,12 +63,13 @@ class Response:
         extra = b"".join(b"%b: %b\r\n" % (k.encode(), v.encode("utf-8", "replace")) for k, v in self.extra) if self.extra else b""
         if request.warnings:
             extra += b"".join(map(_warning, dict.fromkeys(request.warnings)))
-        if len(body) > GZIP_BYTES_MIN and "gzip" in request.headers.get("Accept-Encoding", ""):
+        is_small = len(body) <= GZIP_BYTES_MIN or b"Content-Encoding: " in extra
+        if not is_small and "gzip" in request.headers.get("Accept-Encoding", ""):
             body = gzip_compress(body)
             extra += b"Content-Encoding: gzip\r\nVary: Accept-Encoding\r\n"
         head = b"%b%bAudit-Id: %b\r\n%b%b%bContent-Length: %d\r\n\r\n" % (
-            _STATUS_LINES[self.status], b"" if self.keep_alive else b"Connection: close\r\n", request.audit_id.encode(), CORS_AND_CACHE,
-            _content_type(self.content_type), extra, len(body),
+            _STATUS_LINES[self.status], b"" if self.keep_alive else b"Connection: close\r\n", request.audit_id.encode(),
+            b"" if b"Cache-Control: " in extra else CORS_AND_CACHE, _content_type(self.content_type), extra, len(body),
         )  # fmt: skip
         transport.write(head if request.method == "HEAD" else head + body)
         if len(body) > DRAIN_BYTES_MIN:

@@ -1,0 +1,150 @@
+"""Whole OpenAPI documents, as JSON values: v3 for one group and version, v2 for everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from http import HTTPStatus
+
+import kubecosm
+from kubecosm.api.resources import Object, Resource
+from kubecosm.api.schema import schemas
+
+from .definitions import full_name, reachable, reference, schema_of
+from .operations import PARAMETER_TYPES, Operation, operations
+
+_INLINE = ("dryRun", "fieldValidation")
+"""Query parameters that v2 writes out in each operation; the others are shared by reference."""
+_CODES = {200: "OK", 201: "Created", 202: "Accepted", 401: "Unauthorized"}
+_UNKNOWN: Object = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+
+CustomSchema = Callable[[Resource], Object | None]
+"""Gives the published schema of a custom resource, None if there is none."""
+
+
+def no_custom_schema(row: Resource) -> Object | None:
+    return None
+
+
+def v3(rows: Sequence[Resource], custom_schema: CustomSchema = no_custom_schema) -> Object:
+    """The document of one group and version."""
+    ops = list(operations(rows))
+    names = {name for operation in ops for name in (operation.body, operation.answer) if name}
+    components: Object = {full_name(name): schema_of(schemas().definition(name), 3) for name in reachable(names)}
+    paths: Object = {}
+    for operation in ops:
+        item = paths.setdefault(operation.path, {"parameters": [*_path_parameters_v3(operation), _query_v3("pretty")]})
+        item[operation.method] = _operation_v3(operation, components)
+    for row in rows:
+        if schemas().of_kind(row.api_version, row.kind) is None:
+            components[custom_name(row)] = _custom(row, custom_schema)
+    return {
+        "openapi": "3.0.0", "info": _info(), "paths": paths,
+        "components": {"schemas": components, "securitySchemes": {"BearerToken": _token()}},
+    }  # fmt: skip
+
+
+def v2(rows: Iterable[Resource], custom_schema: CustomSchema = no_custom_schema) -> Object:
+    """The one document of everything."""
+    rows = list(rows)
+    definitions: Object = {full_name(name): schema_of(schemas().definition(name), 2) for name in schemas().names()}
+    parameters: Object = {}
+    paths: Object = {}
+    for operation in operations(rows):
+        item = paths.setdefault(operation.path, {"parameters": [*_path_parameters_v2(operation), _query_v2("pretty", parameters)]})
+        item[operation.method] = _operation_v2(operation, parameters)
+    for row in rows:
+        if schemas().of_kind(row.api_version, row.kind) is None:
+            definitions[custom_name(row)] = _custom(row, custom_schema)
+    return {
+        "swagger": "2.0", "info": _info(), "paths": paths, "definitions": definitions, "parameters": parameters,
+        "securityDefinitions": {"BearerToken": _token()}, "security": [{"BearerToken": []}],
+    }  # fmt: skip
+
+
+def custom_name(row: Resource) -> str:
+    """`stable.example.com/v1 CronTab` → `com.example.stable.v1.CronTab`."""
+    return ".".join([*reversed(row.group.split(".")), row.version, row.kind])
+
+
+def _custom(row: Resource, custom_schema: CustomSchema) -> Object:
+    kinds = [{"group": row.group, "kind": row.kind, "version": row.version}]
+    return {**(custom_schema(row) or _UNKNOWN), "x-kubernetes-group-version-kind": kinds}
+
+
+def _info() -> Object:
+    return {"title": "Kubernetes", "version": kubecosm.KUBERNETES_VERSION}
+
+
+def _token() -> Object:
+    return {"type": "apiKey", "name": "authorization", "in": "header", "description": "Bearer Token authentication"}
+
+
+def _kind(operation: Operation) -> Object:
+    group, version, kind = operation.kind
+    return {"group": group, "kind": kind, "version": version}
+
+
+def _description(code: int) -> str:
+    return _CODES.get(code) or HTTPStatus(code).phrase
+
+
+def _path_parameters_v3(operation: Operation) -> list[Object]:
+    return [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "uniqueItems": True}}
+        for name in operation.path_parameters
+    ]
+
+
+def _query_v3(name: str) -> Object:
+    return {"name": name, "in": "query", "schema": {"type": PARAMETER_TYPES.get(name, "string"), "uniqueItems": True}}
+
+
+def _operation_v3(operation: Operation, components: Object) -> Object:
+    result: Object = {"tags": [operation.tag], "operationId": operation.id}
+    if operation.query:
+        result["parameters"] = [_query_v3(name) for name in operation.query]
+    if operation.body:
+        schema = reference(operation.body, 3)
+        result["requestBody"] = {"content": {media: {"schema": schema} for media in operation.consumes}}
+        if operation.body_required:
+            result["requestBody"]["required"] = True
+    schema = reference(operation.answer, 3) if operation.answer else {"type": "string"}
+    content = {media: {"schema": schema} for media in operation.produces}
+    result["responses"] = {str(code): {"description": _description(code), "content": content} for code in operation.codes}
+    result["responses"]["401"] = {"description": "Unauthorized"}
+    result["x-kubernetes-action"] = operation.action
+    result["x-kubernetes-group-version-kind"] = _kind(operation)
+    return result
+
+
+def _path_parameters_v2(operation: Operation) -> list[Object]:
+    return [{"name": name, "in": "path", "required": True, "type": "string", "uniqueItems": True} for name in operation.path_parameters]
+
+
+def _query_v2(name: str, shared: Object) -> Object:
+    parameter = {"name": name, "in": "query", "type": PARAMETER_TYPES.get(name, "string"), "uniqueItems": True}
+    if name in _INLINE:
+        return parameter
+    shared[name] = parameter
+    return {"$ref": f"#/parameters/{name}"}
+
+
+def _operation_v2(operation: Operation, shared: Object) -> Object:
+    result: Object = {
+        "tags": [operation.tag], "operationId": operation.id, "schemes": ["https"], "consumes": list(operation.consumes),
+        "produces": list(operation.produces),
+    }  # fmt: skip
+    parameters = [_query_v2(name, shared) for name in operation.query]
+    if operation.body:
+        body: Object = {"name": "body", "in": "body", "schema": reference(operation.body, 2)}
+        if operation.body_required:
+            body["required"] = True
+        parameters.insert(0, body)
+    if parameters:
+        result["parameters"] = parameters
+    schema = reference(operation.answer, 2) if operation.answer else {"type": "string"}
+    result["responses"] = {str(code): {"description": _description(code), "schema": schema} for code in operation.codes}
+    result["responses"]["401"] = {"description": "Unauthorized"}
+    result["x-kubernetes-action"] = operation.action
+    result["x-kubernetes-group-version-kind"] = _kind(operation)
+    return result

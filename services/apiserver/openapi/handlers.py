@@ -1,0 +1,133 @@
+"""Serves /openapi/v2 and /openapi/v3: documents are built when first asked for, kept compressed, and spared by ETags and hashes.
+
+Imitates k8s.io/kube-openapi's handlers. Left out: v3 as protobuf.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from urllib.parse import parse_qs
+
+import orjson
+
+import kubecosm
+from kubecosm.api.resources import Resource, ResourceTable
+
+from . import protobuf
+from .documents import CustomSchema, no_custom_schema, v2, v3
+
+DOCUMENTS_KEPT_MAX = 8
+"""Compressed documents kept in memory, least recently used first to go; one is 20-250 KB."""
+JSON = "application/json"
+V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+V2_PROTOBUF_OLD = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+_ACCEPTS = (JSON, "application/*", "*/*")
+
+Answer = tuple[int, dict[str, str], bytes]
+"""(status, headers, body)."""
+
+
+class OpenAPI:
+    """The documents of a resource table, which may change: call `table_changed` then."""
+
+    def __init__(self, table: ResourceTable, custom_schema: CustomSchema = no_custom_schema) -> None:
+        self._table = table
+        self._custom_schema = custom_schema
+        self._kept: OrderedDict[str, bytes] = OrderedDict()
+        self._hashes: dict[str, str] = {}
+
+    def table_changed(self) -> None:
+        """Forget what was built from the old rows (or custom schemas)."""
+        self._kept.clear()
+        self._hashes.clear()
+
+    def matches(self, path: str) -> bool:
+        return path in ("/openapi/v2", "/openapi/v3") or path.startswith("/openapi/v3/")
+
+    def handle(self, request_path: str, accept: str, *, query: str = "", headers: Mapping[str, str] | None = None) -> Answer:
+        """The answer to GET of a path that `matches`. Building the v2 document takes a few hundred milliseconds once."""
+        given = headers or {}
+        path = request_path.rstrip("/")
+        if path == "/openapi/v2":
+            return self._v2(accept, given)
+        if path == "/openapi/v3":
+            return self._whole(orjson.dumps({"paths": self._index()}), JSON, given) if _takes(accept, _ACCEPTS) else _not_acceptable()
+        return self._v3(path.removeprefix("/openapi/v3/"), accept, query, given)
+
+    def _groups(self) -> dict[str, list[Resource]]:
+        """`api/v1`, `apis/apps/v1`, … → their resources."""
+        found: dict[str, list[Resource]] = {}
+        for row in self._table:
+            found.setdefault(row.prefix[1:], []).append(row)
+        return found
+
+    def _index(self) -> dict[str, dict[str, str]]:
+        urls = {name: f"/openapi/v3/{name}?hash={self._hash(name, rows)}" for name, rows in sorted(self._groups().items())}
+        return {name: {"serverRelativeURL": url} for name, url in urls.items()}
+
+    def _hash(self, name: str, rows: list[Resource]) -> str:
+        """A digest of all that a document is made from, so that it is known before the document is built."""
+        found = self._hashes.get(name)
+        if found is None:
+            facts = [(row.group, row.version, row.kind, row.plural, row.verbs, [(s.name, s.kind, s.verbs) for s in row.subresources],
+                      self._custom_schema(row)) for row in rows]  # fmt: skip
+            text = orjson.dumps([kubecosm.__version__, kubecosm.KUBERNETES_VERSION, facts])
+            found = self._hashes[name] = hashlib.sha512(text).hexdigest().upper()
+        return found
+
+    def _v3(self, name: str, accept: str, query: str, given: Mapping[str, str]) -> Answer:
+        rows = self._groups().get(name)
+        if rows is None:
+            return 404, {"Content-Type": "text/plain; charset=utf-8"}, b"404 page not found\n"
+        if not _takes(accept, _ACCEPTS):
+            return _not_acceptable()
+        wanted, actual = parse_qs(query).get("hash", [""])[0], self._hash(name, rows)
+        if wanted and wanted != actual:
+            return 301, {"Location": f"/openapi/v3/{name}?hash={actual}"}, b""
+        caching = {"Cache-Control": "public, immutable", "Expires": "Thu, 31 Dec 2099 00:00:00 GMT"} if wanted else {}
+        return self._sent(f"v3/{name}", actual, JSON, lambda: orjson.dumps(v3(rows, self._custom_schema)), given, caching)
+
+    def _v2(self, accept: str, given: Mapping[str, str]) -> Answer:
+        digest = hashlib.sha512("".join(self._hash(name, rows) for name, rows in self._groups().items()).encode()).hexdigest().upper()
+        if V2_PROTOBUF in accept or V2_PROTOBUF_OLD in accept:
+            build: Callable[[], bytes] = lambda: protobuf.document(v2(self._table, self._custom_schema))  # noqa: E731
+            return self._sent("v2.pb", digest, V2_PROTOBUF_OLD, build, given, {})
+        if not _takes(accept, _ACCEPTS):
+            return _not_acceptable()
+        return self._sent("v2", digest, JSON, lambda: orjson.dumps(v2(self._table, self._custom_schema)), given, {})
+
+    def _sent(
+        self, key: str, digest: str, content_type: str, build: Callable[[], bytes], given: Mapping[str, str], more: dict[str, str],
+    ) -> Answer:  # fmt: skip
+        etag = f'"{digest}"'
+        answer = {"ETag": etag, "Vary": "Accept", "Content-Type": content_type, **more}
+        if given.get("If-None-Match") == etag:
+            return 304, answer, b""
+        kept = self._kept.get(key)
+        if kept is None:
+            compressor = zlib.compressobj(1, wbits=31)
+            kept = compressor.compress(build()) + compressor.flush()
+            if len(self._kept) >= DOCUMENTS_KEPT_MAX:
+                self._kept.popitem(last=False)
+            self._kept[key] = kept
+        self._kept.move_to_end(key)
+        if "gzip" in given.get("Accept-Encoding", ""):
+            return 200, {**answer, "Content-Encoding": "gzip"}, kept
+        return 200, answer, zlib.decompress(kept, wbits=31)
+
+    def _whole(self, body: bytes, content_type: str, given: Mapping[str, str]) -> Answer:
+        etag = f'"{hashlib.sha512(body).hexdigest().upper()}"'
+        headers = {"ETag": etag, "Vary": "Accept", "Content-Type": content_type}
+        return (304, headers, b"") if given.get("If-None-Match") == etag else (200, headers, body)
+
+
+def _takes(accept: str, offered: tuple[str, ...]) -> bool:
+    wanted = [part.partition(";")[0].strip() for part in accept.split(",") if part.strip()]
+    return not wanted or any(part in offered for part in wanted)
+
+
+def _not_acceptable() -> Answer:
+    return 406, {"Content-Type": "text/plain; charset=utf-8"}, b"406 not acceptable\n"

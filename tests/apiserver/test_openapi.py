@@ -1,0 +1,161 @@
+"""The API describes itself: documents are complete, consistent, cheap to ask for again, and readable by kubectl."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pytest
+
+from kubecosm.api.resources import BUILTIN, Resource, ResourceTable, load_builtin
+from kubecosm.api.schema import schemas
+from kubecosm.services.apiserver.openapi import protobuf
+from kubecosm.services.apiserver.openapi.definitions import schema_of
+from kubecosm.services.apiserver.openapi.documents import v2, v3
+from kubecosm.services.apiserver.openapi.handlers import JSON, V2_PROTOBUF, OpenAPI
+
+WIDGETS = Resource("example.com", "v1", "Widget", "widgets", "widget", True, ("get", "list", "create", "patch"))
+APPS = [row for row in BUILTIN if row.prefix == "/apis/apps/v1"]
+
+
+def references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if key == "$ref" and isinstance(item, str):
+                yield item
+            else:
+                yield from references(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from references(item)
+
+
+def test_a_definition_tells_types_lists_and_patch_rules() -> None:
+    container = schema_of(schemas().definition("core.v1.Container"), 2)
+    assert container["required"] == ["name"]
+    assert container["properties"]["ports"] == {
+        "type": "array", "items": {"$ref": "#/definitions/io.k8s.api.core.v1.ContainerPort"}, "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["containerPort", "protocol"], "x-kubernetes-patch-merge-key": "containerPort",
+        "x-kubernetes-patch-strategy": "merge",
+    }  # fmt: skip
+
+
+def test_v3_adds_defaults_and_unions_of_types() -> None:
+    port = schema_of(schemas().definition("core.v1.ContainerPort"), 3)["properties"]
+    assert port["protocol"] == {"type": "string", "default": "TCP"}
+    assert port["containerPort"] == {"type": "integer", "format": "int32", "default": 0}
+    pod = schema_of(schemas().definition("core.v1.Pod"), 3)["properties"]
+    assert pod["spec"] == {"allOf": [{"$ref": "#/components/schemas/io.k8s.api.core.v1.PodSpec"}], "default": {}}
+    assert "oneOf" in schema_of(schemas().definition("apimachinery.pkg.api.resource.Quantity"), 3)
+
+
+@pytest.mark.parametrize("group", sorted({row.prefix for row in BUILTIN}))
+def test_every_reference_of_a_v3_document_is_resolved_in_it(group: str) -> None:
+    document = v3([row for row in BUILTIN if row.prefix == group])
+    known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert set(references(document)) <= known
+    ids = [op["operationId"] for item in document["paths"].values() for key, op in item.items() if key != "parameters"]
+    assert len(ids) == len(set(ids))
+
+
+def test_every_reference_of_the_v2_document_is_resolved_in_it() -> None:
+    document = v2(BUILTIN)
+    known = {f"#/definitions/{name}" for name in document["definitions"]} | {f"#/parameters/{name}" for name in document["parameters"]}
+    assert set(references(document)) <= known
+
+
+def test_patch_operations_tell_kubectl_that_the_server_validates_fields() -> None:
+    operation = v3(APPS)["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"]
+    assert operation["x-kubernetes-group-version-kind"] == {"group": "apps", "kind": "Deployment", "version": "v1"}
+    assert {"dryRun", "fieldValidation", "force"} <= {parameter["name"] for parameter in operation["parameters"]}
+    assert operation["operationId"] == "patchAppsV1NamespacedDeployment"
+
+
+def test_custom_resources_appear_with_the_schema_they_were_given() -> None:
+    schema = {"type": "object", "properties": {"spec": {"type": "object"}}}
+    document = v3([WIDGETS], lambda row: schema)
+    found = document["components"]["schemas"]["com.example.v1.Widget"]
+    assert found["properties"] == schema["properties"]
+    assert found["x-kubernetes-group-version-kind"] == [{"group": "example.com", "kind": "Widget", "version": "v1"}]
+    assert "/apis/example.com/v1/namespaces/{namespace}/widgets" in document["paths"]
+
+
+def fields(data: bytes) -> dict[int, list[Any]]:
+    """The fields of a protobuf message by number: bytes or ints."""
+    found: dict[int, list[Any]] = {}
+    at = 0
+
+    def varint() -> int:
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte, at = data[at], at + 1
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+
+    while at < len(data):
+        tag = varint()
+        if tag & 7 == 0:
+            found.setdefault(tag >> 3, []).append(varint())
+        else:
+            assert tag & 7 == 2
+            size = varint()
+            found.setdefault(tag >> 3, []).append(data[at : at + size])
+            at += size
+    return found
+
+
+def test_the_protobuf_form_holds_the_same_definitions_and_paths() -> None:
+    document = v2(BUILTIN)
+    message = fields(protobuf.document(document))
+    assert message[1] == [b"2.0"]
+    definitions = {fields(entry)[1][0].decode(): fields(fields(entry)[2][0]) for entry in fields(message[9][0])[1]}
+    assert definitions.keys() == document["definitions"].keys()
+    pod = definitions["io.k8s.api.core.v1.Pod"]
+    assert {fields(entry)[1][0].decode() for entry in fields(pod[25][0])[1]} == set(
+        document["definitions"]["io.k8s.api.core.v1.Pod"]["properties"]
+    )
+    paths = {fields(entry)[1][0].decode() for entry in fields(message[8][0])[2]}
+    assert paths == document["paths"].keys()
+
+
+def test_the_index_names_documents_by_hash_and_documents_are_cacheable() -> None:
+    api = OpenAPI(load_builtin())
+    status, headers, body = api.handle("/openapi/v3", JSON)
+    assert (status, headers["Content-Type"]) == (200, JSON)
+    url = orjson.loads(body)["paths"]["apis/apps/v1"]["serverRelativeURL"]
+    path, _, query = url.partition("?")
+    status, headers, body = api.handle(path, JSON, query=query)
+    assert status == 200
+    assert headers["Cache-Control"] == "public, immutable"
+    assert orjson.loads(body)["openapi"] == "3.0.0"
+    assert api.handle(path, JSON, headers={"If-None-Match": headers["ETag"]})[0] == 304
+    status, moved, _ = api.handle(path, JSON, query="hash=OLD")
+    assert (status, moved["Location"]) == (301, url)
+    packed = api.handle(path, JSON, headers={"Accept-Encoding": "gzip"})
+    assert packed[1]["Content-Encoding"] == "gzip"
+    assert len(packed[2]) < len(body) / 5
+
+
+def test_v2_is_served_in_the_form_that_is_asked_for() -> None:
+    api = OpenAPI(load_builtin())
+    assert orjson.loads(api.handle("/openapi/v2", "*/*")[2])["swagger"] == "2.0"
+    status, headers, body = api.handle("/openapi/v2", V2_PROTOBUF)
+    assert (status, fields(body)[1]) == (200, [b"2.0"])
+    assert headers["Content-Type"].startswith("application/com.github.proto-openapi.spec.v2")
+    assert api.handle("/openapi/v2", "text/html")[0] == 406
+    assert api.handle("/openapi/v3/apis/nope/v1", JSON)[0] == 404
+
+
+def test_a_changed_table_changes_hashes_and_documents() -> None:
+    table = ResourceTable(APPS)
+    api = OpenAPI(table)
+    before = api.handle("/openapi/v3", JSON)[2]
+    table.add(WIDGETS)
+    api.table_changed()
+    after = orjson.loads(api.handle("/openapi/v3", JSON)[2])["paths"]
+    assert after.keys() - orjson.loads(before)["paths"].keys() == {"apis/example.com/v1"}
+    assert api.handle("/openapi/v3/apis/example.com/v1", JSON)[0] == 200
