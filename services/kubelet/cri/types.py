@@ -1,0 +1,94 @@
+"""What a runtime tells the kubelet about sandboxes and containers, and what the kubelet hands it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from kubecosm.api.resources import Object
+
+
+class ContainerState(enum.Enum):
+    CREATED = "CONTAINER_CREATED"
+    RUNNING = "CONTAINER_RUNNING"
+    EXITED = "CONTAINER_EXITED"
+    UNKNOWN = "CONTAINER_UNKNOWN"
+
+
+class ContainerKind(enum.Enum):
+    """The list of the pod spec that a container is declared in."""
+
+    INIT = "initContainers"
+    REGULAR = "containers"
+    EPHEMERAL = "ephemeralContainers"
+
+
+@dataclass(slots=True)
+class ContainerStatus:
+    """One container, dead or alive, as the runtime knows it. `container_id` is `<runtime>://<64 hex digits>`."""
+
+    container_id: str
+    name: str
+    image: str
+    image_id: str
+    state: ContainerState
+    created_at: datetime
+    restart_count: int = 0
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    exit_code: int = 0
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(slots=True)
+class PodStatus:
+    """What runs of a pod now. `containers` holds the newest container of each name, `previous` the one before it.
+
+    `sandbox_id` is empty when there is no ready sandbox; `ip` is the pod's own address (the node's for hostNetwork).
+    """
+
+    uid: str
+    sandbox_id: str = ""
+    sandbox_attempts: int = 0
+    ip: str = ""
+    containers: dict[str, ContainerStatus] = field(default_factory=dict)
+    previous: dict[str, ContainerStatus] = field(default_factory=dict)
+
+    def is_running(self, name: str) -> bool:
+        status = self.containers.get(name)
+        return status is not None and status.state is ContainerState.RUNNING
+
+    def any_running(self) -> bool:
+        return any(status.state is ContainerState.RUNNING for status in self.containers.values())
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """The node a pod runs on, as far as a runtime needs to know."""
+
+    name: str
+    ip: str
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerConfig:
+    """A container to create. `spec` is the container's entry in the pod spec, `image_id` what the pull returned."""
+
+    pod: Object
+    spec: Object
+    kind: ContainerKind
+    image_id: str
+    restart_count: int
+    env: Mapping[str, str] | None = None
+
+
+class RuntimeFailure(Exception):
+    """A runtime call failed: `reason` becomes the container's waiting reason (`ErrImagePull`, `RunContainerError`, …)."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message

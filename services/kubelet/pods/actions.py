@@ -1,0 +1,177 @@
+"""What must happen to bring a pod's containers to its spec: one pure decision (kuberuntime's computePodActions).
+
+Leaves out: in-place resize of a running container (values are taken over without a restart) and sandbox changes of host namespaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kubecosm.api.resources import Object
+
+from ..cri.types import ContainerKind, ContainerState, ContainerStatus, PodStatus
+from .spec import all_containers, containers, ephemeral_containers, init_containers, is_sidecar, restart_policy, should_restart
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerToStart:
+    kind: ContainerKind
+    spec: Object
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerToKill:
+    """A running container to stop; `message` is that of the Killing event."""
+
+    status: ContainerStatus
+    spec: Object
+    message: str
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class PodActions:
+    kill_pod: bool = False
+    create_sandbox: bool = False
+    kill: list[ContainerToKill] = field(default_factory=list)
+    start: list[ContainerToStart] = field(default_factory=list)
+
+    def is_nothing(self) -> bool:
+        return not (self.kill_pod or self.create_sandbox or self.kill or self.start)
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeResults:
+    """What the probes say, by container id. Absent means not known yet."""
+
+    liveness: Mapping[str, bool] = field(default_factory=dict)
+    startup: Mapping[str, bool] = field(default_factory=dict)
+    readiness: Mapping[str, bool] = field(default_factory=dict)
+
+    def is_started(self, spec: Object, status: ContainerStatus) -> bool:
+        """Running, and past its startup probe if it has one."""
+        if status.state is not ContainerState.RUNNING:
+            return False
+        return not spec.get("startupProbe") or self.startup.get(status.container_id) is True
+
+
+NO_PROBES = ProbeResults()
+
+
+def compute_actions(pod: Object, status: PodStatus, probes: ProbeResults = NO_PROBES) -> PodActions:
+    """Decide from the spec and what runs. Starting a container in back-off is refused later, by the worker."""
+    if not status.sandbox_id:
+        return _actions_without_sandbox(pod, status)
+    actions = PodActions()
+    for spec in ephemeral_containers(pod):
+        if spec["name"] not in status.containers:
+            actions.start.append(ContainerToStart(ContainerKind.EPHEMERAL, spec))
+    initialized = _plan_init_containers(pod, status, probes, actions)
+    if actions.kill_pod or not initialized:
+        return actions
+    _plan_containers(pod, status, probes, actions)
+    return actions
+
+
+def _actions_without_sandbox(pod: Object, status: PodStatus) -> PodActions:
+    started_before = bool(status.containers)
+    if restart_policy(pod) == "Never" and started_before:
+        return PodActions(kill_pod=True)
+    actions = PodActions(create_sandbox=True, kill_pod=started_before)
+    if init := init_containers(pod):
+        actions.start.append(ContainerToStart(ContainerKind.INIT, init[0]))
+        return actions
+    for spec in containers(pod):
+        previous = status.containers.get(spec["name"])
+        if previous is None or should_restart(pod, spec, previous.exit_code):
+            actions.start.append(ContainerToStart(ContainerKind.REGULAR, spec))
+    if not actions.start:
+        return PodActions(kill_pod=True)
+    return actions
+
+
+def _plan_init_containers(pod: Object, status: PodStatus, probes: ProbeResults, actions: PodActions) -> bool:
+    """Plan init containers in order; true once all have done their part and the regular ones may run."""
+    is_past = any(spec["name"] in status.containers for spec in containers(pod))
+    for spec in init_containers(pod):
+        current = status.containers.get(spec["name"])
+        if is_sidecar(spec):
+            proceeds = _plan_sidecar(spec, current, probes, actions)
+        else:
+            proceeds = is_past or _plan_regular_init(pod, spec, current, probes, actions)
+        if actions.kill_pod:
+            return False
+        if not proceeds and not is_past:
+            return False
+    return True
+
+
+def _plan_sidecar(spec: Object, current: ContainerStatus | None, probes: ProbeResults, actions: PodActions) -> bool:
+    if current is None or current.state is not ContainerState.RUNNING:
+        actions.start.append(ContainerToStart(ContainerKind.INIT, spec))
+        return False
+    if message := _probe_failure(spec, current, probes):
+        actions.kill.append(ContainerToKill(current, spec, f"{message}, will be restarted", "LivenessProbe"))
+        actions.start.append(ContainerToStart(ContainerKind.INIT, spec))
+        return False
+    return probes.is_started(spec, current)
+
+
+def _plan_regular_init(pod: Object, spec: Object, current: ContainerStatus | None, probes: ProbeResults, actions: PodActions) -> bool:
+    if current is None:
+        actions.start.append(ContainerToStart(ContainerKind.INIT, spec))
+        return False
+    if current.state is not ContainerState.EXITED:
+        return False
+    if current.exit_code == 0:
+        return True
+    if should_restart(pod, spec, current.exit_code):
+        actions.start.append(ContainerToStart(ContainerKind.INIT, spec))
+    else:
+        actions.kill_pod = True
+        actions.start.clear()
+    return False
+
+
+def _plan_containers(pod: Object, status: PodStatus, probes: ProbeResults, actions: PodActions) -> None:
+    kept = 0
+    starts_sidecars = list(actions.start)
+    starting = 0
+    for spec in containers(pod):
+        current = status.containers.get(spec["name"])
+        if current is None or current.state is not ContainerState.RUNNING:
+            if current is None or current.state is ContainerState.CREATED or should_restart(pod, spec, current.exit_code):
+                actions.start.append(ContainerToStart(ContainerKind.REGULAR, spec))
+                starting += 1
+            continue
+        restart = should_restart(pod, spec, 1)
+        if current.image != spec.get("image", ""):
+            message, reason, restart = f"Container {spec['name']} definition changed", "", True
+        elif message := _probe_failure(spec, current, probes):
+            reason = "LivenessProbe"
+        else:
+            kept += 1
+            continue
+        if restart:
+            message = f"{message}, will be restarted"
+            actions.start.append(ContainerToStart(ContainerKind.REGULAR, spec))
+            starting += 1
+        actions.kill.append(ContainerToKill(current, spec, message, reason))
+    if kept == 0 and starting == 0:
+        actions.kill_pod = True
+        actions.start = [start for start in actions.start if start not in starts_sidecars]
+
+
+def _probe_failure(spec: Object, current: ContainerStatus, probes: ProbeResults) -> str:
+    if probes.startup.get(current.container_id) is False:
+        return f"Container {spec['name']} failed startup probe"
+    if probes.liveness.get(current.container_id) is False:
+        return f"Container {spec['name']} failed liveness probe"
+    return ""
+
+
+def orphans(pod: Object, status: PodStatus) -> list[ContainerStatus]:
+    """Running containers that the spec no longer names."""
+    named = {spec["name"] for _, spec in all_containers(pod)}
+    return [c for c in status.containers.values() if c.state is ContainerState.RUNNING and c.name not in named]

@@ -1,0 +1,107 @@
+"""The whole status of a pod, computed from the pod and one observation (the kubelet's generateAPIPodStatus)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from kubecosm.api.resources import Object
+from kubecosm.api.times import format_time
+
+from ..cri.types import ContainerKind
+from .conditions import compute_conditions, merge_conditions
+from .container_status import Observation, container_statuses
+from .phase import PENDING, TERMINAL, compute_phase
+from .spec import ephemeral_containers, init_containers, is_host_network, qos_class
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A reason to end the pod that does not come from its containers: deadline, eviction, refused admission."""
+
+    reason: str
+    message: str
+    phase: str = "Failed"
+
+
+def compute_status(pod: Object, seen: Observation, now: datetime, *, terminating: bool = False, verdict: Verdict | None = None) -> Object:
+    """status as it is to be written. `terminating`: no container will be started again; `verdict` fixes phase and reason."""
+    old: Object = pod.get("status") or {}
+    init_statuses = container_statuses(pod, ContainerKind.INIT, seen)
+    statuses = container_statuses(pod, ContainerKind.REGULAR, seen)
+    phase = _phase(pod, old, init_statuses, statuses, terminating=terminating, verdict=verdict, running=seen.runtime.any_running())
+    generation = pod["metadata"].get("generation") or 1
+    stamp = format_time(now)
+    has_sandbox = bool(seen.runtime.sandbox_id) and bool(seen.runtime.ip)
+    verdicts = compute_conditions(pod, phase, init_statuses, statuses, has_sandbox=has_sandbox)
+    status: Object = {
+        "observedGeneration": generation,
+        "phase": phase,
+        "conditions": merge_conditions(old.get("conditions") or (), verdicts, stamp, generation),
+        "hostIP": seen.node_ip,
+        "hostIPs": [{"ip": seen.node_ip}],
+        "startTime": old.get("startTime") or stamp,
+        "qosClass": old.get("qosClass") or qos_class(pod),
+    }
+    if verdict is not None:
+        status["reason"], status["message"] = verdict.reason, verdict.message
+    elif old.get("reason") and old.get("phase") == phase:
+        status["reason"] = old["reason"]
+        if old.get("message"):
+            status["message"] = old["message"]
+    _add_addresses(pod, old, seen, status)
+    if init_containers(pod):
+        status["initContainerStatuses"] = init_statuses
+    status["containerStatuses"] = statuses
+    if ephemeral_containers(pod):
+        status["ephemeralContainerStatuses"] = container_statuses(pod, ContainerKind.EPHEMERAL, seen)
+    return status
+
+
+def _phase(
+    pod: Object, old: Object, init_statuses: list[Object], statuses: list[Object], *, terminating: bool, verdict: Verdict | None, running: bool
+) -> str:
+    if old.get("phase") in TERMINAL:
+        return str(old["phase"])
+    if verdict is not None:
+        return verdict.phase
+    phase = compute_phase(pod, init_statuses, statuses, terminating=terminating)
+    if terminating and phase == PENDING and not running:
+        return "Failed"
+    return phase
+
+
+def _add_addresses(pod: Object, old: Object, seen: Observation, status: Object) -> None:
+    ip = seen.runtime.ip or (seen.node_ip if is_host_network(pod) else old.get("podIP"))
+    if ip:
+        status["podIP"] = ip
+        status["podIPs"] = [{"ip": ip}]
+
+
+def status_patch(old: Object, new: Object) -> Object | None:
+    """The strategic merge patch of status that turns `old` into `new`; None if nothing differs.
+
+    Conditions merge by type, so conditions of other owners survive a race; everything else is replaced when it differs.
+    """
+    patch: Object = {}
+    for key, value in new.items():
+        if key == "conditions":
+            before = {c["type"]: c for c in old.get("conditions") or ()}
+            changed = [_condition_patch(before.get(c["type"]), c) for c in value if before.get(c["type"]) != c]
+            if changed:
+                patch["conditions"] = changed
+                patch["$setElementOrder/conditions"] = [{"type": c["type"]} for c in value]
+        elif old.get(key) != value:
+            patch[key] = value
+    for key in ("reason", "message", "podIP", "podIPs"):
+        if key in old and key not in new:
+            patch[key] = None
+    return patch or None
+
+
+def _condition_patch(before: Object | None, after: Object) -> Object:
+    """A condition in full, with null for what it no longer has."""
+    if before is None:
+        return after
+    gone = {key: None for key in before if key not in after}
+    return {**after, **gone}

@@ -1,0 +1,118 @@
+"""The probes' checks against a pod: http, tcp and grpc over real sockets. Exec runs through the runtime (see manager).
+
+Messages are those of the kubelet's probers (pkg/probe/{http,tcp,grpc}).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from dataclasses import dataclass
+
+from kubecosm.api.resources import Object
+
+from ..network.h2 import grpc_health_check
+
+USER_AGENT = "kube-probe/1.36"
+BODY_BYTES_MAX = 10 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    success: bool
+    message: str = ""
+
+
+OK = CheckResult(True)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a check connects to: `host:port` as messages name it, and the address that really answers."""
+
+    host: str
+    port: int
+    address: tuple[str, int]
+
+
+def resolve_port(port: int | str, spec: Object) -> int:
+    """A number, or the name of a container port; ValueError if the container has no such port."""
+    if isinstance(port, int) or port.isdigit():
+        return int(port)
+    for declared in spec.get("ports") or ():
+        if declared.get("name") == port:
+            return int(declared["containerPort"])
+    raise ValueError(f"couldn't find port {port!r} in container {spec['name']}")
+
+
+async def check_http(target: Target, action: Object, timeout: float) -> CheckResult:
+    """GET; 200-399 is success, as is a redirect to another host."""
+    scheme = str(action.get("scheme") or "HTTP").lower()
+    path = action.get("path") or "/"
+    url = f"{scheme}://{target.host}:{target.port}{path if path.startswith('/') else '/' + path}"
+    try:
+        async with asyncio.timeout(timeout):
+            code = await _get(target, action, path, tls=scheme == "https")
+    except TimeoutError:
+        return CheckResult(False, f'Get "{url}": context deadline exceeded (Client.Timeout exceeded while awaiting headers)')
+    except ConnectionRefusedError:
+        return CheckResult(False, f'Get "{url}": dial tcp {target.host}:{target.port}: connect: connection refused')
+    except (OSError, EOFError, ValueError) as failure:
+        return CheckResult(False, f'Get "{url}": {failure or "EOF"}')
+    return OK if 200 <= code < 400 else CheckResult(False, f"HTTP probe failed with statuscode: {code}")
+
+
+async def _get(target: Target, action: Object, path: str, *, tls: bool) -> int:
+    context = None
+    if tls:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    reader, writer = await asyncio.open_connection(*target.address, ssl=context)
+    try:
+        writer.write(_request(target, action, path))
+        status_line = await reader.readline()
+        if not status_line:
+            raise EOFError
+        parts = status_line.split()
+        if len(parts) < 2 or not parts[0].startswith(b"HTTP/"):
+            raise ValueError(f"net/http: HTTP/1.x transport connection broken: malformed HTTP response {status_line.decode(errors='replace')!r}")
+        return int(parts[1])
+    finally:
+        writer.transport.abort()
+
+
+def _request(target: Target, action: Object, path: str) -> bytes:
+    headers = {"Host": f"{target.host}:{target.port}", "User-Agent": USER_AGENT, "Accept": "*/*", "Connection": "close"}
+    for header in action.get("httpHeaders") or ():
+        headers[header["name"]] = header.get("value", "")
+    lines = [f"GET {path if path.startswith('/') else '/' + path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+async def check_tcp(target: Target, timeout: float) -> CheckResult:
+    """Success is an established connection."""
+    where = f"{target.host}:{target.port}"
+    try:
+        async with asyncio.timeout(timeout):
+            _, writer = await asyncio.open_connection(*target.address)
+    except TimeoutError:
+        return CheckResult(False, f"dial tcp {where}: i/o timeout")
+    except ConnectionRefusedError:
+        return CheckResult(False, f"dial tcp {where}: connect: connection refused")
+    except OSError as failure:
+        return CheckResult(False, f"dial tcp {where}: {failure}")
+    writer.transport.abort()
+    return OK
+
+
+async def check_grpc(target: Target, service: str, timeout: float) -> CheckResult:
+    """grpc.health.v1.Health/Check must answer SERVING."""
+    where = f"{target.host}:{target.port}"
+    try:
+        async with asyncio.timeout(timeout):
+            status = await grpc_health_check(*target.address, service)
+    except (TimeoutError, ConnectionRefusedError):
+        return CheckResult(False, f'timeout: failed to connect service "{where}" within {timeout:g}s: context deadline exceeded')
+    except (OSError, EOFError, ValueError) as failure:
+        return CheckResult(False, f'error: health rpc probe failed: {failure or "EOF"}')
+    return OK if status == "SERVING" else CheckResult(False, f'service unhealthy (responded with "{status}")')

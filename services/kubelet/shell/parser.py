@@ -1,0 +1,485 @@
+"""From text to syntax tree: a recursive-descent parser for the POSIX shell grammar (without aliases, `select`, arrays and process substitution)."""
+
+from __future__ import annotations
+
+import re
+
+from .syntax import (
+    AndOr, Arithmetic, Case, Command, Compound, For, Function, Group, If, IncompleteScript, Literal, Loop, Parameter, Part, Pipeline, Redirect, Script,
+    ShellSyntaxError, Simple, Subshell, Substitution, Word,
+)  # fmt: skip
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+FUNCTION = re.compile(r"(?:function\s+)?([A-Za-z_][\w-]*)\s*\(\s*\)\s*")
+PARAMETER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9]+|[?$!#@*-]")
+PARAMETER_OPS = (":-", ":=", ":+", ":?", "%%", "##", "//", "-", "=", "+", "?", "%", "#", "/")
+ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=")
+REDIRECT = re.compile(r"([0-9]*)(&>|>>|>&|<<-|<<<|<<|<&|>\||>|<)")
+METACHARACTERS = " \t\n;&|<>()"
+CLOSERS = frozenset(("then", "else", "elif", "fi", "do", "done", "esac", "}"))
+NESTING_MAX = 100
+
+
+class Parser:
+    """One script. Use `parse`."""
+
+    def __init__(self, text: str, depth: int = 0) -> None:
+        self.text = text
+        self.at = 0
+        self._depth = depth
+        if depth > NESTING_MAX:
+            raise ShellSyntaxError("script nested too deeply")
+
+    # -- lists -------------------------------------------------------------------------------------------------------
+
+    def script(self, closers: frozenset[str] = frozenset(), end: str = "") -> Script:
+        """Commands until a reserved word of `closers`, the character `end`, or the end of the text."""
+        items: list[AndOr] = []
+        while True:
+            self._skip_separators()
+            if self.at >= len(self.text):
+                if closers or end:
+                    raise IncompleteScript("syntax error: unexpected end of file")
+                return Script(tuple(items))
+            if (end and self.text[self.at] == end) or self._peek_word() in closers:
+                return Script(tuple(items))
+            if self.text[self.at] == ")" or self._peek_word() in CLOSERS or self.text.startswith(";;", self.at):
+                raise ShellSyntaxError(f'syntax error: unexpected "{self._peek_word() or self.text[self.at]}"')
+            items.append(self._and_or())
+
+    def _and_or(self) -> AndOr:
+        first = self._pipeline()
+        rest = []
+        while True:
+            self._skip_blank()
+            operator = self.text[self.at : self.at + 2]
+            if operator not in ("&&", "||"):
+                break
+            self.at += 2
+            self._skip_newlines()
+            rest.append((operator, self._pipeline()))
+        background = self._peek() == "&"
+        if background or (self._peek() == ";" and not self.text.startswith(";;", self.at)):
+            self.at += 1
+        return AndOr(first, tuple(rest), background)
+
+    def _pipeline(self) -> Pipeline:
+        self._skip_blank()
+        negated = False
+        while self._peek_word() == "!":
+            self.at += 1
+            self._skip_blank()
+            negated = not negated
+        commands = [self._command()]
+        while True:
+            self._skip_blank()
+            if self._peek() != "|" or self.text.startswith("||", self.at):
+                return Pipeline(tuple(commands), negated)
+            self.at += 1
+            self._skip_newlines()
+            commands.append(self._command())
+
+    # -- commands ----------------------------------------------------------------------------------------------------
+
+    def _command(self) -> Command:
+        self._skip_blank()
+        if self.at >= len(self.text):
+            raise IncompleteScript("syntax error: unexpected end of file")
+        if self._peek() == "(":
+            self.at += 1
+            script = self._nested_script(end=")")
+            self._expect(")")
+            return Compound(Subshell(script), self._redirects())
+        word = self._peek_word()
+        parse = {"{": self._group, "if": self._if, "while": self._loop, "until": self._loop, "for": self._for, "case": self._case}.get(word)
+        if parse is not None:
+            return Compound(parse(), self._redirects())
+        if function := FUNCTION.match(self.text, self.at):
+            self.at = function.end()
+            self._skip_newlines()
+            body = self._command()
+            if not isinstance(body, Compound):
+                raise ShellSyntaxError("syntax error: function body must be a compound command")
+            return Function(function[1], body)
+        return self._simple()
+
+    def _nested_script(self, closers: frozenset[str] = frozenset(), end: str = "") -> Script:
+        self._depth += 1
+        if self._depth > NESTING_MAX:
+            raise ShellSyntaxError("script nested too deeply")
+        script = self.script(closers, end)
+        self._depth -= 1
+        return script
+
+    def _group(self) -> Group:
+        self._keyword("{")
+        script = self._nested_script(frozenset("}"))
+        self._keyword("}")
+        return Group(script)
+
+    def _if(self) -> If:
+        self._keyword("if")
+        branches = []
+        while True:
+            condition = self._nested_script(frozenset(("then",)))
+            self._keyword("then")
+            body = self._nested_script(frozenset(("elif", "else", "fi")))
+            branches.append((condition, body))
+            if self._peek_word() != "elif":
+                break
+            self._keyword("elif")
+        otherwise = None
+        if self._peek_word() == "else":
+            self._keyword("else")
+            otherwise = self._nested_script(frozenset(("fi",)))
+        self._keyword("fi")
+        return If(tuple(branches), otherwise)
+
+    def _loop(self) -> Loop:
+        until = self._peek_word() == "until"
+        self._keyword("until" if until else "while")
+        condition = self._nested_script(frozenset(("do",)))
+        return Loop(condition, self._do(), until)
+
+    def _do(self) -> Script:
+        self._keyword("do")
+        body = self._nested_script(frozenset(("done",)))
+        self._keyword("done")
+        return body
+
+    def _for(self) -> For:
+        self._keyword("for")
+        self._skip_blank()
+        name = NAME.match(self.text, self.at)
+        if name is None:
+            raise ShellSyntaxError("syntax error: bad for loop variable")
+        self.at = name.end()
+        self._skip_newlines()
+        words: list[Word] | None = None
+        if self._peek_word() == "in":
+            self._keyword("in")
+            words = []
+            while self._skip_blank() or self._peek() not in ("", ";", "\n"):
+                words.append(self.word())
+        self._skip_separators()
+        return For(name[0], None if words is None else tuple(words), self._do())
+
+    def _case(self) -> Case:
+        self._keyword("case")
+        self._skip_blank()
+        word = self.word()
+        self._skip_newlines()
+        self._keyword("in")
+        arms = []
+        while True:
+            self._skip_separators()
+            if self._peek_word() == "esac":
+                break
+            if self._peek() == "(":
+                self.at += 1
+            patterns = [self._pattern()]
+            while self._peek() == "|":
+                self.at += 1
+                patterns.append(self._pattern())
+            self._expect(")")
+            body = self._case_body()
+            arms.append((tuple(patterns), body))
+        self._keyword("esac")
+        return Case(word, tuple(arms))
+
+    def _pattern(self) -> Word:
+        self._skip_blank()
+        word = self.word()
+        self._skip_blank()
+        return word
+
+    def _case_body(self) -> Script:
+        items: list[AndOr] = []
+        while True:
+            self._skip_separators(stop_at_double=True)
+            if self.text.startswith(";;", self.at):
+                self.at += 2
+                return Script(tuple(items))
+            if self._peek_word() == "esac":
+                return Script(tuple(items))
+            if self.at >= len(self.text):
+                raise IncompleteScript("syntax error: unexpected end of file")
+            items.append(self._and_or())
+
+    def _simple(self) -> Simple:
+        assignments: list[tuple[str, Word]] = []
+        words: list[Word] = []
+        redirects: list[Redirect] = []
+        start = self.at
+        while True:
+            self._skip_blank()
+            char = self._peek()
+            redirect = REDIRECT.match(self.text, self.at)
+            if redirect is not None:
+                redirects.append(self._redirect(redirect))
+            elif char == "" or char in METACHARACTERS or (char == "#" and self._at_word_start()):
+                break
+            elif not words and (assignment := ASSIGNMENT.match(self.text, self.at)):
+                self.at = assignment.end()
+                empty = self._peek() == "" or self._peek() in METACHARACTERS
+                assignments.append((assignment[1], Word(()) if empty else self.word()))
+            else:
+                words.append(self.word())
+        if self.at == start:
+            raise ShellSyntaxError(f'syntax error: unexpected "{self._peek() or "end of file"}"')
+        return Simple(tuple(assignments), tuple(words), tuple(redirects))
+
+    def _redirects(self) -> tuple[Redirect, ...]:
+        found = []
+        while True:
+            self._skip_blank()
+            match = REDIRECT.match(self.text, self.at)
+            if match is None:
+                return tuple(found)
+            found.append(self._redirect(match))
+
+    def _redirect(self, match: re.Match[str]) -> Redirect:
+        self.at = match.end()
+        op = match[2]
+        fd = int(match[1]) if match[1] else (0 if op.startswith("<") else 1)
+        self._skip_blank()
+        if op in ("<<", "<<-"):
+            return Redirect(fd, "<<", self._here_document(strip_tabs=op == "<<-"))
+        target = self.word()
+        if op == "<<<":
+            return Redirect(fd, "<<", Word((*target.parts, Literal("\n", quoted=True))))
+        return Redirect(fd, {">|": ">", "<&": "<&"}.get(op, op), target)
+
+    def _here_document(self, *, strip_tabs: bool) -> Word:
+        """Take the document's lines out of the text below the current line."""
+        raw_start = self.at
+        delimiter_word = self.word()
+        quoted = any(char in "'\"\\" for char in self.text[raw_start : self.at])
+        delimiter = "".join(part.text for part in delimiter_word.parts if isinstance(part, Literal))
+        line_end = self.text.find("\n", self.at)
+        if line_end < 0:
+            raise IncompleteScript("here-document without end")
+        lines, position = [], line_end + 1
+        while True:
+            if position > len(self.text) or position == len(self.text):
+                raise IncompleteScript("here-document without end")
+            next_end = self.text.find("\n", position)
+            line = self.text[position : next_end if next_end >= 0 else len(self.text)]
+            position = next_end + 1 if next_end >= 0 else len(self.text)
+            if strip_tabs:
+                line = line.lstrip("\t")
+            if line == delimiter:
+                break
+            lines.append(line + "\n")
+        self.text = self.text[: line_end + 1] + self.text[position:]
+        body = "".join(lines)
+        if quoted:
+            return Word((Literal(body, quoted=True),))
+        return Word(tuple(Parser(body, self._depth + 1).quoted_parts("")))
+
+    # -- words -------------------------------------------------------------------------------------------------------
+
+    def word(self, stop: str = METACHARACTERS) -> Word:
+        """One word up to an unquoted character of `stop`."""
+        parts: list[Part] = []
+        start = self.at
+        while self.at < len(self.text) and self.text[self.at] not in stop:
+            parts.extend(self._parts(stop))
+        if self.at == start:
+            raise ShellSyntaxError(f'syntax error: unexpected "{self._peek() or "newline"}"')
+        return Word(tuple(parts))
+
+    def _parts(self, stop: str) -> list[Part]:
+        char = self.text[self.at]
+        if char == "'":
+            return [Literal(self._until("'"), quoted=True)]
+        if char == '"':
+            self.at += 1
+            inner = Parser(self.text, self._depth + 1)
+            inner.at = self.at
+            parts = inner.quoted_parts('"')
+            self.at = inner.at
+            self._expect('"')
+            return parts
+        if char == "\\":
+            self.at += 2
+            escaped = self.text[self.at - 1 : self.at]
+            return [Literal("" if escaped == "\n" else escaped, quoted=True)]
+        if char in "$`":
+            part = self._expansion(quoted=False)
+            if part is not None:
+                return [part]
+        start = self.at
+        self.at += 1
+        while self.at < len(self.text) and self.text[self.at] not in stop and self.text[self.at] not in "'\"\\$`":
+            self.at += 1
+        return [Literal(self.text[start : self.at])]
+
+    def quoted_parts(self, end: str) -> list[Part]:
+        """What stands inside double quotes (or a here-document when `end` is empty), up to the closing character."""
+        parts: list[Part] = []
+        text = ""
+        while True:
+            if self.at >= len(self.text):
+                if end:
+                    raise IncompleteScript("syntax error: unterminated quoted string")
+                break
+            char = self.text[self.at]
+            if end and char == end:
+                break
+            if char == "\\" and self.at + 1 < len(self.text) and self.text[self.at + 1] in '$`"\\\n':
+                escaped = self.text[self.at + 1]
+                text += "" if escaped == "\n" else escaped
+                self.at += 2
+                continue
+            if char in "$`":
+                part = self._expansion(quoted=True)
+                if part is not None:
+                    if text:
+                        parts.append(Literal(text, quoted=True))
+                    parts.append(part)
+                    text = ""
+                    continue
+            text += char
+            self.at += 1
+        if text or not parts:
+            parts.append(Literal(text, quoted=True))
+        return parts
+
+    def _until(self, quote: str) -> str:
+        end = self.text.find(quote, self.at + 1)
+        if end < 0:
+            raise IncompleteScript("syntax error: unterminated quoted string")
+        text = self.text[self.at + 1 : end]
+        self.at = end + 1
+        return text
+
+    def _expansion(self, *, quoted: bool) -> Part | None:
+        """An expansion at `$` or a backquote; None if the `$` stands for itself."""
+        if self.text[self.at] == "`":
+            source = self._until_backquote()
+            return Substitution(Parser(source, self._depth + 1).script(), quoted)
+        if self.text.startswith("$((", self.at):
+            return self._arithmetic(quoted)
+        if self.text.startswith("$(", self.at):
+            self.at += 2
+            script = self._nested_script(end=")")
+            self._expect(")")
+            return Substitution(script, quoted)
+        if self.text.startswith("${", self.at):
+            self.at += 2
+            return self._braced(quoted)
+        match = PARAMETER_NAME.match(self.text, self.at + 1)
+        if match is None:
+            return None
+        name = match[0] if not match[0].isdigit() else match[0][0]
+        self.at += 1 + len(name)
+        return Parameter(name, quoted=quoted)
+
+    def _until_backquote(self) -> str:
+        end = self.at + 1
+        while end < len(self.text) and self.text[end] != "`":
+            end += 2 if self.text[end] == "\\" else 1
+        if end >= len(self.text):
+            raise IncompleteScript("syntax error: unterminated backquote")
+        source = re.sub(r"\\([`$\\])", r"\1", self.text[self.at + 1 : end])
+        self.at = end + 1
+        return source
+
+    def _arithmetic(self, quoted: bool) -> Arithmetic:
+        depth, end = 2, self.at + 3
+        while end < len(self.text) and depth:
+            depth += {"(": 1, ")": -1}.get(self.text[end], 0)
+            end += 1
+        if depth:
+            raise IncompleteScript("syntax error: unterminated arithmetic")
+        source = self.text[self.at + 3 : end - 2]
+        self.at = end
+        return Arithmetic(Word(tuple(Parser(source, self._depth + 1).quoted_parts(""))), quoted)
+
+    def _braced(self, quoted: bool) -> Parameter:
+        is_length = self._peek() == "#" and self.text[self.at + 1 : self.at + 2] != "}"
+        if is_length:
+            self.at += 1
+        match = PARAMETER_NAME.match(self.text, self.at)
+        if match is None:
+            raise ShellSyntaxError("bad substitution")
+        self.at = match.end()
+        if is_length:
+            self._expect("}")
+            return Parameter(match[0], "length", quoted=quoted)
+        op = next((op for op in PARAMETER_OPS if self.text.startswith(op, self.at)), "")
+        self.at += len(op)
+        word = replacement = None
+        if op:
+            word = self._operand("/}" if op in ("/", "//") else "}")
+            if op in ("/", "//") and self._peek() == "/":
+                self.at += 1
+                replacement = self._operand("}")
+        self._expect("}")
+        return Parameter(match[0], op, word, replacement, quoted)
+
+    def _operand(self, stop: str) -> Word:
+        if self._peek() != "" and self._peek() in stop:
+            return Word(())
+        return self.word(stop)
+
+    # -- characters --------------------------------------------------------------------------------------------------
+
+    def _peek(self) -> str:
+        return self.text[self.at : self.at + 1]
+
+    def _peek_word(self) -> str:
+        end = self.at
+        while end < len(self.text) and self.text[end] not in METACHARACTERS:
+            end += 1
+        return self.text[self.at : end]
+
+    def _at_word_start(self) -> bool:
+        return self.at == 0 or self.text[self.at - 1] in METACHARACTERS
+
+    def _keyword(self, word: str) -> None:
+        self._skip_separators()
+        if self._peek_word() != word:
+            if self.at >= len(self.text):
+                raise IncompleteScript(f'syntax error: unexpected end of file (expecting "{word}")')
+            raise ShellSyntaxError(f'syntax error: unexpected "{self._peek_word()}" (expecting "{word}")')
+        self.at += len(word)
+
+    def _expect(self, char: str) -> None:
+        if self._peek() != char:
+            if self.at >= len(self.text):
+                raise IncompleteScript(f'syntax error: unexpected end of file (expecting "{char}")')
+            raise ShellSyntaxError(f'syntax error: unexpected "{self._peek()}" (expecting "{char}")')
+        self.at += 1
+
+    def _skip_blank(self) -> bool:
+        """Skip spaces, line continuations and comments; returns False, for use in conditions."""
+        while self.at < len(self.text):
+            if self.text[self.at] in " \t":
+                self.at += 1
+            elif self.text.startswith("\\\n", self.at):
+                self.at += 2
+            elif self.text[self.at] == "#" and self._at_word_start():
+                end = self.text.find("\n", self.at)
+                self.at = end if end >= 0 else len(self.text)
+            else:
+                break
+        return False
+
+    def _skip_newlines(self) -> None:
+        self._skip_blank()
+        while self._peek() == "\n":
+            self.at += 1
+            self._skip_blank()
+
+    def _skip_separators(self, *, stop_at_double: bool = False) -> None:
+        self._skip_blank()
+        while self._peek() == "\n" or (self._peek() == ";" and not (stop_at_double and self.text.startswith(";;", self.at))):
+            self.at += 1
+            self._skip_blank()
+
+
+def parse(text: str) -> Script:
+    """The tree of a whole script; ShellSyntaxError (IncompleteScript if more input could help)."""
+    return Parser(text).script()
