@@ -6,27 +6,39 @@ listener it is given; the kubelet then reads `pod_status`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
 from kubecosm.api.resources import Object
 
 from .logs import LogOptions
 from .streams import ProcessStreams
-from .types import ContainerConfig, NodeInfo, PodStatus
+from .types import ContainerConfig, ContainerKind, NodeInfo, PodStatus
 
-PodListener = Callable[[str], None]
-"""Called with the pod's uid after one of its containers started, exited or vanished by itself."""
+
+class RuntimeListener(Protocol):
+    """The kubelet, as a runtime sees it. Both return at once."""
+
+    def pod_changed(self, uid: str) -> None:
+        """A container of this pod started, exited or vanished by itself."""
+
+    def warn(self, uid: str, container: str, reason: str, message: str) -> None:
+        """Something that the pod's owner should know: becomes a Warning event."""
+
+
+ConfigOf = Callable[[Object, Object, ContainerKind], ContainerConfig]
+"""Builds the configuration of a pod's container, for containers that a runtime takes up again."""
 
 
 class Runtime(Protocol):
     name: str
 
-    def set_listener(self, listener: PodListener) -> None:
+    def set_listener(self, listener: RuntimeListener) -> None:
         """Who is told of changes; called once before anything runs."""
 
-    async def recover(self, pods: Iterable[tuple[Object, NodeInfo]]) -> None:
-        """Take back pods that ran before a restart of the kubelet; their containers keep id, start time and count."""
+    async def recover(self, pod: Object, node: NodeInfo, config_of: ConfigOf) -> None:
+        """Take back a pod that ran before a restart of the kubelet; its containers keep id, start time and count."""
 
     async def run_sandbox(self, pod: Object, node: NodeInfo) -> None:
         """Create the pod's sandbox: its address and its shared volumes."""
@@ -67,5 +79,5 @@ class Runtime(Protocol):
     def logs(self, container_id: str, options: LogOptions) -> AsyncIterator[bytes]:
         """The container's log as bytes ready to be sent; follows if the options say so."""
 
-    async def dial(self, uid: str, port: int) -> tuple[str, int]:
-        """Where a connection to this port of the pod must be opened, for port-forward, CONNECT and probes."""
+    async def dial(self, ip: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A TCP connection to an address of a pod, for port-forward, CONNECT and probes; OSError as connect() gives it."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from kubecosm.api.resources import Object
+
+from ..volumes.filesystem import Node
 
 
 class ContainerState(enum.Enum):
@@ -71,18 +73,23 @@ class NodeInfo:
 
     name: str
     ip: str
+    pod_cidr: str
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerConfig:
-    """A container to create. `spec` is the container's entry in the pod spec, `image_id` what the pull returned."""
+    """A container to create. `spec` is the container's entry in the pod spec, `image_id` what the pull returned.
+
+    `environment` and `volumes` (nodes by volume name) compute what they give when called, so a runtime that never needs them never pays.
+    """
 
     pod: Object
     spec: Object
     kind: ContainerKind
     image_id: str
     restart_count: int
-    env: Mapping[str, str] | None = None
+    environment: Callable[[], Awaitable[Mapping[str, str]]]
+    volumes: Callable[[], Awaitable[Mapping[str, Node]]]
 
 
 class RuntimeFailure(Exception):

@@ -1,0 +1,1 @@
+"""Environment variables of containers: fields, resources, ConfigMaps, Secrets and Services."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import orjson
 
-from .. import annotations
+from .. import notes
 from .endpoint import Endpoint
 from .http1 import Request, response
 
@@ -34,11 +34,12 @@ def respond(endpoint: Endpoint, request: Request, client: str) -> bytes:
     answer = page(endpoint, request) if page is not None else None
     if answer is None:
         answer = _identity(endpoint, request, client)
-    code = annotations.parse_int(endpoint.behaviour(annotations.HTTP_STATUS), answer.code)
+    code = notes.parse_int(endpoint.behaviour(notes.HTTP_STATUS), answer.code)
     if not request.headers.get("user-agent", "").startswith("kube-probe/"):
         endpoint.log(f'{client} "{request.method} {request.target} {request.version}" {code}')
     return response(
-        code, answer.body, answer.content_type, keep_alive=request.keep_alive and not endpoint.is_draining, headers=(("X-Pod-Name", endpoint.identity.pod),),
+        code, answer.body, answer.content_type, keep_alive=request.keep_alive and not endpoint.is_draining,
+        headers=(("X-Pod-Name", endpoint.identity.pod),),
         head_only=request.method == "HEAD",
     )  # fmt: skip
 
@@ -46,7 +47,8 @@ def respond(endpoint: Endpoint, request: Request, client: str) -> bytes:
 def identity_fields(endpoint: Endpoint) -> dict[str, object]:
     who = endpoint.identity
     return {
-        "pod": who.pod, "namespace": who.namespace, "node": who.node, "ip": who.ip, "container": who.container, "image": who.image, "port": endpoint.port,
+        "pod": who.pod, "namespace": who.namespace, "node": who.node, "ip": who.ip, "container": who.container, "image": who.image,
+        "port": endpoint.port,
     }  # fmt: skip
 
 
@@ -64,7 +66,9 @@ def _identity(endpoint: Endpoint, request: Request, client: str) -> Answer:
 
 
 def _page(title: str, fields: dict[str, object], intro: str = "") -> bytes:
-    rows = "".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>" for name, value in fields.items() if name != "headers")
+    rows = "".join(
+        f"<tr><th>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>" for name, value in fields.items() if name != "headers"
+    )
     heading = html.escape(title)
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{heading}</title></head>\n'
@@ -110,7 +114,7 @@ def _agnhost(endpoint: Endpoint, request: Request) -> Answer | None:
     if request.path in ("/hostname", "/hostName") or (request.path == "/" and "netexec" not in endpoint.env.get("ARGS", "netexec")):
         return Answer(endpoint.identity.pod.encode(), TEXT)
     if request.path == "/echo":
-        return Answer(query.get("msg", "").encode(), TEXT, annotations.parse_int(query.get("code"), 200))
+        return Answer(query.get("msg", "").encode(), TEXT, notes.parse_int(query.get("code"), 200))
     if request.path == "/healthz":
         return Answer(b"ok", TEXT)
     return None

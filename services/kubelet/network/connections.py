@@ -1,4 +1,4 @@
-"""One accepted connection to a simulated pod, as a raw asyncio Protocol: HTTP/1.1, HTTP/2 for gRPC health, or Redis, told apart by what comes in."""
+"""One accepted connection to a simulated pod, as a raw asyncio Protocol: HTTP/1.1, HTTP/2 for gRPC health, or Redis."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from .. import annotations
+from .. import notes
 from . import redis
 from .applications import respond
 from .endpoint import Endpoint
@@ -98,7 +98,7 @@ class PodConnection(asyncio.Protocol):
 
     def _health(self) -> str:
         assert self._endpoint is not None
-        return self._endpoint.behaviour(annotations.GRPC_STATUS) or "SERVING"
+        return self._endpoint.behaviour(notes.GRPC_STATUS) or "SERVING"
 
     def _receive_h2(self, data: bytes) -> None:
         assert self._h2 is not None
@@ -138,7 +138,7 @@ class PodConnection(asyncio.Protocol):
                 if parser.wants_continue:
                     self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
                 return
-            latency = endpoint.behaviour(annotations.LATENCY_SECONDS)
+            latency = endpoint.behaviour(notes.LATENCY_SECONDS)
             if latency is None:
                 self._answer(request)
             else:

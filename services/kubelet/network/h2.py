@@ -83,22 +83,22 @@ class H2Server:
         return b""
 
 
-async def grpc_health_check(host: str, port: int, service: str) -> str:
-    """Ask grpc.health.v1.Health/Check; returns the status name. OSError, EOFError or ValueError if the server does not answer it."""
-    reader, writer = await asyncio.open_connection(host, port)
+async def grpc_health_check(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, authority: str, service: str) -> str:
+    """Ask grpc.health.v1.Health/Check over a fresh connection and close it; returns the status name.
+
+    OSError, EOFError or ValueError if the server does not answer it.
+    """
     try:
         headers = b"\x83\x86" + b"".join(  # :method POST, :scheme http
             _literal(name, value)
             for name, value in (
-                (":path", "/grpc.health.v1.Health/Check"), (":authority", f"{host}:{port}"), ("content-type", "application/grpc"),
+                (":path", "/grpc.health.v1.Health/Check"), (":authority", authority), ("content-type", "application/grpc"),
                 ("te", "trailers"), ("user-agent", "kube-probe/1.36"),
             )
         )  # fmt: skip
         name = service.encode()
         request = _message(b"\x0a" + bytes([len(name)]) + name if name else b"")
-        writer.write(
-            PREFACE + frame(SETTINGS, 0, 0) + frame(HEADERS, END_HEADERS, 1, headers) + frame(DATA, END_STREAM, 1, request)
-        )
+        writer.write(PREFACE + frame(SETTINGS, 0, 0) + frame(HEADERS, END_HEADERS, 1, headers) + frame(DATA, END_STREAM, 1, request))
         return await _read_health(reader, writer)
     except asyncio.IncompleteReadError as failure:
         raise EOFError("connection closed before server preface received") from failure

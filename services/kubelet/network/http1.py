@@ -10,10 +10,13 @@ HEAD_BYTES_MAX = 64 * 1024
 BODY_BYTES_MAX = 1024 * 1024
 
 REASONS = {
-    100: "Continue", 101: "Switching Protocols", 200: "OK", 201: "Created", 202: "Accepted", 204: "No Content", 206: "Partial Content", 301: "Moved Permanently", 302: "Found",
-    304: "Not Modified", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 408: "Request Timeout",
+    100: "Continue", 101: "Switching Protocols", 200: "OK", 201: "Created", 202: "Accepted", 204: "No Content", 206: "Partial Content",
+    301: "Moved Permanently", 302: "Found",
+    304: "Not Modified", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
+    408: "Request Timeout",
     409: "Conflict", 413: "Content Too Large", 415: "Unsupported Media Type", 426: "Upgrade Required", 429: "Too Many Requests",
-    431: "Request Header Fields Too Large", 500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable",
+    431: "Request Header Fields Too Large", 500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway",
+    503: "Service Unavailable",
     504: "Gateway Timeout",
 }  # fmt: skip
 
@@ -151,7 +154,8 @@ class RequestParser:
 
 
 def response(
-    code: int, body: bytes = b"", content_type: str = "text/plain; charset=utf-8", *, keep_alive: bool = True, headers: Iterable[tuple[str, str]] = (),
+    code: int, body: bytes = b"", content_type: str = "text/plain; charset=utf-8", *, keep_alive: bool = True,
+    headers: Iterable[tuple[str, str]] = (),
     head_only: bool = False,
 ) -> bytes:  # fmt: skip
     """A whole response with its length."""

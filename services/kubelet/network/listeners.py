@@ -27,6 +27,8 @@ BACKLOG = 256
 DATAGRAM_BYTES_MAX = 65_535
 DATAGRAM_BATCH_MAX = 64
 LISTEN_STATE = "0A"
+IP_PKTINFO = 8
+"""Linux's number; Python does not name it."""
 
 Address = tuple[str, int]
 
@@ -40,8 +42,8 @@ def explain(failure: OSError, address: Address) -> str:
     host, port = address
     if failure.errno in (errno.EACCES, errno.EPERM):
         return (
-            f"Cannot listen on {host}:{port}: ports under 1024 need permission. Run `sysctl net.ipv4.ip_unprivileged_port_start=0` once as root, or give "
-            "the kubelet CAP_NET_BIND_SERVICE. Until then the port is reachable through Services' NodePorts and kubectl port-forward only."
+            f"Cannot listen on {host}:{port}: ports under 1024 need permission. Run `sysctl net.ipv4.ip_unprivileged_port_start=0` "
+            "once as root, or give the kubelet CAP_NET_BIND_SERVICE. Until then the port is reachable through Services' NodePorts and kubectl port-forward only."
         )
     if failure.errno == errno.EADDRINUSE:
         return f"Cannot listen on {host}:{port}: another program listens on port {port} of every address. Stop it, or use another port."
@@ -162,11 +164,11 @@ class PodNetwork:
             head = " ".join(f"{name}={value}" for name, value in identity_fields(endpoint).items())
             info = struct.pack("I4s4s", 0, socket.inet_aton(local), socket.inet_aton(local))
             with contextlib.suppress(OSError):
-                sock.sendmsg([head.encode(), b"\n", data], [(socket.IPPROTO_IP, socket.IP_PKTINFO, info)], 0, client)
+                sock.sendmsg([head.encode(), b"\n", data], [(socket.IPPROTO_IP, IP_PKTINFO, info)], 0, client)
 
 
 def _allow_reuse(sock: socket.socket) -> None:
-    """REUSEADDR and REUSEPORT: a wildcard listener and sockets on single addresses may share a port; the kernel prefers the single address."""
+    """A wildcard listener and sockets on single addresses may share a port then; the kernel prefers the single address."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if hasattr(socket, "SO_REUSEPORT"):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -191,7 +193,7 @@ def _wildcard_socket(port: int, kind: socket.SocketKind) -> socket.socket:
     try:
         _allow_reuse(sock)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
-        sock.bind(("0.0.0.0", port))  # noqa: S104  loopback device only
+        sock.bind(("0.0.0.0", port))
     except OSError:
         sock.close()
         raise
@@ -209,7 +211,7 @@ def wildcard_is_taken(port: int, table: Path = Path("/proc/net/tcp")) -> bool:
 
 
 def _listen_datagrams(sock: socket.socket, on_datagram: Callable[[socket.socket], None]) -> socket.socket:
-    sock.setsockopt(socket.IPPROTO_IP, socket.IP_PKTINFO, 1)
+    sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
     asyncio.get_running_loop().add_reader(sock, on_datagram, sock)
     return sock
 
@@ -222,6 +224,6 @@ def _forget_reader(sock: socket.socket) -> None:
 def _packet_info(ancillary: list[tuple[int, int, bytes]]) -> str | None:
     """The local address that a datagram was sent to."""
     for level, kind, data in ancillary:
-        if level == socket.IPPROTO_IP and kind == socket.IP_PKTINFO:
+        if level == socket.IPPROTO_IP and kind == IP_PKTINFO:
             return socket.inet_ntoa(data[8:12])
     return None

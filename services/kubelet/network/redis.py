@@ -1,4 +1,7 @@
-"""A small in-memory Redis: the RESP2 protocol and the commands that demo applications use. Leaves out: persistence, pub/sub, expiry, scripts."""
+"""A small in-memory Redis: the RESP2 protocol and the commands that demo applications use.
+
+Leaves out: persistence, pub/sub, expiry, scripts.
+"""
 
 from __future__ import annotations
 
@@ -160,7 +163,17 @@ def _hgetall(data: Data, args: list[bytes]) -> Reply:
 
 
 def _info(data: Data, args: list[bytes]) -> Reply:
-    return bulk(f"# Server\r\nredis_version:7.2.0\r\nredis_mode:standalone\r\n# Replication\r\nrole:master\r\n# Keyspace\r\ndb0:keys={len(data)}\r\n".encode())
+    lines = (
+        "# Server",
+        "redis_version:7.2.0",
+        "redis_mode:standalone",
+        "# Replication",
+        "role:master",
+        "# Keyspace",
+        f"db0:keys={len(data)}",
+        "",
+    )
+    return bulk("\r\n".join(lines).encode())
 
 
 def _flush(data: Data, args: list[bytes]) -> Reply:

@@ -115,7 +115,13 @@ def merge_conditions(old: Sequence[Object], verdicts: dict[str, Verdict], now: s
 def _dated(kind: str, verdict: Verdict, old: Object | None, now: str, generation: int) -> Object:
     status = "True" if verdict.is_true else "False"
     since = old["lastTransitionTime"] if old is not None and old["status"] == status and old.get("lastTransitionTime") else now
-    condition: Object = {"type": kind, "observedGeneration": generation, "status": status, "lastProbeTime": None, "lastTransitionTime": since}
+    condition: Object = {
+        "type": kind,
+        "observedGeneration": generation,
+        "status": status,
+        "lastProbeTime": None,
+        "lastTransitionTime": since,
+    }
     if verdict.reason:
         condition["reason"] = verdict.reason
     if verdict.message:

@@ -75,7 +75,8 @@ def _container_status(pod: Object, spec: Object, kind: ContainerKind, seen: Obse
 
 def _never_created(spec: Object, kind: ContainerKind, state: Object) -> Object:
     status: Object = {
-        "name": spec["name"], "state": state, "lastState": {}, "ready": False, "restartCount": 0, "image": spec.get("image", ""), "imageID": "",
+        "name": spec["name"], "state": state, "lastState": {}, "ready": False, "restartCount": 0, "image": spec.get("image", ""),
+        "imageID": "",
         "started": False,
     }  # fmt: skip
     _add_resources(status, spec, False)

@@ -59,7 +59,14 @@ def compute_status(pod: Object, seen: Observation, now: datetime, *, terminating
 
 
 def _phase(
-    pod: Object, old: Object, init_statuses: list[Object], statuses: list[Object], *, terminating: bool, verdict: Verdict | None, running: bool
+    pod: Object,
+    old: Object,
+    init_statuses: list[Object],
+    statuses: list[Object],
+    *,
+    terminating: bool,
+    verdict: Verdict | None,
+    running: bool,
 ) -> str:
     if old.get("phase") in TERMINAL:
         return str(old["phase"])

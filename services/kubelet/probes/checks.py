@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from kubecosm.api.resources import Object
@@ -26,13 +27,17 @@ class CheckResult:
 OK = CheckResult(True)
 
 
+Dial = Callable[[str, int], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+"""Opens a TCP connection to (host, port)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a check connects to: `host:port` as messages name it, and the address that really answers."""
+    """What a check connects to, and how."""
 
     host: str
     port: int
-    address: tuple[str, int]
+    dial: Dial = asyncio.open_connection
 
 
 def resolve_port(port: int | str, spec: Object) -> int:
@@ -63,22 +68,29 @@ async def check_http(target: Target, action: Object, timeout: float) -> CheckRes
 
 
 async def _get(target: Target, action: Object, path: str, *, tls: bool) -> int:
-    context = None
-    if tls:
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    reader, writer = await asyncio.open_connection(*target.address, ssl=context)
+    reader, writer = await target.dial(target.host, target.port)
     try:
+        if tls:
+            await writer.start_tls(_any_certificate())
         writer.write(_request(target, action, path))
         status_line = await reader.readline()
         if not status_line:
             raise EOFError
         parts = status_line.split()
         if len(parts) < 2 or not parts[0].startswith(b"HTTP/"):
-            raise ValueError(f"net/http: HTTP/1.x transport connection broken: malformed HTTP response {status_line.decode(errors='replace')!r}")
+            raise ValueError(
+                f"net/http: HTTP/1.x transport connection broken: malformed HTTP response {status_line.decode(errors='replace')!r}"
+            )
         return int(parts[1])
     finally:
         writer.transport.abort()
+
+
+def _any_certificate() -> ssl.SSLContext:
+    """Probes do not check certificates."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def _request(target: Target, action: Object, path: str) -> bytes:
@@ -94,7 +106,7 @@ async def check_tcp(target: Target, timeout: float) -> CheckResult:
     where = f"{target.host}:{target.port}"
     try:
         async with asyncio.timeout(timeout):
-            _, writer = await asyncio.open_connection(*target.address)
+            _, writer = await target.dial(target.host, target.port)
     except TimeoutError:
         return CheckResult(False, f"dial tcp {where}: i/o timeout")
     except ConnectionRefusedError:
@@ -110,9 +122,10 @@ async def check_grpc(target: Target, service: str, timeout: float) -> CheckResul
     where = f"{target.host}:{target.port}"
     try:
         async with asyncio.timeout(timeout):
-            status = await grpc_health_check(*target.address, service)
+            reader, writer = await target.dial(target.host, target.port)
+            status = await grpc_health_check(reader, writer, where, service)
     except (TimeoutError, ConnectionRefusedError):
         return CheckResult(False, f'timeout: failed to connect service "{where}" within {timeout:g}s: context deadline exceeded')
     except (OSError, EOFError, ValueError) as failure:
-        return CheckResult(False, f'error: health rpc probe failed: {failure or "EOF"}')
+        return CheckResult(False, f"error: health rpc probe failed: {failure or 'EOF'}")
     return OK if status == "SERVING" else CheckResult(False, f'service unhealthy (responded with "{status}")')

@@ -210,7 +210,7 @@ def glob(fs: FileSystem, cwd: str, pattern: str) -> list[str]:
     is_absolute = pattern.startswith("/")
     found = ["/" if is_absolute else ""]
     for part in (part for part in pattern.split("/") if part):
-        nexts = []
+        nexts: list[str] = []
         for base in found:
             directory = fs.resolve(base or ".", cwd)
             if not fs.is_dir(directory):

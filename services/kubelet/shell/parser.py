@@ -1,12 +1,35 @@
-"""From text to syntax tree: a recursive-descent parser for the POSIX shell grammar (without aliases, `select`, arrays and process substitution)."""
+"""From text to syntax tree: a recursive-descent parser for the POSIX shell grammar.
+
+Leaves out: aliases, `select`, arrays, process substitution.
+"""
 
 from __future__ import annotations
 
 import re
 
 from .syntax import (
-    AndOr, Arithmetic, Case, Command, Compound, For, Function, Group, If, IncompleteScript, Literal, Loop, Parameter, Part, Pipeline, Redirect, Script,
-    ShellSyntaxError, Simple, Subshell, Substitution, Word,
+    AndOr,
+    Arithmetic,
+    Case,
+    Command,
+    Compound,
+    For,
+    Function,
+    Group,
+    If,
+    IncompleteScript,
+    Literal,
+    Loop,
+    Parameter,
+    Part,
+    Pipeline,
+    Redirect,
+    Script,
+    ShellSyntaxError,
+    Simple,
+    Subshell,
+    Substitution,
+    Word,
 )  # fmt: skip
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -91,17 +114,32 @@ class Parser:
             self._expect(")")
             return Compound(Subshell(script), self._redirects())
         word = self._peek_word()
-        parse = {"{": self._group, "if": self._if, "while": self._loop, "until": self._loop, "for": self._for, "case": self._case}.get(word)
-        if parse is not None:
-            return Compound(parse(), self._redirects())
+        body = self._compound(word)
+        if body is not None:
+            return Compound(body, self._redirects())
         if function := FUNCTION.match(self.text, self.at):
             self.at = function.end()
             self._skip_newlines()
-            body = self._command()
-            if not isinstance(body, Compound):
+            command = self._command()
+            if not isinstance(command, Compound):
                 raise ShellSyntaxError("syntax error: function body must be a compound command")
-            return Function(function[1], body)
+            return Function(function[1], command)
         return self._simple()
+
+    def _compound(self, word: str) -> Group | If | Loop | For | Case | None:
+        """The compound command that a reserved word begins; None if the word is none."""
+        match word:
+            case "{":
+                return self._group()
+            case "if":
+                return self._if()
+            case "while" | "until":
+                return self._loop()
+            case "for":
+                return self._for()
+            case "case":
+                return self._case()
+        return None
 
     def _nested_script(self, closers: frozenset[str] = frozenset(), end: str = "") -> Script:
         self._depth += 1
@@ -230,7 +268,7 @@ class Parser:
         return Simple(tuple(assignments), tuple(words), tuple(redirects))
 
     def _redirects(self) -> tuple[Redirect, ...]:
-        found = []
+        found: list[Redirect] = []
         while True:
             self._skip_blank()
             match = REDIRECT.match(self.text, self.at)

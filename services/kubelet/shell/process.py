@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from kubecosm.runtime.clock import Clock
 
 from ..cri.streams import Pipe
 from ..volumes.filesystem import FileSystem
+from .terminal import Terminal
 
 CODE_NOT_FOUND = 127
 CODE_CANNOT_RUN = 126
@@ -83,7 +84,9 @@ class Process:
     stderr: Sink
     is_tty: bool = False
     is_main: bool = False
-    functions: dict[str, object] = field(default_factory=dict)
+    is_lenient: bool = False
+    """Programs that the toolbox lacks succeed: probes and hooks of simulated images."""
+    terminal: Terminal | None = None
 
     @property
     def fs(self) -> FileSystem:

@@ -1,0 +1,29 @@
+"""The programs of the toolbox by name. Modules by theme; each exports `PROGRAMS`."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from ..interpreter import shell_program
+from ..process import Program
+from . import archive, files, network, system, text
+
+SHELLS = ("sh", "bash", "ash", "dash", "zsh")
+
+
+def _wrapped() -> dict[str, Program]:
+    programs: dict[str, Program] = {**files.PROGRAMS, **text.PROGRAMS, **system.PROGRAMS, **network.PROGRAMS, **archive.PROGRAMS}
+    for name in SHELLS:
+        programs[name] = partial(shell_program, programs, name=name)
+    for name in system.RUNNERS:
+        programs[name] = partial(system.run_through, programs, name)
+    programs["xargs"] = partial(text.xargs, programs)
+    programs["find"] = partial(files.find, programs)
+    return programs
+
+
+PROGRAMS = _wrapped()
+
+
+def has_program(name: str) -> bool:
+    return name in PROGRAMS

@@ -1,0 +1,310 @@
+"""SimRuntime: the Runtime protocol over simulated containers. Owns their sandboxes, addresses and sockets.
+
+Leaves out: image layers and sizes (a size is derived from the image's name), cgroups, pod-level namespaces.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+
+from kubecosm.api.meta import annotations_of
+from kubecosm.api.resources import Object
+from kubecosm.api.times import parse_time
+from kubecosm.runtime.clock import Clock
+
+from .. import notes
+from ..cri.logs import LogBuffer, LogOptions
+from ..cri.runtime import ConfigOf, RuntimeListener
+from ..cri.streams import Pipe, ProcessStreams
+from ..cri.types import ContainerConfig, ContainerState, ContainerStatus, NodeInfo, PodStatus, RuntimeFailure
+from ..network.listeners import PodNetwork
+from ..notes import annotation, parse_seconds
+from ..pods.spec import all_containers, is_host_network
+from ..shell.process import Machine
+from ..shell.programs import has_program
+from ..timers import Timers
+from .addresses import AddressesExhausted, AddressPool
+from .behaviour import decide
+from .container import LogSink, SimContainer, SimPod
+from .machine import MachineBuilder
+from .processes import ProgramRunner
+from .profiles import ImageProfiles, repository
+
+IMAGE_BYTES_MIN = 2_000_000
+IMAGE_BYTES_SPREAD = 150_000_000
+UNRESOLVABLE_SUFFIX = ".invalid"
+"""A registry of this top-level domain (RFC 2606) never exists, so its images cannot be pulled."""
+
+
+class SimRuntime:
+    name = "sim"
+
+    def __init__(
+        self, *, clock: Clock, rng: random.Random, timers: Timers, tasks: asyncio.TaskGroup, profiles: ImageProfiles,
+        machines: MachineBuilder,
+        network: PodNetwork,
+    ) -> None:  # fmt: skip
+        self.clock = clock
+        self.rng = rng
+        self.timers = timers
+        self.tasks = tasks
+        self.network = network
+        self.profiles = profiles
+        self._machines = machines
+        self._programs = ProgramRunner()
+        self._pods: dict[str, SimPod] = {}
+        self._containers: dict[str, SimContainer] = {}
+        self._pools: dict[str, AddressPool] = {}
+        self._images: dict[str, set[str]] = {}
+        self._listener: RuntimeListener | None = None
+
+    def set_listener(self, listener: RuntimeListener) -> None:
+        self._listener = listener
+
+    # -- Host: what containers call ------------------------------------------------------------------------------------
+
+    def changed(self, container: SimContainer) -> None:
+        if self._listener is not None:
+            self._listener.pod_changed(container.pod.uid)
+
+    def warn(self, container: SimContainer, reason: str, message: str) -> None:
+        if self._listener is not None:
+            self._listener.warn(container.pod.uid, container.name, reason, message)
+
+    async def machine(self, container: SimContainer) -> Machine:
+        if container.machine is None:
+            container.machine = await self._machines.build(container, self._programs)
+        return container.machine
+
+    async def run_program(self, container: SimContainer, argv: tuple[str, ...], stdin: Pipe | None) -> int:
+        machine = await self.machine(container)
+        machine.head_start = container.head_start
+        environment = await container.config.environment()
+        return await self._programs.run_main(
+            container, machine, argv, environment, stdin, LogSink(container, is_stderr=False), LogSink(container, is_stderr=True)
+        )
+
+    # -- sandboxes ---------------------------------------------------------------------------------------------------
+
+    async def run_sandbox(self, pod: Object, node: NodeInfo) -> None:
+        uid = pod["metadata"]["uid"]
+        sim = self._pods.get(uid)
+        if sim is None:
+            sim = self._pods[uid] = SimPod(pod, node, PodStatus(uid))
+        status = sim.status
+        if is_host_network(pod):
+            status.ip = node.ip
+        elif not status.ip:
+            try:
+                status.ip = self._pool(node).take()
+            except AddressesExhausted as failure:
+                raise RuntimeFailure("FailedCreatePodSandBox", f"Failed to create pod sandbox: {failure}") from failure
+        status.sandbox_attempts += 1
+        status.sandbox_id = _random_id(self.rng)
+
+    def _pool(self, node: NodeInfo) -> AddressPool:
+        pool = self._pools.get(node.name)
+        if pool is None or pool.cidr != node.pod_cidr:
+            pool = self._pools[node.name] = AddressPool(node.pod_cidr)
+        return pool
+
+    async def stop_sandbox(self, uid: str) -> None:
+        sim = self._pods.get(uid)
+        if sim is None or not sim.status.sandbox_id:
+            return
+        for container in sim.containers.values():
+            if container.is_running:
+                container.exit(137)
+        sim.status.sandbox_id = ""
+        if sim.status.ip and not is_host_network(sim.pod):
+            self._pool(sim.node).release(sim.status.ip)
+        sim.status.ip = ""
+
+    async def remove_pod(self, uid: str) -> None:
+        await self.stop_sandbox(uid)
+        sim = self._pods.pop(uid, None)
+        if sim is not None:
+            for container in sim.containers.values():
+                self._containers.pop(container.status.container_id, None)
+
+    # -- images ------------------------------------------------------------------------------------------------------
+
+    def image_id(self, image: str) -> str:
+        """`registry/name@sha256:…`, the same for the same reference."""
+        name = repository(image)
+        first = name.partition("/")[0]
+        if "/" not in name:
+            name = f"docker.io/library/{name}"
+        elif "." not in first and ":" not in first and first != "localhost":
+            name = f"docker.io/{name}"
+        return f"{name}@sha256:{hashlib.sha256(image.encode()).hexdigest()}"
+
+    def image_present(self, pod: Object, spec: Object, node: NodeInfo) -> bool:
+        return spec.get("image", "") in self._images.get(node.name, ())
+
+    async def pull_image(self, pod: Object, spec: Object, node: NodeInfo) -> int:
+        image = spec.get("image", "")
+        written = annotations_of(pod)
+        if (
+            image.partition("/")[0].endswith(UNRESOLVABLE_SUFFIX)
+            or image.startswith("invalid.")
+            or annotation(written, notes.IMAGE_PULL, spec["name"]) == "fail"
+        ):
+            raise RuntimeFailure(
+                "ErrImagePull",
+                f'failed to pull and unpack image "{image}": failed to resolve reference "{image}": {image}: not found',
+            )
+        seconds = parse_seconds(annotation(written, notes.PULL_SECONDS, spec["name"]), self.rng)
+        if seconds:
+            await self.clock.sleep(seconds)
+        self._images.setdefault(node.name, set()).add(image)
+        return IMAGE_BYTES_MIN + int.from_bytes(hashlib.sha256(image.encode()).digest()[:4], "big") % IMAGE_BYTES_SPREAD
+
+    # -- containers --------------------------------------------------------------------------------------------------
+
+    async def create_container(self, config: ContainerConfig) -> str:
+        sim = self._pods[config.pod["metadata"]["uid"]]
+        sim.pod = config.pod
+        name = config.spec["name"]
+        status = ContainerStatus(
+            container_id=f"{self.name}://{_random_id(self.rng)}", name=name, image=config.spec.get("image", ""), image_id=config.image_id,
+            state=ContainerState.CREATED, created_at=self.clock.now(), restart_count=config.restart_count,
+        )  # fmt: skip
+        return self._add(sim, config, status).status.container_id
+
+    def _add(self, sim: SimPod, config: ContainerConfig, status: ContainerStatus) -> SimContainer:
+        name = status.name
+        profile = self.profiles.of(status.image)
+        behaviour = decide(sim.pod, config.spec, config.kind, profile, has_program, self.rng)
+        before = sim.containers.get(name)
+        if before is not None:
+            sim.status.previous[name] = before.status
+            sim.previous_logs[name] = before.log
+            self._containers.pop(before.status.container_id, None)
+        container = SimContainer(self, sim, config, status, behaviour, profile.application)
+        sim.containers[name] = container
+        sim.status.containers[name] = status
+        self._containers[status.container_id] = container
+        return container
+
+    async def start_container(self, container_id: str) -> None:
+        await self._get(container_id).start()
+
+    async def stop_container(self, container_id: str, grace_seconds: float) -> None:
+        container = self._containers.get(container_id)
+        if container is not None:
+            await container.stop(grace_seconds)
+
+    def _get(self, container_id: str) -> SimContainer:
+        container = self._containers.get(container_id)
+        if container is None:
+            raise RuntimeFailure("ContainerNotFound", f'an error occurred when try to find container "{container_id}": not found')
+        return container
+
+    def pod_status(self, uid: str) -> PodStatus | None:
+        sim = self._pods.get(uid)
+        return sim.status if sim is not None else None
+
+    def update_pod(self, pod: Object) -> None:
+        sim = self._pods.get(pod["metadata"]["uid"])
+        if sim is not None:
+            sim.pod = pod
+
+    def sim_pod(self, uid: str) -> SimPod | None:
+        """The simulated pod, for statistics."""
+        return self._pods.get(uid)
+
+    # -- recovery ----------------------------------------------------------------------------------------------------
+
+    async def recover(self, pod: Object, node: NodeInfo, config_of: ConfigOf) -> None:
+        meta, reported = pod["metadata"], pod.get("status") or {}
+        sim = SimPod(pod, node, PodStatus(meta["uid"], sandbox_id=_random_id(self.rng), sandbox_attempts=1))
+        ip = reported.get("podIP") or ""
+        if is_host_network(pod):
+            sim.status.ip = node.ip
+        else:
+            sim.status.ip = ip if ip and self._pool(node).reserve(ip) else self._pool(node).take()
+        self._pods[meta["uid"]] = sim
+        statuses = {s["name"]: s for key in STATUS_KEYS for s in reported.get(key) or ()}
+        for kind, spec in all_containers(pod):
+            raw = statuses.get(spec["name"])
+            if raw is None or not raw.get("containerID", "").startswith(f"{self.name}://"):
+                continue
+            await self._recover_container(sim, config_of(pod, spec, kind), raw)
+
+    async def _recover_container(self, sim: SimPod, config: ContainerConfig, raw: Object) -> None:
+        state, last = raw.get("state") or {}, raw.get("lastState") or {}
+        if (terminated := last.get("terminated")) is not None:
+            sim.status.previous[raw["name"]] = _ended_status(raw, terminated)
+        status = _ended_status(raw, state.get("terminated") or last.get("terminated") or {})
+        self._images.setdefault(sim.node.name, set()).add(status.image)
+        running = state.get("running")
+        if running is None:
+            if "waiting" in state:
+                sim.status.previous.pop(raw["name"], None)
+            self._add(sim, config, status).log.close(self.clock.now())
+            return
+        status.container_id, status.state = raw["containerID"], ContainerState.RUNNING
+        container = self._add(sim, config, status)
+        await container.start(parse_time(running["startedAt"]))
+
+    # -- streams -----------------------------------------------------------------------------------------------------
+
+    def log_buffer(self, container_id: str, *, previous: bool) -> LogBuffer:
+        container = self._get(container_id)
+        if not previous:
+            return container.log
+        buffer = container.pod.previous_logs.get(container.name)
+        if buffer is None:
+            raise RuntimeFailure("ContainerNotFound", f'previous terminated container "{container.name}" not found')
+        return buffer
+
+    def logs(self, container_id: str, options: LogOptions) -> AsyncIterator[bytes]:
+        return self.log_buffer(container_id, previous=options.previous).read(options)
+
+    async def exec(self, container_id: str, command: list[str], streams: ProcessStreams, *, lenient: bool = False) -> int:
+        container = self._get(container_id)
+        if not container.is_running:
+            raise RuntimeFailure("ContainerNotRunning", f"container {container.name} is not running")
+        machine = await self.machine(container)
+        environment = await container.config.environment()
+        return await self._programs.run_exec(container, machine, command, environment, streams, lenient=lenient)
+
+    async def attach(self, container_id: str, streams: ProcessStreams) -> int:
+        container = self._get(container_id)
+        if not container.is_running:
+            raise RuntimeFailure("ContainerNotRunning", f"container {container.name} is not running")
+        return await self._programs.attach(container, streams)
+
+    async def dial(self, ip: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await self.network.dial((ip, port))
+
+
+STATUS_KEYS = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
+
+
+def _random_id(rng: random.Random) -> str:
+    return f"{rng.getrandbits(256):064x}"
+
+
+def _time(text: str | None) -> datetime | None:
+    return parse_time(text) if text else None
+
+
+def _ended_status(raw: Object, terminated: dict[str, Any]) -> ContainerStatus:
+    """A container that had exited, from what the API knows of it."""
+    started = _time(terminated.get("startedAt"))
+    finished = _time(terminated.get("finishedAt"))
+    created = started or finished or parse_time("1970-01-01T00:00:00Z")
+    return ContainerStatus(
+        container_id=terminated.get("containerID") or raw["containerID"], name=raw["name"], image=raw.get("image", ""),
+        image_id=raw.get("imageID", ""),
+        state=ContainerState.EXITED, created_at=created, restart_count=raw.get("restartCount") or 0, started_at=started,
+        finished_at=finished,
+        exit_code=terminated.get("exitCode") or 0, reason=terminated.get("reason") or "", message=terminated.get("message") or "",
+    )  # fmt: skip
