@@ -108,17 +108,20 @@ class EventRecorder(EventWriter):
         self._source = {"component": component, **({"host": host} if host else {})}
         self._correlator = Correlator(clock)
 
-    def event(self, obj: Object, resource: Resource, type: str, reason: str, message: str, *, field_path: str = "") -> None:
+    def event(
+        self, obj: Object, resource: Resource, type: str, reason: str, message: str, *, field_path: str = "", host: str = ""
+    ) -> None:  # fmt: skip
         """Record that `reason` (CamelCase) happened to `obj`; `type` is Normal or Warning. Returns at once.
 
-        `field_path` names a part of the object, such as `spec.containers{web}`.
+        `field_path` names a part of the object, such as `spec.containers{web}`; `host` stands in for the recorder's own,
+        where one process speaks for many nodes.
         """
         reference, now = object_reference(obj, resource, field_path), format_time(self._clock.now())
+        source = {**self._source, "host": host} if host else self._source
         self._enqueue({
             "apiVersion": "v1", "kind": "Event", "metadata": self._metadata(reference), "involvedObject": reference,
             "reason": reason, "message": message, "type": type, "count": 1, "firstTimestamp": now, "lastTimestamp": now,
-            "source": self._source, "reportingComponent": self._source["component"],
-            "reportingInstance": self._source.get("host", ""), "eventTime": None,
+            "source": source, "reportingComponent": source["component"], "reportingInstance": source.get("host", ""), "eventTime": None,
         })  # fmt: skip
 
     async def _record(self, event: Object) -> None:

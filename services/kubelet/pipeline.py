@@ -1,7 +1,7 @@
 """A lean HTTP/1.1 client for the kubelet's many small writes: leases, pod statuses, deletions.
 
-A few connections carry pipelined requests, so a write costs about a tenth of one through a general HTTP client. No redirects, no compression,
-no cookies; answers are buffered whole. Reads and watches go through kubecosm.client.
+A few connections carry pipelined requests, so a write costs about a tenth of one through a general HTTP client. Leaves out redirects,
+compression and cookies; answers are buffered whole. Reads and watches go through kubecosm.client.
 """
 
 from __future__ import annotations
@@ -44,6 +44,13 @@ class Answer(NamedTuple):
         """Raise the ApiError that the answer stands for, if any."""
         if self.code >= 400:
             self.object()
+
+
+class Request(NamedTuple):
+    method: str
+    path: str
+    body: bytes = b""
+    content_type: str = "application/json"
 
 
 class _Connection(asyncio.Protocol):
@@ -160,13 +167,37 @@ class ApiPipeline:
                 raise ConnectionResetError("the API server closed the connection")
             future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
             connection.waiting.append(future)
-            head = f"{method} {path} HTTP/1.1\r\n{self._common}Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
-            transport.write(head.encode("latin-1") + body)
+            transport.write(self._wire(Request(method, path, body, content_type)))
             timeout = asyncio.get_running_loop().call_later(ANSWER_SECONDS_MAX, partial(_give_up, connection))
             try:
                 return await future
             finally:
                 timeout.cancel()
+
+    async def batch(self, requests: list[Request]) -> list[asyncio.Future[Answer]]:
+        """Many requests at once, spread over the connections and written together; the futures are the answers."""
+        futures: list[asyncio.Future[Answer]] = []
+        loop = asyncio.get_running_loop()
+        share = max(1, -(-len(requests) // self._max))
+        for start in range(0, len(requests), share):
+            connection = await self._connection()
+            if connection.transport is None:
+                raise ConnectionResetError("the API server closed the connection")
+            data = bytearray()
+            for request in requests[start : start + share]:
+                future: asyncio.Future[Answer] = loop.create_future()
+                connection.waiting.append(future)
+                futures.append(future)
+                data += self._wire(request)
+            connection.transport.write(bytes(data))
+            limit = loop.call_later(ANSWER_SECONDS_MAX, partial(_give_up, connection))
+            futures[-1].add_done_callback(partial(_in_time, limit))
+        return futures
+
+    def _wire(self, request: Request) -> bytes:
+        method, path, body, content_type = request
+        head = f"{method} {path} HTTP/1.1\r\n{self._common}Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+        return head.encode("latin-1") + body
 
     async def _connection(self) -> _Connection:
         """An idle connection, a new one, or the least busy."""
@@ -188,6 +219,10 @@ class ApiPipeline:
         for connection in self._connections:
             if connection.transport is not None:
                 connection.transport.abort()
+
+
+def _in_time(limit: asyncio.TimerHandle, _answer: asyncio.Future[Answer]) -> None:
+    limit.cancel()
 
 
 def _give_up(connection: _Connection) -> None:

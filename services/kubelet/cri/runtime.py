@@ -70,8 +70,11 @@ class Runtime(Protocol):
     def update_pod(self, pod: Object) -> None:
         """The pod's metadata or mutable spec changed (annotations, image, resources)."""
 
-    async def exec(self, container_id: str, command: list[str], streams: ProcessStreams) -> int:
-        """Run a program in a running container; returns its exit code. RuntimeFailure if it cannot be started."""
+    async def exec(self, container_id: str, command: list[str], streams: ProcessStreams, *, lenient: bool = False) -> int:
+        """Run a program in a running container; returns its exit code. RuntimeFailure if it cannot be started.
+
+        `lenient` is for probes and hooks: a simulated image is taken to have the programs that they call.
+        """
 
     async def attach(self, container_id: str, streams: ProcessStreams) -> int:
         """Join the main process's streams until it ends or the client leaves."""

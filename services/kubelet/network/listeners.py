@@ -42,8 +42,8 @@ def explain(failure: OSError, address: Address) -> str:
     host, port = address
     if failure.errno in (errno.EACCES, errno.EPERM):
         return (
-            f"Cannot listen on {host}:{port}: ports under 1024 need permission. Run `sysctl net.ipv4.ip_unprivileged_port_start=0` "
-            "once as root, or give the kubelet CAP_NET_BIND_SERVICE. Until then the port is reachable through Services' NodePorts and kubectl port-forward only."
+            f"Cannot listen on {host}:{port}: ports under 1024 need permission. Run `sysctl net.ipv4.ip_unprivileged_port_start=0` once "
+            "as root, or give the kubelet CAP_NET_BIND_SERVICE. Until then only NodePorts and kubectl port-forward reach the port."
         )
     if failure.errno == errno.EADDRINUSE:
         return f"Cannot listen on {host}:{port}: another program listens on port {port} of every address. Stop it, or use another port."

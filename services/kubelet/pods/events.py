@@ -1,4 +1,4 @@
-"""Events of pods, bounded: the first burst goes out at once, the rest at a steady rate, so that a thousand starts do not drown the API server.
+"""Events of pods, bounded: a burst goes out at once, the rest at a steady rate, so that a thousand starts do not drown the API server.
 
 Rate and burst are the kubelet's --event-qps and --event-burst.
 """
@@ -6,7 +6,6 @@ Rate and burst are the kubelet's --event-qps and --event-burst.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from typing import NamedTuple
 
 from kubecosm.api.resources import PODS, Object
@@ -20,9 +19,6 @@ QUEUED_MAX = 5000
 """Beyond this the oldest Normal events are dropped."""
 NORMAL, WARNING = "Normal", "Warning"
 
-RecorderFor = Callable[[str], EventRecorder]
-"""The recorder whose source host is this node."""
-
 
 class _Pending(NamedTuple):
     pod: Object
@@ -33,8 +29,8 @@ class _Pending(NamedTuple):
 
 
 class PodEvents:
-    def __init__(self, recorder_for: RecorderFor, clock: Clock, timers: Timers, *, qps: float, burst: int) -> None:
-        self._recorder_for = recorder_for
+    def __init__(self, recorder: EventRecorder, clock: Clock, timers: Timers, *, qps: float, burst: int) -> None:
+        self._recorder = recorder
         self._clock = clock
         self._timers = timers
         self._qps = qps
@@ -82,5 +78,5 @@ class PodEvents:
             self._timers.call_later((1 - self._tokens) / self._qps, self._flush)
 
     def _record(self, pending: _Pending) -> None:
-        recorder = self._recorder_for(pending.pod["spec"].get("nodeName", ""))
-        recorder.event(pending.pod, PODS, pending.type, pending.reason, pending.message, field_path=pending.field_path)
+        host = pending.pod["spec"].get("nodeName", "")
+        self._recorder.event(pending.pod, PODS, pending.type, pending.reason, pending.message, field_path=pending.field_path, host=host)

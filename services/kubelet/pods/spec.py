@@ -70,7 +70,7 @@ def should_restart(pod: Object, spec: Object, exit_code: int) -> bool:
 
 
 def qos_class(pod: Object) -> str:
-    """Guaranteed, Burstable or BestEffort (v1qos.ComputePodQOS). Quantities are compared as text: the API server has made them canonical."""
+    """Guaranteed, Burstable or BestEffort (v1qos.ComputePodQOS). Quantities are compared as text: they are canonical."""
     everything = [*init_containers(pod), *containers(pod)]
     has_any = False
     is_guaranteed = True

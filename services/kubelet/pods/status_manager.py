@@ -1,6 +1,6 @@
-"""Writes pod statuses to the API: what changed only, one write per pod at a time, the newest state wins, as many pods at once as there are slots.
+"""Writes pod statuses to the API: only what changed, one write per pod at a time, the newest state wins.
 
-A status that finds a slot free goes out at once, so an idle cluster shows every step; under load steps melt into one write.
+A status that finds a slot free goes out at once, so a quiet cluster shows every step; under load the steps melt into one write.
 """
 
 from __future__ import annotations
@@ -126,7 +126,9 @@ class StatusManager:
             except FAILURES as failure:
                 if record.wanted is None:
                     record.wanted = wanted
-                log.info("pod status not written", object=f"Pod {record.namespace}/{record.name}", error=str(failure) or type(failure).__name__)
+                log.info(
+                    "pod status not written", object=f"Pod {record.namespace}/{record.name}", error=str(failure) or type(failure).__name__
+                )
                 await self._clock.sleep(_retry_after(failure) or record.retry_seconds)
                 record.retry_seconds = min(record.retry_seconds * 2, RETRY_SECONDS_MAX)
 

@@ -1,7 +1,8 @@
 """What an image does when it runs: profiles as data, the first match by the image's repository wins.
 
 A profile is an object with `match` (a glob) and, as needed, `kind` (server, shell, exit), `application`, `run_seconds`, `exit_code`, `log`
-(lines) and `entrypoint` (argv). The glob is compared with the repository's last path elements (`nginx`, `microservices-demo/frontend`). Unknown images are servers.
+(lines) and `entrypoint` (argv).
+The glob is compared with the repository's last path elements (`nginx`, `microservices-demo/frontend`). Unknown images are servers.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class SimRuntime:
         self._images: dict[str, set[str]] = {}
         self._listener: RuntimeListener | None = None
 
-    def set_listener(self, listener: RuntimeListener) -> None:
+    def set_listener(self, listener: RuntimeListener | None) -> None:
         self._listener = listener
 
     # -- Host: what containers call ------------------------------------------------------------------------------------

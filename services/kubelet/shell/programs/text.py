@@ -389,7 +389,7 @@ async def tr(process: Process, args: list[str]) -> int:
         text = "".join((target[-1] if "c" in options else target[sets[0].index(char)]) if inside(char) else char for char in text)
     if "s" in options:
         squeezed = sets[-1]
-        text = re.sub(r"(.)\1+", lambda m: m[1] if m[1] in squeezed else m[0], text, flags=re.DOTALL)
+        text = re.sub(r"(.)\1+", lambda m: str(m[1] if m[1] in squeezed else m[0]), text, flags=re.DOTALL)
     await process.out(text)
     return 0
 

@@ -1,0 +1,190 @@
+"""The kubelet process: nodes, the pod watch, workers, runtimes, probes and the kubelet's API tied together."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
+
+from kubecosm.api.resources import PODS, SERVICEACCOUNTS, Object
+from kubecosm.client.config import ClientConfig, ConfigError
+from kubecosm.client.events import EventRecorder
+from kubecosm.client.http import ApiClient
+from kubecosm.client.informer import Informer, InformerFactory, drop_managed_fields
+from kubecosm.runtime.clock import Clock
+from kubecosm.runtime.errors import StartupError
+from kubecosm.runtime.logs import get_logger
+from kubecosm.runtime.metrics import Metrics
+from kubecosm.runtime.service import ReadyInfo
+
+from .config import Config
+from .cri.runtime import Runtime
+from .cri.types import NodeInfo
+from .env.objects import ObjectCache
+from .network.listeners import PodNetwork
+from .nodes.addresses import NodeRanges, NodeSpec, plan_nodes
+from .nodes.heartbeat import Heartbeat
+from .nodes.objects import NodeShape
+from .nodes.registration import RegisteredNode, Registrar
+from .pipeline import ApiPipeline
+from .pods.backoff import Backoff
+from .pods.context import PodContext, PodResources
+from .pods.events import PodEvents
+from .pods.hooks import exec_check
+from .pods.manager import PodManager
+from .pods.status_manager import StatusManager
+from .probes.manager import ProbeManager
+from .shell.programs import PROGRAMS
+from .sim.machine import MachineBuilder
+from .sim.network_access import Resolver
+from .sim.profiles import ImageProfiles
+from .sim.runtime import SimRuntime
+from .timers import Timers
+from .volumes.volumes import VolumeManager
+
+USER_AGENT = "kubelet/v1.36.0 kubecosm"
+TOKEN_SECONDS = 3607
+
+log = get_logger("kubelet")
+
+
+async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: Callable[[ReadyInfo], None]) -> None:
+    """Host the nodes until `stop`. Pods' simulated containers end with the process; the next start takes them up again."""
+    specs = plan_nodes(_ranges(config))
+    labels = _labels(config.node_labels)
+    profiles = ImageProfiles.load(config.image_profiles)
+    try:
+        client_config = ClientConfig.from_kubeconfig(config.kubeconfig or None)
+    except ConfigError as failure:
+        raise StartupError(str(failure)) from failure
+    rng = random.Random(config.seed or None)
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(ApiClient(client_config, clock=clock, user_agent=USER_AGENT))
+        pipeline = ApiPipeline(client_config, USER_AGENT)
+        stack.callback(pipeline.close)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                kubelet = Kubelet(config, client, pipeline, clock, rng, tasks, profiles)
+                await kubelet.run(specs, labels, stop, on_ready)
+        except* Stopped:
+            log.info("stopped")
+
+
+def _ranges(config: Config) -> NodeRanges:
+    return NodeRanges(
+        config.nodes, config.node_name_prefix, config.node_cidr, config.cluster_cidr, config.first_node, config.hostname_override,
+        config.node_ip,
+    )  # fmt: skip
+
+
+def _labels(texts: tuple[str, ...]) -> dict[str, str]:
+    labels = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise StartupError(f"--node-labels {text!r}: expected key=value")
+        labels[name] = value
+    return labels
+
+
+class Stopped(Exception):
+    """Ends the task group of a kubelet that was told to stop."""
+
+
+class Kubelet:
+    """The parts of one process and how they are joined."""
+
+    def __init__(
+        self, config: Config, client: ApiClient, pipeline: ApiPipeline, clock: Clock, rng: random.Random, tasks: asyncio.TaskGroup,
+        profiles: ImageProfiles,
+    ) -> None:  # fmt: skip
+        self._config = config
+        self._client = client
+        self._clock = clock
+        self._tasks = tasks
+        self._pipeline = pipeline
+        self.metrics = Metrics()
+        self.nodes: dict[str, NodeInfo] = {}
+        self.timers = Timers(clock)
+        self.pods = PodManager(self.nodes)
+        self.factory = InformerFactory(client, clock, transform=drop_managed_fields)
+        self.objects = ObjectCache(self.factory)
+        self.network = PodNetwork(self.timers.call_later)
+        machines = MachineBuilder(
+            clock, rng, Resolver(config.cluster_dns), frozenset(PROGRAMS), cluster_dns=config.cluster_dns,
+            cluster_domain=config.cluster_domain,
+        )  # fmt: skip
+        self.runtime = SimRuntime(
+            clock=clock, rng=rng, timers=self.timers, tasks=tasks, profiles=profiles, machines=machines, network=self.network,
+        )  # fmt: skip
+        self.runtimes: Mapping[str, Runtime] = {"": self.runtime, "sim": self.runtime}
+        self.recorder = EventRecorder(client, "kubelet", clock)
+        self.statuses = StatusManager(pipeline, clock, tasks)
+        self.context = self._context(rng)
+        self.runtime.set_listener(self.pods)
+
+    def _context(self, rng: random.Random) -> PodContext:
+        probes = ProbeManager(
+            clock=self._clock, timers=self.timers, tasks=self._tasks, rng=rng, dial=self.runtime.dial, on_change=self.pods.pod_changed,
+            exec_check=lambda container, command, timeout: exec_check(self.runtime, container, command, timeout),
+            on_failure=self.pods.unhealthy,
+        )  # fmt: skip
+        volumes = VolumeManager(self._clock, self.objects.get, self._token)
+        events = PodEvents(self.recorder, self._clock, self.timers, qps=self._config.event_qps, burst=self._config.event_burst)
+        return PodContext(
+            runtime_of=self.runtime_of, clock=self._clock, timers=self.timers, tasks=self._tasks, probes=probes, statuses=self.statuses,
+            events=events,
+            resources=PodResources(self.objects, volumes), backoff=Backoff(), image_backoff=Backoff(), on_finished=self.pods.finished,
+        )  # fmt: skip
+
+    def runtime_of(self, pod: Object) -> Runtime:
+        """By the pod's RuntimeClass; unknown classes run on the default runtime."""
+        return self.runtimes.get(pod["spec"].get("runtimeClassName") or "", self.runtime)
+
+    async def _token(self, pod: Object, projection: Object) -> str:
+        """A bound service account token for a pod's projected volume."""
+        meta = pod["metadata"]
+        request = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {
+                "audiences": [projection["audience"]] if projection.get("audience") else [],
+                "expirationSeconds": projection.get("expirationSeconds") or TOKEN_SECONDS,
+                "boundObjectRef": {"kind": "Pod", "apiVersion": "v1", "name": meta["name"], "uid": meta["uid"]},
+            },
+        }
+        account = pod["spec"].get("serviceAccountName") or "default"
+        answer = await self._client.create(SERVICEACCOUNTS, request, meta["namespace"], name=account, subresource="token")
+        return str(answer["status"]["token"])
+
+    async def run(self, specs: list[NodeSpec], labels: dict[str, str], stop: asyncio.Event, on_ready: Callable[[ReadyInfo], None]) -> None:
+        config = self._config
+        running = [
+            self._tasks.create_task(self.timers.run(), name="timers"),
+            self._tasks.create_task(self.factory.run(), name="informers"),
+            self._tasks.create_task(self.recorder.run(), name="events"),
+        ]
+        port = 10250
+        shape = NodeShape(
+            cpu=config.cpu, memory=config.memory, ephemeral_storage=config.ephemeral_storage, max_pods=config.max_pods, port=port,
+            runtime_version=f"{self.runtime.name}://1.36.0", labels=labels, zones=config.node_zones,
+            lease_seconds=config.node_lease_duration_seconds,
+        )  # fmt: skip
+        registrar = Registrar(self._pipeline, self._clock, shape)
+        pods = Informer(self._client, PODS, clock=self._clock, field_selector="spec.nodeName!=", transform=drop_managed_fields)
+        running.append(self._tasks.create_task(pods.run(), name="pods"))
+        registered: list[RegisteredNode] = await registrar.register(specs)
+        for node in registered:
+            self.nodes[node.info.name] = node.info
+        self.objects.add_listener(self.pods.object_changed)
+        heartbeat = Heartbeat(self._pipeline, self._clock, shape, registrar, status_seconds=config.node_status_report_frequency)
+        running.append(self._tasks.create_task(heartbeat.run(registered), name="heartbeat"))
+        await pods.wait_synced()
+        self.pods.start(self.context, pods)
+        self.pods.recovered()
+        on_ready(ReadyInfo(ports={"secure": port}))
+        await stop.wait()
+        self.runtime.set_listener(None)
+        self.network.close_all()
+        raise Stopped

@@ -1,0 +1,157 @@
+"""The Node and Lease objects of simulated nodes, as a kubelet writes them (pkg/kubelet/kubelet_node_status.go). Pure."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from kubecosm.api.names import LABEL_ARCH, LABEL_HOSTNAME, LABEL_OS, LABEL_REGION, LABEL_ZONE, NAMESPACE_NODE_LEASE
+from kubecosm.api.quantity import Quantity
+from kubecosm.api.resources import NODES, Object
+from kubecosm.api.times import format_micro_time, format_time
+
+from .addresses import NodeSpec
+
+KUBELET_VERSION = "v1.36.0"
+EVICTION_MEMORY = "100Mi"
+"""Kept back for the node itself: the kubelet's default hard eviction threshold."""
+REGION = "local"
+NAMESPACE_UUID = uuid.UUID("5b0f2c1e-9f3a-4d64-8f5e-6b7f5a0a3d36")
+"""Machine ids are derived from node names, so that they stay over restarts."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeShape:
+    """What all nodes of a process have in common."""
+
+    cpu: str
+    memory: str
+    ephemeral_storage: str
+    max_pods: int
+    port: int
+    runtime_version: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    zones: int = 0
+    lease_seconds: int = 40
+
+
+def node_object(node: NodeSpec, shape: NodeShape, now: datetime) -> Object:
+    """A Node ready to be created."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": node.name,
+            "labels": node_labels(node, shape),
+            "annotations": {"volumes.kubernetes.io/controller-managed-attach-detach": "true"},
+        },
+        "spec": {"podCIDR": node.pod_cidr, "podCIDRs": [node.pod_cidr]},
+        "status": node_status(node, shape, now),
+    }
+
+
+def node_labels(node: NodeSpec, shape: NodeShape) -> dict[str, str]:
+    labels = {
+        "beta.kubernetes.io/arch": "amd64", "beta.kubernetes.io/os": "linux", LABEL_ARCH: "amd64", LABEL_HOSTNAME: node.name,
+        LABEL_OS: "linux",
+    }  # fmt: skip
+    if shape.zones > 0:
+        labels |= {LABEL_ZONE: f"zone-{node.index % shape.zones}", LABEL_REGION: REGION}
+    return {**labels, **shape.labels}
+
+
+def node_status(node: NodeSpec, shape: NodeShape, now: datetime) -> Object:
+    capacity = {
+        "cpu": shape.cpu, "memory": shape.memory, "ephemeral-storage": shape.ephemeral_storage, "pods": str(shape.max_pods),
+        "hugepages-1Gi": "0", "hugepages-2Mi": "0",
+    }  # fmt: skip
+    return {
+        "addresses": [{"type": "InternalIP", "address": node.ip}, {"type": "Hostname", "address": node.name}],
+        "capacity": capacity,
+        "allocatable": {**capacity, "memory": allocatable_memory(shape.memory)},
+        "conditions": node_conditions(now),
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": shape.port}},
+        "nodeInfo": node_info(node, shape),
+        "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": False, "userNamespaces": False}}],
+        "features": {"supplementalGroupsPolicy": False},
+    }
+
+
+def allocatable_memory(capacity: str) -> str:
+    """Capacity less the eviction threshold, in Ki as kubelets write it."""
+    left = Quantity.of(capacity).nanos - Quantity.of(EVICTION_MEMORY).nanos
+    return f"{max(0, left) // 10**9 // 1024}Ki"
+
+
+def node_conditions(now: datetime, since: datetime | None = None) -> list[Object]:
+    """The four conditions of a healthy node. `since` is when they last changed."""
+    heartbeat, transition = format_time(now), format_time(since or now)
+    return [
+        {
+            "type": kind,
+            "status": status,
+            "lastHeartbeatTime": heartbeat,
+            "lastTransitionTime": transition,
+            "reason": reason,
+            "message": message,
+        }
+        for kind, status, reason, message in HEALTHY
+    ]
+
+
+HEALTHY = (
+    ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+    ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+    ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+    ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
+)
+
+
+def node_info(node: NodeSpec, shape: NodeShape) -> Object:
+    machine = uuid.uuid5(NAMESPACE_UUID, node.name)
+    return {
+        "architecture": "amd64", "bootID": str(uuid.uuid5(machine, "boot")), "containerRuntimeVersion": shape.runtime_version,
+        "kernelVersion": "6.12.0-kubecosm",
+        "kubeProxyVersion": "", "kubeletVersion": KUBELET_VERSION, "machineID": machine.hex, "operatingSystem": "linux",
+        "osImage": "kubecosm",
+        "systemUUID": str(machine),
+    }  # fmt: skip
+
+
+def status_differs(old: Object, new: Object) -> bool:
+    """Whether a Node that exists needs a new status at once: anything but heartbeat times."""
+    for key, value in new.items():
+        if key == "conditions":
+            before = {c["type"]: (c["status"], c.get("reason")) for c in old.get("conditions") or ()}
+            if any(before.get(c["type"]) != (c["status"], c["reason"]) for c in value):
+                return True
+        elif old.get(key) != value:
+            return True
+    return False
+
+
+def heartbeat_patch(old_conditions: list[Object], now: datetime) -> Object:
+    """The strategic merge patch of status that posts the conditions anew; transition times stay where nothing changed."""
+    before = {c["type"]: c for c in old_conditions}
+    conditions = []
+    for condition in node_conditions(now):
+        known = before.get(condition["type"])
+        if known is not None and known["status"] == condition["status"] and known.get("lastTransitionTime"):
+            condition["lastTransitionTime"] = known["lastTransitionTime"]
+        conditions.append(condition)
+    return {"status": {"conditions": conditions}}
+
+
+def lease_object(node: NodeSpec, node_uid: str, shape: NodeShape, now: datetime) -> Object:
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {
+            "name": node.name,
+            "namespace": NAMESPACE_NODE_LEASE,
+            "ownerReferences": [{"apiVersion": NODES.api_version, "kind": NODES.kind, "name": node.name, "uid": node_uid}],
+        },
+        "spec": {"holderIdentity": node.name, "leaseDurationSeconds": shape.lease_seconds, "renewTime": format_micro_time(now)},
+    }

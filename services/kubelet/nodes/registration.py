@@ -1,0 +1,111 @@
+"""Brings the Node objects of this process into the API: all at once, with retries until the API server is there."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import orjson
+
+from kubecosm.api.errors import AlreadyExists
+from kubecosm.api.resources import NODES, Object
+from kubecosm.client.http import PatchType
+from kubecosm.runtime.clock import Clock
+from kubecosm.runtime.logs import get_logger
+
+from ..cri.types import NodeInfo
+from ..pipeline import FAILURES, ApiPipeline
+from .addresses import NodeSpec
+from .objects import NodeShape, node_labels, node_object, node_status, status_differs
+
+RETRY_SECONDS_MIN = 0.02
+RETRY_SECONDS_MAX = 5.0
+REGISTRATIONS_AT_ONCE_MAX = 256
+
+log = get_logger("kubelet")
+
+
+@dataclass(slots=True)
+class RegisteredNode:
+    """A node that the API knows, with what of its object the kubelet needs later."""
+
+    spec: NodeSpec
+    uid: str
+    conditions: list[Object]
+    info: NodeInfo
+
+
+class Registrar:
+    def __init__(self, pipeline: ApiPipeline, clock: Clock, shape: NodeShape) -> None:
+        self._pipeline = pipeline
+        self._clock = clock
+        self._shape = shape
+        self._complained = False
+
+    async def register(self, nodes: list[NodeSpec]) -> list[RegisteredNode]:
+        """Create every Node, or adopt it if it exists; returns when all are there."""
+        places = asyncio.Semaphore(REGISTRATIONS_AT_ONCE_MAX)
+
+        async def one(node: NodeSpec) -> RegisteredNode:
+            async with places:
+                return await self._until_registered(node)
+
+        async with asyncio.TaskGroup() as tasks:
+            jobs = [tasks.create_task(one(node), name="node-register") for node in nodes]
+        return [job.result() for job in jobs]
+
+    async def _until_registered(self, node: NodeSpec) -> RegisteredNode:
+        wait = RETRY_SECONDS_MIN
+        while True:
+            try:
+                return _registered(node, await self._register(node))
+            except FAILURES as failure:
+                if wait >= 1.0 and not self._complained:
+                    self._complained = True
+                    log.warning("cannot register nodes, trying again", node=node.name, error=str(failure) or type(failure).__name__)
+                await self._clock.sleep(wait)
+                wait = min(wait * 2, RETRY_SECONDS_MAX)
+
+    async def _register(self, node: NodeSpec) -> Object:
+        now = self._clock.now()
+        wanted = node_object(node, self._shape, now)
+        answer = await self._pipeline.request("POST", NODES.path(), orjson.dumps(wanted))
+        try:
+            created = answer.object()
+        except AlreadyExists:
+            return await self._adopt(node)
+        if not (created.get("status") or {}).get("conditions"):
+            return await self._write_status(node, {"status": wanted["status"]})
+        return created
+
+    async def _adopt(self, node: NodeSpec) -> Object:
+        """The Node exists: keep its pod range, bring labels and status up to date."""
+        path = NODES.path(None, node.name)
+        existing = (await self._pipeline.request("GET", path)).object()
+        wanted_labels = node_labels(node, self._shape)
+        labels = existing["metadata"].get("labels") or {}
+        patch: Object = {}
+        if any(labels.get(key) != value for key, value in wanted_labels.items()):
+            patch["metadata"] = {"labels": wanted_labels}
+        if not existing["spec"].get("podCIDR"):
+            patch["spec"] = {"podCIDR": node.pod_cidr, "podCIDRs": [node.pod_cidr]}
+        if patch:
+            existing = (await self._pipeline.request("PATCH", path, orjson.dumps(patch), PatchType.STRATEGIC)).object()
+        status = node_status(node, self._shape, self._clock.now())
+        before = {c["type"]: c for c in (existing.get("status") or {}).get("conditions") or ()}
+        for condition in status["conditions"]:
+            known = before.get(condition["type"])
+            if known is not None and known["status"] == condition["status"]:
+                condition["lastTransitionTime"] = known.get("lastTransitionTime") or condition["lastTransitionTime"]
+        if status_differs(existing.get("status") or {}, status):
+            existing = await self._write_status(node, {"status": status})
+        return existing
+
+    async def _write_status(self, node: NodeSpec, patch: Object) -> Object:
+        answer = await self._pipeline.request("PATCH", NODES.path(None, node.name, "status"), orjson.dumps(patch), PatchType.STRATEGIC)
+        return answer.object()
+
+
+def _registered(node: NodeSpec, obj: Object) -> RegisteredNode:
+    info = NodeInfo(node.name, node.ip, obj["spec"].get("podCIDR") or node.pod_cidr)
+    return RegisteredNode(node, obj["metadata"]["uid"], (obj.get("status") or {}).get("conditions") or [], info)

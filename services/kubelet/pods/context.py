@@ -1,0 +1,81 @@
+"""What every pod worker shares, handed over as one bundle."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from kubecosm.api.meta import Key
+from kubecosm.api.resources import CONFIGMAPS, SECRETS, SERVICES, Object, Resource
+from kubecosm.runtime.clock import Clock
+
+from ..cri.runtime import Runtime
+from ..env.environment import compute_environment, needs_objects
+from ..env.objects import ObjectCache
+from ..probes.manager import ProbeManager
+from ..timers import Timers
+from ..volumes.filesystem import Node
+from ..volumes.volumes import VolumeManager, check, references, required
+from .backoff import Backoff
+from .events import PodEvents
+from .status_manager import StatusManager
+
+
+class PodResources:
+    """Environment and volumes of containers, from the API's objects."""
+
+    def __init__(self, objects: ObjectCache, volumes: VolumeManager) -> None:
+        self._objects = objects
+        self.volumes = volumes
+
+    async def check_volumes(self, pod: Object) -> None:
+        """VolumeMissing while something that a volume shows is not there. Costs nothing for pods without such volumes."""
+        if needed := required(pod):
+            await self._objects.ensure(*{resource for _, resource, _ in needed})
+            check(pod, self._objects.get)
+
+    async def check_environment(self, pod: Object, spec: Object, *, pod_ip: str, node_ip: str) -> None:
+        """ConfigMissing while the container's environment cannot be made."""
+        if needs_objects(spec):
+            await self._objects.ensure(CONFIGMAPS, SECRETS)
+            compute_environment(pod, spec, self._objects.get, (), pod_ip=pod_ip, node_ip=node_ip)
+
+    async def environment(self, pod: Object, spec: Object, *, pod_ip: str, node_ip: str) -> Mapping[str, str]:
+        if needs_objects(spec):
+            await self._objects.ensure(CONFIGMAPS, SECRETS)
+        await self._objects.ensure(SERVICES)
+        return compute_environment(pod, spec, self._objects.get, self._objects.services(pod), pod_ip=pod_ip, node_ip=node_ip)
+
+    async def mounted(self, pod: Object, *, pod_ip: str, node_ip: str) -> Mapping[str, Node]:
+        volumes = pod["spec"].get("volumes") or ()
+        if not volumes:
+            return {}
+        shown = {resource for _, resource in shown_objects(pod)}
+        await self._objects.ensure(*shown)
+        return await self.volumes.volumes(pod, pod_ip, node_ip)
+
+
+def shown_objects(pod: Object) -> list[tuple[Key, Resource]]:
+    """ConfigMaps and Secrets that the pod's volumes show."""
+    namespace = pod["metadata"]["namespace"]
+    return [(Key(namespace, name), resource) for _, resource, name, _ in references(pod)]
+
+
+@dataclass(frozen=True, slots=True)
+class PodContext:
+    """The services of the kubelet that pod workers use."""
+
+    runtime_of: Callable[[Object], Runtime]
+    """The runtime that runs a pod, by its RuntimeClass."""
+    clock: Clock
+    timers: Timers
+    tasks: asyncio.TaskGroup
+    probes: ProbeManager
+    statuses: StatusManager
+    events: PodEvents
+    resources: PodResources
+    backoff: Backoff
+    image_backoff: Backoff
+    on_finished: Callable[[str], None]
+    """A worker has nothing left to do for its pod (uid)."""

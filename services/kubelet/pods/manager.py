@@ -1,0 +1,126 @@
+"""Dispatches pods from the one watch of the process to their workers, by node; feeds what runtimes and probes report back to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kubecosm.api.meta import Key
+from kubecosm.api.resources import Object, Resource
+from kubecosm.client.informer import Informer
+
+from ..cri.types import ContainerState, NodeInfo
+from ..probes.manager import ProbeSubject
+from .context import PodContext
+from .events import WARNING
+from .phase import is_terminal
+from .worker import PodWorker, has_run
+
+
+class PodManager:
+    """Workers by uid, for the pods bound to `nodes` (by name)."""
+
+    def __init__(self, nodes: Mapping[str, NodeInfo]) -> None:
+        self._nodes = nodes
+        self._context: PodContext | None = None
+        self._workers: dict[str, PodWorker] = {}
+        self._recovering = True
+
+    @property
+    def context(self) -> PodContext:
+        assert self._context is not None, "start() comes first"
+        return self._context
+
+    def start(self, context: PodContext, pods: Informer) -> None:
+        """Follow the informer from now on. Pods of its first list that ran before are taken up again."""
+        self._context = context
+        pods.add_handler(self._added, lambda _old, new: self._added(new), self._deleted)
+
+    def recovered(self) -> None:
+        """The first list has been seen: pods that appear from now on are new."""
+        self._recovering = False
+
+    def workers(self) -> list[PodWorker]:
+        return list(self._workers.values())
+
+    def worker(self, uid: str) -> PodWorker | None:
+        return self._workers.get(uid)
+
+    def find(self, namespace: str, name: str, uid: str = "") -> PodWorker | None:
+        """The worker of a pod by name; for the kubelet's API."""
+        for worker in self._workers.values():
+            meta = worker.pod["metadata"]
+            if meta["name"] == name and meta["namespace"] == namespace and (not uid or worker.uid == uid):
+                return worker
+        return None
+
+    # -- from the API ------------------------------------------------------------------------------------------------
+
+    def _added(self, pod: Object) -> None:
+        node = self._nodes.get(pod["spec"].get("nodeName") or "")
+        if node is None:
+            return
+        uid = pod["metadata"]["uid"]
+        self.context.statuses.observe(pod)
+        worker = self._workers.get(uid)
+        if worker is not None:
+            worker.update(pod)
+            return
+        if is_terminal(pod) and pod["metadata"].get("deletionTimestamp") is None:
+            return
+        worker = self._workers[uid] = PodWorker(self.context, pod, node)
+        if self._recovering and has_run(pod):
+            self.context.tasks.create_task(worker.recover(), name="pod-recover")
+        else:
+            worker.wake()
+
+    def _deleted(self, pod: Object) -> None:
+        uid = pod["metadata"]["uid"]
+        self.context.statuses.forget(uid)
+        worker = self._workers.get(uid)
+        if worker is not None:
+            worker.remove()
+
+    def finished(self, uid: str) -> None:
+        """A removed pod's worker has ended everything."""
+        worker = self._workers.pop(uid, None)
+        if worker is None:
+            return
+        context = self.context
+        context.probes.forget(uid)
+        context.backoff.forget(uid)
+        context.image_backoff.forget(uid)
+        context.resources.volumes.forget(uid)
+        context.tasks.create_task(context.runtime_of(worker.pod).remove_pod(uid), name="pod-remove")
+
+    def object_changed(self, resource: Resource, key: Key) -> None:
+        """A ConfigMap or Secret changed: volumes show it, and containers that wait for it may start."""
+        volumes = self.context.resources.volumes
+        for uid in volumes.users_of(resource, key):
+            volumes.refresh(uid)
+        for worker in self._workers.values():
+            if worker.pod["metadata"]["namespace"] == key.namespace and worker.waits_for_objects():
+                worker.wake()
+
+    # -- from runtimes and probes ------------------------------------------------------------------------------------
+
+    def pod_changed(self, uid: str) -> None:
+        worker = self._workers.get(uid)
+        if worker is not None:
+            worker.wake()
+
+    def warn(self, uid: str, container: str, reason: str, message: str) -> None:
+        worker = self._workers.get(uid)
+        if worker is None:
+            return
+        kind = worker.kind_of(container)
+        self.context.events.container(worker.pod, kind, container, WARNING, reason, message)
+
+    def unhealthy(self, subject: ProbeSubject, message: str) -> None:
+        if subject.status.state is ContainerState.RUNNING:
+            self.context.events.container(subject.pod(), subject.kind, subject.spec["name"], WARNING, "Unhealthy", message)
+
+    def count_by_node(self) -> dict[str, int]:
+        counts = dict.fromkeys(self._nodes, 0)
+        for worker in self._workers.values():
+            counts[worker.node.name] = counts.get(worker.node.name, 0) + 1
+        return counts

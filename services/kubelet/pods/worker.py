@@ -1,0 +1,394 @@
+"""The pod worker: brings one pod's containers to its spec and reports their state. Event-driven; idle it is no task and no timer.
+
+`wake` may come from anywhere (the API, the runtime, a probe, a timer); one pass runs at a time and sees the newest of everything.
+Imitates pkg/kubelet/pod_workers.go and kubelet.go's SyncPod, SyncTerminatingPod and SyncTerminatedPod.
+"""
+
+from __future__ import annotations
+
+from kubecosm.api.meta import is_deleting
+from kubecosm.api.resources import Object
+from kubecosm.api.times import parse_time
+from kubecosm.runtime.logs import get_logger
+
+from ..cri.runtime import Runtime
+from ..cri.types import ContainerConfig, ContainerKind, ContainerState, NodeInfo, PodStatus, RuntimeFailure
+from ..probes.manager import ProbeSubject
+from ..timers import Timer
+from ..volumes.volumes import VolumeMissing
+from .actions import ContainerToKill, ContainerToStart, compute_actions
+from .backoff import format_delay
+from .conditions import KUBELET_CONDITIONS
+from .container_status import Observation, Waiting
+from .context import PodContext
+from .events import NORMAL, WARNING
+from .hooks import run_hook
+from .images import ImagePuller
+from .phase import TERMINAL, is_terminal
+from .spec import all_containers, is_sidecar
+from .status import Verdict, compute_status
+from .termination import Termination
+
+VOLUME_RETRY_SECONDS_MIN = 0.5
+VOLUME_RETRY_SECONDS_MAX = 122.0
+CONFIG_RETRY_SECONDS = 10.0
+SANDBOX_RETRY_SECONDS = 5.0
+DEADLINE_MESSAGE = "Pod was active on the node longer than the specified deadline"
+
+log = get_logger("kubelet")
+
+
+class PodWorker:
+    __slots__ = (
+        "_context", "_deadline_timer", "_dirty", "_images", "_is_running", "_killing", "_last_status", "_retry", "_runtime",
+        "_termination", "_verdict",
+        "_volume_retry_seconds", "_volumes_ready", "_waiting", "is_finished", "is_removed", "node", "pod", "uid",
+    )  # fmt: skip
+
+    def __init__(self, context: PodContext, pod: Object, node: NodeInfo) -> None:
+        self._context = context
+        self.pod = pod
+        self.node = node
+        self.uid: str = pod["metadata"]["uid"]
+        self._runtime: Runtime = context.runtime_of(pod)
+        self._images = ImagePuller(context, self._runtime, node, self.wake)
+        self._waiting: dict[str, Waiting] = {}
+        self._killing: set[str] = set()
+        self._last_status: Object | None = None
+        self._dirty = False
+        self._is_running = False
+        self._retry: Timer | None = None
+        self._deadline_timer: Timer | None = None
+        self._volumes_ready = False
+        self._volume_retry_seconds = VOLUME_RETRY_SECONDS_MIN
+        self._verdict: Verdict | None = None
+        self._termination: Termination | None = None
+        self.is_finished = False
+        """Every container has ended for good and the final status is known."""
+        self.is_removed = False
+        """The object is gone from the API."""
+
+    # -- waking ------------------------------------------------------------------------------------------------------
+
+    def update(self, pod: Object) -> None:
+        """The API has a newer pod."""
+        old, self.pod = self.pod, pod
+        self._runtime.update_pod(pod)
+        if needs_sync(old, pod):
+            self.wake()
+
+    def remove(self) -> None:
+        """The pod is gone from the API: end what still runs, then forget it."""
+        self.is_removed = True
+        self.wake()
+
+    def evict(self, verdict: Verdict) -> None:
+        """End the pod for a reason of the node's own."""
+        if self._verdict is None and not is_terminal(self.pod):
+            self._verdict = verdict
+            self.wake()
+
+    def wake(self) -> None:
+        """Look again soon."""
+        self._dirty = True
+        if not self._is_running:
+            self._is_running = True
+            self._context.tasks.create_task(self._run(), name="pod-worker")
+
+    async def _run(self) -> None:
+        try:
+            while self._dirty:
+                self._dirty = False
+                await self._sync()
+        finally:
+            self._is_running = False
+
+    def _retry_in(self, seconds: float) -> None:
+        """Look again after so long, or sooner if asked before."""
+        deadline = self._context.clock.monotonic() + seconds
+        if self._retry is not None and self._retry.callback is not None:
+            if self._retry.deadline <= deadline:
+                return
+            self._retry.cancel()
+        self._retry = self._context.timers.call_later(seconds, self.wake)
+
+    # -- one pass ----------------------------------------------------------------------------------------------------
+
+    async def _sync(self) -> None:
+        if self.is_finished:
+            self._finish()
+            return
+        if self.is_removed or is_deleting(self.pod) or self._verdict is not None or is_terminal(self.pod):
+            await self._terminate()
+            return
+        if self._check_deadline():
+            await self._terminate()
+            return
+        status = self._runtime.pod_status(self.uid)
+        if self._last_status is None and status is None:
+            self._report()
+        try:
+            await self._prepare_volumes()
+            await self._apply()
+        except VolumeMissing as missing:
+            self._context.events.pod(self.pod, WARNING, "FailedMount", str(missing))
+            self._retry_in(self._volume_retry_seconds)
+            self._volume_retry_seconds = min(self._volume_retry_seconds * 2, VOLUME_RETRY_SECONDS_MAX)
+        except RuntimeFailure as failure:
+            self._context.events.pod(self.pod, WARNING, "FailedCreatePodSandBox", failure.message)
+            self._retry_in(SANDBOX_RETRY_SECONDS)
+        phase = self._report()
+        if phase in TERMINAL:
+            await self._terminate()
+
+    async def _prepare_volumes(self) -> None:
+        if not self._volumes_ready:
+            await self._context.resources.check_volumes(self.pod)
+            self._volumes_ready = True
+
+    def _check_deadline(self) -> bool:
+        """activeDeadlineSeconds: true once it has passed."""
+        limit = self.pod["spec"].get("activeDeadlineSeconds")
+        started = (self._last_status or self.pod.get("status") or {}).get("startTime")
+        if limit is None or not started:
+            return False
+        remaining = limit - (self._context.clock.now() - parse_time(started)).total_seconds()
+        if remaining <= 0:
+            self._context.events.pod(self.pod, NORMAL, "DeadlineExceeded", DEADLINE_MESSAGE)
+            self._verdict = Verdict("DeadlineExceeded", DEADLINE_MESSAGE)
+            return True
+        if self._deadline_timer is None:
+            self._deadline_timer = self._context.timers.call_later(remaining, self._deadline_passed)
+        return False
+
+    def _deadline_passed(self) -> None:
+        self._deadline_timer = None
+        self.wake()
+
+    def _runtime_status(self) -> PodStatus:
+        return self._runtime.pod_status(self.uid) or PodStatus(self.uid)
+
+    async def _apply(self) -> None:
+        """Do what the decision says."""
+        status = self._runtime_status()
+        actions = compute_actions(self.pod, status, self._context.probes.results(self.uid))
+        if actions.kill_pod and not actions.create_sandbox:
+            return
+        if actions.create_sandbox:
+            await self._runtime.run_sandbox(self.pod, self.node)
+        for kill in actions.kill:
+            self._kill(kill)
+        blocked = False
+        for start in actions.start:
+            current = status.containers.get(start.spec["name"])
+            if current is not None and (current.container_id in self._killing or current.state is ContainerState.RUNNING):
+                continue
+            started = await self._start(start)
+            if start.kind is ContainerKind.INIT and not started:
+                blocked = True
+            if blocked and start.kind is ContainerKind.INIT:
+                break
+        if any(start.kind is ContainerKind.INIT for start in actions.start):
+            self._after_init(actions.start)
+
+    def _after_init(self, started: list[ContainerToStart]) -> None:
+        """A sidecar that needs no startup probe lets the next container go at once."""
+        if all(is_sidecar(start.spec) for start in started if start.kind is ContainerKind.INIT) and not self._waiting:
+            self._dirty = True
+
+    # -- starting ----------------------------------------------------------------------------------------------------
+
+    async def _start(self, start: ContainerToStart) -> bool:
+        """Start a container unless something holds it back; the reason why not becomes its waiting state."""
+        name = start.spec["name"]
+        waiting = self._hold_back(start) or self._images.ensure(self.pod, start.kind, start.spec)
+        if waiting is None:
+            try:
+                await self._create_and_start(start)
+            except RuntimeFailure as failure:
+                self._context.events.container(self.pod, start.kind, name, WARNING, "Failed", f"Error: {failure.message}")
+                waiting = Waiting(failure.reason, failure.message)
+                self._retry_in(CONFIG_RETRY_SECONDS)
+        if waiting is None:
+            self._waiting.pop(name, None)
+            return True
+        if waiting.reason == "ContainerCreating":
+            self._waiting.pop(name, None)
+        else:
+            self._waiting[name] = waiting
+        return False
+
+    def _hold_back(self, start: ContainerToStart) -> Waiting | None:
+        """Crash-loop back-off."""
+        name = start.spec["name"]
+        current = self._runtime_status().containers.get(name)
+        if current is None or current.state is not ContainerState.EXITED or current.finished_at is None:
+            return None
+        backoff, key = self._context.backoff, f"{self.uid}/{name}"
+        remaining = backoff.remaining(key, current.finished_at, self._context.clock.now())
+        if remaining <= 0:
+            backoff.next(key, current.finished_at)
+            return None
+        meta = self.pod["metadata"]
+        where = f"{meta['name']}_{meta['namespace']}({self.uid})"
+        if name not in self._waiting:
+            message = f"Back-off restarting failed container {name} in pod {where}"
+            self._context.events.container(self.pod, start.kind, name, WARNING, "BackOff", message)
+        self._retry_in(remaining)
+        return Waiting("CrashLoopBackOff", f"back-off {format_delay(backoff.delay(key))} restarting failed container={name} pod={where}")
+
+    async def _create_and_start(self, start: ContainerToStart) -> None:
+        name, context = start.spec["name"], self._context
+        status = self._runtime_status()
+        await context.resources.check_environment(self.pod, start.spec, pod_ip=status.ip, node_ip=self.node.ip)
+        current = status.containers.get(name)
+        if current is not None:
+            context.probes.forget_container(self.uid, current.container_id)
+        restarts = current.restart_count + 1 if current is not None else 0
+        container_id = await self._runtime.create_container(self.config(self.pod, start.spec, start.kind, restarts))
+        context.events.container(self.pod, start.kind, name, NORMAL, "Created", "Container created")
+        await self._runtime.start_container(container_id)
+        self._images.started(name)
+        context.events.container(self.pod, start.kind, name, NORMAL, "Started", "Container started")
+        self._watch_probes(start.kind, start.spec)
+        post_start = (start.spec.get("lifecycle") or {}).get("postStart")
+        if post_start:
+            failure = await run_hook(self._runtime, context.clock, post_start, start.spec, container_id, status.ip)
+            if failure:
+                context.events.container(self.pod, start.kind, name, WARNING, "FailedPostStartHook", f"PostStartHook failed: {failure}")
+                running = self._runtime_status().containers[name]
+                self._kill(ContainerToKill(running, start.spec, f"FailedPostStartHook: Container {name} failed postStart hook"))
+
+    def config(self, pod: Object, spec: Object, kind: ContainerKind, restarts: int = 0) -> ContainerConfig:
+        """What the runtime needs to create a container; environment and volumes are made when asked for."""
+        resources = self._context.resources
+        return ContainerConfig(
+            pod=pod, spec=spec, kind=kind, image_id=self._runtime.image_id(spec.get("image", "")), restart_count=restarts,
+            environment=lambda: resources.environment(self.pod, spec, pod_ip=self._runtime_status().ip, node_ip=self.node.ip),
+            volumes=lambda: resources.mounted(self.pod, pod_ip=self._runtime_status().ip, node_ip=self.node.ip),
+        )  # fmt: skip
+
+    def _watch_probes(self, kind: ContainerKind, spec: Object, *, resumed: bool = False) -> None:
+        status = self._runtime_status()
+        current = status.containers.get(spec["name"])
+        if current is not None and current.state is ContainerState.RUNNING and kind is not ContainerKind.EPHEMERAL:
+            self._context.probes.watch(ProbeSubject(lambda: self.pod, spec, kind, current, status.ip), resumed=resumed)
+
+    # -- stopping ----------------------------------------------------------------------------------------------------
+
+    def _kill(self, kill: ContainerToKill) -> None:
+        """Stop one container to replace it; the worker goes on meanwhile."""
+        if kill.status.container_id in self._killing:
+            return
+        self._killing.add(kill.status.container_id)
+        self._context.events.container(self.pod, self.kind_of(kill.status.name), kill.status.name, NORMAL, "Killing", kill.message)
+        self._context.tasks.create_task(self._kill_container(kill), name="container-kill")
+
+    async def _kill_container(self, kill: ContainerToKill) -> None:
+        probe = kill.spec.get("livenessProbe") or {}
+        grace = probe.get("terminationGracePeriodSeconds")
+        if grace is None:
+            grace = self.pod["spec"].get("terminationGracePeriodSeconds", 30)
+        await self._runtime.stop_container(kill.status.container_id, float(grace))
+        self._killing.discard(kill.status.container_id)
+        self._context.probes.forget_container(self.uid, kill.status.container_id)
+        self.wake()
+
+    async def _terminate(self) -> None:
+        """End every container, report the final state, release the sandbox, and let go of the API object if it is being deleted."""
+        self._images.cancel()
+        if self._termination is None:
+            self._context.probes.stop_restarting(self.uid)
+            self._termination = Termination(self._context, self._runtime, self.wake)
+        grace = self._grace()
+        if not self._termination.advance(self.pod, self._runtime_status(), grace):
+            return
+        self._context.probes.forget(self.uid)
+        if not self.is_removed:
+            self._report(terminating=True)
+        await self._runtime.stop_sandbox(self.uid)
+        if not self.is_removed:
+            self._report(terminating=True)
+        self.is_finished = True
+        self._finish()
+
+    def _grace(self) -> float:
+        if self._verdict is not None or not is_deleting(self.pod):
+            return float(self.pod["spec"].get("terminationGracePeriodSeconds", 30))
+        asked = self.pod["metadata"].get("deletionGracePeriodSeconds")
+        return float(self.pod["spec"].get("terminationGracePeriodSeconds", 30) if asked is None else asked)
+
+    def _finish(self) -> None:
+        """Nothing runs any more."""
+        for timer in (self._retry, self._deadline_timer):
+            if timer is not None:
+                timer.cancel()
+        self._retry = self._deadline_timer = None
+        if self.is_removed:
+            self._context.on_finished(self.uid)
+        elif is_deleting(self.pod):
+            self._context.statuses.delete(self.uid)
+
+    def waits_for_objects(self) -> bool:
+        """Whether a ConfigMap or Secret that appears may let the pod go on."""
+        if self.is_finished or self._termination is not None:
+            return False
+        return not self._volumes_ready or any(waiting.reason == "CreateContainerConfigError" for waiting in self._waiting.values())
+
+    def kind_of(self, container: str) -> ContainerKind:
+        return next((kind for kind, spec in all_containers(self.pod) if spec["name"] == container), ContainerKind.REGULAR)
+
+    # -- recovery ----------------------------------------------------------------------------------------------------
+
+    async def recover(self) -> None:
+        """Take the pod up again after a restart of the kubelet, as its status tells it was."""
+        reported = self.pod.get("status") or {}
+        await self._runtime.recover(self.pod, self.node, self.config)
+        self._last_status = reported
+        self._volumes_ready = True
+        ready = {s["name"]: s.get("ready") for key in ("initContainerStatuses", "containerStatuses") for s in reported.get(key) or ()}
+        now = self._context.clock.now()
+        for kind, spec in all_containers(self.pod):
+            self._watch_probes(kind, spec, resumed=bool(ready.get(spec["name"])))
+            current = self._runtime_status().containers.get(spec["name"])
+            if current is not None and current.restart_count:
+                self._context.backoff.restore(f"{self.uid}/{spec['name']}", current.restart_count, current.finished_at or now)
+        self.wake()
+
+    # -- reporting ---------------------------------------------------------------------------------------------------
+
+    def _report(self, *, terminating: bool = False) -> str:
+        """Compute the status and hand it to the status manager; returns the phase."""
+        seen = Observation(self._runtime_status(), self._context.probes.results(self.uid), self._waiting, self.node.ip)
+        status = compute_status(self._with_base_status(), seen, self._context.clock.now(), terminating=terminating, verdict=self._verdict)
+        if status != self._last_status:
+            self._last_status = status
+            self._context.statuses.set(self.uid, status)
+        return str(status["phase"])
+
+    def _with_base_status(self) -> Object:
+        """The pod with the status we last computed, and with the conditions that others own as the API has them now."""
+        if self._last_status is None:
+            return self.pod
+        foreign = [c for c in (self.pod.get("status") or {}).get("conditions") or () if c["type"] not in KUBELET_CONDITIONS]
+        ours = [c for c in self._last_status.get("conditions") or () if c["type"] in KUBELET_CONDITIONS]
+        return {**self.pod, "status": {**self._last_status, "conditions": [*ours, *foreign]}}
+
+
+def needs_sync(old: Object, new: Object) -> bool:
+    """Whether a change of the object can change what the kubelet does or reports; echoes of its own status writes cannot."""
+    before, after = old["metadata"], new["metadata"]
+    if before.get("generation") != after.get("generation") or before.get("deletionTimestamp") != after.get("deletionTimestamp"):
+        return True
+    if before.get("deletionGracePeriodSeconds") != after.get("deletionGracePeriodSeconds"):
+        return True
+    if old["spec"] != new["spec"]:
+        return True
+    return bool(new["spec"].get("readinessGates")) and old.get("status") != new.get("status")
+
+
+def has_run(pod: Object) -> bool:
+    """Whether the status tells of containers that were created: after a restart of the kubelet such a pod is taken up again."""
+    status = pod.get("status") or {}
+    lists = (status.get(key) or () for key in ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"))
+    return any("containerID" in entry for entries in lists for entry in entries)
