@@ -35,6 +35,7 @@ from .pods.hooks import exec_check
 from .pods.manager import PodManager
 from .pods.status_manager import StatusManager
 from .probes.manager import ProbeManager
+from .server.server import KubeletServer
 from .shell.programs import PROGRAMS
 from .sim.machine import MachineBuilder
 from .sim.network_access import Resolver
@@ -105,6 +106,7 @@ class Kubelet:
         self._tasks = tasks
         self._pipeline = pipeline
         self.metrics = Metrics()
+        self.is_ready = False
         self.nodes: dict[str, NodeInfo] = {}
         self.timers = Timers(clock)
         self.pods = PodManager(self.nodes)
@@ -165,7 +167,8 @@ class Kubelet:
             self._tasks.create_task(self.factory.run(), name="informers"),
             self._tasks.create_task(self.recorder.run(), name="events"),
         ]
-        port = 10250
+        server = KubeletServer(self._routes(), self._tls())
+        port = await server.start(config.address, config.port)
         shape = NodeShape(
             cpu=config.cpu, memory=config.memory, ephemeral_storage=config.ephemeral_storage, max_pods=config.max_pods, port=port,
             runtime_version=f"{self.runtime.name}://1.36.0", labels=labels, zones=config.node_zones,
@@ -183,8 +186,10 @@ class Kubelet:
         await pods.wait_synced()
         self.pods.start(self.context, pods)
         self.pods.recovered()
+        self.is_ready = True
         on_ready(ReadyInfo(ports={"secure": port}))
         await stop.wait()
         self.runtime.set_listener(None)
+        server.close()
         self.network.close_all()
         raise Stopped

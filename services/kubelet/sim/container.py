@@ -15,6 +15,7 @@ from kubecosm.api.resources import Object
 from kubecosm.runtime.clock import Clock
 
 from ..cri.logs import LogBuffer
+from ..cri.stats import ContainerUsage
 from ..cri.streams import Pipe
 from ..cri.types import ContainerConfig, ContainerKind, ContainerState, ContainerStatus, NodeInfo, PodStatus
 from ..network.endpoint import Endpoint, Identity
@@ -24,6 +25,7 @@ from ..pods.spec import is_host_network
 from ..shell.process import CODE_KILLED, CODE_TERMINATED, Machine
 from ..timers import Timer, Timers
 from .behaviour import Behaviour, Exit, Run, Serve, behaviour_lookup
+from .usage import cpu_nanocores, memory_bytes
 
 TERMINATION_MESSAGE_BYTES_MAX = 4096
 FALLBACK_LOG_BYTES_MAX = 2048
@@ -78,7 +80,8 @@ class SimContainer:
     """A container from creation to exit. Only the runtime and the container itself change it."""
 
     __slots__ = (
-        "_endpoints", "_exited", "_task", "_timers", "application", "attached", "behaviour", "config", "head_start", "host", "kind", "log",
+        "_endpoints", "_exited", "_last_usage", "_task", "_timers", "application", "attached", "behaviour", "config", "head_start", "host",
+        "kind", "log",
         "machine", "pod", "spec",
         "status", "stdin", "stopping",
     )  # fmt: skip
@@ -104,6 +107,7 @@ class SimContainer:
         self._endpoints: list[tuple[Address, bool, Endpoint]] = []
         self._task: asyncio.Task[None] | None = None
         self._exited: asyncio.Event | None = None
+        self._last_usage: tuple[datetime, int, int] | None = None
 
     @property
     def name(self) -> str:
@@ -124,6 +128,19 @@ class SimContainer:
 
     def log_line(self, line: str) -> None:
         self.output(f"{line}\n".encode())
+
+    def usage(self) -> ContainerUsage:
+        """What it uses now; the rate of requests is that since the last look."""
+        now = self.host.clock.now()
+        started = self.status.started_at or now
+        requests = sum(endpoint.requests for endpoint in self.endpoints())
+        last_at, last_requests, spent = self._last_usage or (started, 0, 0)
+        seconds = max(0.001, (now - last_at).total_seconds())
+        note = behaviour_lookup(lambda: self.pod.pod, self.name)
+        rate = cpu_nanocores(self.spec, note, (requests - last_requests) / seconds)
+        spent += int(rate * seconds)
+        self._last_usage = (now, requests, spent)
+        return ContainerUsage(self.name, started, rate, spent, memory_bytes(self.spec, note))
 
     # -- start -------------------------------------------------------------------------------------------------------
 

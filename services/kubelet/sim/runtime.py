@@ -20,6 +20,7 @@ from kubecosm.runtime.clock import Clock
 from .. import notes
 from ..cri.logs import LogBuffer, LogOptions
 from ..cri.runtime import ConfigOf, RuntimeListener
+from ..cri.stats import PodUsage
 from ..cri.streams import Pipe, ProcessStreams
 from ..cri.types import ContainerConfig, ContainerState, ContainerStatus, NodeInfo, PodStatus, RuntimeFailure
 from ..network.listeners import PodNetwork
@@ -215,9 +216,17 @@ class SimRuntime:
         if sim is not None:
             sim.pod = pod
 
-    def sim_pod(self, uid: str) -> SimPod | None:
-        """The simulated pod, for statistics."""
-        return self._pods.get(uid)
+    def usage(self, uid: str) -> PodUsage | None:
+        """What the pod's running containers use now; None if nothing runs."""
+        sim = self._pods.get(uid)
+        if sim is None or not sim.status.sandbox_id:
+            return None
+        running = [container for container in sim.containers.values() if container.is_running]
+        used = tuple(container.usage() for container in running)
+        if not used:
+            return None
+        meta = sim.pod["metadata"]
+        return PodUsage(meta["namespace"], meta["name"], uid, min(c.started_at for c in used), used)
 
     # -- recovery ----------------------------------------------------------------------------------------------------
 

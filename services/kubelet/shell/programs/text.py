@@ -415,7 +415,9 @@ async def seq(process: Process, args: list[str]) -> int:
         raise UsageError(f"invalid number '{numbers[0]}'", 1) from None
     if not 1 <= len(values) <= 3:
         raise UsageError("usage: seq [first [increment]] last", 1)
-    first, step, last = {1: lambda v: (1, 1, v[0]), 2: lambda v: (v[0], 1, v[1]), 3: lambda v: (v[0], v[1], v[2])}[len(values)](values)
+    first = values[0] if len(values) > 1 else 1
+    step = values[1] if len(values) == 3 else 1
+    last = values[-1]
     if step == 0:
         raise UsageError("increment must not be 0", 1)
     sequence = range(first, last + (1 if step > 0 else -1), step)[:SEQUENCE_MAX]
