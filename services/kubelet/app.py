@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 
+from kubecosm.api.quantity import Quantity
 from kubecosm.api.resources import PODS, SERVICEACCOUNTS, Object
 from kubecosm.client.config import ClientConfig, ConfigError
 from kubecosm.client.events import EventRecorder
@@ -14,12 +16,15 @@ from kubecosm.client.http import ApiClient
 from kubecosm.client.informer import Informer, InformerFactory, drop_managed_fields
 from kubecosm.runtime.clock import Clock
 from kubecosm.runtime.errors import StartupError
+from kubecosm.runtime.health import HealthEndpoints
 from kubecosm.runtime.logs import get_logger
 from kubecosm.runtime.metrics import Metrics
 from kubecosm.runtime.service import ReadyInfo
+from kubecosm.runtime.tls import server_context
 
 from .config import Config
 from .cri.runtime import Runtime
+from .cri.stats import PodUsage
 from .cri.types import NodeInfo
 from .env.objects import ObjectCache
 from .network.listeners import PodNetwork
@@ -34,7 +39,9 @@ from .pods.events import PodEvents
 from .pods.hooks import exec_check
 from .pods.manager import PodManager
 from .pods.status_manager import StatusManager
+from .pods.worker import PodWorker
 from .probes.manager import ProbeManager
+from .server.routes import Routes
 from .server.server import KubeletServer
 from .shell.programs import PROGRAMS
 from .sim.machine import MachineBuilder
@@ -159,6 +166,32 @@ class Kubelet:
         account = pod["spec"].get("serviceAccountName") or "default"
         answer = await self._client.create(SERVICEACCOUNTS, request, meta["namespace"], name=account, subresource="token")
         return str(answer["status"]["token"])
+
+    def _tls(self) -> ssl.SSLContext:
+        config = self._config
+        if not config.tls_cert_file or not config.tls_private_key_file or not config.client_ca_file:
+            raise StartupError("--tls-cert-file, --tls-private-key-file and --client-ca-file are needed; `kubecosm keys` writes them")
+        return server_context(config.tls_cert_file, config.tls_private_key_file, client_ca=config.client_ca_file)
+
+    def _routes(self) -> Routes:
+        health = HealthEndpoints(self.metrics, readyz={"pods": lambda: None if self.is_ready else "the pods have not been listed yet"})
+        capacity = Quantity.of(self._config.memory).nanos // 10**9
+        return Routes(
+            pods=self.pods, runtime_of=self.runtime_of, nodes=self.nodes, clock=self._clock, health=health, usage_of=self._usage,
+            memory_capacity=capacity, is_pod_address=self._is_pod_address,
+        )  # fmt: skip
+
+    def _is_pod_address(self, ip: str) -> bool:
+        return any(worker.node.ip == ip or self._ip_of(worker) == ip for worker in self.pods.workers())
+
+    def _ip_of(self, worker: PodWorker) -> str:
+        status = self.runtime_of(worker.pod).pod_status(worker.uid)
+        return status.ip if status is not None else ""
+
+    def _usage(self, node: str) -> list[PodUsage]:
+        """What the simulated pods of a node (all nodes if empty) use now."""
+        uids = [worker.uid for worker in self.pods.workers() if not node or worker.node.name == node]
+        return [usage for uid in uids if (usage := self.runtime.usage(uid)) is not None]
 
     async def run(self, specs: list[NodeSpec], labels: dict[str, str], stop: asyncio.Event, on_ready: Callable[[ReadyInfo], None]) -> None:
         config = self._config

@@ -73,7 +73,8 @@ class PortForwarder:
 
 def failure_text(pod: str, port: str | int, failure: Exception) -> str:
     why = "connect: connection refused" if isinstance(failure, ConnectionRefusedError) else str(failure)
-    return f"an error occurred forwarding {port} -> {port}: error forwarding port {port} to pod {pod}, uid : failed to connect to localhost:{port}: {why}"
+    where = f"error forwarding port {port} to pod {pod}, uid : failed to connect to localhost:{port}"
+    return f"an error occurred forwarding {port} -> {port}: {where}: {why}"
 
 
 async def _join(

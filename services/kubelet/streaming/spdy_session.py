@@ -6,6 +6,7 @@ Flow control windows are not kept: the Kubernetes clients' library ignores them;
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import struct
 
 from ..cri.streams import BrokenStream, Pipe
@@ -88,10 +89,8 @@ class SpdySession:
             stream = self._streams.get(frame.stream)
             if stream is None:
                 return
-            try:
+            with contextlib.suppress(BrokenStream):
                 await stream.incoming.write(frame.data)
-            except BrokenStream:
-                pass
             if frame.flags & frames.FIN:
                 stream.incoming.close()
         elif frame.kind == frames.SYN_STREAM:
@@ -120,8 +119,6 @@ class SpdySession:
         await self._accepted.put(stream)
 
     async def close(self) -> None:
-        try:
+        with contextlib.suppress(OSError):
             await self.send(frames.encode_goaway(max(self._streams, default=0)))
-        except OSError:
-            pass
         self._channel.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import struct
 from collections.abc import Sequence
@@ -116,10 +117,8 @@ class WebSocket:
             return
         async with self._sending:
             self._closed = True
-            try:
+            with contextlib.suppress(OSError):
                 await self._channel.write(encode(CLOSE, struct.pack(">H", code)))
-            except OSError:
-                pass
             self._channel.close()
 
     def abort(self) -> None:
