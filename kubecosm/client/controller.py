@@ -6,7 +6,7 @@ through `ctx.client`. It never owns a queue, a task or a clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -176,13 +176,13 @@ class Reconcile(Protocol):
     async def __call__(self, ctx: Context, key: Key, /) -> Result: ...
 
 
-def controller_uids(obj: Object) -> Iterable[str]:
+def controller_uids(obj: Object) -> Collection[str]:
     """The index function behind `Reader.owned`."""
     ref = controller_of(obj)
     return (ref["uid"],) if ref else ()
 
 
-def orphan_namespaces(obj: Object) -> Iterable[str]:
+def orphan_namespaces(obj: Object) -> Collection[str]:
     """The index function behind `Reader.orphans`."""
     return (obj["metadata"].get("namespace", ""),) if controller_of(obj) is None else ()
 

@@ -6,9 +6,11 @@ Owns paths, bodies, authentication, time limits and the waiting that a 429 asks 
 
 from __future__ import annotations
 
+import asyncio
 import enum
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
+from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlencode
@@ -219,12 +221,12 @@ class ApiClient:
     ) -> bytes:
         if self._requests is None:
             raise RuntimeError("the ApiClient is not open: use `async with ApiClient(...) as client`")
-        timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=CONNECT_TIMEOUT_SECONDS)
         started, code = self.clock.monotonic(), "<error>"
         try:
             async with self._requests.request(
-                method, url, data=body, headers=self._headers(headers), timeout=timeout, server_hostname=self.config.tls_server_name or None
-            ) as response:
+                method, url, data=body, headers=self._headers(headers), timeout=_timeout(timeout_seconds),
+                server_hostname=self.config.tls_server_name or None,
+            ) as response:  # fmt: skip
                 answer = await response.read()
                 code = str(response.status)
                 if response.status >= 400:
@@ -238,11 +240,11 @@ class ApiClient:
     ) -> ResponseStream:
         if self._streams is None:
             raise RuntimeError("the ApiClient is not open: use `async with ApiClient(...) as client`")
-        timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=CONNECT_TIMEOUT_SECONDS)
-        response = await self._streams.request(
-            method, self._url(path, params), headers=self._headers(headers), timeout=timeout,
-            server_hostname=self.config.tls_server_name or None,
-        )  # fmt: skip
+        async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):  # for the head of the answer; the body may take its time
+            response = await self._streams.request(
+                method, self._url(path, params), headers=self._headers(headers), timeout=_timeout(timeout_seconds),
+                server_hostname=self.config.tls_server_name or None,
+            )  # fmt: skip
         self._metrics.request(method, str(response.status), 0.0)
         if response.status >= 400:
             async with response:
@@ -261,6 +263,11 @@ class ApiClient:
         if not self._token:
             return headers
         return {"Authorization": f"Bearer {self._token}", **(headers or {})}
+
+
+@lru_cache
+def _timeout(total_seconds: float | None) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=total_seconds, sock_connect=CONNECT_TIMEOUT_SECONDS)
 
 
 def _session(headers: Mapping[str, str], tls: Any, connections_max: int) -> aiohttp.ClientSession:

@@ -132,11 +132,12 @@ class Informer:
             self._synced.set()
 
     def _handle(self, events: list[Event]) -> None:
-        store, transform = self.store, self._transform
+        apply, transform = self.store.apply, self._transform
         for event in events:
+            if type(event) is Apply:  # nearly always, and a class pattern costs as much as the rest of this line
+                self._notify(apply(transform(event.object) if transform else event.object))
+                continue
             match event:
-                case Apply(obj):
-                    self._notify(store.apply(transform(obj) if transform else obj))
                 case Delete(obj):
                     self._deleted(transform(obj) if transform else obj)
                 case InitApply(obj):

@@ -5,13 +5,13 @@ Objects in it are shared and frozen: copy before changing. Readers never see hal
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from kubecosm.api.meta import Key, key_of
 from kubecosm.api.resources import Object
 
-IndexFn = Callable[[Object], Iterable[str]]
+IndexFn = Callable[[Object], Collection[str]]
 """The values under which an object is found."""
 
 INDEX_NAMESPACE = "namespace"
@@ -90,9 +90,10 @@ class Store:
         old = self._objects.get(key)
         self._objects[key] = obj
         for name, index in self._indexes.items():
-            values = self._index_fns[name](obj)
-            if old is not None:
-                _remove(index, key, self._index_fns[name](old), keep=values)
+            index_fn = self._index_fns[name]
+            values = index_fn(obj)
+            if old is not None and (before := index_fn(old)) != values:
+                _remove(index, key, before, keep=values)
             for value in values:
                 bucket = index.get(value)
                 if bucket is None:
@@ -136,7 +137,7 @@ def _build(index_fn: IndexFn, objects: Mapping[Key, Object]) -> dict[str, dict[K
     return index
 
 
-def _remove(index: dict[str, dict[Key, Object]], key: Key, values: Iterable[str], keep: Iterable[str] = ()) -> None:
+def _remove(index: dict[str, dict[Key, Object]], key: Key, values: Collection[str], keep: Collection[str] = ()) -> None:
     for value in values:
         if value in keep:
             continue

@@ -179,6 +179,23 @@ class TestFailures:
 
         scripted(scenario)
 
+    def test_a_server_that_does_not_begin_to_answer_a_stream_is_given_up_too(self) -> None:
+        async def main() -> None:
+            async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                await reader.read()
+                writer.close()
+
+            listener = await asyncio.start_server(accept, "127.0.0.1", 0)
+            url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+            async with ApiClient(ClientConfig(url), clock=VirtualClock()) as client:
+                with pytest.raises(TimeoutError):
+                    await client.open_watch(PODS, timeout_seconds=3000)
+                assert client.clock.monotonic() == pytest.approx(REQUEST_TIMEOUT_SECONDS, abs=1)
+            listener.close()
+            await listener.wait_closed()
+
+        run_virtual(main())
+
     def test_a_cancelled_request_does_not_poison_the_next_one(self) -> None:
         async def scenario(server: ScriptedServer, client: ApiClient) -> None:
             stuck = server.expect("GET", "/stuck").stream()
