@@ -31,7 +31,11 @@ MANAGED_BY_ENDPOINTSLICE_CONTROLLER = "endpointslice-controller.k8s.io"
 MANAGED_BY_MIRRORING_CONTROLLER = "endpointslicemirroring-controller.k8s.io"
 MANAGED_BY_ENDPOINT_CONTROLLER = "endpoint-controller"
 
+LABEL_CLUSTER_SERVICE = "kubernetes.io/cluster-service"
+LABEL_CLUSTER_SERVICE_NAME = "kubernetes.io/name"
+
 # Annotations
+ANNOTATION_CONFIG_MIRROR = "kubernetes.io/config.mirror"
 ANNOTATION_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 ANNOTATION_DEPLOYMENT_REVISION = "deployment.kubernetes.io/revision"
 ANNOTATION_DEPLOYMENT_REVISION_HISTORY = "deployment.kubernetes.io/revision-history"
@@ -66,6 +70,9 @@ FINALIZER_KUBERNETES = "kubernetes"
 FINALIZER_JOB_TRACKING = "batch.kubernetes.io/job-tracking"
 FINALIZER_PVC_PROTECTION = "kubernetes.io/pvc-protection"
 FINALIZER_PV_PROTECTION = "kubernetes.io/pv-protection"
+
+# Provisioners
+PROVISIONER_NONE = "kubernetes.io/no-provisioner"
 
 # TLS
 KUBELET_SERVER_NAME = "kubelet.kubecosm.internal"

@@ -10,6 +10,7 @@ import contextlib
 
 import aiohttp
 
+from kubecosm.api import names
 from kubecosm.api.errors import AlreadyExists, ApiError, NotFound
 from kubecosm.api.meta import is_condition_true
 from kubecosm.api.resources import DEPLOYMENTS, ENDPOINTSLICES, NODES, PODS, SERVICES, Object
@@ -80,7 +81,7 @@ async def _pods_and_endpoints(client: ApiClient, namespace: str) -> str:
     if len(pods) != REPLICAS:
         return f"{len(pods)} pods instead of {REPLICAS}"
     addresses = {pod["status"]["podIP"] for pod in pods}
-    slices = (await client.list(ENDPOINTSLICES, namespace, label_selector=f"kubernetes.io/service-name={WITNESS}"))["items"]
+    slices = (await client.list(ENDPOINTSLICES, namespace, label_selector=f"{names.LABEL_SERVICE_NAME}={WITNESS}"))["items"]
     endpoints = [endpoint for item in slices for endpoint in item.get("endpoints") or ()]
     ready = {endpoint["addresses"][0] for endpoint in endpoints if (endpoint.get("conditions") or {}).get("ready")}
     return "" if ready == addresses else f"endpoints {sorted(ready)} are not the pods {sorted(addresses)}"

@@ -36,7 +36,7 @@ def dns_service(cluster_ip: str) -> Object:
         "metadata": {
             "name": SERVICE_NAME,
             "namespace": names.NAMESPACE_SYSTEM,
-            "labels": {"k8s-app": SERVICE_NAME, "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS"},
+            "labels": {"k8s-app": SERVICE_NAME, names.LABEL_CLUSTER_SERVICE: "true", names.LABEL_CLUSTER_SERVICE_NAME: "CoreDNS"},
         },
         "spec": {
             "clusterIP": cluster_ip,

@@ -16,7 +16,6 @@ from kubecosm.api.resources import Object
 
 from .nodeselector import NodeTerms, compile_selector
 
-NO_PROVISIONER = "kubernetes.io/no-provisioner"
 WAIT_FOR_FIRST_CONSUMER = "WaitForFirstConsumer"
 
 
@@ -81,7 +80,7 @@ class VolumeState:
 
     def can_provision(self, claim: Object) -> bool:
         storage_class = self.classes.get(class_of(claim))
-        return storage_class is not None and storage_class.get("provisioner") not in (None, "", NO_PROVISIONER)
+        return storage_class is not None and storage_class.get("provisioner") not in (None, "", names.PROVISIONER_NONE)
 
     def candidates(self, claim: Object) -> Iterator[tuple[Object, NodeTerms | None]]:
         """Available volumes that would satisfy the claim, smallest first, each with the nodes it can be used on (None: all)."""

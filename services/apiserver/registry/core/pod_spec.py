@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kubecosm.api import names
 from kubecosm.api.field import duplicate, forbidden_field, invalid_value, not_supported, required
 from kubecosm.api.resources import Object
 
@@ -41,8 +42,6 @@ PREEMPTION_POLICIES = ("PreemptLowerPriority", "Never")
 NAMESERVERS_MAX = 3
 SEARCH_PATHS_MAX = 32
 SEARCH_CHARACTERS_MAX = 2048
-MIRROR_ANNOTATION = "kubernetes.io/config.mirror"
-DELETION_COST_ANNOTATION = "controller.kubernetes.io/pod-deletion-cost"
 _NO_CLAIMS: frozenset[str] = frozenset()
 
 
@@ -64,12 +63,12 @@ def check_pod_template(template: Object, path: str, errors: Errors) -> None:
 
 def check_pod_annotations(annotations: Object, spec: Object, path: str, errors: Errors) -> None:
     """Annotations that mean something on pods (ValidatePodSpecificAnnotations)."""
-    if MIRROR_ANNOTATION in annotations and not spec.get("nodeName"):
+    if names.ANNOTATION_CONFIG_MIRROR in annotations and not spec.get("nodeName"):
         detail = "must set spec.nodeName if mirror pod annotation is set"
-        errors.append(invalid_value(f"{path}[{MIRROR_ANNOTATION}]", annotations[MIRROR_ANNOTATION], detail))
-    cost = annotations.get(DELETION_COST_ANNOTATION)
+        errors.append(invalid_value(f"{path}[{names.ANNOTATION_CONFIG_MIRROR}]", annotations[names.ANNOTATION_CONFIG_MIRROR], detail))
+    cost = annotations.get(names.ANNOTATION_POD_DELETION_COST)
     if cost is not None and not _is_deletion_cost(cost):
-        errors.append(invalid_value(f"{path}[{DELETION_COST_ANNOTATION}]", cost, "must be a 32bit integer"))
+        errors.append(invalid_value(f"{path}[{names.ANNOTATION_POD_DELETION_COST}]", cost, "must be a 32bit integer"))
     check_seccomp_annotations(annotations, path, errors)
     if any(key.startswith(APPARMOR_ANNOTATION) for key in annotations):
         check_apparmor_annotations(annotations, spec, path, errors)
