@@ -1,0 +1,221 @@
+"""Jobs. Imitates SetDefaults_Job, ValidateJob(Update) and pkg/registry/batch/job."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kubecosm.api.field import FieldError, invalid_value, not_supported, required
+from kubecosm.api.names import (
+    LABEL_JOB_CONTROLLER_UID,
+    LABEL_JOB_CONTROLLER_UID_LEGACY,
+    LABEL_JOB_NAME,
+    LABEL_JOB_NAME_LEGACY,
+)
+from kubecosm.api.resources import Object
+
+from ..apps.deployment import template_warnings
+from ..core.pod_defaults import default_pod_template
+from ..formats import FIELD_IMMUTABLE, INT32_MAX, Errors, check_immutable, is_dns1123_label
+from ..gotypes import dump
+from ..meta import check_label_selector
+from ..strategy import StatusStrategy, Strategy
+from ..values import selector_value, sorted_map
+from ..workloads import MISMATCH, matcher
+from .job_spec import check_job_spec
+
+BACKOFF_LIMIT = 6
+
+
+class JobStrategy(Strategy):
+    """A Job as users and CronJobs create and update it."""
+
+    orphans_dependents = True
+
+    def default(self, obj: Object) -> None:
+        spec: dict[str, Any] = obj.setdefault("spec", {})
+        if "completions" not in spec and "parallelism" not in spec:
+            spec["completions"] = 1
+        spec.setdefault("parallelism", 1)
+        spec.setdefault("backoffLimit", INT32_MAX if "backoffLimitPerIndex" in spec else BACKOFF_LIMIT)
+        spec.setdefault("completionMode", "NonIndexed")
+        spec.setdefault("suspend", False)
+        spec.setdefault("manualSelector", False)
+        spec.setdefault("podReplacementPolicy", "Failed" if "podFailurePolicy" in spec else "TerminatingOrFailed")
+        for rule in (spec.get("podFailurePolicy") or {}).get("rules") or ():
+            for pattern in rule.get("onPodConditions") or ():
+                if not pattern.get("status"):
+                    pattern["status"] = "True"
+        default_pod_template(spec.setdefault("template", {}))
+        _inherit_labels(obj)
+        obj.setdefault("status", {})
+
+    def prepare_for_create(self, obj: Object) -> None:
+        obj["status"] = {}
+        obj["metadata"]["generation"] = 1
+        if not obj["spec"].get("manualSelector"):
+            _generate_selector(obj)
+            _inherit_labels(obj)
+
+    def validate(self, obj: Object) -> list[FieldError]:
+        errors: Errors = []
+        _check_generated_selector(obj, errors)
+        _check_spec(obj["spec"], errors)
+        _check_pod_names(obj, errors)
+        return errors
+
+    def validate_update(self, obj: Object, old: Object) -> list[FieldError]:
+        errors = self.validate(obj)
+        _check_spec(obj["spec"], errors)  # Kubernetes checks it twice on updates, and says so twice
+        _check_update(obj, old, errors)
+        return errors
+
+    def warnings(self, obj: Object, old: Object | None = None) -> list[str]:
+        return template_warnings(obj)
+
+    def selectable_fields(self, obj: Object) -> dict[str, str]:
+        return {"status.successful": str((obj.get("status") or {}).get("succeeded", 0))}
+
+    def selectable_field_names(self) -> tuple[str, ...]:
+        return ("status.successful",)
+
+
+def _template_labels(job: Object) -> dict[str, str] | None:
+    labels: dict[str, str] | None = (job["spec"]["template"].get("metadata") or {}).get("labels")
+    return labels
+
+
+def _inherit_labels(job: Object) -> None:
+    labels = _template_labels(job)
+    if labels and not job["metadata"].get("labels"):
+        job["metadata"]["labels"] = dict(labels)
+
+
+def _generate_selector(job: Object) -> None:
+    """Pods are told by the Job's uid; user-set labels of these names stay, and are refused if they differ."""
+    metadata = job["metadata"]
+    template = job["spec"]["template"].setdefault("metadata", {})
+    labels = dict(template.get("labels") or {})
+    labels.setdefault(LABEL_JOB_NAME_LEGACY, metadata["name"])
+    labels.setdefault(LABEL_JOB_NAME, metadata["name"])
+    labels.setdefault(LABEL_JOB_CONTROLLER_UID_LEGACY, metadata["uid"])
+    labels.setdefault(LABEL_JOB_CONTROLLER_UID, metadata["uid"])
+    inherited = metadata.get("labels") == template.get("labels")
+    template["labels"] = labels
+    if inherited and metadata.get("labels"):
+        metadata["labels"] = dict(labels)  # they are one map in Kubernetes
+    selector = dict(job["spec"].get("selector") or {})
+    selector["matchLabels"] = {LABEL_JOB_CONTROLLER_UID: metadata["uid"], **(selector.get("matchLabels") or {})}
+    job["spec"]["selector"] = selector
+
+
+def _check_generated_selector(job: Object, errors: Errors) -> None:
+    spec, metadata = job["spec"], job["metadata"]
+    if spec.get("manualSelector") or spec.get("selector") is None:
+        return
+    labels = _template_labels(job) or {}
+    expected = {
+        LABEL_JOB_CONTROLLER_UID_LEGACY: metadata.get("uid", ""), LABEL_JOB_NAME_LEGACY: metadata.get("name", ""),
+        LABEL_JOB_CONTROLLER_UID: metadata.get("uid", ""), LABEL_JOB_NAME: metadata.get("name", ""),
+    }  # fmt: skip
+    for key, value in expected.items():
+        path = f"spec.template.metadata.labels[{key}]"
+        if key not in labels:
+            errors.append(required(path, f"must be '{value}'"))
+        elif labels[key] != value:
+            errors.append(invalid_value(path, sorted_map(labels), f"must be '{value}'"))
+    compiled = matcher(spec["selector"])
+    if compiled is not None and not compiled.matches(expected):
+        errors.append(invalid_value("spec.selector", selector_value(spec["selector"]), "`selector` not auto-generated"))
+
+
+def _check_spec(spec: Object, errors: Errors) -> None:
+    check_job_spec(spec, "spec", errors)
+    selector = spec.get("selector")
+    if selector is None:
+        errors.append(required("spec.selector"))
+    else:
+        check_label_selector(selector, "spec.selector", errors)
+    labels = (spec["template"].get("metadata") or {}).get("labels")
+    compiled = matcher(selector)
+    if compiled is not None and not compiled.matches(labels or {}):
+        errors.append(invalid_value("spec.template.metadata.labels", sorted_map(labels), MISMATCH))
+
+
+def _check_pod_names(job: Object, errors: Errors) -> None:
+    spec, name = job["spec"], job["metadata"].get("name", "")
+    completions = spec.get("completions") or 0
+    if spec.get("completionMode") == "Indexed" and completions > 0:
+        hostname = f"{name}-{completions - 1}"
+        if is_dns1123_label(hostname):
+            errors.append(invalid_value("metadata.name", name, f"will not able to create pod with invalid DNS label: {hostname}"))
+
+
+_IMMUTABLE = ("completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy")
+
+
+def _check_update(job: Object, old: Object, errors: Errors) -> None:
+    spec, before = job["spec"], old["spec"]
+    _check_completions(spec, before, errors)
+    if spec.get("selector") != before.get("selector"):
+        errors.append(invalid_value("spec.selector", selector_value(spec.get("selector")), FIELD_IMMUTABLE))
+    if _fixed_template(job, old) != before["template"]:
+        errors.append(invalid_value("spec.template", dump("PodTemplateSpec", spec["template"]), FIELD_IMMUTABLE))
+    for field in _IMMUTABLE:
+        check_immutable(spec.get(field), before.get(field), f"spec.{field}", errors)
+
+
+def _check_completions(spec: Object, old: Object, errors: Errors) -> None:
+    now, before = spec.get("completions"), old.get("completions")
+    if now == before:
+        return
+    elastic = spec.get("completionMode") == "Indexed" and spec.get("parallelism") == now and old.get("parallelism") == before
+    if spec.get("completionMode") != "Indexed" or now is None or before is None:
+        errors.append(invalid_value("spec.completions", now, FIELD_IMMUTABLE))
+    elif not elastic:
+        errors.append(invalid_value("spec.completions", now, "can only be modified in tandem with spec.parallelism"))
+
+
+_DIRECTIVES = ("nodeSelector", "tolerations", "schedulingGates")
+_DIRECTIVE_METADATA = ("labels", "annotations")
+
+
+def _fixed_template(job: Object, old: Object) -> Object:
+    """The new template with what may change put back: the scheduling directives of a Job that has not started."""
+    template, before = job["spec"]["template"], old["spec"]["template"]
+    suspended = bool(old["spec"].get("suspend"))
+    started = bool((old.get("status") or {}).get("startTime"))
+    if not suspended or started or template == before:
+        return dict(template)
+    spec, metadata = dict(template["spec"]), dict(template.get("metadata") or {})
+    for holder, fields, source in (
+        (spec, _DIRECTIVES, before["spec"]), (metadata, _DIRECTIVE_METADATA, before.get("metadata") or {}),
+    ):  # fmt: skip
+        for field in fields:
+            holder.pop(field, None)
+            if field in source:
+                holder[field] = source[field]
+    affinity = {k: v for k, v in (spec.get("affinity") or {}).items() if k != "nodeAffinity"}
+    old_affinity = before["spec"].get("affinity")
+    if old_affinity is not None and "nodeAffinity" in old_affinity:
+        affinity["nodeAffinity"] = old_affinity["nodeAffinity"]
+    if affinity or old_affinity is not None:
+        spec["affinity"] = affinity
+    else:
+        spec.pop("affinity", None)
+    return {**template, "spec": spec, "metadata": metadata}
+
+
+class JobStatusStrategy(StatusStrategy):
+    """jobs/status."""
+
+    def validate_update(self, obj: Object, old: Object) -> list[FieldError]:
+        errors: Errors = []
+        status = obj.get("status") or {}
+        for field in ("active", "succeeded", "failed", "ready", "terminating"):
+            if status.get(field, 0) < 0:
+                errors.append(invalid_value(f"status.{field}", status[field], "must be greater than or equal to 0"))
+        for i, condition in enumerate(status.get("conditions") or ()):
+            if condition.get("status") not in ("True", "False", "Unknown"):
+                where = f"status.conditions[{i}].status"
+                errors.append(not_supported(where, condition.get("status", ""), ("False", "True", "Unknown")))
+        return errors
