@@ -17,8 +17,10 @@ from kubecosm.runtime.service import ReadyInfo
 
 from .assembly import build_handler, build_state, served_table, start_strategies
 from .authn.tokens import load_tokens
+from .authz.modes import RBAC
+from .authz.upkeep import ensure_policy
 from .background import bookmarks_forever, compact_forever
-from .bootstrap import ensure_system_objects
+from .bootstrap import APISERVER, ensure_system_objects
 from .config import Config
 from .connect.backend import Backends
 from .http.connection import Server
@@ -65,6 +67,8 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
                 )
             port = listener.sockets[0].getsockname()[1]
             await ensure_system_objects(state)
+            if RBAC in config.authorization_mode:
+                await ensure_policy(state, APISERVER)
             background = [
                 tasks.create_task(compact_forever(state, config.compaction_interval), name="compaction"),
                 tasks.create_task(bookmarks_forever(state), name="bookmarks"),

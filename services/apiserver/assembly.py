@@ -15,8 +15,8 @@ from .admission.chain import AdmissionChain
 from .admission.lifecycle import NamespaceLifecycle
 from .authn.filter import VerifyToken, with_authentication
 from .authn.user import User
-from .authz.attributes import AuthenticatedAuthorizer, MastersAuthorizer, PublicInfoAuthorizer, UnionAuthorizer
 from .authz.filter import with_authorization
+from .authz.modes import build_authorizer
 from .cache.caches import Caches
 from .config import Config
 from .connect.backend import Backends
@@ -99,7 +99,6 @@ def build_handler(
     """The whole chain from filter to verb."""
     request_metrics = RequestMetrics()
     metrics.registry.register(request_metrics)
-    authorizer = UnionAuthorizer((MastersAuthorizer(), AuthenticatedAuthorizer(), PublicInfoAuthorizer()))
     filters: tuple[Filter, ...] = (
         with_request_info(state.rng),
         with_metrics(request_metrics, state.clock),
@@ -107,7 +106,7 @@ def build_handler(
         with_authentication(tokens, verifiers, anonymous=config.anonymous_auth),
         with_max_in_flight(request_metrics, config.max_requests_inflight, config.max_mutating_requests_inflight),
         with_timeout(config.request_timeout),
-        with_authorization(authorizer),
+        with_authorization(build_authorizer(config.authorization_mode, state)),
     )
     router = Router(state, Connector(backends).handlers)
     stored = stored_rows([row for row in state.table if "list" in row.verbs])

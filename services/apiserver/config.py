@@ -19,6 +19,9 @@ class Config:
     tls_private_key_file: str = field(default="", metadata={"help": "key of the server certificate (PEM)"})
     client_ca_file: str = field(default="", metadata={"help": "authority of client certificates (PEM); empty: none are accepted"})
     token_auth_file: str = field(default="", metadata={"help": 'static bearer tokens, one a line: token,user,uid,"group1,group2"'})
+    authorization_mode: tuple[str, ...] = field(
+        default=("AlwaysAllow",), metadata={"help": "RBAC, or AlwaysAllow for everybody who has proved who he is"}
+    )
     anonymous_auth: bool = field(default=True, metadata={"help": "let requests without credentials in as system:anonymous"})
     storage_backend: str = field(default="sqlite", metadata={"help": "sqlite or memory"})
     data_dir: str = field(default="data", metadata={"help": "directory of the SQLite database"})

@@ -45,6 +45,10 @@ class Caches:
             cache = self._by_prefix[prefix] = ResourceCache(attributes_of, namespaced=namespaced, revision=self._revision)
         return cache
 
+    def of(self, group: str, plural: str) -> ResourceCache:
+        """The cache of a resource that has been added; KeyError if it has not."""
+        return self._by_prefix[prefix_of(group, plural)]
+
     def all(self) -> Iterable[ResourceCache]:
         return tuple(self._by_prefix.values())
 

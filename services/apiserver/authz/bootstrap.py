@@ -1,0 +1,103 @@
+"""The default roles and bindings that a cluster starts with, and how they are kept.
+
+What an administrator took away comes back at the next start, what he added stays, and an object annotated
+`rbac.authorization.kubernetes.io/autoupdate: "false"` is left alone.
+
+Imitates plugin/pkg/auth/authorizer/rbac/bootstrappolicy and pkg/registry/rbac/reconciliation. Pure: the caller reads and writes.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any
+
+import orjson
+
+from kubecosm.api.resources import Object, Resource, builtin
+
+GROUP = "rbac.authorization.k8s.io"
+AUTOUPDATE = "rbac.authorization.kubernetes.io/autoupdate"
+BOOTSTRAPPING = {"kubernetes.io/bootstrapping": "rbac-defaults"}
+RESOURCES: dict[str, Resource] = {
+    "ClusterRole": builtin(GROUP, "v1", "clusterroles"),
+    "ClusterRoleBinding": builtin(GROUP, "v1", "clusterrolebindings"),
+    "Role": builtin(GROUP, "v1", "roles"),
+    "RoleBinding": builtin(GROUP, "v1", "rolebindings"),
+}
+
+
+CONTROLLER_MANAGER = "system:kube-controller-manager"
+CONTROLLER_ROLE_PREFIX = "system:controller:"
+READ = ["get", "list", "watch"]
+
+
+def bootstrap_policy() -> list[tuple[Resource, Object]]:
+    """Every default role and binding, roles first: Kubernetes' own, then what our processes need besides."""
+    rows = orjson.loads(files("kubecosm.services.apiserver.authz").joinpath("bootstrap.json").read_bytes())
+    return [(RESOURCES[row["kind"]], _object(row)) for row in [*rows, *_own_rows(rows)]]
+
+
+def _own_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Our controllers share one identity, which gets the union of what each may; a kubelet process hosts many nodes, so nodes are
+    not told apart by a node authorizer; the proxy is the DNS and the load balancer too.
+    """
+    controllers = [rule for row in rows if row["name"].startswith(CONTROLLER_ROLE_PREFIX) for rule in row.get("rules", ())]
+    proxy = [
+        {"apiGroups": [""], "resources": ["namespaces", "services", "nodes", "pods"], "verbs": READ},
+        {"apiGroups": [""], "resources": ["services"], "verbs": ["create"]},
+        {"apiGroups": [""], "resources": ["services/status"], "verbs": ["patch", "update"]},
+        {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch", "update"]},
+    ]
+    return [
+        *_granted("kubecosm:controller-manager", controllers, {"kind": "User", "name": CONTROLLER_MANAGER}),
+        *_granted("kubecosm:proxy", proxy, {"kind": "User", "name": "system:kube-proxy"}),
+        _binding("kubecosm:nodes", "system:node", {"kind": "Group", "name": "system:nodes"}),
+    ]
+
+
+def _granted(name: str, rules: list[Object], subject: Object) -> list[dict[str, Any]]:
+    return [{"kind": "ClusterRole", "name": name, "rules": rules}, _binding(name, name, subject)]
+
+
+def _binding(name: str, role: str, subject: Object) -> dict[str, Any]:
+    ref = {"apiGroup": GROUP, "kind": "ClusterRole", "name": role}
+    return {"kind": "ClusterRoleBinding", "name": name, "roleRef": ref, "subjects": [{"apiGroup": GROUP, **subject}]}
+
+
+def _object(row: dict[str, Any]) -> Object:
+    meta: Object = {"name": row["name"], "labels": BOOTSTRAPPING | row.get("labels", {}), "annotations": {AUTOUPDATE: "true"}}
+    if "namespace" in row:
+        meta["namespace"] = row["namespace"]
+    content: Object = {field: row[field] for field in ("rules", "aggregationRule", "subjects", "roleRef") if field in row}
+    return {"apiVersion": f"{GROUP}/v1", "kind": row["kind"], "metadata": meta, **content}
+
+
+def reconciled(existing: Object, default: Object) -> Object | None:
+    """The object to write so that `existing` has all that `default` has; None if it has already, or wants to be left alone."""
+    if (existing["metadata"].get("annotations") or {}).get(AUTOUPDATE) == "false":
+        return None
+    changed = dict(existing)
+    meta = existing["metadata"]
+    merged = {field: {**default["metadata"][field], **(meta.get(field) or {})} for field in ("labels", "annotations")}
+    changed["metadata"] = {**meta, **merged}
+    for field in ("rules", "subjects"):
+        has = existing.get(field) or []
+        missing = [entry for entry in default.get(field, ()) if not _contains(has, entry, field)]
+        if missing and not default.get("aggregationRule"):
+            changed[field] = [*has, *missing]
+    if "aggregationRule" in default and "aggregationRule" not in existing:
+        changed["aggregationRule"] = default["aggregationRule"]
+    return changed if changed != existing else None
+
+
+def _contains(entries: list[Object], wanted: Object, field: str) -> bool:
+    if field == "subjects":
+        return any(all(entry.get(k) == wanted.get(k) for k in ("kind", "name", "namespace")) for entry in entries)
+    return any(_covers(entry, wanted) for entry in entries)
+
+
+def _covers(rule: Object, wanted: Object) -> bool:
+    """Whether one rule grants all that another does."""
+    same_names = (rule.get("resourceNames") or []) == (wanted.get("resourceNames") or [])
+    lists = ("verbs", "apiGroups", "resources", "nonResourceURLs")
+    return same_names and all(set(wanted.get(name) or ()) <= set(rule.get(name) or ()) for name in lists)
