@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kubecosm.api.field import FieldError, forbidden_field
+from kubecosm.api.names import ANNOTATION_CONFIG_MIRROR
 from kubecosm.api.resources import Object
 
 from ..meta import check_meta_update
@@ -10,7 +11,7 @@ from ..strategy import StatusStrategy, Strategy, bump_generation, keep_field
 from .affinity import PREFERRED_TERMS, REQUIRED_TERMS
 from .containers import check_image_whitespace
 from .pod_defaults import default_pod
-from .pod_spec import MIRROR_ANNOTATION, check_pod_annotations, check_pod_spec
+from .pod_spec import check_pod_annotations, check_pod_spec
 from .pod_update import check_annotation_updates, check_spec_update, check_status_update
 from .qos import compute_qos
 from .security import check_profiles_match_annotations
@@ -175,7 +176,7 @@ class PodEphemeralContainersStrategy(StatusStrategy):
         bump_generation(obj, old)
 
     def validate_update(self, obj: Object, old: Object) -> list[FieldError]:
-        if MIRROR_ANNOTATION in (old["metadata"].get("annotations") or {}):
+        if ANNOTATION_CONFIG_MIRROR in (old["metadata"].get("annotations") or {}):
             return [forbidden_field("", "static pods do not support ephemeral containers")]
         errors: list[FieldError] = []
         _check_pod(obj, errors, old)
@@ -216,7 +217,7 @@ class PodResizeStrategy(StatusStrategy):
         errors: list[FieldError] = []
         check_meta_update(obj["metadata"], old["metadata"], errors)
         _check_pod(obj, errors, old)
-        if MIRROR_ANNOTATION in (old["metadata"].get("annotations") or {}):
+        if ANNOTATION_CONFIG_MIRROR in (old["metadata"].get("annotations") or {}):
             return [forbidden_field("", "static pods cannot be resized")]
         if (old["spec"].get("os") or {}).get("name") == "windows":
             return [forbidden_field("", "windows pods cannot be resized")]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kubecosm.api.field import duplicate, forbidden_field, invalid_value, required
+from kubecosm.api.names import ANNOTATION_CONFIG_MIRROR
 from kubecosm.api.resources import Object
 
 from ..formats import FIELD_IMMUTABLE, INT32_MAX, Errors, check_dns1123_subdomain, check_ip, check_qualified_name, inclusive_range, parse_ip
 from ..gotypes import difference
 from .affinity import check_node_affinity_added, check_tolerations
-from .pod_spec import MIRROR_ANNOTATION
 from .security import APPARMOR_ANNOTATION
 
 UPDATABLE = (
@@ -28,12 +28,12 @@ def check_annotation_updates(annotations: Object, old: Object, path: str, errors
             continue
         if key.startswith(APPARMOR_ANNOTATION):
             errors.append(forbidden_field(f"{path}[{key}]", "may not remove or update AppArmor annotations"))
-        if key == MIRROR_ANNOTATION:
+        if key == ANNOTATION_CONFIG_MIRROR:
             errors.append(forbidden_field(f"{path}[{key}]", "may not remove or update mirror pod annotation"))
     for key in annotations.keys() - old.keys():
         if key.startswith(APPARMOR_ANNOTATION):
             errors.append(forbidden_field(f"{path}[{key}]", "may not add AppArmor annotations"))
-        if key == MIRROR_ANNOTATION:
+        if key == ANNOTATION_CONFIG_MIRROR:
             errors.append(forbidden_field(f"{path}[{key}]", "may not add mirror pod annotation"))
 
 
