@@ -51,6 +51,15 @@ ANNOTATION_LEADER_ELECTION = "control-plane.alpha.kubernetes.io/leader"
 ANNOTATION_SELECTED_NODE = "volume.kubernetes.io/selected-node"
 ANNOTATION_BIND_COMPLETED = "pv.kubernetes.io/bind-completed"
 ANNOTATION_STORAGE_CLASS_BETA = "volume.beta.kubernetes.io/storage-class"
+ANNOTATION_SERVICE_ACCOUNT_NAME = "kubernetes.io/service-account.name"
+ANNOTATION_SERVICE_ACCOUNT_UID = "kubernetes.io/service-account.uid"
+ANNOTATION_LOAD_BALANCER_SOURCE_RANGES = "service.beta.kubernetes.io/load-balancer-source-ranges"
+ANNOTATION_TOPOLOGY_MODE = "service.kubernetes.io/topology-mode"
+ANNOTATION_TOPOLOGY_HINTS = "service.kubernetes.io/topology-aware-hints"
+ANNOTATION_INGRESS_CLASS = "kubernetes.io/ingress.class"
+ANNOTATION_DEFAULT_INGRESS_CLASS = "ingressclass.kubernetes.io/is-default-class"
+ANNOTATION_DEFAULT_STORAGE_CLASS = "storageclass.kubernetes.io/is-default-class"
+ANNOTATION_DEFAULT_STORAGE_CLASS_BETA = "storageclass.beta.kubernetes.io/is-default-class"
 ANNOTATION_LAST_CHANGE_TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
 
 # Taints
@@ -70,6 +79,16 @@ FINALIZER_KUBERNETES = "kubernetes"
 FINALIZER_JOB_TRACKING = "batch.kubernetes.io/job-tracking"
 FINALIZER_PVC_PROTECTION = "kubernetes.io/pvc-protection"
 FINALIZER_PV_PROTECTION = "kubernetes.io/pv-protection"
+FINALIZER_VAC_PROTECTION = "kubernetes.io/vac-protection"
+
+# Types of Secrets
+SECRET_OPAQUE = "Opaque"
+SECRET_SERVICE_ACCOUNT_TOKEN = "kubernetes.io/service-account-token"
+SECRET_DOCKERCFG = "kubernetes.io/dockercfg"
+SECRET_DOCKERCONFIGJSON = "kubernetes.io/dockerconfigjson"
+SECRET_BASIC_AUTH = "kubernetes.io/basic-auth"
+SECRET_SSH_AUTH = "kubernetes.io/ssh-auth"
+SECRET_TLS = "kubernetes.io/tls"
 
 # Provisioners
 PROVISIONER_NONE = "kubernetes.io/no-provisioner"

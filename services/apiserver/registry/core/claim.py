@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kubecosm.api.field import FieldError, forbidden_field, invalid_value, not_supported, required
+from kubecosm.api.names import ANNOTATION_STORAGE_CLASS_BETA
 from kubecosm.api.resources import Object
 
 from ..formats import Errors, check_immutable, is_qualified_name
@@ -12,7 +13,6 @@ from .claim_spec import check_claim_spec
 from .pod_defaults import default_claim_spec
 from .resources import amount, check_basic_quantity, check_quantity, is_native
 
-BETA_CLASS_ANNOTATION = "volume.beta.kubernetes.io/storage-class"
 RESIZE_STATUSES = (
     "ControllerResizeInProgress", "ControllerResizeInfeasible", "NodeResizePending", "NodeResizeInProgress", "NodeResizeInfeasible",
 )  # fmt: skip
@@ -107,14 +107,14 @@ def _check_update(claim: Object, old: Object, errors: Errors) -> None:
 
 def _match_class(claim: Object, old: Object, spec: Object, old_spec: Object, errors: Errors) -> None:
     """A claim may move from the beta annotation, or from no class, to spec.storageClassName."""
-    annotation = (claim["metadata"].get("annotations") or {}).get(BETA_CLASS_ANNOTATION)
-    old_annotation = (old["metadata"].get("annotations") or {}).get(BETA_CLASS_ANNOTATION)
+    annotation = (claim["metadata"].get("annotations") or {}).get(ANNOTATION_STORAGE_CLASS_BETA)
+    old_annotation = (old["metadata"].get("annotations") or {}).get(ANNOTATION_STORAGE_CLASS_BETA)
     name, old_name = spec.get("storageClassName"), old_spec.get("storageClassName")
     if old_annotation is not None and old_name is None and name == old_annotation and annotation in (None, old_annotation):
         spec.pop("storageClassName", None)
         return
     if annotation != old_annotation:
-        where = f"metadata.annotations.{BETA_CLASS_ANNOTATION}"
+        where = f"metadata.annotations.{ANNOTATION_STORAGE_CLASS_BETA}"
         errors.append(invalid_value(where, annotation or "", "field is immutable"))
     if name is not None and old_name is None and old_annotation in (None, name):
         spec.pop("storageClassName", None)

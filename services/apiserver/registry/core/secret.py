@@ -6,6 +6,7 @@ import base64
 
 import orjson
 
+from kubecosm.api import names
 from kubecosm.api.field import FieldError, invalid_value, required, too_long
 from kubecosm.api.resources import Object
 
@@ -13,8 +14,7 @@ from ..formats import Errors, check_immutable, is_config_key
 from ..strategy import Strategy
 from .configmap import DATA_BYTES_MAX, check_still_immutable, decoded_size
 
-ACCOUNT_NAME_ANNOTATION = "kubernetes.io/service-account.name"
-_JSON_KEYS = {"kubernetes.io/dockercfg": ".dockercfg", "kubernetes.io/dockerconfigjson": ".dockerconfigjson"}
+_JSON_KEYS = {names.SECRET_DOCKERCFG: ".dockercfg", names.SECRET_DOCKERCONFIGJSON: ".dockerconfigjson"}
 
 
 class SecretStrategy(Strategy):
@@ -26,7 +26,7 @@ class SecretStrategy(Strategy):
             encoded = {key: base64.b64encode(text.encode()).decode() for key, text in texts.items()}
             obj["data"] = {**(obj.get("data") or {}), **encoded}
         if not obj.get("type"):
-            obj["type"] = "Opaque"
+            obj["type"] = names.SECRET_OPAQUE
 
     def prepare_for_update(self, obj: Object, old: Object) -> None:
         if not obj.get("type"):
@@ -60,22 +60,22 @@ class SecretStrategy(Strategy):
 
 def _check_type(secret: Object, data: dict[str, str], errors: Errors) -> None:
     kind = secret.get("type", "")
-    if kind == "kubernetes.io/service-account-token":
-        if not (secret["metadata"].get("annotations") or {}).get(ACCOUNT_NAME_ANNOTATION):
-            errors.append(required(f"metadata.annotations[{ACCOUNT_NAME_ANNOTATION}]"))
+    if kind == names.SECRET_SERVICE_ACCOUNT_TOKEN:
+        if not (secret["metadata"].get("annotations") or {}).get(names.ANNOTATION_SERVICE_ACCOUNT_NAME):
+            errors.append(required(f"metadata.annotations[{names.ANNOTATION_SERVICE_ACCOUNT_NAME}]"))
     elif kind in _JSON_KEYS:
         key = _JSON_KEYS[kind]
         if key not in data:
             errors.append(required(f"data[{key}]"))
         elif not _is_json_object(data[key]):
             errors.append(invalid_value(f"data[{key}]", "<secret contents redacted>", "unexpected end of JSON input"))
-    elif kind == "kubernetes.io/basic-auth":
+    elif kind == names.SECRET_BASIC_AUTH:
         if "username" not in data and "password" not in data:
             errors += [required("data[username]"), required("data[password]")]
-    elif kind == "kubernetes.io/ssh-auth":
+    elif kind == names.SECRET_SSH_AUTH:
         if not data.get("ssh-privatekey"):
             errors.append(required("data[ssh-privatekey]"))
-    elif kind == "kubernetes.io/tls":
+    elif kind == names.SECRET_TLS:
         errors.extend(required(f"data[{key}]") for key in ("tls.crt", "tls.key") if key not in data)
 
 

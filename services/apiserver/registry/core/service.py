@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable
 
 from kubecosm.api.field import FieldError, duplicate, forbidden_field, invalid_value, not_supported, required
+from kubecosm.api.names import ANNOTATION_LOAD_BALANCER_SOURCE_RANGES, ANNOTATION_TOPOLOGY_HINTS, ANNOTATION_TOPOLOGY_MODE
 from kubecosm.api.resources import Object
 
 from ..formats import (
@@ -35,9 +36,6 @@ TRAFFIC_POLICIES = ("Cluster", "Local")
 TRAFFIC_DISTRIBUTIONS = ("PreferClose", "PreferSameNode", "PreferSameZone")
 AFFINITY_TIMEOUT_SECONDS = 10800
 AFFINITY_TIMEOUT_SECONDS_MAX = 86400
-SOURCE_RANGES_ANNOTATION = "service.beta.kubernetes.io/load-balancer-source-ranges"
-TOPOLOGY_MODE_ANNOTATION = "service.kubernetes.io/topology-mode"
-TOPOLOGY_HINTS_ANNOTATION = "service.kubernetes.io/topology-aware-hints"
 _WITH_CLUSTER_IP = ("ClusterIP", "NodePort", "LoadBalancer")
 
 
@@ -116,8 +114,8 @@ class ServiceStrategy(Strategy):
     def warnings(self, obj: Object, old: Object | None = None) -> list[str]:
         spec = obj["spec"]
         warnings = []
-        if TOPOLOGY_HINTS_ANNOTATION in (obj["metadata"].get("annotations") or {}):
-            warnings.append(f"annotation {TOPOLOGY_HINTS_ANNOTATION} is deprecated, please use {TOPOLOGY_MODE_ANNOTATION} instead")
+        if ANNOTATION_TOPOLOGY_HINTS in (obj["metadata"].get("annotations") or {}):
+            warnings.append(f"annotation {ANNOTATION_TOPOLOGY_HINTS} is deprecated, please use {ANNOTATION_TOPOLOGY_MODE} instead")
         if spec.get("type") == "ExternalName" and spec.get("externalIPs"):
             warnings.append('spec.externalIPs is ignored when spec.type is "ExternalName"')
         if spec.get("type") != "LoadBalancer" and spec.get("loadBalancerIP"):
@@ -151,10 +149,10 @@ def _default_spec(spec: Object) -> None:
 
 def _check_service(service: Object, old: Object | None, errors: Errors) -> None:
     spec, annotations = service["spec"], service["metadata"].get("annotations") or {}
-    mode, hints = annotations.get(TOPOLOGY_MODE_ANNOTATION), annotations.get(TOPOLOGY_HINTS_ANNOTATION)
+    mode, hints = annotations.get(ANNOTATION_TOPOLOGY_MODE), annotations.get(ANNOTATION_TOPOLOGY_HINTS)
     if mode is not None and hints is not None and mode != hints:
-        detail = f"must match annotations[{TOPOLOGY_HINTS_ANNOTATION}] when both are specified"
-        errors.append(invalid_value(f"metadata.annotations[{TOPOLOGY_MODE_ANNOTATION}]", mode, detail))
+        detail = f"must match annotations[{ANNOTATION_TOPOLOGY_HINTS}] when both are specified"
+        errors.append(invalid_value(f"metadata.annotations[{ANNOTATION_TOPOLOGY_MODE}]", mode, detail))
     kind, ports = spec.get("type", ""), spec.get("ports") or []
     if not ports and not is_headless(spec) and kind != "ExternalName":
         errors.append(required("spec.ports"))
@@ -268,11 +266,11 @@ def _check_source_ranges(spec: Object, kind: str, annotations: Object, errors: E
             errors.append(forbidden_field(path, only))
         for i, value in enumerate(ranges):
             check_cidr(value.strip(), f"{path}[{i}]", errors)
-    elif SOURCE_RANGES_ANNOTATION in annotations:
-        path = f"metadata.annotations[{SOURCE_RANGES_ANNOTATION}]"
+    elif ANNOTATION_LOAD_BALANCER_SOURCE_RANGES in annotations:
+        path = f"metadata.annotations[{ANNOTATION_LOAD_BALANCER_SOURCE_RANGES}]"
         if kind != "LoadBalancer":
             errors.append(forbidden_field(path, only))
-        value = annotations[SOURCE_RANGES_ANNOTATION].strip()
+        value = annotations[ANNOTATION_LOAD_BALANCER_SOURCE_RANGES].strip()
         for part in value.split(",") if value else ():
             check_cidr(part.strip(), path, errors)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kubecosm.api.field import FieldError, forbidden_field, invalid_value, not_supported, required, too_long
+from kubecosm.api.names import ANNOTATION_INGRESS_CLASS
 from kubecosm.api.resources import Object
 
 from ..formats import (
@@ -20,7 +21,6 @@ from ..formats import (
 from ..strategy import Strategy
 
 PATH_TYPES = ("Exact", "ImplementationSpecific", "Prefix")
-CLASS_ANNOTATION = "kubernetes.io/ingress.class"
 CONTROLLER_MAX = 250
 _BAD_SEQUENCES = ("//", "/./", "/../", "%2f", "%2F")
 _BAD_SUFFIXES = ("/..", "/.")
@@ -40,10 +40,10 @@ class IngressStrategy(Strategy):
     def validate(self, obj: Object) -> list[FieldError]:
         errors: Errors = []
         spec = obj["spec"]
-        annotation, name = (obj["metadata"].get("annotations") or {}).get(CLASS_ANNOTATION), spec.get("ingressClassName")
+        annotation, name = (obj["metadata"].get("annotations") or {}).get(ANNOTATION_INGRESS_CLASS), spec.get("ingressClassName")
         if annotation is not None and name is not None and annotation != name:
             detail = "must match `ingressClassName` when both are specified"
-            errors.append(invalid_value(f"metadata.annotations.{CLASS_ANNOTATION}", annotation, detail))
+            errors.append(invalid_value(f"metadata.annotations.{ANNOTATION_INGRESS_CLASS}", annotation, detail))
         _check_spec(spec, errors)
         return errors
 
