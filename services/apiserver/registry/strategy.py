@@ -38,10 +38,26 @@ class Settings:
     service_node_port_range: tuple[int, int] = (30000, 32767)
 
 
+_RBAC = "rbac.authorization.k8s.io"
+CREATED_ON_UPDATE = frozenset((
+    ("", "endpoints"), ("", "events"), ("", "limitranges"), ("", "podtemplates"), ("", "services"), ("coordination.k8s.io", "leases"),
+    (_RBAC, "roles"), (_RBAC, "rolebindings"), (_RBAC, "clusterroles"), (_RBAC, "clusterrolebindings"),
+    ("scheduling.k8s.io", "priorityclasses"),
+))  # fmt: skip
+"""(group, plural) of the kinds whose strategies allow create on update."""
+ORPHANS_DEPENDENTS = frozenset((("", "replicationcontrollers"), ("batch", "jobs")))
+RETURNS_DELETED = frozenset((
+    ("", "pods"), ("", "podtemplates"), ("", "services"), ("", "serviceaccounts"), ("", "namespaces"), ("", "persistentvolumes"),
+    ("", "persistentvolumeclaims"), ("", "resourcequotas"), ("storage.k8s.io", "storageclasses"), ("storage.k8s.io", "csidrivers"),
+    ("storage.k8s.io", "csinodes"), ("storage.k8s.io", "volumeattachments"), ("storage.k8s.io", "volumeattributesclasses"),
+    ("apiextensions.k8s.io", "customresourcedefinitions"),
+))  # fmt: skip
+
+
 class Strategy:
     """How objects of one resource are born and changed. The default treats any kind sensibly; kinds override what differs."""
 
-    allow_create_on_update = False
+    allow_create_on_update: bool
     """PUT of a missing object creates it."""
     allow_unconditional_update = True
     """An update may leave metadata.resourceVersion out."""
@@ -51,15 +67,19 @@ class Strategy:
     is_stateful = False
     """Whether `start`, `begin_create`, `begin_update` and `after_delete` matter."""
 
-    orphans_dependents = False
+    orphans_dependents: bool
     """Without a propagationPolicy, a delete leaves the dependents alone (ReplicationControllers and Jobs, for compatibility)."""
 
-    returns_deleted_object = False
+    returns_deleted_object: bool
     """A delete answers the object that was removed, not a Status (generic registry: ReturnDeletedObject)."""
 
     def __init__(self, resource: Resource) -> None:
         self.resource = resource
         self.has_status = resource.subresource("status") is not None
+        key = (resource.group, resource.plural)
+        self.allow_create_on_update = key in CREATED_ON_UPDATE
+        self.orphans_dependents = key in ORPHANS_DEPENDENTS
+        self.returns_deleted_object = key in RETURNS_DELETED
 
     def start(self, settings: Settings, rng: random.Random, stored: Iterable[Object]) -> None:
         """Take up what the stored objects hold; called once, before the first write."""

@@ -190,7 +190,7 @@ class ResourceStore:
             if entry is None:
                 if create is None:
                     raise errors.not_found(self.row, name)
-                return await self.create(create(), namespace, caller, subresource=subresource), True
+                return await self._create_on_update(create(), namespace, name, caller), True
             old = entry.decode()
             obj = change(entry.decode())
             result = await self._update_once(entry, obj, old, namespace, name, caller, subresource, strategy)
@@ -198,6 +198,16 @@ class ResourceStore:
                 return result, False
             # somebody was faster: once more, unless the wanted object names the version it replaces
         raise errors.modified_conflict(self.row, name)
+
+    async def _create_on_update(self, obj: Object, namespace: str, name: str, caller: Caller) -> Entry:
+        """An update or apply of what does not exist. Raises Conflict if the object was meant to exist."""
+        meta = obj["metadata"]
+        if meta.setdefault("name", name) != name:
+            raise BadRequest(f"the name of the object ({meta['name']}) does not match the name on the URL ({name})")
+        if meta.get("uid"):
+            why = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: "
+            raise errors.conflict(self.row, name, why)
+        return await self.create(obj, namespace, caller)
 
     async def _update_once(
         self, entry: Entry, obj: Object, old: Object, namespace: str, name: str, caller: Caller, subresource: str, strategy: Strategy
@@ -339,16 +349,21 @@ class ResourceStore:
         return written.revision
 
     def _check_preconditions(self, entry: Entry, options: DeleteOptions) -> None:
+        """rest.BeforeDelete. Raises Conflict."""
         if options.uid is None and options.resource_version is None:
             return
         meta = entry.decode()["metadata"]
         if options.uid is not None and options.uid != meta.get("uid"):
-            raise self._precondition("UID", options.uid, meta.get("uid", ""), entry.name)
+            raise self._precondition("UID", options.uid, meta.get("uid", ""), "deleted and then recreated", entry.name)
         if options.resource_version is not None and options.resource_version != meta["resourceVersion"]:
-            raise self._precondition("ResourceVersion", options.resource_version, meta["resourceVersion"], entry.name)
+            raise self._precondition("ResourceVersion", options.resource_version, meta["resourceVersion"], "modified", entry.name)
 
-    def _precondition(self, what: str, wanted: str, found: str, name: str) -> Conflict:
-        return errors.conflict(self.row, name, f"Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}")
+    def _precondition(self, what: str, wanted: str, found: str, fate: str, name: str) -> Conflict:
+        """A conflict that names the kind, not the resource, as Kubernetes does here."""
+        kind = f"{self.row.kind}.{self.row.group}" if self.row.group else self.row.kind
+        why = f"the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). The object might have been {fate}"
+        details = errors.details_of(self.row, name) | {"kind": self.row.kind}
+        return Conflict(f'Operation cannot be fulfilled on {kind} "{name}": {why}', details=details)
 
 
 def _without_revision(value: bytes) -> bytes:
