@@ -52,7 +52,7 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
     context = tls_context(config, clock)
     storage = open_storage(config)
     try:
-        state = build_state(storage, table, clock, random.Random())
+        state = build_state(config, storage, table, clock, random.Random())
         await state.caches.start()
         start_strategies(state, config)
         metrics = Metrics()
@@ -66,7 +66,8 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
                     server, config.bind_address, config.secure_port, ssl=context, backlog=BACKLOG
                 )
             port = listener.sockets[0].getsockname()[1]
-            await ensure_system_objects(state)
+            reached_at = config.advertise_address or config.bind_address
+            await ensure_system_objects(state, service_range=config.service_cluster_ip_range, address=reached_at, port=port)
             if RBAC in config.authorization_mode:
                 await ensure_policy(state, APISERVER)
             background = [

@@ -12,7 +12,7 @@ from kubecosm.runtime.health import HealthEndpoints
 from kubecosm.runtime.metrics import Metrics
 
 from .admission.chain import AdmissionChain
-from .admission.lifecycle import NamespaceLifecycle
+from .admission.plugins import build_admission, build_plugins
 from .authn.filter import VerifyToken, with_authentication
 from .authn.user import User
 from .authz.filter import with_authorization
@@ -60,12 +60,13 @@ def _is_served(row: Resource, wanted: dict[str, bool]) -> bool:
     return level == "ga"
 
 
-def build_state(storage: Store, table: ResourceTable, clock: Clock, rng: random.Random) -> State:
+def build_state(config: Config, storage: Store, table: ResourceTable, clock: Clock, rng: random.Random) -> State:
     """The state of a server: a cache for each resource that has objects and a store for each version of it."""
     caches = Caches(storage)
     state = State(clock=clock, rng=rng, storage=storage, caches=caches, table=table, admission=AdmissionChain(()))
     add_stores(state, list(table))
-    state.admission = AdmissionChain((NamespaceLifecycle(state.store("", "v1", NAMESPACES.plural).cache),))
+    extra = tuple((name, key) for name, _, key in (pair.partition("=") for pair in config.service_account_extra_config_maps))
+    state.admission = build_admission(build_plugins(state, extra), config.disable_admission_plugins)
     return state
 
 

@@ -1,27 +1,93 @@
-"""Objects that every cluster has: the system's namespaces. Imitates pkg/controlplane (systemnamespaces controller)."""
+"""Objects that every cluster has: the system's namespaces and priority classes, and the Service through which pods find the API server.
+
+Imitates pkg/controlplane (system namespaces, kubernetesservice) and pkg/registry/scheduling/rest.
+"""
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network
+
 from kubecosm.api.errors import AlreadyExists
-from kubecosm.api.names import NAMESPACE_DEFAULT, NAMESPACE_NODE_LEASE, NAMESPACE_PUBLIC, NAMESPACE_SYSTEM
-from kubecosm.api.resources import NAMESPACES, Object
+from kubecosm.api.names import (
+    LABEL_ENDPOINTSLICE_SKIP_MIRROR,
+    LABEL_SERVICE_NAME,
+    NAMESPACE_DEFAULT,
+    NAMESPACE_NODE_LEASE,
+    NAMESPACE_PUBLIC,
+    NAMESPACE_SYSTEM,
+)
+from kubecosm.api.resources import ENDPOINTS, ENDPOINTSLICES, NAMESPACES, PRIORITYCLASSES, SERVICES, Object, Resource
 
 from .authn.user import GROUP_MASTERS, User
-from .rest.store import Caller
+from .rest.store import Caller, ResourceStore
 from .state import State
 
 APISERVER = Caller(User("system:apiserver", (GROUP_MASTERS,)), field_manager="kube-apiserver")
 SYSTEM_NAMESPACES = (NAMESPACE_DEFAULT, NAMESPACE_SYSTEM, NAMESPACE_PUBLIC, NAMESPACE_NODE_LEASE)
+SYSTEM_PRIORITIES = {
+    "system-node-critical": (2000001000, "Used for system critical pods that must not be moved from their current node."),
+    "system-cluster-critical": (
+        2000000000, "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+    ),
+}  # fmt: skip
+KUBERNETES = "kubernetes"
 
 
-async def ensure_system_objects(state: State) -> None:
-    """Create what is missing."""
-    store = state.store("", "v1", NAMESPACES.plural)
+async def ensure_system_objects(state: State, *, service_range: str, address: str, port: int) -> None:
+    """Create what is missing; `address` and `port` are where this server is reached."""
     for name in SYSTEM_NAMESPACES:
-        if store.cache.get(name) is None:
-            obj: Object = {"kind": NAMESPACES.kind, "apiVersion": NAMESPACES.api_version, "metadata": {"name": name}}
-            store.strategy.default(obj)
-            try:
-                await store.create(obj, "", APISERVER)
-            except AlreadyExists:
-                continue  # another apiserver was faster
+        await _ensure(state, NAMESPACES, {"metadata": {"name": name}})
+    for name, (value, description) in SYSTEM_PRIORITIES.items():
+        await _ensure(state, PRIORITYCLASSES, {"metadata": {"name": name}, "value": value, "description": description})
+    await _ensure(state, SERVICES, _service(service_range, port))
+    for resource, obj in ((ENDPOINTS, _endpoints(address, port)), (ENDPOINTSLICES, _endpoint_slice(address, port))):
+        await _ensure(state, resource, obj)
+        await _keep_equal(state, resource, obj)
+
+
+def _store(state: State, resource: Resource) -> ResourceStore:
+    return state.store(resource.group, resource.version, resource.plural)
+
+
+async def _ensure(state: State, resource: Resource, obj: Object) -> None:
+    store, meta = _store(state, resource), obj["metadata"]
+    if store.cache.get(store.key_of(meta.get("namespace", ""), meta["name"])) is not None:
+        return
+    new: Object = {**store.type_meta, **obj, "metadata": dict(meta)}
+    store.strategy.default(new)
+    try:
+        await store.create(new, meta.get("namespace", ""), APISERVER)
+    except AlreadyExists:
+        return  # another apiserver was faster
+
+
+async def _keep_equal(state: State, resource: Resource, wanted: Object) -> None:
+    """Where the server is reached changes from run to run."""
+    meta = wanted["metadata"]
+
+    def change(obj: Object) -> Object:
+        return {**obj, **{name: value for name, value in wanted.items() if name != "metadata"}}
+
+    await _store(state, resource).update(meta["namespace"], meta["name"], change, APISERVER)
+
+
+def _service(service_range: str, port: int) -> Object:
+    ports = [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": port}]
+    spec = {"type": "ClusterIP", "clusterIP": str(IPv4Network(service_range)[1]), "sessionAffinity": "None", "ports": ports}
+    labels = {"component": "apiserver", "provider": KUBERNETES}
+    return {"metadata": {"name": KUBERNETES, "namespace": NAMESPACE_DEFAULT, "labels": labels}, "spec": spec}
+
+
+def _endpoints(address: str, port: int) -> Object:
+    subset = {"addresses": [{"ip": address}], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}
+    labels = {LABEL_ENDPOINTSLICE_SKIP_MIRROR: "true"}
+    return {"metadata": {"name": KUBERNETES, "namespace": NAMESPACE_DEFAULT, "labels": labels}, "subsets": [subset]}
+
+
+def _endpoint_slice(address: str, port: int) -> Object:
+    return {
+        "metadata": {"name": KUBERNETES, "namespace": NAMESPACE_DEFAULT, "labels": {LABEL_SERVICE_NAME: KUBERNETES}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+        "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+    }

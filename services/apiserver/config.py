@@ -37,6 +37,10 @@ class Config:
         default=(), metadata={"help": "public keys (PEM) that ServiceAccount tokens are checked with; empty: that of the signing key"}
     )
     service_account_signing_key_file: str = field(default="", metadata={"help": "RSA or EC key (PEM) that signs ServiceAccount tokens"})
+    service_account_extra_config_maps: tuple[str, ...] = field(
+        default=(), metadata={"help": "further CA bundles in the token volume of pods, as ConfigMap=key"}
+    )
+    disable_admission_plugins: tuple[str, ...] = field(default=(), metadata={"help": "admission plugins to leave out, by name"})
     runtime_config: tuple[str, ...] = field(
         default=(), metadata={"help": "versions to serve besides the stable ones: api/all=true, api/beta=true, group/version=true|false"}
     )

@@ -112,6 +112,9 @@ class ResourceStore:
             if entry is not None:
                 return entry
         error = errors.already_exists(self.row, meta["name"])
+        present = self.cache.get(self.key_of(meta.get("namespace", ""), meta["name"]))
+        if present is not None and present.decode()["metadata"].get("deletionTimestamp"):
+            error.message = f"object is being deleted: {error.message}"
         if generate:
             error.message += ", the server was not able to generate a unique name for the object"
             error.details = {**(error.details or {}), "retryAfterSeconds": 1}

@@ -1,0 +1,102 @@
+"""ServiceAccount: every pod runs as one, and finds its token, the cluster's CA and its namespace mounted where clients look for them.
+
+Imitates plugin/pkg/admission/serviceaccount. Left out: the enforce-mountable-secrets annotation (deprecated).
+"""
+
+from __future__ import annotations
+
+import random
+
+from kubecosm.api import errors
+from kubecosm.api.names import ANNOTATION_MIRROR_POD, CONFIGMAP_ROOT_CA
+from kubecosm.api.resources import PODS, Object, Resource
+
+from ..cache.resource import ResourceCache
+from ..rest.objectmeta import SUFFIX_LENGTH, SUFFIX_LETTERS
+from .chain import Attributes, Plugin
+
+DEFAULT_ACCOUNT = "default"
+VOLUME_PREFIX = "kube-api-access-"
+MOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
+TOKEN_SECONDS = 3607
+"""An hour and seven seconds: the kubelet renews it in time, and the odd number tells it apart in audits."""
+FILE_MODE = 0o644
+
+
+class ServiceAccountPlugin(Plugin):
+    name = "ServiceAccount"
+
+    def __init__(self, accounts: ResourceCache, rng: random.Random, extra_config_maps: tuple[tuple[str, str], ...] = ()) -> None:
+        """`extra_config_maps`: (ConfigMap, key) pairs that the token volume projects besides the cluster's CA."""
+        self._accounts = accounts
+        self._rng = rng
+        self._extra = extra_config_maps
+
+    def handles(self, resource: Resource, subresource: str) -> bool:
+        return resource == PODS and not subresource
+
+    def admit(self, attributes: Attributes) -> None:
+        if attributes.operation != "CREATE":
+            return None
+        pod = attributes.obj
+        assert pod is not None
+        spec = pod["spec"]
+        if ANNOTATION_MIRROR_POD in (pod["metadata"].get("annotations") or {}):
+            return _check_mirror(attributes, spec)
+        name = spec.get("serviceAccountName") or DEFAULT_ACCOUNT
+        spec["serviceAccountName"] = spec["serviceAccount"] = name
+        account = self._account(attributes, name)
+        if _automounts(spec, account):
+            self._mount(spec)
+        if not spec.get("imagePullSecrets") and account.get("imagePullSecrets"):
+            spec["imagePullSecrets"] = [dict(reference) for reference in account["imagePullSecrets"]]
+        return None
+
+    def _account(self, attributes: Attributes, name: str) -> Object:
+        entry = self._accounts.get(f"{attributes.namespace}/{name}")
+        if entry is None:
+            why = f'error looking up service account {attributes.namespace}/{name}: serviceaccount "{name}" not found'
+            raise errors.forbidden(PODS, attributes.name, why)
+        return entry.decode()
+
+    def _mount(self, spec: Object) -> None:
+        containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
+        missing = [c for c in containers if not any(m.get("mountPath") == MOUNT_PATH for m in c.get("volumeMounts") or ())]
+        if not missing:
+            return
+        volumes = spec.get("volumes") or []
+        volume = next((v["name"] for v in volumes if v["name"].startswith(VOLUME_PREFIX) and _is_token_volume(v)), "")
+        if not volume:
+            volume = VOLUME_PREFIX + "".join(self._rng.choices(SUFFIX_LETTERS, k=SUFFIX_LENGTH))
+            spec["volumes"] = [*volumes, {"name": volume, "projected": self._projection()}]
+        for container in missing:
+            mount = {"name": volume, "readOnly": True, "mountPath": MOUNT_PATH}
+            container["volumeMounts"] = [*(container.get("volumeMounts") or ()), mount]
+
+    def _projection(self) -> Object:
+        field = {"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}
+        sources: list[Object] = [
+            {"serviceAccountToken": {"expirationSeconds": TOKEN_SECONDS, "path": "token"}},
+            {"configMap": {"name": CONFIGMAP_ROOT_CA, "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+            {"downwardAPI": {"items": [field]}},
+        ]
+        sources += [{"configMap": {"name": name, "items": [{"key": key, "path": key}]}} for name, key in self._extra]
+        return {"sources": sources, "defaultMode": FILE_MODE}
+
+
+def _is_token_volume(volume: Object) -> bool:
+    return any("serviceAccountToken" in source for source in (volume.get("projected") or {}).get("sources") or ())
+
+
+def _automounts(spec: Object, account: Object) -> bool:
+    wanted = spec.get("automountServiceAccountToken")
+    if wanted is None:
+        wanted = account.get("automountServiceAccountToken")
+    return wanted is None or bool(wanted)
+
+
+def _check_mirror(attributes: Attributes, spec: Object) -> None:
+    if spec.get("serviceAccountName"):
+        raise errors.forbidden(PODS, attributes.name, "a mirror pod may not reference service accounts")
+    if any("secret" in volume for volume in spec.get("volumes") or ()):
+        raise errors.forbidden(PODS, attributes.name, "a mirror pod may not reference secrets")
