@@ -50,7 +50,8 @@ def from_document(document: Mapping[str, Any], percentage: int) -> SchedulerConf
         raise ValueError(f"expected a document with apiVersion: {API_VERSION} and kind: {KIND}")
     overall = document.get("percentageOfNodesToScore")
     share = percentage if overall is None else int(overall)
-    profiles = tuple(_profile(profile, share) for profile in document.get("profiles") or ({},))
+    listed: list[Mapping[str, Any]] = document.get("profiles") or [{}]
+    profiles = tuple(_profile(profile, share) for profile in listed)
     names = [profile.scheduler_name for profile in profiles]
     for name in names:
         if names.count(name) > 1:
