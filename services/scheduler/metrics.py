@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 from prometheus_client import Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from kubecosm.runtime.metrics import SCHEDULING_BUCKETS, Metrics, exponential_buckets
@@ -51,11 +51,6 @@ class SchedulerMetrics:
             "scheduler_preemption_attempts_total", "Total preemption attempts in the cluster till now"
         )
         self._victims = metrics.histogram("scheduler_preemption_victims", "Number of selected preemption victims", (), VICTIM_BUCKETS)
-        self._unschedulable: Gauge = metrics.gauge(
-            "scheduler_unschedulable_pods", "The number of unschedulable pods broken down by plugin name. A pod will increment the gauge "
-            "for all plugins that caused it to not schedule and so this metric have meaning only when broken down by plugin.",
-            ("plugin", "profile"),
-        )  # fmt: skip
         self._goroutines: Gauge = metrics.gauge(
             "scheduler_goroutines", "Number of running goroutines split by the work they do such as binding.", ("operation",)
         )
@@ -70,10 +65,13 @@ class SchedulerMetrics:
         )
         self._registry = metrics.registry
 
-    def watch_queue(self, depths: Callable[[], Mapping[str, int]], cache: Callable[[], Mapping[str, int]]) -> None:
-        """Serve scheduler_pending_pods and scheduler_cache_size from the queue and the cache, read when somebody scrapes."""
-        self._registry.register(_Sizes("scheduler_pending_pods", PENDING_HELP, "queue", depths))
-        self._registry.register(_Sizes("scheduler_cache_size", CACHE_HELP, "type", cache))
+    def serve_sizes(self, name: str, help_text: str, labels: Sequence[str], read: Callable[[], Mapping[tuple[str, ...], int]]) -> None:
+        """Serve gauges that are read when somebody scrapes: label values → value."""
+        self._registry.register(_Scraped(GaugeMetricFamily, name, help_text, labels, read))
+
+    def serve_counts(self, name: str, help_text: str, labels: Sequence[str], read: Callable[[], Mapping[tuple[str, ...], int]]) -> None:
+        """The same for counters; `name` without its `_total`."""
+        self._registry.register(_Scraped(CounterMetricFamily, name, help_text, labels, read))
 
     def point(self, profile: str, extension_point: str, status: str, seconds: float) -> None:
         self._point(extension_point, status, profile).observe(seconds)
@@ -96,11 +94,6 @@ class SchedulerMetrics:
         label = f"{ATTEMPTS_LABEL_MAX}+" if attempts >= ATTEMPTS_LABEL_MAX else str(attempts)
         self._sli_seconds.labels(label).observe(seconds_since_first)
 
-    def rejected_by(self, plugins: frozenset[str], profile: str, by: int) -> None:
-        """Count a pod in (1) or out of (-1) those that these plugins reject."""
-        for plugin in plugins:
-            self._unschedulable.labels(plugin, profile).inc(by)
-
     def preempted(self, victims: int) -> None:
         self._preemption_attempts.inc()
         self._victims.observe(victims)
@@ -117,14 +110,26 @@ PENDING_HELP = (
 )
 
 
-class _Sizes(Collector):
-    """Gauges that are read when somebody scrapes."""
+UNSCHEDULABLE_HELP = (
+    "The number of unschedulable pods broken down by plugin name. A pod will increment the gauge for all plugins that caused it to not "
+    "schedule and so this metric have meaning only when broken down by plugin."
+)
+EVALUATION_HELP = (
+    "Number of attempts to schedule pods by each plugin and the extension point (available only in PreFilter, Filter, PreScore, and Score)."
+)
 
-    def __init__(self, name: str, help_text: str, label: str, read: Callable[[], Mapping[str, int]]) -> None:
-        self._name, self._help, self._label, self._read = name, help_text, label, read
 
-    def collect(self) -> list[GaugeMetricFamily]:
-        family = GaugeMetricFamily(self._name, self._help, labels=[self._label])
-        for value, size in self._read().items():
-            family.add_metric([value], size)
+class _Scraped(Collector):
+    """Figures that are read when somebody scrapes."""
+
+    def __init__(
+        self, family: type[GaugeMetricFamily] | type[CounterMetricFamily], name: str, help_text: str, labels: Sequence[str],
+        read: Callable[[], Mapping[tuple[str, ...], int]],
+    ) -> None:  # fmt: skip
+        self._family, self._name, self._help, self._labels, self._read = family, name, help_text, labels, read
+
+    def collect(self) -> list[GaugeMetricFamily | CounterMetricFamily]:
+        family = self._family(self._name, self._help, labels=self._labels)
+        for values, figure in self._read().items():
+            family.add_metric(values, figure)
         return [family]

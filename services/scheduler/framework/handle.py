@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,7 +11,9 @@ from kubecosm.api.resources import Object
 from kubecosm.runtime.clock import Clock
 
 from ..state.cluster import ClusterState
+from ..state.columns import BoolArray
 from ..state.podinfo import PodInfo
+from ..state.requests import Requests
 from ..state.volumes import VolumeState
 from ..state.workloads import WorkloadIndex
 
@@ -42,6 +44,14 @@ class ApiEffects(Protocol):
         """Record an Event; never blocks."""
 
 
+@dataclass(frozen=True, slots=True)
+class ResourceFit:
+    """A pod that fits wherever `ok` says so and the node has room for `wanted` (and for one pod more)."""
+
+    ok: BoolArray
+    wanted: Requests
+
+
 class Framework(Protocol):
     """What a plugin may ask of the profile it belongs to."""
 
@@ -49,6 +59,9 @@ class Framework(Protocol):
 
     def fits(self, pod: PodInfo, row: int) -> Status | None:
         """Whether the node of `row` would take the pod as the cluster state is now; None if so."""
+
+    def fit_by_resources(self, pod: PodInfo) -> ResourceFit | None:
+        """The short answer to "what if these pods were gone?" if only their requests make a difference; None if other things may."""
 
 
 class Runner(Protocol):
@@ -79,3 +92,5 @@ class Handle:
     """PodDisruptionBudgets by namespace/name."""
     framework: Framework | None = None
     runner: Runner | None = None
+    preempted: Callable[[int], None] | None = None
+    """Told of each preemption's number of victims, for metrics."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple, Protocol, TypeVar, cast
@@ -11,12 +12,14 @@ import numpy as np
 from kubecosm.api.errors import ApiError
 from kubecosm.client.http import TRANSPORT_ERRORS
 
+from ..plugins.noderesources import NodeResourcesFit
 from ..queue.hints import HintMap
 from ..state.columns import ALL, BoolArray, IntArray, Rows
 from ..state.podinfo import PodInfo
+from ..state.requests import Requests
 from .defaults import ProfileConfig
 from .diagnosis import Diagnosis
-from .handle import Handle
+from .handle import Handle, ResourceFit
 from .interface import (
     EXTENSION_POINTS,
     BindPlugin,
@@ -89,6 +92,8 @@ class Profile:
         self._bind = self._at("bind", BindPlugin)
         self._post_bind = self._at("postBind", PostBindPlugin)
         self._weights = {**{n: w or 1 for n, w in config.plugins.items()}, **{n: w or 1 for n, w in config.points.get("score", {}).items()}}
+        self.evaluations: defaultdict[tuple[str, str], int] = defaultdict(int)
+        """(plugin, extension point) → how often it was asked."""
         self._normalizers = {plugin.name: plugin for plugin in self._score if isinstance(plugin, NormalizeScorePlugin)}
         self.hints = HintMap(self.plugins.values())
 
@@ -123,6 +128,7 @@ class Profile:
         names: frozenset[str] | None = None
         narrowing: list[str] = []
         for plugin in self._pre_filter:
+            self.evaluations[plugin.name, "PreFilter"] += 1
             answer = plugin.pre_filter(state, pod)
             if answer is None:
                 continue
@@ -143,6 +149,7 @@ class Profile:
         for plugin in self._filter:
             if plugin.name in state.skip_filter:
                 continue
+            self.evaluations[plugin.name, "Filter"] += 1
             verdict = plugin.filter(state, pod, ALL)
             if verdict is None:
                 continue
@@ -170,6 +177,25 @@ class Profile:
                     return verdict.statuses[0 if verdict.codes is None else int(verdict.codes[0])].of(plugin.name)
         return None
 
+    def fit_by_resources(self, pod: PodInfo) -> ResourceFit | None:
+        """The short answer to "what if these pods were gone?" if only their requests make a difference; None if other things may."""
+        state = CycleState()
+        rejection, names, _ = self._ask_pre_filter(state, pod)
+        if rejection is not None or names is not None:
+            return None
+        ok: BoolArray = self._handle.cluster.nodes.exists
+        wanted: Requests | None = None
+        for plugin in self._filter:
+            if plugin.name in state.skip_filter:
+                continue
+            if isinstance(plugin, NodeResourcesFit):
+                wanted = plugin.checked(pod)
+            elif getattr(plugin, "looks_at_pods", True):
+                return None
+            elif (verdict := plugin.filter(state, pod, ALL)) is not None:
+                ok = ok & verdict.ok
+        return None if wanted is None else ResourceFit(ok, wanted)
+
     def run_post_filter(self, state: CycleState, pod: PodInfo, diagnosis: Diagnosis) -> PostFilterResult:
         """The first plugin that can help decides; else all their reasons together."""
         started = self._now()
@@ -192,6 +218,7 @@ class Profile:
         """The total per row, and what each plugin gave (already weighted)."""
         started = self._now()
         for pre in self._pre_score:
+            self.evaluations[pre.name, "PreScore"] += 1
             answer = pre.pre_score(state, pod, rows)
             if answer is not None and answer.code is Code.SKIP:
                 state.skip_score.add(pre.name)
@@ -202,6 +229,7 @@ class Profile:
         for plugin in self._score:
             if plugin.name in state.skip_score:
                 continue
+            self.evaluations[plugin.name, "Score"] += 1
             scores = plugin.score(state, pod, rows)
             if isinstance(scores, np.ndarray) and plugin.name in self._normalizers:
                 scores = self._normalizers[plugin.name].normalize_score(state, pod, scores)

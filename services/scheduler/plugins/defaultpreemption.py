@@ -6,21 +6,23 @@ live state with the victims taken out of it, so the answer is exactly what a rea
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from kubecosm.api import selectors
 from kubecosm.api.meta import get_condition
 from kubecosm.api.resources import Object
 
 from ..framework.diagnosis import Diagnosis
 from ..framework.events import Action, ClusterEvent, EventResource, HintedEvent
-from ..framework.handle import Handle
+from ..framework.handle import Framework, Handle, ResourceFit
 from ..framework.interface import CycleState, PostFilterResult
 from ..framework.status import Code, Status, fit_message, unresolvable, unschedulable
 from ..state.cluster import Simulation
+from ..state.nodes import NodeTable
 from ..state.podinfo import PodInfo
+from ..state.requests import PODS
+from .preemption_choice import Candidate, choose_victims, hopeless_status, importance, pick, split_by_budget
 from .preemption_victims import evict
 
 NO_VICTIMS = "No preemption victims found for incoming pod"
@@ -45,13 +47,23 @@ class PreemptionArgs:
         return PreemptionArgs(int(args.get("minCandidateNodesPercentage", 10)), int(args.get("minCandidateNodesAbsolute", 100)))
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A node where the pod would fit without `victims` (most important first), `violations` of which break a disruption budget."""
+class QuickFit:
+    """Victims by plain arithmetic, for pods whom nothing but the requests of others keeps from a node."""
 
-    row: int
-    victims: tuple[PodInfo, ...]
-    violations: int
+    def __init__(self, nodes: NodeTable, fit: ResourceFit) -> None:
+        self.ok = fit.ok
+        self._names = (PODS, *fit.wanted)
+        self._wanted = [1, *fit.wanted.values()]
+        self._allocatable = [nodes.allocatable(name).tolist() for name in self._names]
+        self._requested = [nodes.requested(name).tolist() for name in self._names]
+
+    def try_node(self, row: int, lower: list[PodInfo], budgets: Sequence[Object]) -> Candidate | Status:
+        columns = zip(self._allocatable, self._requested, self._wanted, strict=True)
+        room = [allocatable[row] - requested[row] - wanted for allocatable, requested, wanted in columns]
+        found = choose_victims(row, lower, self._names, room, budgets)
+        if isinstance(found, Candidate):
+            return found
+        return hopeless_status(found, self._names, self._wanted, [column[row] for column in self._allocatable])
 
 
 class DefaultPreemption:
@@ -95,6 +107,11 @@ class DefaultPreemption:
         leaving = any(other.priority < pod.priority and _is_preempted(other) for other in self._cluster.nodes.pods[row].values())
         return TERMINATING if leaving else ""
 
+    @property
+    def _framework(self) -> Framework:
+        assert self._handle.framework is not None, "plugins are made by a profile"
+        return self._handle.framework
+
     # ---- candidates
 
     def _find_candidates(self, pod: PodInfo, diagnosis: Diagnosis) -> tuple[list[Candidate], list[Status]]:
@@ -107,8 +124,10 @@ class DefaultPreemption:
         enough = min(max(len(rows) * self._args.candidates_percent_min // 100, self._args.candidates_min), len(rows))
         offset = self._handle.random.randrange(len(rows))
         budgets = list(self._handle.disruption_budgets.values())
+        fit = self._framework.fit_by_resources(pod)
+        quick = QuickFit(self._cluster.nodes, fit) if fit is not None else None
         for row in rows[offset:] + rows[:offset]:
-            found = self._try_node(pod, row, budgets)
+            found = self._try_node(pod, row, budgets, quick)
             if isinstance(found, Status):
                 refusals.append(found)
             else:
@@ -117,11 +136,14 @@ class DefaultPreemption:
                     break
         return candidates, refusals
 
-    def _try_node(self, pod: PodInfo, row: int, budgets: Sequence[Object]) -> Candidate | Status:
+    def _try_node(self, pod: PodInfo, row: int, budgets: Sequence[Object], quick: QuickFit | None) -> Candidate | Status:
         """The victims on one node, or why there is no use (SelectVictimsOnNode)."""
-        lower = [other for other in self._cluster.nodes.pods[row].values() if other.priority < pod.priority]
+        priority = pod.priority
+        lower = [other for other in self._cluster.nodes.pods[row].values() if other.priority < priority]
         if not lower:
             return unresolvable(NO_VICTIMS)
+        if quick is not None and quick.ok[row] and not self._handle.nominator.on(self._cluster.nodes.names[row]):
+            return quick.try_node(row, lower, budgets)
         with self._cluster.without(row, lower) as simulation:
             refusal = self._fits(pod, row)
             if refusal is not None:
@@ -143,8 +165,7 @@ class DefaultPreemption:
 
     def _fits(self, pod: PodInfo, row: int) -> Status | None:
         """With and without the pods nominated there, as a real attempt would check."""
-        framework = self._handle.framework
-        assert framework is not None, "plugins are made by a profile"
+        framework = self._framework
         node = self._cluster.nodes.names[row]
         earlier = [o for o in self._handle.nominator.on(node) if o.priority >= pod.priority and o.uid != pod.uid]
         if earlier:
@@ -164,6 +185,8 @@ class DefaultPreemption:
         outranked = [other for other in handle.nominator.on(node) if other.priority < pod.priority]
         for other in outranked:
             handle.nominator.remove(other.uid)
+        if handle.preempted is not None:
+            handle.preempted(len(chosen.victims))
         self._in_progress.add(pod.uid)
         handle.runner.spawn("preemption", self._finish(pod, node, chosen.victims, outranked))
 
@@ -182,63 +205,6 @@ class DefaultPreemption:
                 runner.activate(pod.uid)
             for other in outranked:
                 runner.activate(other.uid)
-
-
-def importance(pod: PodInfo) -> tuple[int, str]:
-    """Sorts the most important pod first: by priority, then by how long it has run (MoreImportantPod)."""
-    return -pod.priority, start_time(pod)
-
-
-def start_time(pod: PodInfo) -> str:
-    """When the pod started; one that has not, sorts as the youngest."""
-    return (pod.pod.get("status") or {}).get("startTime") or "9999"
-
-
-def pick(candidates: Sequence[Candidate]) -> Candidate:
-    """The node to preempt on (pickOneNodeForPreemption).
-
-    Fewest broken budgets, then the lowest priority of its most important victim, the lowest sum of priorities, the fewest victims, the
-    youngest of its most important victims; then whichever comes first.
-    """
-
-    def cost(candidate: Candidate) -> tuple[int, int, int, int]:
-        priorities = [victim.priority for victim in candidate.victims]
-        total = sum(priority + 2**31 for priority in priorities)
-        return candidate.violations, max(priorities, default=-(2**31)), total, len(priorities)
-
-    def youngest(candidate: Candidate) -> str:
-        highest = max((victim.priority for victim in candidate.victims), default=0)
-        return min((start_time(victim) for victim in candidate.victims if victim.priority == highest), default="")
-
-    cheapest = min(cost(candidate) for candidate in candidates)
-    return max((candidate for candidate in candidates if cost(candidate) == cheapest), key=youngest)
-
-
-def split_by_budget(pods: Iterable[PodInfo], budgets: Sequence[Object]) -> tuple[list[PodInfo], list[PodInfo]]:
-    """(pods whose removal would break a PodDisruptionBudget, the others), in the given order (filterPodsWithPDBViolation)."""
-    allowed = [(budget.get("status") or {}).get("disruptionsAllowed") or 0 for budget in budgets]
-    compiled = [_budget_selector(budget) for budget in budgets]
-    violating: list[PodInfo] = []
-    others: list[PodInfo] = []
-    for pod in pods:
-        breaks = False
-        for index, budget in enumerate(budgets):
-            selector, same_namespace = compiled[index], budget["metadata"].get("namespace") == pod.namespace
-            if not same_namespace or selector.is_everything or not selector.matches(pod.labels):
-                continue
-            if pod.name in ((budget.get("status") or {}).get("disruptedPods") or {}):
-                continue
-            allowed[index] -= 1
-            breaks = breaks or allowed[index] < 0
-        (violating if breaks else others).append(pod)
-    return violating, others
-
-
-def _budget_selector(budget: Object) -> selectors.LabelSelector:
-    try:
-        return selectors.from_label_selector((budget.get("spec") or {}).get("selector"))
-    except selectors.SelectorError:
-        return selectors.NOTHING
 
 
 def _is_preempted(pod: PodInfo) -> bool:

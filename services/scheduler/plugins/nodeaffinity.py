@@ -23,6 +23,7 @@ REASON_CONFLICT = "pod affinity terms conflict"
 
 class NodeAffinity:
     name = "NodeAffinity"
+    looks_at_pods = False
 
     def __init__(self, handle: Handle, added_affinity: Mapping[str, Any] | None = None) -> None:
         self._nodes = handle.cluster.nodes

@@ -16,6 +16,7 @@ REASON = "node(s) didn't match the requested node name"
 
 class NodeName:
     name = "NodeName"
+    looks_at_pods = False
 
     def __init__(self, handle: Handle) -> None:
         self._nodes = handle.cluster.nodes

@@ -20,7 +20,7 @@ from ..framework.status import Code, Status
 from ..state.columns import BoolArray, FloatArray, IntArray, Rows
 from ..state.nodes import NodeTable
 from ..state.podinfo import PodInfo
-from ..state.requests import CPU, MEMORY, NATIVE, PODS, amounts
+from ..state.requests import CPU, MEMORY, NATIVE, PODS, Requests, amounts
 
 RESOURCES_MAX = 31
 """Resources of one pod that can be told apart in a verdict."""
@@ -93,13 +93,15 @@ class NodeResourcesFit:
         full = (nodes.requested(PODS) >= nodes.allocatable(PODS))[rows]
         if full.any():
             lacking.append((PODS, 0, full))
-        for resource, wanted in pod.requests.items():
-            if not wanted or self._is_ignored(resource):
-                continue
+        for resource, wanted in self.checked(pod).items():
             short = nodes.allocatable(resource)[rows] - nodes.requested(resource)[rows] < wanted
             if short.any():
                 lacking.append((resource, wanted, short))
         return self._verdict(lacking, rows) if lacking else None
+
+    def checked(self, pod: PodInfo) -> Requests:
+        """What of the pod's requests a node must have room for."""
+        return {resource: wanted for resource, wanted in pod.requests.items() if wanted and not self._is_ignored(resource)}
 
     def _is_ignored(self, resource: str) -> bool:
         """Extended resources that the configuration leaves to others."""
@@ -134,13 +136,16 @@ class NodeResourcesFit:
         return self._strategy.combine(requested, allocatable, weights) if requested else 0
 
 
+def lacking_status(resources: Sequence[str], hopeless: bool) -> Status:
+    """What a node says that lacks these resources; `hopeless` if it would even when empty."""
+    reasons = tuple(TOO_MANY_PODS if resource == PODS else f"Insufficient {resource}" for resource in resources)
+    return Status(Code.UNSCHEDULABLE_AND_UNRESOLVABLE if hopeless else Code.UNSCHEDULABLE, reasons)
+
+
 def _status(combination: int, lacking: Sequence[tuple[str, int, BoolArray]]) -> Status:
-    reasons, resolvable = [], True
-    for index, (resource, _, _) in enumerate(lacking[:RESOURCES_MAX]):
-        if combination >> (2 * index) & 1:
-            reasons.append(TOO_MANY_PODS if resource == PODS else f"Insufficient {resource}")
-            resolvable = resolvable and not combination >> (2 * index + 1) & 1
-    return Status(Code.UNSCHEDULABLE if resolvable else Code.UNSCHEDULABLE_AND_UNRESOLVABLE, tuple(reasons))
+    bits = [combination >> (2 * index) & 3 for index in range(min(len(lacking), RESOURCES_MAX))]
+    resources = [lacking[index][0] for index, bit in enumerate(bits) if bit & 1]
+    return lacking_status(resources, any(bit & 2 for bit in bits))
 
 
 def _scored(nodes: NodeTable, pod: PodInfo, resource: str) -> tuple[int, IntArray]:

@@ -18,6 +18,7 @@ REASON = "node(s) were unschedulable"
 
 class NodeUnschedulable:
     name = "NodeUnschedulable"
+    looks_at_pods = False
 
     def __init__(self, handle: Handle) -> None:
         self._nodes = handle.cluster.nodes

@@ -33,6 +33,7 @@ class _Judged(NamedTuple):
 
 class TaintToleration:
     name = "TaintToleration"
+    looks_at_pods = False
 
     def __init__(self, handle: Handle) -> None:
         self._nodes = handle.cluster.nodes

@@ -37,6 +37,7 @@ BIND_TIMEOUT_SECONDS = 600
 
 class VolumeBinding:
     name = "VolumeBinding"
+    looks_at_pods = False
 
     def __init__(self, handle: Handle, bind_timeout_seconds: float = BIND_TIMEOUT_SECONDS) -> None:
         self._cluster = handle.cluster

@@ -22,6 +22,7 @@ SEPARATOR = "__"
 
 class VolumeZone:
     name = "VolumeZone"
+    looks_at_pods = False
 
     def __init__(self, handle: Handle) -> None:
         self._nodes = handle.cluster.nodes

@@ -1,0 +1,309 @@
+"""From decision to binding: assumptions, failures, permission, volumes, and pods of several schedulers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from kubecosm.api.errors import Conflict
+from kubecosm.api.resources import Object
+from kubecosm.services.scheduler.framework import registry
+from kubecosm.services.scheduler.framework.defaults import DEFAULT_PLUGINS, ProfileConfig
+from kubecosm.services.scheduler.framework.interface import CycleState
+from kubecosm.services.scheduler.framework.status import Code, Status, unschedulable
+from kubecosm.services.scheduler.state.podinfo import PodInfo
+from kubecosm.testing.virtualtime import VirtualClock, run_virtual
+
+from .helpers import Cluster, node, pod
+
+
+def test_an_assumed_pod_counts_before_it_is_bound() -> None:
+    cluster = Cluster(node("a", cpu="1"))
+    cluster.add(pod("first", cpu="1"), pod("second", cpu="1"))
+    queued = cluster.scheduler.queue.pop()
+    assert queued is not None
+    binding = cluster.scheduler.schedule_one(queued)
+    assert binding is not None
+    assert cluster.schedule_next() == ""
+    binding.close()
+
+
+def test_a_failed_binding_gives_the_room_back_and_the_pod_another_try() -> None:
+    cluster = Cluster(node("a", cpu="1"))
+    why = 'Operation cannot be fulfilled on pods/binding "p": pod p is being deleted, cannot be assigned to a host'
+    cluster.api.bind_failure = Conflict(why)
+    assert cluster.schedule(pod("p", cpu="1")) == [""]
+    assert cluster.scheduler.cluster.nodes.requested("cpu").tolist() == [0]
+    assert cluster.message("default/p") == f'binding rejected: running Bind plugin "DefaultBinder": {why}'
+    assert cluster.api.patches[-1][1]["conditions"][0]["reason"] == "SchedulerError"
+    cluster.api.bind_failure = None
+    assert cluster.scheduler.queue.pop() is None
+    cluster.clock.seconds = 1
+    assert cluster.schedule_next() == "a"
+
+
+def test_room_given_back_by_a_failed_binding_wakes_others() -> None:
+    cluster = Cluster(node("a", cpu="1"))
+    cluster.add(pod("first", cpu="1"), pod("second", cpu="1"))
+    queued = cluster.scheduler.queue.pop()
+    assert queued is not None
+    binding = cluster.scheduler.schedule_one(queued)
+    assert cluster.schedule_next() == ""
+    cluster.api.bind_failure = Conflict("no")
+    assert binding is not None
+    asyncio.run(binding)
+    cluster.api.bind_failure = None
+    assert cluster.schedule_next() == "a"
+    assert cluster.api.bound == {"default/second": "a"}
+
+
+def test_a_pod_that_vanished_while_it_was_bound_is_forgotten() -> None:
+    cluster = Cluster(node("a", cpu="1"))
+    cluster.add(pod("p", cpu="1"))
+    queued = cluster.scheduler.queue.pop()
+    assert queued is not None
+    binding = cluster.scheduler.schedule_one(queued)
+    cluster.handlers.pod_deleted(pod("p", cpu="1"))
+    cluster.api.bind_failure = Conflict("gone")
+    assert binding is not None
+    asyncio.run(binding)
+    assert list(cluster.scheduler.queue) == []
+    assert cluster.scheduler.cluster.pod_count == 0
+
+
+def test_a_pod_that_somebody_else_bound_counts_where_it_is() -> None:
+    cluster = Cluster(node("a", cpu="1"), node("b", cpu="1"))
+    waiting = pod("p", cpu="1")
+    cluster.add(waiting)
+    cluster.confirm(waiting, "b")
+    assert cluster.scheduler.queue.pop() is None
+    assert cluster.schedule(pod("q", cpu="1")) == ["a"]
+
+
+def test_a_pod_that_ends_frees_its_room() -> None:
+    cluster = Cluster(node("a", cpu="1"))
+    running = pod("done", cpu="1", node_name="a")
+    cluster.add(running)
+    assert cluster.schedule(pod("p", cpu="1")) == [""]
+    cluster.handlers.pod_updated(running, {**running, "status": {"phase": "Succeeded"}})
+    assert cluster.schedule_next() == "a"
+
+
+def test_a_terminating_pod_is_not_scheduled() -> None:
+    cluster = Cluster(node("a"))
+    leaving = pod("p")
+    leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert cluster.schedule(leaving) == [""]
+    assert cluster.api.events == [("default/p", "Warning", "FailedScheduling", "skip schedule deleting pod: default/p")]
+
+
+def test_pods_of_other_schedulers_are_left_alone() -> None:
+    cluster = Cluster(node("a"))
+    cluster.add(pod("p", schedulerName="another"))
+    assert cluster.scheduler.queue.pop() is None
+
+
+def test_each_profile_schedules_its_own_pods_its_own_way() -> None:
+    packing = {"NodeResourcesFit": {"scoringStrategy": {"type": "MostAllocated"}}}
+    profiles = (ProfileConfig(), ProfileConfig("packer", args=packing))
+    cluster = Cluster(node("full", cpu="8"), node("empty", cpu="8"), profiles=profiles)
+    cluster.add(pod("x", cpu="4", memory="8Gi", node_name="full"))
+    assert cluster.schedule(pod("spread", cpu="1", memory="2Gi")) == ["empty"]
+    assert cluster.schedule(pod("pack", cpu="1", memory="2Gi", schedulerName="packer")) == ["full"]
+
+
+def test_equal_nodes_are_chosen_by_the_seed() -> None:
+    def placements(seed: int) -> list[str]:
+        cluster = Cluster(*(node(f"n{i}") for i in range(10)), seed=seed)
+        return cluster.schedule(*(pod(f"p{i}") for i in range(5)))
+
+    assert placements(1) == placements(1)
+    assert len({tuple(placements(seed)) for seed in range(5)}) > 1
+
+
+# ---- user plugins: Permit, Reserve
+
+
+class Gatekeeper:
+    """Permits nobody without being told to."""
+
+    name = "Gatekeeper"
+
+    def __init__(self, handle: Any, args: Any) -> None:
+        self.reserved: list[str] = []
+
+    def reserve(self, state: CycleState, pod: PodInfo, node_name: str) -> Status | None:
+        if pod.labels.get("reserve") == "no":
+            return unschedulable("not on my watch")
+        self.reserved.append(pod.name)
+        return None
+
+    def unreserve(self, state: CycleState, pod: PodInfo, node_name: str) -> None:
+        if pod.name in self.reserved:
+            self.reserved.remove(pod.name)
+
+    def permit(self, state: CycleState, pod: PodInfo, node_name: str) -> tuple[Status | None, float]:
+        return Status(Code.WAIT), 30.0
+
+
+def with_gatekeeper(monkeypatch: Any) -> ProfileConfig:
+    monkeypatch.setattr(registry, "IN_TREE", {**registry.IN_TREE, "Gatekeeper": Gatekeeper})
+    return ProfileConfig(plugins={**DEFAULT_PLUGINS, "Gatekeeper": 0})
+
+
+def permit_scenario(profile: ProfileConfig, decide: Any) -> tuple[Cluster, float]:
+    """Schedule one pod, let `decide` act on it while it waits; the seconds it took."""
+
+    async def scenario() -> tuple[Cluster, float]:
+        clock = VirtualClock()
+        cluster = Cluster(node("a", cpu="1"), profiles=(profile,), clock=clock)
+        await cluster.scheduler._slots.acquire()
+        cluster.add(pod("p", cpu="1"))
+        queued = cluster.scheduler.queue.pop()
+        assert queued is not None
+        binding = cluster.scheduler.schedule_one(queued)
+        assert binding is not None
+        started = clock.monotonic()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(binding)
+            await asyncio.sleep(5)
+            waiting = cluster.scheduler.waiting.get("uid-default-p")
+            assert waiting is not None
+            decide(waiting)
+        return cluster, clock.monotonic() - started
+
+    cluster, seconds = run_virtual(scenario())
+    cluster.run_background()
+    return cluster, seconds
+
+
+def test_a_waiting_pod_is_bound_when_allowed(monkeypatch: Any) -> None:
+    cluster, seconds = permit_scenario(with_gatekeeper(monkeypatch), lambda waiting: waiting.allow("Gatekeeper"))
+    assert cluster.api.bound == {"default/p": "a"}
+    assert 5 <= seconds < 6
+
+
+def test_a_waiting_pod_is_rejected_when_time_is_up(monkeypatch: Any) -> None:
+    cluster, seconds = permit_scenario(with_gatekeeper(monkeypatch), lambda waiting: None)
+    assert cluster.api.bound == {}
+    assert 30 <= seconds < 31
+    why = "rejected due to timeout after waiting 30s at plugin Gatekeeper"
+    assert cluster.message("default/p") == f"0/1 nodes are available: 1 {why}."
+    plugin = cluster.scheduler.profiles["default-scheduler"].plugins["Gatekeeper"]
+    assert isinstance(plugin, Gatekeeper)
+    assert plugin.reserved == []
+    assert cluster.scheduler.cluster.pod_count == 0
+
+
+def test_what_cannot_be_reserved_is_refused(monkeypatch: Any) -> None:
+    cluster = Cluster(node("a"), profiles=(with_gatekeeper(monkeypatch),))
+    assert cluster.schedule(pod("p", labels={"reserve": "no"})) == [""]
+    assert cluster.message("default/p") == "0/1 nodes are available: 1 not on my watch."
+
+
+# ---- volumes
+
+CLASS = {"metadata": {"name": "late"}, "provisioner": "example.com/disk", "volumeBindingMode": "WaitForFirstConsumer"}
+
+
+def claim(**more: Any) -> Object:
+    spec = {"storageClassName": "late", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    return {"metadata": {"namespace": "default", "name": "data", "uid": "c", **more.pop("metadata", {})}, "spec": {**spec, **more}}
+
+
+def volume(name: str, size: str, node_name: str = "") -> Object:
+    spec: Object = {"capacity": {"storage": size}, "accessModes": ["ReadWriteOnce"], "storageClassName": "late"}
+    if node_name:
+        expression = {"key": "kubernetes.io/hostname", "operator": "In", "values": [node_name]}
+        spec["nodeAffinity"] = {"required": {"nodeSelectorTerms": [{"matchExpressions": [expression]}]}}
+    return {"metadata": {"name": name}, "spec": spec, "status": {"phase": "Available"}}
+
+
+DATABASE = pod("db", volumes=[{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}])
+
+
+def bind_with_volumes(cluster: Cluster, bound: Object) -> str:
+    """Schedule the database; once its claim was asked for, the volume controller binds it. The node it went to."""
+
+    async def scenario() -> str:
+        await cluster.scheduler._slots.acquire()
+        cluster.add(DATABASE)
+        queued = cluster.scheduler.queue.pop()
+        assert queued is not None
+        binding = cluster.scheduler.schedule_one(queued)
+        assert binding is not None
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(binding)
+            await asyncio.sleep(1)
+            assert cluster.api.bound == {}
+            cluster.scheduler.handle.volumes.set_claim(bound)
+        return cluster.api.bound["default/db"]
+
+    return run_virtual(scenario())
+
+
+def test_a_late_claim_is_provisioned_for_the_chosen_node() -> None:
+    cluster = Cluster(node("a"))
+    volumes = cluster.scheduler.handle.volumes
+    volumes.set_class(CLASS)
+    volumes.set_claim(claim())
+    done = claim(volumeName="v", metadata={"annotations": {"pv.kubernetes.io/bind-completed": "yes"}})
+    assert bind_with_volumes(cluster, done) == "a"
+    assert cluster.api.claim_patches == [
+        ("default/data", {"metadata": {"annotations": {"volume.kubernetes.io/selected-node": "a"}}})
+    ]
+
+
+def test_a_late_claim_takes_the_smallest_volume_that_is_there() -> None:
+    cluster = Cluster(node("a"), node("b"), node("c"))
+    volumes = cluster.scheduler.handle.volumes
+    volumes.set_class({**CLASS, "provisioner": "kubernetes.io/no-provisioner"})
+    volumes.set_claim(claim())
+    for name, size, where in (("tiny", "500Mi", "a"), ("large", "10Gi", "b"), ("fitting", "2Gi", "b")):
+        volumes.set_volume(volume(name, size, where))
+    done = claim(volumeName="fitting", metadata={"annotations": {"pv.kubernetes.io/bind-completed": "yes"}})
+    assert bind_with_volumes(cluster, done) == "b"
+    [(name, patch)] = cluster.api.volume_patches
+    assert (name, patch["spec"]["claimRef"]["name"], patch["spec"]["claimRef"]["uid"]) == ("fitting", "data", "c")
+
+
+def test_without_a_volume_or_a_provisioner_no_node_will_do() -> None:
+    cluster = Cluster(node("a"))
+    cluster.scheduler.handle.volumes.set_class({**CLASS, "provisioner": "kubernetes.io/no-provisioner"})
+    cluster.scheduler.handle.volumes.set_claim(claim())
+    cluster.schedule(DATABASE)
+    assert cluster.message("default/db").startswith("0/1 nodes are available: 1 node(s) didn't find available persistent volumes to bind.")
+
+
+def test_a_bound_volume_ties_the_pod_to_its_nodes() -> None:
+    cluster = Cluster(node("a"), node("b"))
+    volumes = cluster.scheduler.handle.volumes
+    volumes.set_claim(claim(volumeName="v", metadata={"annotations": {"pv.kubernetes.io/bind-completed": "yes"}}))
+    cluster.schedule(DATABASE)
+    assert cluster.message("default/db").startswith(
+        "0/2 nodes are available: 2 node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)."
+    )
+    volumes.set_volume(volume("v", "1Gi", "b"))
+    cluster.scheduler.queue.activate("uid-default-db")
+    assert cluster.schedule_next() == "b"
+
+
+def test_a_claim_for_one_pod_refuses_the_second() -> None:
+    cluster = Cluster(node("a"))
+    bound = claim(volumeName="v", accessModes=["ReadWriteOncePod"], metadata={"annotations": {"pv.kubernetes.io/bind-completed": "yes"}})
+    cluster.scheduler.handle.volumes.set_claim(bound)
+    cluster.scheduler.handle.volumes.set_volume(volume("v", "1Gi"))
+    cluster.add(pod("first", node_name="a", volumes=DATABASE["spec"]["volumes"]))
+    cluster.schedule(DATABASE)
+    assert "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode" in cluster.message("default/db")
+    cluster.handlers.pod_deleted(pod("first", node_name="a", volumes=DATABASE["spec"]["volumes"]))
+    assert cluster.schedule_next() == "a"
+
+
+def test_a_zonal_volume_keeps_the_pod_in_its_zone() -> None:
+    zone = "topology.kubernetes.io/zone"
+    cluster = Cluster(node("a", labels={zone: "east"}), node("b", labels={zone: "west"}))
+    volumes = cluster.scheduler.handle.volumes
+    volumes.set_claim(claim(volumeName="v", metadata={"annotations": {"pv.kubernetes.io/bind-completed": "yes"}}))
+    volumes.set_volume({**volume("v", "1Gi"), "metadata": {"name": "v", "labels": {zone: "west__north"}}})
+    assert cluster.schedule(DATABASE) == ["b"]

@@ -1,0 +1,106 @@
+"""Explanations of decisions, their bound, and the debug endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+
+import orjson
+from multidict import MultiDict
+
+from kubecosm.runtime.metrics import Metrics
+from kubecosm.services.scheduler.debug import SchedulerEndpoints
+from kubecosm.services.scheduler.decisions import Decisions
+
+from .helpers import Cluster, node, pod
+
+
+def test_a_scheduled_pod_shows_every_node_with_scores_or_refusal() -> None:
+    cluster = Cluster(node("a", cpu="4"), node("b", cpu="8"), node("c", unschedulable=True))
+    assert cluster.schedule(pod("web", cpu="1", memory="1Gi")) == ["b"]
+    decision = cluster.scheduler.decisions.get("default/web")
+    assert decision is not None
+    told = decision.explain()
+    assert {key: told[key] for key in ("pod", "result", "nodeName", "schedulerName", "attempt", "feasibleNodes")} == {
+        "pod": "default/web", "result": "Scheduled", "nodeName": "b", "schedulerName": "default-scheduler", "attempt": 1,
+        "feasibleNodes": 2,
+    }  # fmt: skip
+    best, second, refused = told["nodes"]
+    assert [best["node"], second["node"]] == ["b", "a"]
+    assert best["score"] == sum(best["scores"].values()) > second["score"]
+    assert best["scores"]["TaintToleration"] == 300
+    assert refused == {
+        "node": "c", "result": "UnschedulableAndUnresolvable", "plugin": "NodeUnschedulable", "reasons": ["node(s) were unschedulable"],
+    }  # fmt: skip
+
+
+def test_a_rejected_pod_shows_the_message_and_reasons() -> None:
+    cluster = Cluster(node("a", cpu="1"))
+    cluster.schedule(pod("web", cpu="2"))
+    decision = cluster.scheduler.decisions.get("default/web")
+    assert decision is not None
+    told = decision.explain()
+    assert told["result"] == "Unschedulable"
+    assert told["message"] == cluster.message("default/web")
+    assert told["nodes"] == [
+        {"node": "a", "result": "UnschedulableAndUnresolvable", "plugin": "NodeResourcesFit", "reasons": ["Insufficient cpu"]}
+    ]
+
+
+def test_a_decision_is_kept_as_it_was_made() -> None:
+    cluster = Cluster(node("a", cpu="1"), node("b", unschedulable=True))
+    cluster.schedule(pod("web", cpu="1"))
+    before = cluster.scheduler.decisions.get("default/web")
+    assert before is not None
+    told = before.explain()
+    cluster.handlers.node_updated(node("b", unschedulable=True), node("b", taints=[{"key": "k", "effect": "NoSchedule"}]))
+    cluster.handlers.node_deleted(node("a", cpu="1"))
+    assert before.explain() == told
+
+
+def test_memory_for_decisions_is_bounded() -> None:
+    cluster = Cluster(*(node(f"n{i}") for i in range(50)))
+    cluster.scheduler.decisions = decisions = Decisions(bytes_max=20_000)
+    for index in range(30):
+        cluster.schedule(pod(f"p{index}"))
+    assert 0 < len(decisions) < 30
+    assert decisions.get("default/p0") is None
+    assert decisions.get("default/p29") is not None
+    assert sum(d.size_bytes for d in decisions._by_pod.values()) <= 20_000
+
+
+def test_the_endpoint_answers_by_pod() -> None:
+    cluster = Cluster(node("a"))
+    cluster.schedule(pod("web"))
+    endpoints = SchedulerEndpoints(Metrics(), decisions=cluster.scheduler.decisions)
+
+    def ask(query: dict[str, str]) -> tuple[int, bytes]:
+        answer = asyncio.run(endpoints.answer("/debug/scheduling", MultiDict(query)))
+        assert answer is not None
+        return answer.status, answer.body
+
+    status, body = ask({"pod": "default/web"})
+    assert (status, orjson.loads(body)["nodeName"]) == (200, "a")
+    assert ask({"pod": "default/other"})[0] == 404
+    assert ask({})[0] == 400
+    healthy = asyncio.run(endpoints.answer("/livez", MultiDict()))
+    assert healthy is not None
+    assert healthy.status == 200
+
+
+def test_metrics_have_kube_schedulers_names() -> None:
+    cluster = Cluster(node("a", cpu="1"))
+    cluster.schedule(pod("first", cpu="1"), pod("second", cpu="1"))
+    text = cluster.metrics.render()[1].decode()
+    for line in (
+        'scheduler_schedule_attempts_total{profile="default-scheduler",result="scheduled"} 1.0',
+        'scheduler_schedule_attempts_total{profile="default-scheduler",result="unschedulable"} 1.0',
+        "scheduler_pod_scheduling_attempts_count 1.0",
+        'scheduler_pod_scheduling_sli_duration_seconds_count{attempts="1"} 1.0',
+        'scheduler_pending_pods{queue="unschedulable"} 1.0',
+        'scheduler_cache_size{type="nodes"} 1.0',
+        'scheduler_scheduling_attempt_duration_seconds_count{profile="default-scheduler",result="scheduled"} 1.0',
+        "scheduler_framework_extension_point_duration_seconds_count"
+        '{extension_point="Filter",profile="default-scheduler",status="Success"} 2.0',
+        'scheduler_unschedulable_pods{plugin="NodeResourcesFit",profile="default-scheduler"} 1.0',
+    ):
+        assert line in text, line
