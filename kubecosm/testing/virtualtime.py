@@ -59,6 +59,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self, grace_seconds: float = LOOPBACK_GRACE_SECONDS) -> None:
         self._jumping = _JumpingSelector(grace_seconds)
         super().__init__(self._jumping)
+        # Half a year in, a float of seconds is coarser than a nanosecond: a timer due exactly now would never count as due.
+        self._clock_resolution = 1e-6
 
     def time(self) -> float:
         return self._jumping.elapsed

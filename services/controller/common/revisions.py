@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from kubecosm.api.errors import AlreadyExists, NotFound
 from kubecosm.api.meta import annotations_of, controller_ref, is_deleting
-from kubecosm.api.names import LABEL_CONTROLLER_REVISION_DATA_HASH
 from kubecosm.api.resources import CONTROLLERREVISIONS, Object, Resource
 from kubecosm.client.controller import Context
 
@@ -20,8 +19,13 @@ NAME_PREFIX_LENGTH_MAX = 223
 COLLISIONS_MAX = 100
 """So many strangers in a row with our names are no accident."""
 
-HashOf = Callable[[int | None], str]
-"""From the collision count to the hash that names the revision."""
+
+@dataclass(frozen=True)
+class Naming:
+    """How a kind of owner names its revisions: the label that carries the hash, and the hash for a collision count."""
+
+    label: str
+    hash_of: Callable[[int | None], str]
 
 
 def template_patch(owner: Object) -> Object:
@@ -39,10 +43,10 @@ def by_revision(revisions: Sequence[Object]) -> list[Object]:
     return sorted(revisions, key=lambda r: (r["revision"], r["metadata"].get("creationTimestamp") or "", r["metadata"]["name"]))
 
 
-def new_revision(owner: Object, resource: Resource, data: Object, number: int, hash_text: str) -> Object:
+def new_revision(owner: Object, resource: Resource, data: Object, number: int, hash_label: str, hash_text: str) -> Object:
     """A ControllerRevision of the owner, named by the hash."""
     meta = owner["metadata"]
-    labels = {**((owner["spec"]["template"].get("metadata") or {}).get("labels") or {}), LABEL_CONTROLLER_REVISION_DATA_HASH: hash_text}
+    labels = {**((owner["spec"]["template"].get("metadata") or {}).get("labels") or {}), hash_label: hash_text}
     body: Object = {
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
@@ -91,11 +95,11 @@ def plan_truncation(revisions: Sequence[Object], live: Collection[str], limit: i
 
 
 async def create_revision(
-    ctx: Context, owner: Object, resource: Resource, data: Object, number: int, hash_of: HashOf, collisions: int | None
+    ctx: Context, owner: Object, resource: Resource, data: Object, number: int, naming: Naming, collisions: int | None
 ) -> tuple[Object, int | None]:
     """Create the revision; a name taken by other data counts a collision and hashes again. Returns it and the collision count."""
     for _ in range(COLLISIONS_MAX):
-        body = new_revision(owner, resource, data, number, hash_of(collisions))
+        body = new_revision(owner, resource, data, number, naming.label, naming.hash_of(collisions))
         meta = body["metadata"]
         try:
             created = await ctx.client.create(CONTROLLERREVISIONS, body, meta["namespace"])

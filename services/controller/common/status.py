@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from kubecosm.api.meta import key_of
 from kubecosm.api.resources import Object, Resource
 from kubecosm.client.controller import Context
 
 
 async def update_status(ctx: Context, resource: Resource, obj: Object, status: Object) -> Object:
-    """Write `status` if it differs; returns the newest object. A Conflict means a stale cache: the runner tries again with a newer one."""
-    if status == (obj.get("status") or {}):
-        return obj
+    """Write `status` if it differs from what the cache has (or from the object's own, when that is newer); returns the newest object.
+
+    A Conflict means a stale cache: the runner tries again with a newer one.
+    """
+    cached = ctx.cache(resource).get(key_of(obj))
+    is_current = cached is not None and cached["metadata"]["resourceVersion"] == obj["metadata"]["resourceVersion"]
+    before = cached if is_current and cached is not None else obj
+    if status == (before.get("status") or {}):
+        return before
     updated = await ctx.client.update(resource, {**obj, "status": status}, subresource="status")
     ctx.expect_written(updated)
     return updated

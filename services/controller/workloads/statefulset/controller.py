@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from kubecosm.api.errors import ApiError, NotFound
 from kubecosm.api.meta import Key, controller_of, is_deleting, key_of, labels_of, uid_of
+from kubecosm.api.names import LABEL_CONTROLLER_REVISION_DATA_HASH
 from kubecosm.api.resources import CONTROLLERREVISIONS, PERSISTENTVOLUMECLAIMS, PODS, STATEFULSETS, Object
 from kubecosm.api.selectors import from_label_selector
 from kubecosm.client.controller import Context, ControllerSpec, Reader, Result, done, requeue
@@ -63,9 +64,8 @@ async def _read_history(ctx: Context, statefulset: Object) -> History:
     elif plan.renumber is not None:
         update = await history.renumber_revision(ctx, plan.renumber, plan.number)
     else:
-        update, count = await history.create_revision(
-            ctx, statefulset, STATEFULSETS, data, plan.number, lambda count: revision_hash(data, count), collisions
-        )
+        naming = history.Naming(LABEL_CONTROLLER_REVISION_DATA_HASH, lambda count: revision_hash(data, count))
+        update, count = await history.create_revision(ctx, statefulset, STATEFULSETS, data, plan.number, naming, collisions)
         collisions = count or 0
         revisions = [*revisions, update]
     current_name = (statefulset.get("status") or {}).get("currentRevision")

@@ -1,0 +1,5 @@
+"""Job controller; see controller.py."""
+
+from .controller import SPEC, reconcile
+
+__all__ = ["SPEC", "reconcile"]

@@ -1,0 +1,199 @@
+"""Job controller: pods that run to their end, as often as wanted, with failures retried, limited, or forgiven by policy.
+
+Owns Pods. Watches Jobs and Pods. Writes Pods, their tracking finalizer, and the Job's status. Decisions: plan.py, failures.py;
+status: status.py; indexes: indexes.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from kubecosm.api.errors import NotFound
+from kubecosm.api.meta import Key, controller_of, get_condition, is_deleting, key_of, labels_of, uid_of
+from kubecosm.api.names import FINALIZER_JOB_TRACKING, MANAGED_BY_JOB_CONTROLLER
+from kubecosm.api.resources import JOBS, PODS, Object
+from kubecosm.api.selectors import from_label_selector
+from kubecosm.api.times import format_time
+from kubecosm.client.controller import Context, ControllerSpec, Reader, Result, done, requeue
+from kubecosm.client.http import PatchType
+
+from ...common.adoption import claim, plan_claim
+from ...common.batches import all_settled, errors_of, raise_first, slow_start
+from ...common.status import update_status
+from ...common.templates import create_pod, delete_pod, is_namespace_terminating
+from . import status as statuses
+from .plan import (
+    FAILED,
+    PodsPlan,
+    Target,
+    View,
+    has_tracking_finalizer,
+    is_finished,
+    plan_completion,
+    plan_counting,
+    plan_pods,
+    plan_target,
+    seconds_to_deadline,
+)
+from .pods import new_pod
+
+INDEX_TRACKED = "job-tracked"
+"""Pods with the tracking finalizer, by namespace and the name of the Job that controls them (empty if none does)."""
+REST_SECONDS_PER_POD = 20e-6
+
+
+def matcher(job: Object) -> Callable[[Object], bool]:
+    """Whether a pod's labels match spec.selector."""
+    matches = from_label_selector(job["spec"]["selector"]).matches
+    return lambda pod: matches(labels_of(pod))
+
+
+def _tracking_key(pod: Object) -> Key:
+    ref = controller_of(pod)
+    return Key(pod["metadata"]["namespace"], ref["name"] if ref is not None and ref["kind"] == JOBS.kind else "")
+
+
+def tracked_by(pod: Object) -> tuple[str, ...]:
+    return (str(_tracking_key(pod)),) if has_tracking_finalizer(pod) else ()
+
+
+async def _release(ctx: Context, pod: Object) -> str | None:
+    """Take the tracking finalizer away; the pod's uid, or None if it was gone already."""
+    meta = pod["metadata"]
+    left = [name for name in meta["finalizers"] if name != FINALIZER_JOB_TRACKING]
+    patch = {"metadata": {"uid": uid_of(pod), "$deleteFromPrimitiveList/finalizers": [FINALIZER_JOB_TRACKING]}}
+    try:
+        released = await ctx.client.patch(PODS, meta["name"], patch, meta["namespace"], patch_type=PatchType.STRATEGIC)
+    except NotFound:
+        return uid_of(pod)
+    if is_deleting(pod) and not left:
+        ctx.expect_deleted(pod)
+    else:
+        ctx.expect_written(released)
+    return uid_of(pod)
+
+
+async def _release_strangers(ctx: Context, key: Key, job: Object | None) -> None:
+    """Pods of a Job that is gone, or that no Job controls any more: nobody will count them."""
+    pods = ctx.cache(PODS).by_index(INDEX_TRACKED, str(key))
+    owner = uid_of(job) if job is not None else ""
+    strangers = [pod for pod in pods if (controller_of(pod) or {}).get("uid", "") != owner or job is None]
+    raise_first(await all_settled([_release(ctx, pod) for pod in strangers]))
+
+
+async def _delete_uncounted(ctx: Context, job: Object, pod: Object) -> None:
+    """Delete a pod that is merely too many: without its finalizer it is not counted as a failure."""
+    await _release(ctx, pod)
+    await delete_pod(ctx, pod, job, JOBS)
+
+
+async def _apply_pods(ctx: Context, job: Object, plan: PodsPlan) -> tuple[int, int, list[Exception]]:
+    """(pods created, pods deleted, errors)."""
+    results = await all_settled([_delete_uncounted(ctx, job, pod) for pod in plan.delete])
+    created, errors = await slow_start([new_pod(job, wanted) for wanted in plan.create], lambda body: create_pod(ctx, body, job, JOBS))
+    failed = errors_of(results)
+    return len(created), len(results) - len(failed), [e for e in (*failed, *errors) if not is_namespace_terminating(e)]
+
+
+def _with_suspension(ctx: Context, job: Object) -> Object:
+    """The Job with its Suspended condition as spec.suspend says; an event tells of a change, and a resumed Job starts anew."""
+    suspended = bool(job["spec"].get("suspend"))
+    reason, message, event = ("JobSuspended", "Job suspended", "Suspended") if suspended else ("JobResumed", "Job resumed", "Resumed")
+    now = ctx.clock.now()
+    conditions = statuses.ensured(job, "Suspended", str(suspended), reason, message, now)
+    if conditions is None:
+        return job
+    ctx.recorder.event(job, JOBS, "Normal", event, message)
+    started = {} if suspended else {"startTime": format_time(now)}
+    return {**job, "status": statuses.ordered({**(job.get("status") or {}), "conditions": conditions, **started})}
+
+
+async def _finish_pods(ctx: Context, view: View) -> list[Exception]:
+    """The Job is to end: what still runs is deleted (and, after a failure, counted as failed)."""
+    return errors_of(await all_settled([delete_pod(ctx, pod, view.job, JOBS) for pod in view.active]))
+
+
+async def _count(ctx: Context, view: View, active: int, target: Target | None) -> Result:
+    """Note, release, count, and end the Job; each step is written before the next."""
+    counting = plan_counting(view, target)
+    ready = statuses.count_ready(view.active) if target is None or target.reason == "CompletionsReached" else 0
+    noted = statuses.plan_noted(view, active, ready, _terminating(view, target), counting, target)
+    job = await update_status(ctx, JOBS, view.job, noted)
+    results = await all_settled([_release(ctx, pod) for pod in counting.release])
+    released = [uid for uid in results if isinstance(uid, str)]
+    counted = statuses.plan_counted(job, released, view.pods)
+    ended = statuses.plan_ended({**job, "status": counted}, target, view.now) if target is not None and not counting.is_partial else None
+    await update_status(ctx, JOBS, job, ended or counted)
+    raise_first(results)
+    if ended is not None and target is not None:
+        _tell_ended(ctx, job, target)
+    return requeue(after_seconds=0) if counting.is_partial else done(rest_seconds=REST_SECONDS_PER_POD * len(view.pods))
+
+
+def _terminating(view: View, target: Target | None) -> int:
+    """Pods on their way out, with those that this sync has just sent on it."""
+    deleted = len(view.active) if target is not None and target.reason != "CompletionsReached" else 0
+    return view.terminating + deleted
+
+
+def _tell_ended(ctx: Context, job: Object, target: Target) -> None:
+    if target.final_type == FAILED:
+        ctx.recorder.event(job, JOBS, "Warning", target.reason, target.message)
+        return
+    succeeded = (job.get("status") or {}).get("succeeded", 0)
+    if job["spec"].get("completions") is None and succeeded > 1:
+        message = f"Too many succeeded pods running after completion count reached; expected: 1, succeeded: {succeeded}"
+        ctx.recorder.event(job, JOBS, "Warning", "TooManySucceededPods", message)
+    ctx.recorder.event(job, JOBS, "Normal", "Completed", "Job completed")
+
+
+async def _sync(ctx: Context, job: Object, pods: Sequence[Object]) -> Result:
+    view = View(job, pods, ctx.clock.now())
+    target = plan_target(view)
+    active, waits, errors = len(view.active), [], list[Exception]()
+    if target is not None:
+        errors = await _finish_pods(ctx, view)
+        active = len(errors)
+    else:
+        if not is_deleting(job):
+            plan = plan_pods(view)
+            created, deleted, errors = await _apply_pods(ctx, job, plan)
+            active += created - deleted
+            waits.append(plan.wait_seconds)
+        target = plan_completion(view, active)
+        if target is None and not is_deleting(job):
+            view.job = _with_suspension(ctx, job)
+            waits.append(seconds_to_deadline(view.job, view.now))
+    result = await _count(ctx, view, active, target)
+    if errors:
+        raise errors[0]
+    seconds = [wait for wait in waits if wait is not None]
+    return requeue(after_seconds=max(min(seconds), 0.0)) if seconds and result.requeue_after_seconds is None else result
+
+
+async def reconcile(ctx: Context, key: Key) -> Result:
+    job = ctx.cache(JOBS).get(key)
+    await _release_strangers(ctx, key, job)
+    if job is None or job["spec"].get("managedBy", MANAGED_BY_JOB_CONTROLLER) != MANAGED_BY_JOB_CONTROLLER:
+        return done()
+    if is_finished(job):
+        owned = [pod for pod in ctx.owned(PODS, job) if has_tracking_finalizer(pod)]
+        raise_first(await all_settled([_release(ctx, pod) for pod in owned]))
+        return done()
+    candidates = ctx.owned(PODS, job) + ctx.orphans(PODS, key.namespace)
+    pods = await claim(ctx, JOBS, job, PODS, plan_claim(job, candidates, matcher(job)), finalizers=[FINALIZER_JOB_TRACKING])
+    return await _sync(ctx, job, pods)
+
+
+def map_pod(reader: Reader, pod: Object) -> Iterable[Key]:
+    """Tracked pods without their Job, and pods that a Job may adopt."""
+    keys = [_tracking_key(pod)] if has_tracking_finalizer(pod) else []
+    if controller_of(pod) is None:
+        jobs = reader.cache(JOBS).list(pod["metadata"]["namespace"])
+        keys += [key_of(job) for job in jobs if get_condition(job, FAILED) is None and matcher(job)(pod)]
+    return keys
+
+
+SPEC = ControllerSpec(
+    name="job", primary=JOBS, owns=(PODS,), watches={PODS: map_pod}, indexers={PODS: {INDEX_TRACKED: tracked_by}}, workers=5
+)
