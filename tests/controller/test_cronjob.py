@@ -151,6 +151,7 @@ def test_a_daily_job_over_a_year_runs_365_times() -> None:
                 for job in api.all(JOBS):
                     if "status" not in job:
                         finish(api, job)
+            await settle()
             assert api.count("create", "jobs") == 365
             assert len(api.all(JOBS)) == 1
 
