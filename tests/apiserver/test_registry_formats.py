@@ -54,6 +54,13 @@ def test_special_addresses_may_not_be_endpoints():
     ]
 
 
+@pytest.mark.parametrize("ip", ["127.16.0.1", "127.47.255.255", "127.48.0.1", "127.64.1.2", "127.127.255.254"])
+def test_the_cluster_network_is_no_special_address(ip):
+    errors: list[FieldError] = []
+    formats.check_non_special_ip(ip, "ip", errors)
+    assert errors == []
+
+
 def complaints_about(metadata, **options):
     errors: list[FieldError] = []
     meta.check_meta(metadata, namespaced=True, name_check=lambda name, prefix: formats.is_dns1123_label(name), errors=errors, **options)
