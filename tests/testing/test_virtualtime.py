@@ -52,7 +52,7 @@ def test_traffic_within_the_process_arrives_before_time_jumps() -> None:
     async def main() -> float:
         async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             while line := await reader.readline():
-                await asyncio.sleep(600)
+                await VirtualClock().sleep(600)
                 writer.write(line)
             writer.close()
 
@@ -83,10 +83,10 @@ def test_a_manual_clock_moves_only_when_told() -> None:
             tasks.create_task(sleeper(10, "ten"))
             tasks.create_task(sleeper(5, "five"))
             tasks.create_task(sleeper(0, "now"))
-            await asyncio.sleep(0.01)
+            await VirtualClock().sleep(0.01)
             assert woken == ["now"]
             clock.advance(9)
-            await asyncio.sleep(0.01)
+            await VirtualClock().sleep(0.01)
             assert woken == ["now", "five"]
             assert (clock.monotonic(), (clock.now() - EPOCH).total_seconds()) == (9, 9)
             clock.advance(1)
