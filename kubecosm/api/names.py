@@ -4,6 +4,8 @@ NAMESPACE_DEFAULT = "default"
 NAMESPACE_SYSTEM = "kube-system"
 NAMESPACE_PUBLIC = "kube-public"
 NAMESPACE_NODE_LEASE = "kube-node-lease"
+SERVICE_ACCOUNT_MOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+"""Where a pod finds its token, the cluster's CA and its namespace."""
 CONFIGMAP_ROOT_CA = "kube-root-ca.crt"
 
 # Labels

@@ -43,12 +43,11 @@ def test_addresses_are_parsed_as_leniently_as_kubernetes_does(text, is_ip):
     assert (formats.parse_ip(text) is not None) is is_ip
 
 
-def test_special_addresses_may_not_be_endpoints():
+def test_special_addresses_may_not_be_endpoints_but_loopback_ones_may():
     errors: list[FieldError] = []
     for ip in ("127.0.0.1", "0.0.0.0", "169.254.1.1", "10.1.2.3"):
         formats.check_non_special_ip(ip, "ip", errors)
     assert [e.detail for e in errors] == [
-        "may not be in the loopback range (127.0.0.0/8, ::1/128)",
         "may not be unspecified (0.0.0.0)",
         "may not be in the link-local range (169.254.0.0/16, fe80::/10)",
     ]

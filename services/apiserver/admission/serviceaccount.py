@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 
 from kubecosm.api import errors
-from kubecosm.api.names import ANNOTATION_MIRROR_POD, CONFIGMAP_ROOT_CA
+from kubecosm.api.names import ANNOTATION_MIRROR_POD, CONFIGMAP_ROOT_CA, SERVICE_ACCOUNT_MOUNT
 from kubecosm.api.resources import PODS, Object, Resource
 
 from ..cache.resource import ResourceCache
@@ -17,7 +17,6 @@ from .chain import Attributes, Plugin
 
 DEFAULT_ACCOUNT = "default"
 VOLUME_PREFIX = "kube-api-access-"
-MOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 TOKEN_SECONDS = 3607
 """An hour and seven seconds: the kubelet renews it in time, and the odd number tells it apart in audits."""
 FILE_MODE = 0o644
@@ -61,7 +60,7 @@ class ServiceAccountPlugin(Plugin):
 
     def _mount(self, spec: Object) -> None:
         containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
-        missing = [c for c in containers if not any(m.get("mountPath") == MOUNT_PATH for m in c.get("volumeMounts") or ())]
+        missing = [c for c in containers if not any(m.get("mountPath") == SERVICE_ACCOUNT_MOUNT for m in c.get("volumeMounts") or ())]
         if not missing:
             return
         volumes = spec.get("volumes") or []
@@ -70,7 +69,7 @@ class ServiceAccountPlugin(Plugin):
             volume = VOLUME_PREFIX + "".join(self._rng.choices(SUFFIX_LETTERS, k=SUFFIX_LENGTH))
             spec["volumes"] = [*volumes, {"name": volume, "projected": self._projection()}]
         for container in missing:
-            mount = {"name": volume, "readOnly": True, "mountPath": MOUNT_PATH}
+            mount = {"name": volume, "readOnly": True, "mountPath": SERVICE_ACCOUNT_MOUNT}
             container["volumeMounts"] = [*(container.get("volumeMounts") or ()), mount]
 
     def _projection(self) -> Object:
