@@ -232,9 +232,9 @@ def check_cidr(value: str, path: str, errors: Errors) -> bool:
 
 
 def check_non_special_ip(value: str, path: str, errors: Errors) -> None:
-    """Endpoints and external IPs may not be unspecified, loopback or link-local addresses (ValidateNonSpecialIP).
+    """Endpoints and external IPs may not be unspecified or link-local addresses (ValidateNonSpecialIP).
 
-    Departs from Kubernetes for the part of the loopback network in which our nodes, pods and Services live.
+    Kubernetes refuses loopback addresses as well; here nodes, pods and Services live in 127.0.0.0/8, and the API server at 127.0.0.1.
     """
     ip = parse_ip(value)
     if ip is None:
@@ -242,15 +242,12 @@ def check_non_special_ip(value: str, path: str, errors: Errors) -> None:
         return
     if ip.is_unspecified:
         errors.append(invalid_value(path, value, f"may not be unspecified ({value})"))
-    if ip.is_loopback and not any(ip in network for network in _CLUSTER_NETWORK):
-        errors.append(invalid_value(path, value, "may not be in the loopback range (127.0.0.0/8, ::1/128)"))
     if ip.is_link_local:
         errors.append(invalid_value(path, value, "may not be in the link-local range (169.254.0.0/16, fe80::/10)"))
     if ip in _LINK_LOCAL_MULTICAST[ip.version]:
         errors.append(invalid_value(path, value, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"))
 
 
-_CLUSTER_NETWORK = tuple(ipaddress.ip_network(text) for text in ("127.16.0.0/12", "127.32.0.0/11", "127.64.0.0/10"))
 _LINK_LOCAL_MULTICAST: Mapping[int, Any] = {4: ipaddress.ip_network("224.0.0.0/24"), 6: ipaddress.ip_network("ff02::/16")}
 
 
