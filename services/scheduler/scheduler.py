@@ -77,7 +77,7 @@ class Scheduler:
         first = next(iter(self.profiles.values()))
         self.queue = SchedulingQueue(clock, first.queue_sort, self, metrics, limits)
         self.algorithm = Algorithm(self.handle)
-        self.decisions = decisions or Decisions()
+        self.decisions = Decisions() if decisions is None else decisions
         self.waiting = WaitingPods()
         self.pending: dict[str, PodInfo] = {}
         """Pods without a node that are ours to schedule, by uid, as the API server has them."""
