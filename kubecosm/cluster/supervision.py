@@ -217,10 +217,10 @@ async def _listen(supervisor: Supervisor) -> asyncio.Server:
 
 
 def _clean_up(supervisor: Supervisor) -> None:
-    """The socket goes; an ephemeral cluster goes with everything."""
+    """The socket goes; an ephemeral cluster goes with everything, unless it failed: then its logs tell why."""
     with contextlib.suppress(OSError):
         supervisor.paths.socket.unlink()
-    if supervisor.spec.ephemeral:
+    if supervisor.spec.ephemeral and not supervisor.error:
         shutil.rmtree(supervisor.paths.root, ignore_errors=True)
 
 
