@@ -178,23 +178,14 @@ class PodWorker:
             await self._runtime.run_sandbox(self.pod, self.node)
         for kill in actions.kill:
             self._kill(kill)
-        blocked = False
         for start in actions.start:
             current = status.containers.get(start.spec["name"])
             if current is not None and (current.container_id in self._killing or current.state is ContainerState.RUNNING):
                 continue
             started = await self._start(start)
-            if start.kind is ContainerKind.INIT and not started:
-                blocked = True
-            if blocked and start.kind is ContainerKind.INIT:
-                break
-        if any(start.kind is ContainerKind.INIT for start in actions.start):
-            self._after_init(actions.start)
-
-    def _after_init(self, started: list[ContainerToStart]) -> None:
-        """A sidecar that needs no startup probe lets the next container go at once."""
-        if all(is_sidecar(start.spec) for start in started if start.kind is ContainerKind.INIT) and not self._waiting:
-            self._dirty = True
+            if start.kind is ContainerKind.INIT:
+                # A sidecar that has started lets the next container go at once.
+                self._dirty = self._dirty or (started and is_sidecar(start.spec))
 
     # -- starting ----------------------------------------------------------------------------------------------------
 

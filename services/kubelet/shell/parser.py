@@ -38,6 +38,7 @@ PARAMETER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9]+|[?$!#@*-]")
 PARAMETER_OPS = (":-", ":=", ":+", ":?", "%%", "##", "//", "-", "=", "+", "?", "%", "#", "/")
 ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=")
 REDIRECT = re.compile(r"([0-9]*)(&>|>>|>&|<<-|<<<|<<|<&|>\||>|<)")
+DOUBLE_BRACKET_OPERATOR = re.compile(r"&&|\|\||[<>()]")
 METACHARACTERS = " \t\n;&|<>()"
 CLOSERS = frozenset(("then", "else", "elif", "fi", "do", "done", "esac", "}"))
 NESTING_MAX = 100
@@ -244,7 +245,24 @@ class Parser:
                 raise IncompleteScript("syntax error: unexpected end of file")
             items.append(self._and_or())
 
+    def _double_bracket(self) -> Simple:
+        """`[[ … ]]`: everything up to the closing word are arguments, operators too."""
+        words = [Word((Literal("[["),))]
+        self.at += 2
+        while True:
+            self._skip_newlines()
+            operator = DOUBLE_BRACKET_OPERATOR.match(self.text, self.at)
+            if operator is not None:
+                words.append(Word((Literal(operator[0], quoted=True),)))
+                self.at = operator.end()
+            else:
+                words.append(self.word())
+            if words[-1].plain() == "]]":
+                return Simple((), tuple(words), self._redirects())
+
     def _simple(self) -> Simple:
+        if self._peek_word() == "[[":
+            return self._double_bracket()
         assignments: list[tuple[str, Word]] = []
         words: list[Word] = []
         redirects: list[Redirect] = []

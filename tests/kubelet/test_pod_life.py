@@ -1,0 +1,290 @@
+"""The life of pods, told by the statuses that are reported, in virtual time."""
+
+from __future__ import annotations
+
+import pytest
+
+from kubecosm.api.resources import CONFIGMAPS, Object
+from tests.kubelet.lab import Lab, container, in_lab, make_pod, shell
+
+
+def conditions(status: Object) -> dict[str, str]:
+    return {c["type"]: c["status"] for c in status["conditions"]}
+
+
+def state(status: Object, name: str = "c") -> Object:
+    return next(c for c in status["containerStatuses"] if c["name"] == name)["state"]
+
+
+def test_a_server_becomes_ready_with_the_conditions_in_the_kubelets_order() -> None:
+    async def story(lab: Lab) -> None:
+        lab.run(make_pod())
+        await lab.until_phase("Running")
+        status = lab.status()
+        kinds = [c["type"] for c in status["conditions"]]
+        assert kinds == ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"]
+        assert set(conditions(status).values()) == {"True"}
+        assert status["podIP"] == "127.127.250.2"
+        assert status["hostIP"] == "127.31.250.1"
+        first = lab.statuses.history["uid-web"][0]
+        assert first["phase"] == "Pending"
+        assert state(first) == {"waiting": {"reason": "ContainerCreating"}}
+        assert lab.events.reasons() == ["Pulling", "Pulled", "Created", "Started"]
+
+    in_lab(story)
+
+
+def test_init_containers_run_one_after_the_other_before_the_others() -> None:
+    async def story(lab: Lab) -> None:
+        inits = [shell("sleep 5", "one"), shell("sleep 3", "two")]
+        worker = lab.run(make_pod(shell("echo main; sleep 1000"), initContainers=inits))
+        await lab.until_phase("Running")
+        assert lab.clock.monotonic() == pytest.approx(8, abs=0.5)
+        before = lab.statuses.history["uid-web"][-2]
+        assert conditions(before)["Initialized"] == "False"
+        assert state(before) == {"waiting": {"reason": "PodInitializing"}}
+        assert [s["state"]["terminated"]["reason"] for s in lab.status()["initContainerStatuses"]] == ["Completed", "Completed"]
+        assert lab.logs(worker) == "main\n"
+
+    in_lab(story)
+
+
+def test_a_failing_init_container_ends_a_pod_that_never_restarts() -> None:
+    async def story(lab: Lab) -> None:
+        lab.run(make_pod(container(), initContainers=[shell("exit 4", "one")], restartPolicy="Never"))
+        await lab.until_phase("Failed")
+        assert lab.status()["initContainerStatuses"][0]["state"]["terminated"]["exitCode"] == 4
+
+    in_lab(story)
+
+
+def test_a_sidecar_starts_first_and_ends_after_the_main_container() -> None:
+    async def story(lab: Lab) -> None:
+        sidecar = container("proxy", restartPolicy="Always")
+        lab.run(make_pod(shell("sleep 2; exit 0"), initContainers=[sidecar], restartPolicy="Never"))
+        await lab.until_phase("Running")
+        assert lab.status()["initContainerStatuses"][0]["started"] is True
+        await lab.until_phase("Succeeded")
+        assert "terminated" in lab.status()["initContainerStatuses"][0]["state"]
+
+    in_lab(story)
+
+
+@pytest.mark.parametrize(("script", "phase", "code"), [("exit 0", "Succeeded", 0), ("echo no; exit 3", "Failed", 3)], ids=["success", "failure"])
+def test_a_pod_that_never_restarts_ends_as_its_command_does(script: str, phase: str, code: int) -> None:
+    async def story(lab: Lab) -> None:
+        lab.run(make_pod(shell(script), restartPolicy="Never"))
+        await lab.until_phase(phase)
+        assert state(lab.status())["terminated"]["exitCode"] == code
+        assert conditions(lab.status())["Ready"] == "False"
+
+    in_lab(story)
+
+
+def test_crash_loops_back_off_by_ten_seconds_doubling_to_five_minutes() -> None:
+    async def story(lab: Lab) -> None:
+        lab.run(make_pod(shell("exit 1")))
+        starts: list[float] = []
+        restarts = -1
+        while len(starts) < 9:
+            await lab.until(lambda: lab.statuses.history.get("uid-web") and lab.status()["containerStatuses"][0]["restartCount"] > restarts)
+            restarts = lab.status()["containerStatuses"][0]["restartCount"]
+            starts.append(lab.clock.monotonic())
+        gaps = [round(after - before) for before, after in zip(starts, starts[1:], strict=False)]
+        assert gaps == [0, 10, 20, 40, 80, 160, 300, 300]
+        await lab.until(lambda: "waiting" in state(lab.status()))
+        assert state(lab.status())["waiting"]["reason"] == "CrashLoopBackOff"
+        assert state(lab.status())["waiting"]["message"].startswith("back-off 5m0s restarting failed container=c pod=web_default(uid-web)")
+        assert lab.status()["phase"] == "Running"
+        assert ("Warning", "BackOff", "Back-off restarting failed container c in pod web_default(uid-web)") in lab.events.seen
+
+    in_lab(story)
+
+
+def test_on_failure_restarts_until_success() -> None:
+    async def story(lab: Lab) -> None:
+        marker = shell("if [ -e /data/again ]; then exit 0; fi; touch /data/again; exit 1", volumeMounts=[{"name": "d", "mountPath": "/data"}])
+        lab.run(make_pod(marker, volumes=[{"name": "d", "emptyDir": {}}], restartPolicy="OnFailure"))
+        await lab.until_phase("Succeeded")
+        assert lab.status()["containerStatuses"][0]["restartCount"] == 1
+
+    in_lab(story)
+
+
+def test_deletion_gives_the_grace_period_and_then_removes_the_object() -> None:
+    async def story(lab: Lab) -> None:
+        worker = lab.run(make_pod(container(), annotations={"kubecosm.dev/ignore-sigterm": "true"}))
+        await lab.until_phase("Running")
+        lab.delete(worker)
+        await lab.until(lambda: lab.statuses.deleted)
+        assert lab.clock.monotonic() == pytest.approx(30, abs=0.5)
+        assert state(lab.status())["terminated"]["exitCode"] == 137
+        assert lab.status()["phase"] == "Failed"
+        assert ("Normal", "Killing", "Stopping container c") in lab.events.seen
+
+    in_lab(story)
+
+
+def test_a_second_deletion_with_less_grace_takes_over() -> None:
+    async def story(lab: Lab) -> None:
+        worker = lab.run(make_pod(container(), annotations={"kubecosm.dev/ignore-sigterm": "true"}))
+        await lab.until_phase("Running")
+        lab.delete(worker)
+        await lab.clock.sleep(2)
+        lab.delete(worker, grace=1)
+        await lab.until(lambda: lab.statuses.deleted)
+        assert lab.clock.monotonic() == pytest.approx(3, abs=0.5)
+
+    in_lab(story)
+
+
+def test_pre_stop_runs_before_the_signal() -> None:
+    async def story(lab: Lab) -> None:
+        hook = {"preStop": {"exec": {"command": ["sh", "-c", "sleep 4; echo bye > /proc/1/fd/1"]}}}
+        worker = lab.run(make_pod(shell("trap 'echo got term; exit 0' TERM; while true; do sleep 1; done", lifecycle=hook)))
+        await lab.until_phase("Running")
+        lab.delete(worker)
+        await lab.until(lambda: lab.statuses.deleted)
+        assert lab.clock.monotonic() == pytest.approx(4, abs=0.5)
+        assert "got term" in lab.logs(worker)
+
+    in_lab(story)
+
+
+def test_the_active_deadline_fails_the_pod() -> None:
+    async def story(lab: Lab) -> None:
+        lab.run(make_pod(shell("sleep 1000"), activeDeadlineSeconds=20))
+        await lab.until_phase("Failed")
+        assert lab.status()["reason"] == "DeadlineExceeded"
+        assert lab.status()["message"] == "Pod was active on the node longer than the specified deadline"
+        assert lab.clock.monotonic() == pytest.approx(20, abs=1.5)
+
+    in_lab(story)
+
+
+def test_a_missing_config_map_for_the_environment_is_told_and_waited_for() -> None:
+    async def story(lab: Lab) -> None:
+        reference = {"name": "A", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "a"}}}
+        worker = lab.run(make_pod(shell("echo $A; sleep 100", env=[reference])))
+        await lab.until(lambda: "uid-web" in lab.statuses.history and state(lab.status())["waiting"]["reason"] == "CreateContainerConfigError")
+        assert state(lab.status())["waiting"]["message"] == 'configmap "settings" not found'
+        lab.objects.put(CONFIGMAPS, {"metadata": {"namespace": "default", "name": "settings"}, "data": {"a": "here"}})
+        worker.wake()
+        await lab.until_phase("Running")
+        assert ("Warning", "Failed", 'Error: configmap "settings" not found') in lab.events.seen
+
+    in_lab(story)
+
+
+def test_a_missing_config_map_for_a_volume_holds_the_pod_in_container_creating() -> None:
+    async def story(lab: Lab) -> None:
+        mounted = shell("cat /etc/conf/a; sleep 100", volumeMounts=[{"name": "v", "mountPath": "/etc/conf"}])
+        worker = lab.run(make_pod(mounted, volumes=[{"name": "v", "configMap": {"name": "settings"}}]))
+        await lab.clock.sleep(1)
+        message = 'MountVolume.SetUp failed for volume "v" : configmap "settings" not found'
+        assert ("Warning", "FailedMount", message) in lab.events.seen
+        assert state(lab.status()) == {"waiting": {"reason": "ContainerCreating"}}
+        lab.objects.put(CONFIGMAPS, {"metadata": {"namespace": "default", "name": "settings"}, "data": {"a": "content\n"}})
+        await lab.until_phase("Running")
+        await lab.clock.sleep(0.1)
+        assert lab.logs(worker) == "content\n"
+
+    in_lab(story)
+
+
+def test_images_of_a_registry_that_cannot_exist_are_not_pulled() -> None:
+    async def story(lab: Lab) -> None:
+        lab.run(make_pod(container(image="registry.invalid/thing:1")))
+        await lab.until(lambda: "uid-web" in lab.statuses.history and state(lab.status())["waiting"]["reason"] == "ErrImagePull")
+        await lab.until(lambda: state(lab.status())["waiting"]["reason"] == "ImagePullBackOff")
+        assert state(lab.status())["waiting"]["message"].startswith('Back-off pulling image "registry.invalid/thing:1": ErrImagePull: ')
+        assert lab.status()["phase"] == "Pending"
+
+    in_lab(story)
+
+
+def test_out_of_memory_shows_as_in_a_real_pod() -> None:
+    async def story(lab: Lab) -> None:
+        lab.run(make_pod(container(), annotations={"kubecosm.dev/oom-seconds": "7"}, restartPolicy="Never"))
+        await lab.until_phase("Failed")
+        ended = state(lab.status())["terminated"]
+        assert (ended["reason"], ended["exitCode"]) == ("OOMKilled", 137)
+
+    in_lab(story)
+
+
+def test_a_failing_liveness_probe_restarts_the_container() -> None:
+    async def story(lab: Lab) -> None:
+        probe = {"exec": {"command": ["cat", "/tmp/healthy"]}, "periodSeconds": 5, "failureThreshold": 3}
+        script = "touch /tmp/healthy; sleep 30; rm /tmp/healthy; sleep 600"
+        lab.run(make_pod(shell(script, livenessProbe=probe)))
+        await lab.until(lambda: "uid-web" in lab.statuses.history and lab.status()["containerStatuses"][0]["restartCount"] == 1)
+        assert lab.clock.monotonic() == pytest.approx(40, abs=5.5)
+        assert ("Normal", "Killing", "Container c failed liveness probe, will be restarted") in lab.events.seen
+        assert ("Warning", "Unhealthy", "Liveness probe failed: cat: /tmp/healthy: No such file or directory") in lab.events.seen
+
+    in_lab(story)
+
+
+def test_readiness_follows_its_probe_both_ways() -> None:
+    async def story(lab: Lab) -> None:
+        probe = {"exec": {"command": ["test", "-e", "/tmp/ready"]}, "periodSeconds": 1, "failureThreshold": 2}
+        lab.run(make_pod(shell("sleep 5; touch /tmp/ready; sleep 5; rm /tmp/ready; sleep 100", readinessProbe=probe)))
+        await lab.until(lambda: "uid-web" in lab.statuses.history and conditions(lab.status())["Ready"] == "True")
+        assert 5 <= lab.clock.monotonic() <= 6.5
+        await lab.until(lambda: conditions(lab.status())["Ready"] == "False")
+        assert 11 <= lab.clock.monotonic() <= 13
+        ready = next(c for c in lab.status()["conditions"] if c["type"] == "Ready")
+        assert (ready["reason"], ready["message"]) == ("ContainersNotReady", "containers with unready status: [c]")
+
+    in_lab(story)
+
+
+def test_other_probes_wait_for_the_startup_probe() -> None:
+    async def story(lab: Lab) -> None:
+        startup = {"exec": {"command": ["test", "-e", "/tmp/up"]}, "periodSeconds": 2, "failureThreshold": 30}
+        readiness = {"exec": {"command": ["true"]}, "periodSeconds": 1}
+        lab.run(make_pod(shell("sleep 9; touch /tmp/up; sleep 100", startupProbe=startup, readinessProbe=readiness)))
+        await lab.until_phase("Running")
+        assert lab.status()["containerStatuses"][0]["started"] is False
+        await lab.until(lambda: conditions(lab.status())["Ready"] == "True")
+        assert 10 <= lab.clock.monotonic() <= 12
+        assert lab.status()["containerStatuses"][0]["started"] is True
+
+    in_lab(story)
+
+
+def test_probes_of_programs_the_toolbox_lacks_succeed_on_simulated_images() -> None:
+    async def story(lab: Lab) -> None:
+        readiness = {"exec": {"command": ["/bin/bash", "-c", "/ready-probe.sh"]}, "initialDelaySeconds": 15}
+        liveness = {"exec": {"command": ["/bin/bash", "-c", "nodetool status"]}, "initialDelaySeconds": 15}
+        lab.run(make_pod(container(image="gcr.io/google-samples/cassandra:v14", readinessProbe=readiness, livenessProbe=liveness)))
+        await lab.until(lambda: "uid-web" in lab.statuses.history and conditions(lab.status())["Ready"] == "True")
+        assert lab.clock.monotonic() == pytest.approx(15, abs=0.5)
+
+    in_lab(story)
+
+
+def test_a_restarted_kubelet_takes_running_pods_up_again() -> None:
+    async def story(lab: Lab) -> None:
+        script = "echo one; sleep 10; echo two; sleep 10; echo three; sleep 1000"
+        worker = lab.run(make_pod(shell(script)))
+        await lab.until_phase("Running")
+        before = lab.status()
+        await lab.clock.sleep(12)
+        pod = {**worker.pod, "status": before}
+        lab.runtime.set_listener(None)
+        lab.runtime._pods.clear()
+        lab.runtime._pools.clear()
+        lab.runtime.set_listener(lab)
+        again = type(worker)(lab.context, pod, worker.node)
+        lab.workers[again.uid] = again
+        await again.recover()
+        await lab.clock.sleep(1)
+        assert lab.logs(again) == "one\ntwo\n"
+        await lab.clock.sleep(9)
+        assert lab.logs(again) == "one\ntwo\nthree\n"
+        assert lab.status()["containerStatuses"] == before["containerStatuses"]
+        assert lab.status()["podIP"] == before["podIP"]
+
+    in_lab(story)
