@@ -6,6 +6,7 @@ import copy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,11 +15,12 @@ from kubecosm.api.errors import ApiError, BadRequest, Conflict
 from kubecosm.api.managedfields import apply, keep_times_if_unchanged, manager_name, on_create, on_update, sets
 from kubecosm.api.managedfields.entries import UPDATE_MANAGERS_MAX
 from kubecosm.api.managedfields.shapes import shape_of
-from kubecosm.api.resources import CONFIGMAPS, DEPLOYMENTS, PODS, SERVICEACCOUNTS, SERVICES, Object, Resource
-from kubecosm.api.schema import normalize
+from kubecosm.api.resources import CONFIGMAPS, DEPLOYMENTS, PODS, SERVICEACCOUNTS, SERVICES, Object, Resource, builtin
+from kubecosm.api.schema import decode, normalize
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=1)
+CLUSTERROLES = builtin("rbac.authorization.k8s.io", "v1", "clusterroles")
 WIDGETS = Resource("example.com", "v1", "Widget", "widgets", "widget", True)
 
 
@@ -62,6 +64,16 @@ def test_atomic_fields_are_owned_whole_and_struct_fields_by_name() -> None:
     spec = {"selector": {"matchLabels": {"a": "b"}}, "template": {"metadata": {}, "spec": pod_spec()}}
     fields = owners(made(DEPLOYMENTS, spec=spec))["maker/Update"]
     assert fields == {"f:spec": {"f:selector": {}}}
+
+
+def test_an_empty_list_where_null_was_is_owned_and_then_null() -> None:
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "x"}, "rules": []}
+    obj, _ = decode(CLUSTERROLES, orjson.dumps(role))
+    on_create(CLUSTERROLES, obj, "maker", NOW)
+    assert owners(obj) == {"maker/Update": {"f:rules": {}}}
+    assert obj["rules"] is None
+    with pytest.raises(Conflict, match=r": \.rules$"):
+        apply(CLUSTERROLES, {**obj, "metadata": {**obj["metadata"], "uid": "u"}}, role, "me", False, LATER)
 
 
 def test_an_update_takes_what_it_changes_from_others_and_forgets_what_is_gone() -> None:

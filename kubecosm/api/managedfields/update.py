@@ -15,7 +15,7 @@ from kubecosm.api.managedfields.entries import UPDATE, Managers, Owned
 from kubecosm.api.managedfields.sets import LEAF, Node
 from kubecosm.api.managedfields.shapes import KeyProblem, MapShape, shape_of
 from kubecosm.api.resources import Object, Resource
-from kubecosm.api.schema.fast import checker
+from kubecosm.api.schema.fast import checker, settle
 from kubecosm.api.schema.model import schemas
 from kubecosm.api.times import format_time
 
@@ -68,6 +68,17 @@ _zeros: dict[Resource, Object] = {}
 
 
 def _update(
+    resource: Resource, new: Object, old: Object, manager: str, now: datetime, subresource: str, *, is_create: bool,
+) -> None:  # fmt: skip
+    try:
+        _record(resource, new, old, manager, now, subresource, is_create=is_create)
+    finally:
+        definition = schemas().of_kind(resource.api_version, resource.kind)
+        if definition is not None:
+            settle(definition.name, new)
+
+
+def _record(
     resource: Resource, new: Object, old: Object, manager: str, now: datetime, subresource: str, *, is_create: bool,
 ) -> None:  # fmt: skip
     metadata = new.setdefault("metadata", {})

@@ -7,7 +7,7 @@ right (wrong type, unknown field, null in a list) it raises Doubt; `explain` the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -26,18 +26,22 @@ class Doubt(Exception):
     """Not plainly right: look closer."""
 
 
-_compiled: dict[str, Checker] = {}
+_compiled: dict[tuple[str, bool], Checker] = {}
 
 
-def checker(name: str) -> Checker:
-    """The checker of a definition, compiled at first use."""
-    found = _compiled.get(name)
+def checker(name: str, *, keep_empty: bool = False) -> Checker:
+    """The checker of a definition, compiled at first use.
+
+    An empty list or map that is never omitted becomes null, as it does in Go's storage. With keep_empty those of the object and of the
+    structs that it always has stay for now: who writes `rules: []` where null was has set that field. managedfields settles them.
+    """
+    found = _compiled.get((name, keep_empty))
     if found is None:
-        found = _compiled[name] = _struct(schemas().definition(name))
+        found = _compiled[name, keep_empty] = _struct(schemas().definition(name), keep_empty)
     return found
 
 
-def _struct(definition: Definition) -> Checker:
+def _struct(definition: Definition, keep_empty: bool) -> Checker:
     if definition.special:
         return _SPECIAL[definition.special]
     checks: dict[str, Checker] = {}
@@ -48,7 +52,7 @@ def _struct(definition: Definition) -> Checker:
 
     def late(field: Field, value: Any) -> Any:
         """Compile a field's checker when it is first met: definitions refer to each other in circles."""
-        checks[field.name] = compiled = _field(field)
+        checks[field.name] = compiled = _field(field, keep_empty)
         return compiled(value)
 
     for field in definition.fields.values():
@@ -90,9 +94,14 @@ def _struct(definition: Definition) -> Checker:
     return check
 
 
-def _field(field: Field) -> Checker:
+def _field(field: Field, keep_empty: bool) -> Checker:
     """The checker of a field: its type's, plus what omitempty does to an empty value."""
     kind, pointer = field.type.kind, field.type.pointer
+    if keep_empty and not pointer:
+        if kind == STRUCT:
+            return checker(field.type.ref, keep_empty=True)
+        if kind in (LIST, MAP) and not field.omitempty:
+            return compile_type(field.type)
     inner = compile_type(field.type)
     if kind in ("struct", "intorstring", "quantity", "time", "microtime", "raw", "fieldsv1", "json") or pointer:
         return inner
@@ -115,7 +124,7 @@ def compile_type(kind: Type) -> Checker:
     """The checker of any non-null value of this type."""
     if kind.kind == STRUCT:
         name = kind.ref
-        return _compiled.get(name) or (lambda value: checker(name)(value))
+        return _compiled.get((name, False)) or (lambda value: checker(name)(value))
     if kind.kind == LIST:
         assert kind.elem is not None
         return _list(kind.elem)
@@ -293,3 +302,29 @@ def zero(field: Field) -> Callable[[], Any]:
         return lambda: checker(name)({})
     value = ZEROS[field.type.kind]
     return lambda: value
+
+
+def settle(name: str, obj: Any) -> None:
+    """Make null, in place, of the empty lists and maps that a checker with keep_empty left."""
+    paths = _kept_paths.get(name)
+    if paths is None:
+        paths = _kept_paths[name] = tuple(_kept(name))
+    for parents, last in paths:
+        holder = obj
+        for parent in parents:
+            holder = holder.get(parent) or {}
+        if last in holder and not holder[last]:
+            holder[last] = None
+
+
+_kept_paths: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {}
+
+
+def _kept(name: str, parents: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    for field in schemas().definition(name).fields.values():
+        if field.type.pointer:
+            continue
+        if field.type.kind == STRUCT and not schemas().definition(field.type.ref).special:
+            yield from _kept(field.type.ref, (*parents, field.name))
+        elif field.type.kind in (LIST, MAP) and not field.omitempty:
+            yield parents, field.name

@@ -108,12 +108,12 @@ def has_repeats(body: bytes, obj: Any) -> bool:
     return bool(body.count(b'"') != orjson.dumps(obj).count(b'"') or b"\\u0022" in body)
 
 
-def finish(target: Target, obj: Object) -> Object:
+def finish(target: Target, obj: Object, *, keep_empty: bool = True) -> Object:
     """Check and normalise a parsed object in place; Doubt or ValueError if it is not plainly right."""
     if target.definition is None:
         _check_custom(obj)
     else:
-        checker(target.name)(obj)
+        checker(target.name, keep_empty=keep_empty)(obj)
     if "apiVersion" not in obj or "kind" not in obj:
         obj = {"apiVersion": target.api_version, "kind": target.kind, **obj}
     return obj
@@ -132,8 +132,8 @@ def normalize(resource: Resource, obj: Object) -> Object:
 
     Works on a copy, so objects that share parts with stored ones are safe.
     """
-    body = orjson.dumps(obj)
-    return _decode_json(target_of(resource, None), body, IGNORE)[0]
+    target = target_of(resource)
+    return finish(target, _decode_json(target, orjson.dumps(obj), IGNORE)[0], keep_empty=False)
 
 
 def decode_document(target: Target, body: bytes, validation: str) -> tuple[Object, list[str]]:

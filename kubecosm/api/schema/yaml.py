@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
-PREFIX = "error converting YAML to JSON: "
+import orjson
 
 
 class YamlError(ValueError):
@@ -19,6 +19,8 @@ class YamlError(ValueError):
 
 def load(text: str | bytes) -> tuple[Any, list[str]]:
     """The first document as JSON values, and complaints about repeated keys (`line 3: key "a" already set in map`)."""
+    if text[:1] in (b"{", "{") and (value := _plain_json(text)) is not None:
+        return value, []
     import yaml
 
     complaints: list[str] = []
@@ -39,8 +41,16 @@ def load(text: str | bytes) -> tuple[Any, list[str]]:
         raise YamlError("yaml: exceeded max depth") from None
 
 
-NODES_MAX = 200_000
-"""More nodes than that after expanding aliases are refused (go-yaml's guard against alias bombs)."""
+def _plain_json(text: str | bytes) -> Any:
+    """What most clients send: JSON, which is YAML. None if it is not, or may repeat keys, which takes a closer look."""
+    data = text.encode() if isinstance(text, str) else text
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return None
+    return value if b"\\u0022" not in data and data.count(b'"') == orjson.dumps(value).count(b'"') else None
+
+
 _INT = re.compile(r"[-+]?(?:0b[01_]+|0o[0-7_]+|0[0-7_]*|0x[0-9a-fA-F_]+|[1-9][0-9_]*)\Z")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
 _TRUE = frozenset(["y", "Y", "yes", "Yes", "YES", "on", "On", "ON", "true", "True", "TRUE"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from kubecosm.api import managedfields
+from kubecosm.api import errors, managedfields
 from kubecosm.api.errors import BadRequest
 from kubecosm.api.patch import APPLY_PATCH, apply_patch
 from kubecosm.api.resources import Object, Subresource
@@ -38,7 +38,7 @@ async def patch(store: ResourceStore, request: Request) -> Answer:
     manager, now = caller.field_manager, store.state.clock.now()
 
     if media_type == APPLY_PATCH:
-        applied = parse_applied(store, body, request, options)
+        applied = parse_applied(body, request, options)
 
         def patched(live: Object | None) -> Object:
             obj = managedfields.apply(store.row, live, applied, manager, bool(options.force), now, subresource)
@@ -59,14 +59,21 @@ async def patch(store: ResourceStore, request: Request) -> Answer:
         request.warn(*strategy.warnings(obj, old))
         return obj
 
-    create = (lambda: conversion.to_stored(patched(None))) if media_type == APPLY_PATCH and not subresource else None
+    def create() -> Object:
+        obj = patched(None)
+        if uid := obj["metadata"].get("uid"):
+            why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+            raise errors.conflict(store.row, info.name, why)
+        return conversion.to_stored(obj)
+
+    may_create = media_type == APPLY_PATCH and not subresource
     entry, created = await store.update(
-        info.namespace, info.name, change, caller, subresource=subresource, strategy=strategy, create=create
+        info.namespace, info.name, change, caller, subresource=subresource, strategy=strategy, create=create if may_create else None
     )
     return answer_entry(request, store, entry, 201 if created else 200)
 
 
-def parse_applied(store: ResourceStore, body: bytes, request: Request, options: WriteOptions) -> Object:
+def parse_applied(body: bytes, request: Request, options: WriteOptions) -> Object:
     """The applied configuration as written. Raises BadRequest."""
     try:
         applied, repeats = load(body)
@@ -77,19 +84,16 @@ def parse_applied(store: ResourceStore, body: bytes, request: Request, options: 
     if not isinstance(applied, dict):
         raise BadRequest("error decoding YAML: the applied configuration must be an object")
     request.warn(*repeats)
-    return check_applied(store, applied, request)
+    return check_applied(applied, request)
 
 
-def check_applied(store: ResourceStore, applied: dict[str, Any], request: Request) -> Object:
-    """Fill in what the URL says. Raises BadRequest where it says something else."""
+def check_applied(applied: dict[str, Any], request: Request) -> Object:
+    """Raises BadRequest where the URL says something else."""
     meta = applied.get("metadata")
-    meta = dict(meta) if isinstance(meta, dict) else {}
-    name = meta.setdefault("name", request.info.name)
-    if name != request.info.name:
+    name = meta.get("name") if isinstance(meta, dict) else None
+    if name and name != request.info.name:
         raise BadRequest(f"the name of the object ({name}) does not match the name on the URL ({request.info.name})")
-    if store.row.namespaced:
-        meta.setdefault("namespace", request.info.namespace)
-    return {**applied, "metadata": meta}
+    return applied
 
 
 async def patch_scale(store: ResourceStore, request: Request) -> Answer:
@@ -101,7 +105,7 @@ async def patch_scale(store: ResourceStore, request: Request) -> Answer:
 
     def change(scale: Object) -> Object:
         if media_type == APPLY_PATCH:
-            applied = parse_applied(store, body, request, options)
+            applied = parse_applied(body, request, options)
             return {**scale, "spec": applied.get("spec") or {}}
         patched, warnings = apply_patch(store.row, scale, body, media_type, options.field_validation, subresource=subresource)
         request.warn(*warnings)

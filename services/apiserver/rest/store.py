@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import orjson
+
 from kubecosm.api import errors
 from kubecosm.api.errors import ApiError, BadRequest, Conflict
 from kubecosm.api.field import FieldError, invalid, invalid_value
@@ -17,8 +19,8 @@ from kubecosm.api.resources import NAMESPACES, Object, Resource
 from ..admission.chain import Attributes
 from ..authn.user import User
 from ..cache.caches import prefix_of
+from ..cache.entry import REVISION_MARK, Entry, with_revision
 from ..cache.entry import Attributes as Selectable
-from ..cache.entry import Entry, with_revision
 from ..cache.resource import ResourceCache
 from ..cache.view import View
 from ..registry.kinds import strategy_for
@@ -96,19 +98,23 @@ class ResourceStore:
 
     # ---- creating
 
-    async def create(self, obj: Object, namespace: str, caller: Caller, *, subresource: str = "") -> Entry:
-        """Create an object in the stored version (defaulted; the caller's own dict). Raises ApiError."""
+    async def create(self, obj: Object, namespace: str, caller: Caller, *, subresource: str = "", by_update: bool = False) -> Entry:
+        """Create an object in the stored version (defaulted; the caller's own dict).
+
+        A resourceVersion is refused, but only where it would be written: not in dry runs, nor when an update or apply creates.
+        Raises ApiError.
+        """
         meta = obj["metadata"]
         set_namespace(meta, self.row, namespace)
-        if meta.get("resourceVersion"):
-            raise ApiError("resourceVersion should not be set on objects to be created", code=500)
-        meta.pop("resourceVersion", None)
+        version = meta.pop("resourceVersion", "")
+        if by_update:
+            version = ""
         generate = meta.get("generateName", "") if not meta.get("name") else ""
         fill_system_fields(meta, self.state.clock.now(), self.state.rng)
         for _ in range(NAME_ATTEMPTS_MAX if generate else 1):
             if generate:
                 meta["name"] = generated_name(generate, self.state.rng)
-            entry = await self._create_named(obj, namespace, caller, subresource)
+            entry = await self._create_named(obj, namespace, caller, subresource, version)
             if entry is not None:
                 return entry
         error = errors.already_exists(self.row, meta["name"])
@@ -120,7 +126,7 @@ class ResourceStore:
             error.details = {**(error.details or {}), "retryAfterSeconds": 1}
         raise error
 
-    async def _create_named(self, obj: Object, namespace: str, caller: Caller, subresource: str) -> Entry | None:
+    async def _create_named(self, obj: Object, namespace: str, caller: Caller, subresource: str, version: str) -> Entry | None:
         """None if the name is taken."""
         meta = obj["metadata"]
         attributes = Attributes(
@@ -133,12 +139,12 @@ class ResourceStore:
         strategy.set_requester(obj, user.name, user.uid, list(user.groups), {k: list(v) for k, v in user.extra.items()})
         if not strategy.is_stateful:
             self._complete_new(obj, attributes)
-            return await self._insert(obj, caller)
+            return await self._insert(obj, caller, version)
         finish = strategy.begin_create(obj, dry_run=caller.dry_run)
         entry = None
         try:
             self._complete_new(obj, attributes)
-            entry = await self._insert(obj, caller)
+            entry = await self._insert(obj, caller, version)
         finally:
             finish(entry is not None)
         return entry
@@ -159,13 +165,16 @@ class ResourceStore:
         """A Namespace is in itself, as far as admission goes."""
         return namespace if self.row != NAMESPACES else ""
 
-    async def _insert(self, obj: Object, caller: Caller) -> Entry | None:
+    async def _insert(self, obj: Object, caller: Caller, version: str) -> Entry | None:
         """None if the name is taken."""
         meta = obj["metadata"]
         key = self.key_of(meta.get("namespace", ""), meta["name"])
         value = encode(obj)
         if caller.dry_run:
-            return None if self.cache.get(key) is not None else Entry(key, _without_revision(value), 0)
+            answer = value.replace(REVISION_MARK, REVISION_MARK + orjson.dumps(version)[1:-1], 1) if version else _without_revision(value)
+            return None if self.cache.get(key) is not None else Entry(key, answer, 0)
+        if version:
+            raise ApiError("resourceVersion should not be set on objects to be created", code=500)
         written = await self.state.storage.create(key=self.prefix + key, value=value)
         return self._written_entry(key, value, written.revision) if written.succeeded else None
 
@@ -210,7 +219,7 @@ class ResourceStore:
         if meta.get("uid"):
             why = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: "
             raise errors.conflict(self.row, name, why)
-        return await self.create(obj, namespace, caller)
+        return await self.create(obj, namespace, caller, by_update=True)
 
     async def _update_once(
         self, entry: Entry, obj: Object, old: Object, namespace: str, name: str, caller: Caller, subresource: str, strategy: Strategy
