@@ -48,6 +48,10 @@ TABLE = (
     Row("serviceaccount-controller", "cluster.serviceaccount"),
     Row("root-ca-certificate-publisher-controller", "cluster.root_ca_publisher"),
     Row("node-ipam-controller", "cluster.node_ipam"),
+    Row("node-lifecycle-controller", "cluster.node_lifecycle"),
+    Row("taint-eviction-controller", "cluster.taint_eviction"),
+    Row("pod-garbage-collector-controller", "cluster.pod_gc"),
+    Row("disruption-controller", "workloads.disruption"),
     Row("garbage-collector-controller", "cluster.garbage_collector", "concurrent_gc_syncs"),
 )
 NAMES = tuple(row.name for row in TABLE)

@@ -155,3 +155,13 @@ def rank_for_deletion(pods: Sequence[Object], related: Iterable[Object], now: da
 
 def select_controlled(pods: Iterable[Object], owner: Object) -> list[Object]:
     return [pod for pod in pods if is_controlled_by(pod, owner)]
+
+
+INDEX_NODE = "node"
+"""Pods by the node they are bound to."""
+
+
+def node_names(pod: Object) -> tuple[str, ...]:
+    """The index function behind INDEX_NODE."""
+    name = node_of(pod)
+    return (name,) if name else ()

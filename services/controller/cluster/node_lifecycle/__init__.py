@@ -1,0 +1,5 @@
+"""Node lifecycle controller; see controller.py."""
+
+from .controller import NodeLifecycle, build
+
+__all__ = ["NodeLifecycle", "build"]

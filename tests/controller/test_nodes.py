@@ -1,0 +1,283 @@
+"""Nodes that fall silent, taints, evictions, and pods nobody else removes; in virtual time."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from kubecosm.api.meta import get_condition, is_deleting
+from kubecosm.api.names import NAMESPACE_NODE_LEASE, TAINT_NOT_READY, TAINT_OUT_OF_SERVICE, TAINT_UNREACHABLE
+from kubecosm.api.resources import EVENTS, LEASES, NODES, PODDISRUPTIONBUDGETS, PODS, REPLICASETS, Object
+from kubecosm.api.times import format_micro_time, format_time
+from kubecosm.services.controller.cluster import node_lifecycle, pod_gc, taint_eviction
+from kubecosm.services.controller.cluster.node_lifecycle.health import ZoneState, plan_taints, zone_state
+from kubecosm.services.controller.cluster.taint_eviction import plan_eviction
+from kubecosm.services.controller.common.nodes import taints_of
+from kubecosm.services.controller.config import Config
+from kubecosm.services.controller.workloads import disruption
+from kubecosm.testing.virtualtime import EPOCH
+
+from .fake_api import FakeApi
+from .harness import Kubelet, controllers, node, run, running, settle, wait_for
+
+LIFECYCLE = Config()
+
+
+class Heartbeats:
+    """Renews the Leases of the nodes that live."""
+
+    def __init__(self, api: FakeApi, *names: str) -> None:
+        self.api, self.alive = api, set(names)
+        for name in names:
+            api.put(NODES, node(name))
+
+    async def run(self, seconds: float) -> None:
+        for _ in range(int(seconds / 10)):
+            for name in self.alive:
+                spec = {"holderIdentity": name, "renewTime": format_micro_time(self.api.clock.now())}
+                self.api.put(LEASES, {"metadata": {"name": name, "namespace": NAMESPACE_NODE_LEASE}, "spec": spec})
+            await self.api.clock.sleep(10)
+
+
+def pod_on(node_name: str, name: str = "p", **spec: Any) -> Object:
+    body = {"nodeName": node_name, "containers": [], "tolerations": [], **spec}
+    return {"metadata": {"name": name, "namespace": "default", "labels": {"app": "web"}}, "spec": body}
+
+
+def the_node(api: FakeApi, name: str) -> Object:
+    return next(found for found in api.all(NODES) if found["metadata"]["name"] == name)
+
+
+def taints(api: FakeApi, name: str) -> set[tuple[str, str]]:
+    return {(taint["key"], taint["effect"]) for taint in taints_of(the_node(api, name))}
+
+
+def test_a_silent_node_becomes_unknown_is_tainted_and_its_pods_go_when_their_toleration_ends() -> None:
+    async def test(api: FakeApi) -> None:
+        beats = Heartbeats(api, "a", "b", "c")
+        tolerant = {"key": TAINT_UNREACHABLE, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}
+        api.put(PODS, {**pod_on("a", tolerations=[tolerant]), "status": running(api)})
+        async with controllers(api, node_lifecycle.build(LIFECYCLE), taint_eviction):
+            await beats.run(120)
+            assert not taints(api, "a")
+            beats.alive.remove("a")
+            await beats.run(70)
+            ready = get_condition(the_node(api, "a"), "Ready")
+            assert ready is not None
+            assert (ready["status"], ready["reason"]) == ("Unknown", "NodeStatusUnknown")
+            assert taints(api, "a") == {(TAINT_UNREACHABLE, "NoSchedule"), (TAINT_UNREACHABLE, "NoExecute")}
+            assert not taints(api, "b")
+            pod_ready = get_condition(api.all(PODS)[0], "Ready")
+            assert pod_ready is not None
+            assert pod_ready["status"] == "False"
+            await beats.run(250)
+            assert not is_deleting(api.all(PODS)[0])
+            await beats.run(80)
+            assert is_deleting(api.all(PODS)[0])
+        assert {"NodeNotReady", "TaintManagerEviction", "RegisteredNode"} <= {event["reason"] for event in api.all(EVENTS)}
+
+    run(test)
+
+
+def test_a_node_that_comes_back_loses_its_taints() -> None:
+    async def test(api: FakeApi) -> None:
+        beats = Heartbeats(api, "a", "b")
+        async with controllers(api, node_lifecycle.build(LIFECYCLE)):
+            await beats.run(30)
+            beats.alive.remove("a")
+            await beats.run(80)
+            assert taints(api, "a")
+            api.set_status(NODES, the_node(api, "a"), conditions=[{"type": "Ready", "status": "True"}])
+            beats.alive.add("a")
+            await wait_for(lambda: not taints(api, "a"))
+            await beats.run(120)
+            assert not taints(api, "a")
+
+    run(test)
+
+
+def test_a_cluster_without_any_healthy_node_is_not_emptied() -> None:
+    async def test(api: FakeApi) -> None:
+        beats = Heartbeats(api, "a", "b")
+        async with controllers(api, node_lifecycle.build(LIFECYCLE)):
+            await beats.run(20)
+            beats.alive.clear()
+            await beats.run(200)
+        assert taints(api, "a") == taints(api, "b") == {(TAINT_UNREACHABLE, "NoSchedule")} or (
+            taints(api, "a") != taints(api, "b")  # the first of two to fall silent was not the last
+        )
+
+    run(test)
+
+
+def test_an_idle_cluster_costs_no_writes_and_few_looks() -> None:
+    async def test(api: FakeApi) -> None:
+        beats = Heartbeats(api, "a", "b", "c")
+        async with controllers(api, node_lifecycle.build(LIFECYCLE)):
+            await beats.run(30)
+            calls = len(api.calls)
+            await beats.run(3600)
+            assert len(api.calls) == calls
+
+    run(test)
+
+
+def test_nodes_of_a_zone_are_emptied_one_after_the_other() -> None:
+    async def test(api: FakeApi) -> None:
+        beats = Heartbeats(api, *(f"n{index}" for index in range(8)))
+        async with controllers(api, node_lifecycle.build(LIFECYCLE)):
+            await beats.run(30)
+            beats.alive -= {"n0", "n1", "n2"}
+            evicting: list[int] = []
+            for _ in range(13):
+                await beats.run(10)
+                evicting.append(sum((TAINT_UNREACHABLE, "NoExecute") in taints(api, f"n{index}") for index in range(3)))
+        assert evicting[-1] == 3
+        assert {1, 2} <= set(evicting)
+
+    run(test)
+
+
+def test_a_cordoned_and_a_pressed_node_are_tainted_against_scheduling() -> None:
+    pressed = node("a")
+    pressed["spec"]["unschedulable"] = True
+    pressed["status"]["conditions"].append({"type": "MemoryPressure", "status": "True"})
+    pressed["spec"]["taints"] = [{"key": "own", "effect": "NoSchedule"}, {"key": TAINT_NOT_READY, "effect": "NoSchedule"}]
+    planned = plan_taints(pressed, "", EPOCH)
+    assert planned is not None
+    assert [(taint["key"], taint["effect"]) for taint in planned] == [
+        ("own", "NoSchedule"), ("node.kubernetes.io/memory-pressure", "NoSchedule"), ("node.kubernetes.io/unschedulable", "NoSchedule"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ready", "state"),
+    [
+        pytest.param([True] * 3, ZoneState.NORMAL, id="healthy"),
+        pytest.param([False], ZoneState.FULL, id="all gone"),
+        pytest.param([False, False, True], ZoneState.NORMAL, id="two of three"),
+        pytest.param([False] * 3 + [True], ZoneState.PARTIAL, id="three of four"),
+    ],
+)
+def test_the_state_of_a_zone(ready: list[bool], state: ZoneState) -> None:
+    assert zone_state(ready, 0.55) is state
+
+
+def taint(key: str = "k") -> Object:
+    return {"key": key, "effect": "NoExecute", "timeAdded": format_time(EPOCH)}
+
+
+@pytest.mark.parametrize(
+    ("tolerations", "seconds"),
+    [
+        pytest.param([], 60, id="no toleration: now"),
+        pytest.param([{"key": "k", "operator": "Exists"}], None, id="tolerated for good"),
+        pytest.param([{"key": "k", "operator": "Exists", "tolerationSeconds": 300}], 300, id="tolerated for a while"),
+        pytest.param([{"operator": "Exists"}, {"key": "k", "operator": "Exists", "tolerationSeconds": 90}], 90, id="the shortest counts"),
+        pytest.param([{"key": "k", "operator": "Exists", "tolerationSeconds": -1}], 0, id="negative: at once"),
+    ],
+)
+def test_when_a_pod_must_go(tolerations: list[Object], seconds: int | None) -> None:
+    now = EPOCH + timedelta(seconds=60)
+    found = plan_eviction(pod_on("a", tolerations=tolerations), [taint()], now)
+    assert found == (None if seconds is None else EPOCH + timedelta(seconds=seconds))
+
+
+def test_pods_of_a_deleted_node_are_removed_and_marked() -> None:
+    async def test(api: FakeApi) -> None:
+        api.put(NODES, node("a"))
+        api.put(PODS, {**pod_on("a"), "status": running(api)})
+        async with controllers(api, pod_gc.PodGc(10)):
+            await settle()
+            await api.delete(NODES, "a")
+            await settle(30)
+            assert api.all(PODS)
+            await wait_for(lambda: not api.all(PODS))
+        marked = [call for call in api.calls if call[:2] == ("update/status", "pods")]
+        assert len(marked) == 1
+
+    run(test)
+
+
+def test_unscheduled_terminating_pods_and_stranded_ones_are_removed() -> None:
+    async def test(api: FakeApi) -> None:
+        broken = node("a")
+        broken["status"]["conditions"] = [{"type": "Ready", "status": "Unknown"}]
+        api.put(NODES, broken)
+        leaving = {"deletionTimestamp": format_time(EPOCH), "deletionGracePeriodSeconds": 30}
+        for name, node_name in (("unscheduled", ""), ("stranded", "a")):
+            body = pod_on(node_name, name)
+            api.put(PODS, {**body, "metadata": {**body["metadata"], **leaving}, "status": {"phase": "Pending"}})
+        async with controllers(api, pod_gc.PodGc(10)):
+            await wait_for(lambda: [pod["metadata"]["name"] for pod in api.all(PODS)] == ["stranded"])
+            found = the_node(api, "a")
+            spec = {**found["spec"], "taints": [{"key": TAINT_OUT_OF_SERVICE, "effect": "NoExecute", "value": "nodeshutdown"}]}
+            api.put(NODES, {**found, "spec": spec})
+            await wait_for(lambda: not api.all(PODS))
+
+    run(test)
+
+
+def test_ended_pods_beyond_the_threshold_go_oldest_first() -> None:
+    async def test(api: FakeApi) -> None:
+        api.put(NODES, node("a"))
+        async with controllers(api, pod_gc.PodGc(3)):
+            for index in range(6):
+                api.put(PODS, {**pod_on("a", f"p{index}"), "status": {"phase": "Succeeded"}})
+            await wait_for(lambda: len(api.all(PODS)) == 3)
+            await settle()
+        assert sorted(pod["metadata"]["name"] for pod in api.all(PODS)) == ["p3", "p4", "p5"]
+
+    run(test)
+
+
+def budget(**spec: Any) -> Object:
+    return {
+        "metadata": {"name": "b", "namespace": "default", "generation": 1},
+        "spec": {"selector": {"matchLabels": {"app": "web"}}, **spec},
+    }
+
+
+@pytest.mark.parametrize(
+    ("spec", "allowed", "desired", "expected"),
+    [
+        pytest.param({"minAvailable": 2}, 2, 2, 4, id="minAvailable"),
+        pytest.param({"maxUnavailable": 1}, 1, 3, 4, id="maxUnavailable"),
+        pytest.param({"minAvailable": "50%"}, 2, 2, 4, id="minAvailable percent"),
+        pytest.param({"maxUnavailable": "50%"}, 2, 2, 4, id="maxUnavailable percent"),
+    ],
+)
+def test_a_budget_allows_what_healthy_pods_can_spare(spec: Object, allowed: int, desired: int, expected: int) -> None:
+    async def test(api: FakeApi) -> None:
+        owner = {"metadata": {"name": "rs", "namespace": "default", "uid": "rs-uid"}, "spec": {"replicas": 4, "template": {}}}
+        api.put(REPLICASETS, owner)
+        ref = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "rs", "uid": "rs-uid", "controller": True}
+        async with controllers(api, disruption), Kubelet(api).at_work():
+            for index in range(4):
+                body = pod_on("a", f"p{index}")
+                api.put(PODS, {**body, "metadata": {**body["metadata"], "ownerReferences": [ref]}, "status": running(api)})
+            await api.create(PODDISRUPTIONBUDGETS, budget(**spec))
+            await wait_for(lambda: api.all(PODDISRUPTIONBUDGETS)[0].get("status"))
+            await settle()
+            status = api.all(PODDISRUPTIONBUDGETS)[0]["status"]
+            counts = [status[field] for field in ("disruptionsAllowed", "desiredHealthy", "expectedPods", "currentHealthy")]
+            assert counts == [allowed, desired, expected, 4]
+            assert status["conditions"][0]["reason"] == "SufficientPods"
+            api.set_status(PODS, api.all(PODS)[0], conditions=[])
+            await wait_for(lambda: api.all(PODDISRUPTIONBUDGETS)[0]["status"]["disruptionsAllowed"] == allowed - 1)
+
+    run(test)
+
+
+def test_a_budget_over_pods_without_controller_tells_that_it_cannot_know() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, disruption):
+            api.put(PODS, {**pod_on("a"), "status": running(api)})
+            await api.create(PODDISRUPTIONBUDGETS, budget(maxUnavailable=1))
+            await wait_for(lambda: api.all(PODDISRUPTIONBUDGETS)[0].get("status"))
+        condition = api.all(PODDISRUPTIONBUDGETS)[0]["status"]["conditions"][0]
+        assert (condition["reason"], condition["message"]) == ("SyncFailed", 'found no controllers for pod "p"')
+
+    run(test)
