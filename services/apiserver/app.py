@@ -63,13 +63,14 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
         async with asyncio.TaskGroup() as tasks:
             with startup(f"listen on {config.bind_address}:{config.secure_port}"):
                 listener = await asyncio.get_running_loop().create_server(
-                    server, config.bind_address, config.secure_port, ssl=context, backlog=BACKLOG
+                    server, config.bind_address, config.secure_port, ssl=context, backlog=BACKLOG, start_serving=False
                 )
             port = listener.sockets[0].getsockname()[1]
             reached_at = config.advertise_address or config.bind_address
             await ensure_system_objects(state, service_range=config.service_cluster_ip_range, address=reached_at, port=port)
             if RBAC in config.authorization_mode:
                 await ensure_policy(state, APISERVER)
+            await listener.start_serving()
             background = [
                 tasks.create_task(compact_forever(state, config.compaction_interval), name="compaction"),
                 tasks.create_task(bookmarks_forever(state), name="bookmarks"),

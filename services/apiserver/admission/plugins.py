@@ -18,7 +18,6 @@ from .small import (
     DefaultStorageClass,
     DefaultTolerationSeconds,
     StorageObjectInUseProtection,
-    TaintNodesByCondition,
 )
 
 
@@ -29,7 +28,6 @@ def build_plugins(state: State, extra_config_maps: tuple[tuple[str, str], ...] =
     return (
         NamespaceLifecycle(cache(NAMESPACES)),
         ServiceAccountPlugin(cache(SERVICEACCOUNTS), state.rng, extra_config_maps),
-        TaintNodesByCondition(),
         PriorityPlugin(cache(PRIORITYCLASSES)),
         DefaultTolerationSeconds(),
         DefaultStorageClass(cache(STORAGECLASSES)),
