@@ -89,7 +89,8 @@ def test_a_node_that_comes_back_loses_its_taints() -> None:
             beats.alive.remove("a")
             await beats.run(80)
             assert taints(api, "a")
-            api.set_status(NODES, the_node(api, "a"), conditions=[{"type": "Ready", "status": "True"}])
+            told = {"type": "Ready", "status": "True", "lastTransitionTime": format_time(api.clock.now())}
+            api.set_status(NODES, the_node(api, "a"), conditions=[told])
             beats.alive.add("a")
             await wait_for(lambda: not taints(api, "a"))
             await beats.run(120)
