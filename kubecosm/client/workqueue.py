@@ -11,7 +11,7 @@ import asyncio
 import heapq
 import itertools
 import math
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Hashable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -27,6 +27,8 @@ BACKOFF_SECONDS_MAX = 1000.0
 RETRIES_PER_SECOND_MAX = 100.0
 """All keys of one queue together, after a burst. client-go allows 10, to spare a shared server; ours is to heal within a second."""
 RETRIES_BURST = 1000
+VOID_ENTRIES_MAX = 1000
+"""Entries of the heap of deadlines that may be void before it is built anew."""
 
 
 class RateLimiter:
@@ -71,7 +73,7 @@ class WorkQueue(Generic[K]):
         self._clock = clock
         self._limiter = limiter or RateLimiter(clock)
         self._metrics = metrics or QueueMetrics()
-        self._ready: dict[K, float] = {}  # key → since when; insertion order is the order of work
+        self._ready: OrderedDict[K, float] = OrderedDict()  # key → since when, in the order of work
         self._deadlines: dict[K, float] = {}  # keys that wait for their time
         self._heap: list[tuple[float, int, K]] = []  # deadlines in order; entries that _deadlines contradicts are void
         self._working: dict[K, float] = {}  # key → since when
@@ -136,8 +138,8 @@ class WorkQueue(Generic[K]):
         """As `get`; raises IndexError when nothing is due."""
         if not self._ready:
             raise IndexError("no key is due")
-        key = next(iter(self._ready))
-        since, now = self._ready.pop(key), self._clock.monotonic()
+        key, since = self._ready.popitem(last=False)
+        now = self._clock.monotonic()
         self._working[key] = now
         self._metrics.depth(len(self._ready))
         self._metrics.waited(now - since)
@@ -180,7 +182,11 @@ class WorkQueue(Generic[K]):
             self.add(key)
         elif key not in self._ready and deadline < self._deadlines.get(key, math.inf):
             self._deadlines[key] = deadline
-            heapq.heappush(self._heap, (deadline, next(self._sequence), key))
+            if len(self._heap) > VOID_ENTRIES_MAX + 2 * len(self._deadlines):
+                self._heap = [(due, next(self._sequence), waiting) for waiting, due in self._deadlines.items()]
+                heapq.heapify(self._heap)
+            else:
+                heapq.heappush(self._heap, (deadline, next(self._sequence), key))
             if self._heap[0][2] is key:
                 self._sooner.set()
 

@@ -280,3 +280,14 @@ def test_an_idle_recorder_has_no_timer(series: bool) -> None:
         assert clock.monotonic() == before
 
     recording(scenario, series=series)
+
+
+def test_one_process_may_speak_for_many_nodes() -> None:
+    async def scenario(server: MemoryServer, recorder: EventRecorder, clock: VirtualClock) -> None:
+        for host in ("node-1", "node-2"):
+            recorder.event(POD, PODS, "Normal", "Pulled", "already present", host=host)
+        await recorder.wait_written()
+        sources = [(event["source"], event["reportingInstance"], event["count"]) for event in server.list(EVENTS)]
+        assert sources == [({"component": "kubelet", "host": host}, host, 1) for host in ("node-1", "node-2")]
+
+    recording(scenario)
