@@ -4,14 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kubecosm.api.resources import INGRESSCLASSES, NAMESPACES, PRIORITYCLASSES, SERVICEACCOUNTS, STORAGECLASSES, Resource
+from kubecosm.api.resources import (
+    INGRESSCLASSES,
+    LIMITRANGES,
+    NAMESPACES,
+    NODES,
+    PRIORITYCLASSES,
+    RUNTIMECLASSES,
+    SERVICEACCOUNTS,
+    STORAGECLASSES,
+    Resource,
+)
 from kubecosm.runtime.errors import StartupError
 
 from ..cache.resource import ResourceCache
 from ..state import State
 from .chain import AdmissionChain, Plugin
+from .claimresize import PersistentVolumeClaimResize
 from .lifecycle import NamespaceLifecycle
+from .limitranger import LimitRanger
 from .priority import PriorityPlugin
+from .runtimeclass import RuntimeClass
 from .serviceaccount import ServiceAccountPlugin
 from .small import (
     DefaultIngressClass,
@@ -19,6 +32,7 @@ from .small import (
     DefaultTolerationSeconds,
     StorageObjectInUseProtection,
 )
+from .topology import PodTopologyLabels
 
 
 def build_plugins(state: State, extra_config_maps: tuple[tuple[str, str], ...] = ()) -> tuple[Plugin, ...]:
@@ -27,12 +41,16 @@ def build_plugins(state: State, extra_config_maps: tuple[tuple[str, str], ...] =
 
     return (
         NamespaceLifecycle(cache(NAMESPACES)),
+        LimitRanger(cache(LIMITRANGES)),
         ServiceAccountPlugin(cache(SERVICEACCOUNTS), state.rng, extra_config_maps),
         PriorityPlugin(cache(PRIORITYCLASSES)),
         DefaultTolerationSeconds(),
         DefaultStorageClass(cache(STORAGECLASSES)),
         StorageObjectInUseProtection(),
+        PersistentVolumeClaimResize(cache(STORAGECLASSES)),
+        RuntimeClass(cache(RUNTIMECLASSES)),
         DefaultIngressClass(cache(INGRESSCLASSES)),
+        PodTopologyLabels(cache(NODES)),
     )
 
 

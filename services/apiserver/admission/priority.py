@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from kubecosm.api import errors
 from kubecosm.api.resources import PODS, PRIORITYCLASSES, Object, Resource
 
 from ..cache.resource import ResourceCache
 from .chain import Attributes, Plugin
+from .refusal import refuse
 
 DEFAULT_POLICY = "PreemptLowerPriority"
 
@@ -23,8 +23,16 @@ class PriorityPlugin(Plugin):
         return resource in (PODS, PRIORITYCLASSES) and not subresource
 
     def admit(self, attributes: Attributes) -> None:
-        if attributes.resource == PODS and attributes.obj is not None and attributes.operation == "CREATE":
-            self._admit_pod(attributes, attributes.obj["spec"])
+        if attributes.resource != PODS or attributes.obj is None:
+            return
+        spec = attributes.obj["spec"]
+        if attributes.operation == "CREATE":
+            self._admit_pod(attributes, spec)
+        elif attributes.operation == "UPDATE":
+            before = (attributes.old or {}).get("spec") or {}
+            for field in ("priority", "preemptionPolicy"):
+                if field not in spec and field in before:
+                    spec[field] = before[field]
 
     def _admit_pod(self, attributes: Attributes, spec: Object) -> None:
         name = spec.get("priorityClassName", "")
@@ -42,12 +50,12 @@ class PriorityPlugin(Plugin):
         given = spec.get(field)
         if given is not None and given != computed:
             why = f"the {what} ({given}) must not be provided in pod spec; priority admission controller computed {computed} from the "
-            raise errors.forbidden(PODS, attributes.name, why + "given PriorityClass name")
+            raise refuse(attributes, why + "given PriorityClass name")
 
     def _named(self, attributes: Attributes, name: str) -> Object:
         entry = self._classes.get(name)
         if entry is None:
-            raise errors.forbidden(PODS, attributes.name, f"no PriorityClass with name {name} was found")
+            raise refuse(attributes, f"no PriorityClass with name {name} was found")
         return entry.decode()
 
     def global_default(self) -> Object | None:
@@ -67,4 +75,4 @@ class PriorityPlugin(Plugin):
         if default is not None and default["metadata"]["name"] != obj["metadata"]["name"]:
             name = default["metadata"]["name"]
             why = f"PriorityClass {name} is already marked as default. Only one default can exist"
-            raise errors.forbidden(PRIORITYCLASSES, attributes.name, why)
+            raise refuse(attributes, why)

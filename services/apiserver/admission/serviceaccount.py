@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import random
 
-from kubecosm.api import errors
-from kubecosm.api.names import ANNOTATION_MIRROR_POD, CONFIGMAP_ROOT_CA, SERVICE_ACCOUNT_MOUNT
+from kubecosm.api.names import ANNOTATION_CONFIG_MIRROR, CONFIGMAP_ROOT_CA, SERVICE_ACCOUNT_MOUNT
 from kubecosm.api.resources import PODS, Object, Resource
 
 from ..cache.resource import ResourceCache
 from ..rest.objectmeta import SUFFIX_LENGTH, SUFFIX_LETTERS
 from .chain import Attributes, Plugin
+from .refusal import refuse
 
 DEFAULT_ACCOUNT = "default"
 VOLUME_PREFIX = "kube-api-access-"
@@ -40,7 +40,7 @@ class ServiceAccountPlugin(Plugin):
         pod = attributes.obj
         assert pod is not None
         spec = pod["spec"]
-        if ANNOTATION_MIRROR_POD in (pod["metadata"].get("annotations") or {}):
+        if ANNOTATION_CONFIG_MIRROR in (pod["metadata"].get("annotations") or {}):
             return _check_mirror(attributes, spec)
         name = spec.get("serviceAccountName") or DEFAULT_ACCOUNT
         spec["serviceAccountName"] = spec["serviceAccount"] = name
@@ -55,7 +55,7 @@ class ServiceAccountPlugin(Plugin):
         entry = self._accounts.get(f"{attributes.namespace}/{name}")
         if entry is None:
             why = f'error looking up service account {attributes.namespace}/{name}: serviceaccount "{name}" not found'
-            raise errors.forbidden(PODS, attributes.name, why)
+            raise refuse(attributes, why)
         return entry.decode()
 
     def _mount(self, spec: Object) -> None:
@@ -96,6 +96,6 @@ def _automounts(spec: Object, account: Object) -> bool:
 
 def _check_mirror(attributes: Attributes, spec: Object) -> None:
     if spec.get("serviceAccountName"):
-        raise errors.forbidden(PODS, attributes.name, "a mirror pod may not reference service accounts")
+        raise refuse(attributes, "a mirror pod may not reference service accounts")
     if any("secret" in volume for volume in spec.get("volumes") or ()):
-        raise errors.forbidden(PODS, attributes.name, "a mirror pod may not reference secrets")
+        raise refuse(attributes, "a mirror pod may not reference secrets")

@@ -7,13 +7,18 @@ network/defaultingressclass}.
 from __future__ import annotations
 
 from kubecosm.api import names
-from kubecosm.api.resources import INGRESSES, NODES, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, Object, Resource
+from kubecosm.api.resources import INGRESSES, NODES, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, Object, Resource, builtin
 
 from ..cache.resource import ResourceCache
 from .chain import Attributes, Plugin
 
+VOLUMEATTRIBUTESCLASSES = builtin("storage.k8s.io", "v1", "volumeattributesclasses")
 TOLERATION_SECONDS = 300
-PROTECTION = {PERSISTENTVOLUMECLAIMS: names.FINALIZER_PVC_PROTECTION, PERSISTENTVOLUMES: names.FINALIZER_PV_PROTECTION}
+PROTECTION = {
+    PERSISTENTVOLUMECLAIMS: names.FINALIZER_PVC_PROTECTION,
+    PERSISTENTVOLUMES: names.FINALIZER_PV_PROTECTION,
+    VOLUMEATTRIBUTESCLASSES: names.FINALIZER_VAC_PROTECTION,
+}
 
 
 class DefaultTolerationSeconds(Plugin):

@@ -25,7 +25,8 @@ def matcher(selector: Object | None) -> selectors.LabelSelector | None:
 
 
 def template_labels(template: Object) -> dict[str, str] | None:
-    return sorted_map((template.get("metadata") or {}).get("labels"))
+    """The labels as a complaint shows them; templates without any mostly come with an empty map, which Go tells from none."""
+    return sorted_map((template.get("metadata") or {}).get("labels") or {})
 
 
 def check_selector(spec: Object, kind: str, invalid_detail: str, errors: Errors) -> selectors.LabelSelector | None:

@@ -230,6 +230,7 @@ def _check_storageos(source: Object, context: Context, path: str, errors: Errors
 def check_csi_driver_name(name: str, path: str, errors: Errors) -> None:
     if not name:
         errors.append(required(path))
+        return
     if len(name) > CSI_DRIVER_NAME_MAX:
         errors.append(too_long(path, CSI_DRIVER_NAME_MAX))
     for complaint in is_dns1123_subdomain(name.lower()):

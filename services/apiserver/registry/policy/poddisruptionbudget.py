@@ -5,7 +5,7 @@ from __future__ import annotations
 from kubecosm.api.field import FieldError, invalid_value, not_supported
 from kubecosm.api.resources import Object
 
-from ..formats import Errors, check_at_most_100_percent, check_int_or_percent
+from ..formats import Errors, check_at_most_100_percent, check_int_or_percent, is_path_segment
 from ..meta import check_label_selector
 from ..strategy import StatusStrategy, Strategy
 from ..values import selector_value
@@ -19,6 +19,9 @@ class PodDisruptionBudgetStrategy(Strategy):
     """A PodDisruptionBudget as users create and update it."""
 
     allow_unconditional_update = False
+
+    def validate_name(self, name: str, *, prefix: bool) -> list[str]:
+        return list(is_path_segment(name))
 
     def default(self, obj: Object) -> None:
         obj.setdefault("spec", {})
