@@ -8,11 +8,12 @@ import ssl
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 
+from kubecosm.api.errors import ApiError
 from kubecosm.api.quantity import Quantity
 from kubecosm.api.resources import PODS, SERVICEACCOUNTS, Object
 from kubecosm.client.config import ClientConfig, ConfigError
 from kubecosm.client.events import EventRecorder
-from kubecosm.client.http import ApiClient
+from kubecosm.client.http import TRANSPORT_ERRORS, ApiClient
 from kubecosm.client.informer import Informer, InformerFactory, drop_managed_fields
 from kubecosm.runtime.clock import Clock
 from kubecosm.runtime.errors import StartupError
@@ -152,7 +153,7 @@ class Kubelet:
         return self.runtimes.get(pod["spec"].get("runtimeClassName") or "", self.runtime)
 
     async def _token(self, pod: Object, projection: Object) -> str:
-        """A bound service account token for a pod's projected volume."""
+        """A bound service account token for a pod's projected volume; empty (and asked for again later) if there is none to be had."""
         meta = pod["metadata"]
         request = {
             "apiVersion": "authentication.k8s.io/v1",
@@ -164,7 +165,13 @@ class Kubelet:
             },
         }
         account = pod["spec"].get("serviceAccountName") or "default"
-        answer = await self._client.create(SERVICEACCOUNTS, request, meta["namespace"], name=account, subresource="token")
+        try:
+            answer = await self._client.create(SERVICEACCOUNTS, request, meta["namespace"], name=account, subresource="token")
+        except (ApiError, *TRANSPORT_ERRORS) as failure:
+            log.warning(
+                "no service account token", object=f"Pod {meta['namespace']}/{meta['name']}", error=str(failure) or type(failure).__name__
+            )
+            return ""
         return str(answer["status"]["token"])
 
     def _tls(self) -> ssl.SSLContext:

@@ -37,6 +37,9 @@ class Runtime(Protocol):
     def set_listener(self, listener: RuntimeListener) -> None:
         """Who is told of changes; called once before anything runs."""
 
+    def reserve(self, pod: Object, node: NodeInfo) -> None:
+        """A pod that will be recovered: no other may get its address meanwhile."""
+
     async def recover(self, pod: Object, node: NodeInfo, config_of: ConfigOf) -> None:
         """Take back a pod that ran before a restart of the kubelet; its containers keep id, start time and count."""
 

@@ -33,6 +33,10 @@ class PodManager:
     def start(self, context: PodContext, pods: Informer) -> None:
         """Follow the informer from now on. Pods of its first list that ran before are taken up again."""
         self._context = context
+        for pod in pods.store.list():
+            node = self._nodes.get(pod["spec"].get("nodeName") or "")
+            if node is not None and has_run(pod) and not is_terminal(pod):
+                context.runtime_of(pod).reserve(pod, node)
         pods.add_handler(self._added, lambda _old, new: self._added(new), self._deleted)
 
     def recovered(self) -> None:

@@ -100,6 +100,11 @@ def status_patch(old: Object, new: Object) -> Object | None:
                 patch["$setElementOrder/conditions"] = [{"type": c["type"]} for c in value]
         elif old.get(key) != value:
             patch[key] = value
+    if "podIPs" in patch:
+        # podIPs merge by address: what is no longer there must be deleted by name.
+        kept = {entry["ip"] for entry in new["podIPs"]}
+        gone = [{"$patch": "delete", "ip": entry["ip"]} for entry in old.get("podIPs") or () if entry["ip"] not in kept]
+        patch["podIPs"] = [*new["podIPs"], *gone]
     for key in ("reason", "message", "podIP", "podIPs"):
         if key in old and key not in new:
             patch[key] = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from kubecosm.api.meta import is_deleting
 from kubecosm.api.resources import Object
 from kubecosm.api.times import parse_time
-from kubecosm.runtime.logs import get_logger
+from kubecosm.runtime.logs import get_logger, object_ref
 
 from ..cri.runtime import Runtime
 from ..cri.types import ContainerConfig, ContainerKind, ContainerState, NodeInfo, PodStatus, RuntimeFailure
@@ -33,6 +33,7 @@ VOLUME_RETRY_SECONDS_MIN = 0.5
 VOLUME_RETRY_SECONDS_MAX = 122.0
 CONFIG_RETRY_SECONDS = 10.0
 SANDBOX_RETRY_SECONDS = 5.0
+FAILURE_RETRY_SECONDS = 10.0
 DEADLINE_MESSAGE = "Pod was active on the node longer than the specified deadline"
 
 log = get_logger("kubelet")
@@ -99,9 +100,16 @@ class PodWorker:
         try:
             while self._dirty:
                 self._dirty = False
-                await self._sync()
+                await self._guarded_sync()
         finally:
             self._is_running = False
+
+    async def _guarded_sync(self) -> None:
+        try:
+            await self._sync()
+        except Exception as failure:
+            log.error("pod sync failed", object=object_ref(self.pod), exc_info=failure)
+            self._retry_in(FAILURE_RETRY_SECONDS)
 
     def _retry_in(self, seconds: float) -> None:
         """Look again after so long, or sooner if asked before."""

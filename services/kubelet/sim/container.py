@@ -17,7 +17,7 @@ from kubecosm.runtime.clock import Clock
 from ..cri.logs import LogBuffer
 from ..cri.stats import ContainerUsage
 from ..cri.streams import Pipe
-from ..cri.types import ContainerConfig, ContainerKind, ContainerState, ContainerStatus, NodeInfo, PodStatus
+from ..cri.types import ContainerConfig, ContainerKind, ContainerState, ContainerStatus, NodeInfo, PodStatus, RuntimeFailure
 from ..network.endpoint import Endpoint, Identity
 from ..network.listeners import Address, PodNetwork, PortRefused
 from ..notes import IGNORE_TERM, annotation
@@ -30,6 +30,7 @@ from .usage import cpu_nanocores, memory_bytes
 TERMINATION_MESSAGE_BYTES_MAX = 4096
 FALLBACK_LOG_BYTES_MAX = 2048
 FALLBACK_LOG_LINES_MAX = 80
+CODE_CANNOT_START = 128
 
 
 @dataclass(slots=True)
@@ -216,6 +217,11 @@ class SimContainer:
         except asyncio.CancelledError:
             if self.is_running:
                 self.exit(CODE_TERMINATED if self.stopping else CODE_KILLED)
+            return
+        except RuntimeFailure as failure:
+            self.output(f"{failure.message}\n".encode(), is_stderr=True)
+            self._task = None
+            self.exit(CODE_CANNOT_START, "StartError")
             return
         self._task = None
         self.exit(code)

@@ -62,6 +62,7 @@ class SimRuntime:
         self._containers: dict[str, SimContainer] = {}
         self._pools: dict[str, AddressPool] = {}
         self._images: dict[str, set[str]] = {}
+        self._reserved: set[str] = set()
         self._listener: RuntimeListener | None = None
 
     def set_listener(self, listener: RuntimeListener | None) -> None:
@@ -230,6 +231,11 @@ class SimRuntime:
 
     # -- recovery ----------------------------------------------------------------------------------------------------
 
+    def reserve(self, pod: Object, node: NodeInfo) -> None:
+        ip = (pod.get("status") or {}).get("podIP")
+        if ip and not is_host_network(pod) and self._pool(node).reserve(ip):
+            self._reserved.add(pod["metadata"]["uid"])
+
     async def recover(self, pod: Object, node: NodeInfo, config_of: ConfigOf) -> None:
         meta, reported = pod["metadata"], pod.get("status") or {}
         sim = SimPod(pod, node, PodStatus(meta["uid"], sandbox_id=_random_id(self.rng), sandbox_attempts=1))
@@ -237,7 +243,9 @@ class SimRuntime:
         if is_host_network(pod):
             sim.status.ip = node.ip
         else:
-            sim.status.ip = ip if ip and self._pool(node).reserve(ip) else self._pool(node).take()
+            keeps = meta["uid"] in self._reserved or (bool(ip) and self._pool(node).reserve(ip))
+            self._reserved.discard(meta["uid"])
+            sim.status.ip = ip if keeps else self._pool(node).take()
         self._pods[meta["uid"]] = sim
         statuses = {s["name"]: s for key in STATUS_KEYS for s in reported.get(key) or ()}
         for kind, spec in all_containers(pod):

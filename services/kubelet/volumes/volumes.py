@@ -92,7 +92,7 @@ class VolumeManager:
     async def _fetch_tokens(self, volumes: PodVolumes) -> None:
         for volume in volumes.pod["spec"].get("volumes") or ():
             for source in (volume.get("projected") or {}).get("sources") or ():
-                if (projection := source.get("serviceAccountToken")) is not None and volume["name"] not in volumes.tokens:
+                if (projection := source.get("serviceAccountToken")) is not None and not volumes.tokens.get(volume["name"]):
                     volumes.tokens[volume["name"]] = (await self._token(volumes.pod, projection)).encode()
 
     def refresh(self, uid: str) -> None:
