@@ -63,3 +63,10 @@ def find_startup_error(error: BaseException) -> StartupError | None:
     if isinstance(error, BaseExceptionGroup):
         return next((found for inner in error.exceptions if (found := find_startup_error(inner))), None)
     return None
+
+
+def innermost(error: BaseException) -> BaseException:
+    """What really happened inside (nested) exception groups: the first error of the first group, and so on."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

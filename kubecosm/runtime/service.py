@@ -23,7 +23,7 @@ import uvloop
 
 from kubecosm.runtime import flags, logs
 from kubecosm.runtime.clock import Clock, RealClock
-from kubecosm.runtime.errors import EXIT_CRASH, EXIT_STARTUP_ERROR, FlagError, StartupError, find_startup_error
+from kubecosm.runtime.errors import EXIT_CRASH, EXIT_STARTUP_ERROR, FlagError, StartupError, find_startup_error, innermost
 
 GARBAGE_THRESHOLDS = (50_000, 20, 100)
 """Containers allocated between collections of each generation. Nearly all our memory is decoded JSON, which has no cycles: with the default
@@ -152,7 +152,8 @@ def _fail(name: str, error: StartupError, notifier: Notifier) -> int:
 
 def _crash(name: str, error: BaseException, notifier: Notifier) -> int:
     """An error nobody foresaw: the log keeps the traceback, the supervisor gets one line."""
-    summary = f"{type(error).__name__}: {error}"
+    cause = innermost(error)
+    summary = f"{type(cause).__name__}: {cause}"
     logs.get_logger(name).error("crashed", error=summary, exc_info=error)
     notifier.tell({"ready": False, "error": f"{name} crashed ({summary}); its log has the details"})
     return EXIT_CRASH

@@ -24,7 +24,7 @@ from .bootstrap import APISERVER, ensure_system_objects
 from .config import Config
 from .connect.backend import Backends
 from .http.connection import Server
-from .serving import kubelet_context, tls_context
+from .serving import advertised_address, kubelet_context, tls_context
 from .state import State
 from .storage.contract import Store
 from .storage.memory import open_memory
@@ -57,16 +57,15 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
         start_strategies(state, config)
         metrics = Metrics()
         health = HealthEndpoints(metrics)
-        address = f"{config.advertise_address or config.bind_address}:{config.secure_port}"
+        reached_at = advertised_address(config)
         backends = Backends(kubelet_context(config))
-        server = Server(build_handler(config, state, metrics, health, tokens, (), backends, address))
+        server = Server(build_handler(config, state, metrics, health, tokens, (), backends, f"{reached_at}:{config.secure_port}"))
         async with asyncio.TaskGroup() as tasks:
             with startup(f"listen on {config.bind_address}:{config.secure_port}"):
                 listener = await asyncio.get_running_loop().create_server(
                     server, config.bind_address, config.secure_port, ssl=context, backlog=BACKLOG, start_serving=False
                 )
             port = listener.sockets[0].getsockname()[1]
-            reached_at = config.advertise_address or config.bind_address
             await ensure_system_objects(state, service_range=config.service_cluster_ip_range, address=reached_at, port=port)
             if RBAC in config.authorization_mode:
                 await ensure_policy(state, APISERVER)

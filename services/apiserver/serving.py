@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import tempfile
 from datetime import timedelta
@@ -15,6 +16,8 @@ from kubecosm.runtime.tls import client_context, server_context
 from .config import Config
 
 SELF_SIGNED_DAYS = 365
+DOCUMENTATION_ADDRESS = "192.0.2.1"
+"""Nobody has it (RFC 5737); asking for the route to it tells which address is ours."""
 
 
 def tls_context(config: Config, clock: Clock) -> ssl.SSLContext:
@@ -28,6 +31,22 @@ def tls_context(config: Config, clock: Clock) -> ssl.SSLContext:
         cert, key = Path(folder, "tls.crt"), Path(folder, "tls.key")
         _write_self_signed(cert, key, config.bind_address, clock)
         return server_context(cert, key, client_ca=client_ca)
+
+
+def advertised_address(config: Config) -> str:
+    """The address that others reach this server at: the flag, the address it listens on, or else this machine's own."""
+    address = config.advertise_address or config.bind_address
+    return primary_address() if ip_address(address).is_unspecified else address
+
+
+def primary_address() -> str:
+    """The address this machine would call the outside from; loopback if it has no outside. Nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((DOCUMENTATION_ADDRESS, 1))
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])
 
 
 def kubelet_context(config: Config) -> ssl.SSLContext | None:
