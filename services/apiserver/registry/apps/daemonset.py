@@ -26,6 +26,7 @@ class DaemonSetStrategy(Strategy):
     """A DaemonSet as users create and update it. An annotation counts the changes of its template."""
 
     def default(self, obj: Object) -> None:
+        _set_template_generation(obj, _template_generation(obj))  # conversion between versions always writes it, so its writer owns it
         spec = obj.setdefault("spec", {})
         strategy = spec.setdefault("updateStrategy", {})
         if not strategy.get("type"):

@@ -23,8 +23,7 @@ class RoleStrategy(_RBACStrategy):
     """A Role or, cluster-wide, a ClusterRole."""
 
     def default(self, obj: Object) -> None:
-        if not obj.get("rules"):
-            obj["rules"] = None
+        obj.setdefault("rules", None)  # an empty list stays until ownership of the field is recorded
 
     def validate(self, obj: Object) -> list[FieldError]:
         errors: Errors = []

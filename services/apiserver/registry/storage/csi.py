@@ -75,8 +75,7 @@ class CSINodeStrategy(Strategy):
 
     def default(self, obj: Object) -> None:
         spec = obj.setdefault("spec", {})
-        if not spec.get("drivers"):
-            spec["drivers"] = None
+        spec.setdefault("drivers", None)  # an empty list stays until ownership of the field is recorded
 
     def validate(self, obj: Object) -> list[FieldError]:
         errors: Errors = []
