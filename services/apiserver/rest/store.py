@@ -12,7 +12,7 @@ import orjson
 
 from kubecosm.api import errors
 from kubecosm.api.errors import ApiError, BadRequest, Conflict
-from kubecosm.api.field import FieldError, invalid, invalid_value
+from kubecosm.api.field import FieldError, invalid, invalid_kind, invalid_value
 from kubecosm.api.managedfields import keep_times_if_unchanged
 from kubecosm.api.resources import NAMESPACES, Object, Resource
 
@@ -279,7 +279,8 @@ class ResourceStore:
             if version != old_meta["resourceVersion"]:
                 raise errors.modified_conflict(self.row, name)
         elif not strategy.allow_unconditional_update:
-            raise invalid(self.row, name, [invalid_value("metadata.resourceVersion", 0, "must be specified for an update")])
+            missing = invalid_value("metadata.resourceVersion", 0, "must be specified for an update")
+            raise invalid_kind(self.row.group, self.row.plural, name, [missing])  # Kubernetes names the resource here, not the kind
         meta["resourceVersion"] = old_meta["resourceVersion"]
 
     async def _replace(self, entry: Entry, obj: Object, old: Object, caller: Caller) -> Entry | None:
