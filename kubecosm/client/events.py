@@ -27,6 +27,11 @@ if TYPE_CHECKING:
     from kubecosm.runtime.clock import Clock
 
 QUEUED_EVENTS_MAX = 10_000
+WRITES_PER_SECOND = 100.0
+"""After a burst events are written at this rate: a thousand pods cause four thousand, and the work that they tell of comes first."""
+WRITES_BURST = 100
+WRITES_PAUSE_SECONDS = 0.1
+"""Once the burst is spent the writer sleeps this long at a time, and then writes what it may."""
 TRIES_MAX = 12
 RETRY_SECONDS_FIRST = 0.1
 RETRY_SECONDS_MAX = 10.0
@@ -37,8 +42,10 @@ _log = structlog.get_logger("kubecosm.client.events")
 class EventWriter(ABC):
     """A bounded queue of events and the one task that writes them in order."""
 
-    def __init__(self, client: ApiClient, component: str, clock: Clock) -> None:
+    def __init__(self, client: ApiClient, component: str, clock: Clock, per_second: float, burst: int) -> None:
         self._client, self._clock = client, clock
+        self._per_second, self._burst = per_second, burst
+        self._tokens, self._tokens_at = float(burst), clock.monotonic()
         self._name_offset = crc32(component.encode()) % 1000
         self._last_nanoseconds = 0
         self._queue: deque[Object] = deque()
@@ -49,10 +56,12 @@ class EventWriter(ABC):
         """Events lost because the queue was full or the server would not take them."""
 
     async def run(self) -> None:
-        """Write queued events, one at a time and in order, until cancelled."""
+        """Write queued events, one at a time and in order, no faster than allowed, until cancelled."""
         while True:
             await self._filled.wait()
             while self._queue:
+                while not self._may_write():
+                    await self._clock.sleep(WRITES_PAUSE_SECONDS)
                 await self._record(self._queue.popleft())
             self._filled.clear()
             self._idle.set()
@@ -60,6 +69,15 @@ class EventWriter(ABC):
     async def wait_written(self) -> None:
         """Return when everything recorded so far has been written or given up; `run` must be running."""
         await self._idle.wait()
+
+    def _may_write(self) -> bool:
+        now = self._clock.monotonic()
+        self._tokens = min(self._burst, self._tokens + (now - self._tokens_at) * self._per_second)
+        self._tokens_at = now
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
 
     def _enqueue(self, event: Object) -> None:
         if len(self._queue) >= QUEUED_EVENTS_MAX:
@@ -102,9 +120,12 @@ class EventWriter(ABC):
 class EventRecorder(EventWriter):
     """Records core/v1 Events of one component; `run` must be running for them to be written."""
 
-    def __init__(self, client: ApiClient, component: str, clock: Clock, *, host: str = "") -> None:
-        """`component` and `host` become the source of the events."""
-        super().__init__(client, component, clock)
+    def __init__(
+        self, client: ApiClient, component: str, clock: Clock, *, host: str = "", per_second: float = WRITES_PER_SECOND,
+        burst: int = WRITES_BURST,
+    ) -> None:  # fmt: skip
+        """`component` and `host` become the source of the events; `burst` are written at once, then so many `per_second`."""
+        super().__init__(client, component, clock, per_second, burst)
         self._source = {"component": component, **({"host": host} if host else {})}
         self._correlator = Correlator(clock)
 

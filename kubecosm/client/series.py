@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from kubecosm.api.errors import NotFound
 from kubecosm.api.resources import EVENTS_V1, Object, Resource
 from kubecosm.api.times import format_micro_time, parse_time
-from kubecosm.client.events import EventWriter, object_reference
+from kubecosm.client.events import WRITES_BURST, WRITES_PER_SECOND, EventWriter, object_reference
 from kubecosm.client.http import ApiClient, PatchType
 
 if TYPE_CHECKING:
@@ -26,9 +26,12 @@ REFRESH_SECONDS = 1800.0
 class SeriesRecorder(EventWriter):
     """Records events.k8s.io/v1 Events of one controller; `run` must be running for them to be written."""
 
-    def __init__(self, client: ApiClient, controller: str, instance: str, clock: Clock) -> None:
-        """`controller` such as `default-scheduler`, `instance` such as `default-scheduler-host1`."""
-        super().__init__(client, controller, clock)
+    def __init__(
+        self, client: ApiClient, controller: str, instance: str, clock: Clock, *, per_second: float = WRITES_PER_SECOND,
+        burst: int = WRITES_BURST,
+    ) -> None:  # fmt: skip
+        """`controller` such as `default-scheduler`, `instance` such as `default-scheduler-host1`; rates as for EventRecorder."""
+        super().__init__(client, controller, clock, per_second, burst)
         self._controller, self._instance = controller, instance
         self._running: dict[Hashable, Object] = {}  # by what makes events alike
         self._written_at: dict[Hashable, float] = {}  # series only

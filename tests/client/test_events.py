@@ -12,10 +12,11 @@ from kubecosm.api.errors import Forbidden
 from kubecosm.api.meta import Key
 from kubecosm.api.resources import EVENTS, EVENTS_V1, NODES, PODS, Object
 from kubecosm.client.correlator import AGGREGATE_EVENTS, AGGREGATE_SECONDS, COMBINED_PREFIX, SPAM_BURST, Correlator, LruCache
-from kubecosm.client.events import QUEUED_EVENTS_MAX, TRIES_MAX, EventRecorder, object_reference
+from kubecosm.client.events import QUEUED_EVENTS_MAX, TRIES_MAX, WRITES_BURST, WRITES_PER_SECOND, EventRecorder, object_reference
 from kubecosm.client.series import FINISH_SECONDS, REFRESH_SECONDS, SeriesRecorder
 from kubecosm.testing.memory import MemoryServer
 from kubecosm.testing.virtualtime import ManualClock, VirtualClock, run_virtual
+from kubecosm.testing.waiting import wait_until
 
 POD: Object = {
     "apiVersion": "v1", "kind": "Pod",
@@ -127,6 +128,19 @@ def test_a_recorder_never_waits_and_drops_what_exceeds_its_queue() -> None:
             assert recorder.dropped == 5
 
     run_virtual(main())
+
+
+def test_after_a_burst_events_are_written_at_a_steady_rate_with_the_time_they_happened() -> None:
+    async def scenario(server: MemoryServer, recorder: EventRecorder, clock: VirtualClock) -> None:
+        for number in range(WRITES_BURST + 300):
+            recorder.event(pod(f"pod-{number:03}"), PODS, "Normal", "Scheduled", "assigned")
+        await wait_until(lambda: len(server.list(EVENTS)) >= WRITES_BURST)
+        assert clock.monotonic() < 0.5
+        await recorder.wait_written()
+        assert clock.monotonic() == pytest.approx(300 / WRITES_PER_SECOND, abs=0.5)
+        assert {event["firstTimestamp"] for event in server.list(EVENTS)} == {"2026-01-02T03:04:05Z"}
+
+    recording(scenario)
 
 
 def test_an_unreachable_server_is_tried_for_a_while_and_a_refusal_is_final() -> None:
