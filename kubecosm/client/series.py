@@ -35,21 +35,27 @@ class SeriesRecorder(EventWriter):
         self._controller, self._instance = controller, instance
         self._running: dict[Hashable, Object] = {}  # by what makes events alike
         self._written_at: dict[Hashable, float] = {}  # series only
+        self._once: set[str] = set()  # names of queued events that cannot repeat
         self._any_running = asyncio.Event()
 
     def event(
         self, regarding: Object, resource: Resource, type: str, reason: str, action: str, note: str, *,
-        related: tuple[Object, Resource] | None = None,
+        related: tuple[Object, Resource] | None = None, once: bool = False,
     ) -> None:  # fmt: skip
-        """Record that `controller` did `action` to `regarding` with the outcome `reason`; `type` is Normal or Warning. Returns at once."""
+        """Record that `controller` did `action` to `regarding` with the outcome `reason`; `type` is Normal or Warning. Returns at once.
+
+        `once` says that this cannot repeat (a pod is scheduled once), so nothing is remembered of it.
+        """
         reference = object_reference(regarding, resource)
-        event = {
+        event: Object = {
             "apiVersion": EVENTS_V1.api_version, "kind": EVENTS_V1.kind, "metadata": self._metadata(reference),
             "eventTime": format_micro_time(self._clock.now()), "reportingController": self._controller,
             "reportingInstance": self._instance, "action": action, "reason": reason, "regarding": reference, "note": note, "type": type,
         }  # fmt: skip
         if related is not None:
             event["related"] = object_reference(*related)
+        if once:
+            self._once.add(event["metadata"]["name"])
         self._enqueue(event)
 
     async def run(self) -> None:
@@ -60,6 +66,10 @@ class SeriesRecorder(EventWriter):
 
     async def _record(self, event: Object) -> None:
         key = _alike(event)
+        if event["metadata"]["name"] in self._once:
+            self._once.discard(event["metadata"]["name"])
+            await self._write(key, event)
+            return
         before = self._running.get(key)
         if before is None:
             self._running[key] = event

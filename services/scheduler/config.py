@@ -24,7 +24,7 @@ class Config:
     percentage_of_nodes_to_score: int = field(
         default=100, metadata={"help": "stop looking for nodes at this share of them; 100: never; 0: Kubernetes' share by cluster size"}
     )
-    bindings_in_flight_max: int = field(default=64, metadata={"help": "pods whose binding is under way at once"})
+    bindings_in_flight_max: int = field(default=32, metadata={"help": "pods whose binding is under way at once"})
     decisions_memory_bytes_max: int = field(default=8 * 1024 * 1024, metadata={"help": "memory for explanations of past decisions"})
     random_seed: int = field(default=0, metadata={"help": "seed of all random choices; 0: a fresh one"})
 

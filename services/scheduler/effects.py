@@ -43,7 +43,9 @@ class RealEffects:
     async def patch_volume(self, name: str, patch: Object) -> None:
         await self._client.patch(PERSISTENTVOLUMES, name, patch, patch_type=PatchType.MERGE)
 
-    def event(self, regarding: PodInfo, type: str, reason: str, action: str, note: str, related: PodInfo | None = None) -> None:
+    def event(
+        self, regarding: PodInfo, type: str, reason: str, action: str, note: str, *, related: PodInfo | None = None, once: bool = False
+    ) -> None:
         recorder = self._recorders.get(regarding.scheduler_name) or next(iter(self._recorders.values()))
         about = (related.pod, PODS) if related is not None else None
-        recorder.event(regarding.pod, PODS, type, reason, action, note, related=about)
+        recorder.event(regarding.pod, PODS, type, reason, action, note, related=about, once=once)

@@ -47,7 +47,7 @@ from .state.cluster import ClusterState
 from .state.podinfo import PodInfo
 from .waiting import WaitingPods
 
-BINDINGS_IN_FLIGHT_MAX = 64
+BINDINGS_IN_FLIGHT_MAX = 32
 """Pods whose binding cycle runs at once; deciding waits when there are more."""
 SLICE_SECONDS = 0.005
 NO_NODES = "no nodes available to schedule pods"
@@ -243,7 +243,8 @@ class Scheduler:
             self._failed(queued, profile, started, failure.message, frozenset(), frozenset(), nominated="")
             return
         now = self.clock.monotonic()
-        self.effects.event(pod, "Normal", "Scheduled", "Binding", f"Successfully assigned {pod.namespace}/{pod.name} to {node}")
+        note = f"Successfully assigned {pod.namespace}/{pod.name} to {node}"
+        self.effects.event(pod, "Normal", "Scheduled", "Binding", note, once=True)
         self.metrics.attempted(SCHEDULED, profile.name, now - started)
         self.metrics.bound(queued.attempts, now - (queued.first_attempt or started))
         profile.run_post_bind(state, pod, node)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from kubecosm.api.resources import (
     NAMESPACES,
@@ -42,10 +43,52 @@ def watch_all(factory: InformerFactory) -> None:
     pods_of(factory)
 
 
+PLACED_SPEC = frozenset((
+    "nodeName", "schedulerName", "priority", "preemptionPolicy", "affinity", "overhead", "resources", "containers", "initContainers",
+    "volumes",
+))  # fmt: skip
+PLACED_CONTAINER = frozenset(("name", "image", "resources", "ports", "restartPolicy"))
+PLACED_STATUS = frozenset(("phase", "startTime", "nominatedNodeName"))
+
+
 def slim(obj: Object) -> Object:
-    """Drops what the scheduler never reads before an informer stores it: managed fields and the pod templates of controllers."""
+    """Drops what the scheduler never reads before an informer stores it.
+
+    Of all objects the managed fields, of controllers the pod template; of pods that have a node all that only matters for finding one, or
+    for running it: with tens of thousands of pods that is most of the memory of this process.
+    """
     obj["metadata"].pop("managedFields", None)
-    spec: Mapping[str, object] = obj.get("spec") or {}
-    if "template" in spec and "containers" not in spec:
+    spec: Mapping[str, Any] = obj.get("spec") or {}
+    if "containers" in spec:
+        return slim_placed(obj) if spec.get("nodeName") else obj
+    if "template" in spec:
         obj["spec"] = {name: value for name, value in spec.items() if name not in ("template", "volumeClaimTemplates")}
     return obj
+
+
+def slim_placed(pod: Object) -> Object:
+    """A pod that has its node, as far as it matters to others."""
+    meta = {name: value for name, value in pod["metadata"].items() if name != "annotations"}
+    spec = {name: value for name, value in pod["spec"].items() if name in PLACED_SPEC}
+    for kind in ("containers", "initContainers"):
+        if kind in spec:
+            spec[kind] = [{name: value for name, value in c.items() if name in PLACED_CONTAINER} for c in spec[kind]]
+    if "volumes" in spec:
+        spec["volumes"] = [v for v in spec["volumes"] if "persistentVolumeClaim" in v or "ephemeral" in v]
+    return {"metadata": meta, "spec": spec, "status": _slim_status(pod.get("status") or {})}
+
+
+def _slim_status(status: Object) -> Object:
+    """Phase, disruption, and resources in the course of an in-place resize."""
+    kept = {name: value for name, value in status.items() if name in PLACED_STATUS}
+    disruption = [c for c in status.get("conditions") or () if c.get("type") == "DisruptionTarget"]
+    if disruption:
+        kept["conditions"] = disruption
+    for kind in ("containerStatuses", "initContainerStatuses"):
+        resized = [
+            {name: c[name] for name in ("name", "allocatedResources", "resources") if name in c}
+            for c in status.get(kind) or () if c.get("allocatedResources") or c.get("resources")
+        ]  # fmt: skip
+        if resized:
+            kept[kind] = resized
+    return kept

@@ -275,6 +275,17 @@ class TestSeries:
 
         recording(scenario, series=True)
 
+    def test_what_cannot_repeat_is_written_and_forgotten(self) -> None:
+        async def scenario(server: MemoryServer, recorder: SeriesRecorder, clock: VirtualClock) -> None:
+            for name in ("a", "b"):
+                recorder.event(pod(name), PODS, "Normal", "Scheduled", "Binding", "Successfully assigned", once=True)
+            await recorder.wait_written()
+            assert len(server.list(EVENTS_V1)) == 2
+            assert not recorder._running
+            assert not recorder._once
+
+        recording(scenario, series=True)
+
     def test_different_objects_do_not_share_a_series(self) -> None:
         async def scenario(server: MemoryServer, recorder: SeriesRecorder, clock: VirtualClock) -> None:
             for name in ("a", "b"):

@@ -66,7 +66,9 @@ class FakeApi:
     async def patch_volume(self, name: str, patch: Object) -> None:
         self.volume_patches.append((name, patch))
 
-    def event(self, regarding: PodInfo, type: str, reason: str, action: str, note: str, related: PodInfo | None = None) -> None:
+    def event(
+        self, regarding: PodInfo, type: str, reason: str, action: str, note: str, *, related: PodInfo | None = None, once: bool = False
+    ) -> None:
         self.events.append((regarding.key, type, reason, note))
 
 

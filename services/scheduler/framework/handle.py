@@ -40,8 +40,10 @@ class ApiEffects(Protocol):
     async def patch_volume(self, name: str, patch: Object) -> None:
         """Merge patch of a PersistentVolume."""
 
-    def event(self, regarding: PodInfo, type: str, reason: str, action: str, note: str, related: PodInfo | None = None) -> None:
-        """Record an Event; never blocks."""
+    def event(
+        self, regarding: PodInfo, type: str, reason: str, action: str, note: str, *, related: PodInfo | None = None, once: bool = False
+    ) -> None:
+        """Record an Event; never blocks. `once`: it cannot repeat for this pod."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,4 +30,4 @@ async def _evict_one(handle: Handle, preemptor: PodInfo, node: str, victim: PodI
         await handle.effects.patch_status(victim, {"conditions": [condition]})
         await handle.effects.delete_pod(victim)
     note = f"Preempted by pod {preemptor.uid} on node {node}"
-    handle.effects.event(victim, "Normal", "Preempted", "Preempting", note, preemptor)
+    handle.effects.event(victim, "Normal", "Preempted", "Preempting", note, related=preemptor, once=True)
