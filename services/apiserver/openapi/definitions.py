@@ -1,4 +1,4 @@
-"""The schema of a definition as OpenAPI writes it, for v2 and v3. Descriptions are left out: kubecosm's data holds facts only.
+"""The schema of a definition as OpenAPI writes it, for v2 and v3. kubecosm's data holds facts only; `descriptions` adds the prose.
 
 Imitates k8s.io/kube-openapi's generated definitions, equal to the published documents but for the descriptions.
 """

@@ -10,6 +10,7 @@ from kubecosm.api.resources import Object, Resource
 from kubecosm.api.schema import schemas
 
 from .definitions import full_name, reachable, reference, schema_of
+from .descriptions import describe
 from .operations import PARAMETER_TYPES, Operation, operations
 
 _INLINE = ("dryRun", "fieldValidation")
@@ -30,6 +31,7 @@ def v3(rows: Sequence[Resource], custom_schema: CustomSchema = no_custom_schema)
     ops = list(operations(rows))
     names = {name for operation in ops for name in (operation.body, operation.answer) if name}
     components: Object = {full_name(name): schema_of(schemas().definition(name), 3) for name in reachable(names)}
+    describe(components)
     paths: Object = {}
     for operation in ops:
         item = paths.setdefault(operation.path, {"parameters": [*_path_parameters_v3(operation), _query_v3("pretty")]})
@@ -47,6 +49,7 @@ def v2(rows: Iterable[Resource], custom_schema: CustomSchema = no_custom_schema)
     """The one document of everything."""
     rows = list(rows)
     definitions: Object = {full_name(name): schema_of(schemas().definition(name), 2) for name in schemas().names()}
+    describe(definitions)
     parameters: Object = {}
     paths: Object = {}
     for operation in operations(rows):

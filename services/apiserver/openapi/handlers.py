@@ -17,6 +17,7 @@ import kubecosm
 from kubecosm.api.resources import Resource, ResourceTable
 
 from . import protobuf
+from .descriptions import source
 from .documents import CustomSchema, no_custom_schema, v2, v3
 
 DOCUMENTS_KEPT_MAX = 8
@@ -74,7 +75,7 @@ class OpenAPI:
         if found is None:
             facts = [(row.group, row.version, row.kind, row.plural, row.verbs, [(s.name, s.kind, s.verbs) for s in row.subresources],
                       self._custom_schema(row)) for row in rows]  # fmt: skip
-            text = orjson.dumps([kubecosm.__version__, kubecosm.KUBERNETES_VERSION, facts])
+            text = orjson.dumps([kubecosm.__version__, kubecosm.KUBERNETES_VERSION, str(source()), facts])
             found = self._hashes[name] = hashlib.sha512(text).hexdigest().upper()
         return found
 
