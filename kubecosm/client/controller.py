@@ -189,11 +189,3 @@ def orphan_namespaces(obj: Object) -> Collection[str]:
 
 OWNER_INDEXERS: Mapping[str, IndexFn] = {INDEX_CONTROLLER_UID: controller_uids, INDEX_ORPHAN_NAMESPACE: orphan_namespaces}
 """The indexes that `owned` and `orphans` need; every resource that a spec owns has them, for others name them in `indexers`."""
-
-
-def owner_key(obj: Object, owner: Resource) -> Key | None:
-    """The key of the `owner` resource's object that controls `obj`, if one does."""
-    ref = controller_of(obj)
-    if ref is None or ref["kind"] != owner.kind or ref["apiVersion"].rpartition("/")[0] != owner.group:
-        return None
-    return Key(obj["metadata"].get("namespace", "") if owner.namespaced else "", ref["name"])

@@ -22,12 +22,12 @@ from kubecosm.client.controller import (
     MapFn,
     Reader,
     Writes,
-    owner_key,
 )
 from kubecosm.client.events import EventRecorder
 from kubecosm.client.http import TRANSPORT_ERRORS, ApiClient
 from kubecosm.client.informer import Informer, InformerFactory, describe, drop_managed_fields
 from kubecosm.client.metrics import ClientMetrics
+from kubecosm.client.owners import OwnerRouter
 from kubecosm.client.workqueue import WorkQueue
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ async def run_controllers(
     `on_synced` is called once when all caches are complete and work begins.
     """
     shared = factory or InformerFactory(client, clock, random=random, transform=drop_managed_fields)
-    runners = [ControllerRunner(one, client, clock, random, shared, metrics or ClientMetrics()) for one in controllers]
+    routers: dict[Informer, OwnerRouter] = {}
+    runners = [ControllerRunner(one, client, clock, random, shared, metrics or ClientMetrics(), routers) for one in controllers]
     async with asyncio.TaskGroup() as tasks:
         if factory is None:
             tasks.create_task(shared.run(), name="informers")
@@ -89,8 +90,10 @@ class ControllerRunner:
     """One controller at work."""
 
     def __init__(
-        self, controller: Controller, client: ApiClient, clock: Clock, random: Random, factory: InformerFactory, metrics: ClientMetrics
-    ) -> None:
+        self, controller: Controller, client: ApiClient, clock: Clock, random: Random, factory: InformerFactory, metrics: ClientMetrics,
+        routers: dict[Informer, OwnerRouter],
+    ) -> None:  # fmt: skip
+        """`routers` are those of all controllers that share the factory; what is missing is added."""
         self.spec = controller.SPEC
         self._reconcile = controller.reconcile
         self._client, self._clock, self._random, self._metrics = client, clock, random, metrics
@@ -101,7 +104,7 @@ class ControllerRunner:
         self._running = asyncio.Semaphore(self.spec.workers)
         self._holds: dict[Key, _Hold] = {}  # in order of their deadlines
         self._holding = asyncio.Event()
-        self._connect()
+        self._connect(routers)
         if self.spec.connect is not None:
             self.spec.connect(factory, self.queue.add)
 
@@ -126,12 +129,15 @@ class ControllerRunner:
 
     # What wakes it
 
-    def _connect(self) -> None:
+    def _connect(self, routers: dict[Informer, OwnerRouter]) -> None:
         if self.spec.primary is not None:
             self._add_handler(self.spec.primary, self._wake)
+            for resource in self.spec.owns:
+                informer = self._informers[resource]
+                router = routers.get(informer) or routers.setdefault(informer, OwnerRouter(informer))
+                router.add(self.spec.primary, self.queue.add, self.spec.cares.get(resource))
         for resource in self.spec.owns:
             self._informers[resource].store.add_indexers(OWNER_INDEXERS)
-            self._add_handler(resource, self._wake_owner)
         for resource, map_keys in self.spec.watches.items():
             self._add_handler(resource, self._waker(map_keys))
         for resource, indexers in self.spec.indexers.items():
@@ -151,12 +157,6 @@ class ControllerRunner:
 
     def _wake(self, obj: Object) -> None:
         self.queue.add(key_of(obj))
-
-    def _wake_owner(self, obj: Object) -> None:
-        if self.spec.primary is not None:
-            key = owner_key(obj, self.spec.primary)
-            if key is not None:
-                self.queue.add(key)
 
     def _waker(self, map_keys: MapFn) -> Callable[[Object], None]:
         def wake(obj: Object) -> None:
