@@ -13,7 +13,7 @@ from contextlib import aclosing, asynccontextmanager
 from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import aiohttp
 import orjson
@@ -67,6 +67,7 @@ class ApiClient:
         self.config = config
         self.clock = clock
         self._metrics = metrics or ClientMetrics()
+        self._host = urlsplit(config.server).netloc
         self._user_agent = user_agent
         self._connections_max = connections_max
         self._token = config.token
@@ -233,7 +234,7 @@ class ApiClient:
                     raise _failure(response.status, answer, response.headers.get("Retry-After"))
                 return answer
         finally:
-            self._metrics.request(method, code, self.clock.monotonic() - started)
+            self._metrics.request(method, self._host, code, self.clock.monotonic() - started)
 
     async def _open(
         self, method: str, path: str, params: Mapping[str, str], timeout_seconds: float | None, headers: Mapping[str, str] | None = None
@@ -245,7 +246,7 @@ class ApiClient:
                 method, self._url(path, params), headers=self._headers(headers), timeout=_timeout(timeout_seconds),
                 server_hostname=self.config.tls_server_name or None,
             )  # fmt: skip
-        self._metrics.request(method, str(response.status), 0.0)
+        self._metrics.request(method, self._host, str(response.status), 0.0)
         if response.status >= 400:
             async with response:
                 raise _failure(response.status, await response.read(), response.headers.get("Retry-After"))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
+    from prometheus_client import CollectorRegistry, Gauge
 
 QUEUE_SECONDS_BUCKETS = tuple(10.0**exponent for exponent in range(-8, 2))
 """ExponentialBuckets(10e-9, 10, 10): 10 ns to 10 s."""
@@ -34,6 +34,9 @@ class QueueMetrics:
     def retried(self) -> None:
         """A key was added with back-off."""
 
+    def watch(self, unfinished_seconds: Callable[[], float], longest_seconds: Callable[[], float]) -> None:
+        """Functions to ask when somebody reads the metrics: the work going on, summed, and the longest of it."""
+
 
 class ClientMetrics:
     """Makes hooks that count nothing; `prometheus_metrics` makes ones that do."""
@@ -41,7 +44,7 @@ class ClientMetrics:
     def queue(self, name: str) -> QueueMetrics:
         return QueueMetrics()
 
-    def request(self, method: str, code: str, seconds: float) -> None:
+    def request(self, method: str, host: str, code: str, seconds: float) -> None:
         """One HTTP request was answered with this code (`<error>` when it failed without an answer)."""
 
     def reconciled(self, controller: str, result: str, seconds: float) -> None:
@@ -51,9 +54,10 @@ class ClientMetrics:
 class _PrometheusQueueMetrics(QueueMetrics):
     def __init__(
         self, set_depth: Callable[[float], None], add: Callable[[], None], observe_wait: Callable[[float], None],
-        observe_work: Callable[[float], None], retry: Callable[[], None],
+        observe_work: Callable[[float], None], retry: Callable[[], None], unfinished: Gauge, longest: Gauge,
     ) -> None:  # fmt: skip
         self._set_depth, self._add, self._observe_wait, self._observe_work, self._retry = set_depth, add, observe_wait, observe_work, retry
+        self._unfinished, self._longest = unfinished, longest
 
     def depth(self, length: int) -> None:
         self._set_depth(length)
@@ -69,6 +73,10 @@ class _PrometheusQueueMetrics(QueueMetrics):
 
     def retried(self) -> None:
         self._retry()
+
+    def watch(self, unfinished_seconds: Callable[[], float], longest_seconds: Callable[[], float]) -> None:
+        self._unfinished.set_function(unfinished_seconds)
+        self._longest.set_function(longest_seconds)
 
 
 class PrometheusClientMetrics(ClientMetrics):
@@ -88,15 +96,26 @@ class PrometheusClientMetrics(ClientMetrics):
             "workqueue_work_duration_seconds", "How long in seconds processing an item from workqueue takes.",
             name, registry=registry, buckets=QUEUE_SECONDS_BUCKETS,
         )  # fmt: skip
+        self._unfinished = Gauge(
+            "workqueue_unfinished_work_seconds",
+            "How many seconds of work has done that is in progress and hasn't been observed by work_duration. Large values indicate "
+            "stuck threads. One can deduce the number of stuck threads by observing the rate at which this increases.",
+            name, registry=registry,
+        )  # fmt: skip
+        self._longest = Gauge(
+            "workqueue_longest_running_processor_seconds",
+            "How many seconds has the longest running processor for workqueue been running.", name, registry=registry,
+        )  # fmt: skip
         self._retries = Counter("workqueue_retries_total", "Total number of retries handled by workqueue", name, registry=registry)
         self._requests = Counter(
             "rest_client_requests_total", "Number of HTTP requests, partitioned by status code, method, and host.",
-            ("code", "method"), registry=registry,
+            ("code", "host", "method"), registry=registry,
         )  # fmt: skip
         self._request_seconds = Histogram(
             "rest_client_request_duration_seconds", "Request latency in seconds. Broken down by verb, and host.",
-            ("verb",), registry=registry, buckets=REQUEST_SECONDS_BUCKETS,
+            ("host", "verb"), registry=registry, buckets=REQUEST_SECONDS_BUCKETS,
         )  # fmt: skip
+        self._request_hooks: dict[tuple[str, str, str], tuple[Callable[[], None], Callable[[float], None]]] = {}
         self._reconciles = Counter(
             "controller_runtime_reconcile_total", "Total number of reconciliations per controller",
             ("controller", "result"), registry=registry,
@@ -109,12 +128,17 @@ class PrometheusClientMetrics(ClientMetrics):
     def queue(self, name: str) -> QueueMetrics:
         return _PrometheusQueueMetrics(
             self._depth.labels(name).set, self._adds.labels(name).inc, self._wait.labels(name).observe,
-            self._work.labels(name).observe, self._retries.labels(name).inc,
+            self._work.labels(name).observe, self._retries.labels(name).inc, self._unfinished.labels(name), self._longest.labels(name),
         )  # fmt: skip
 
-    def request(self, method: str, code: str, seconds: float) -> None:
-        self._requests.labels(code, method).inc()
-        self._request_seconds.labels(method).observe(seconds)
+    def request(self, method: str, host: str, code: str, seconds: float) -> None:
+        hooks = self._request_hooks.get((method, host, code))
+        if hooks is None:  # looking up a labelled metric costs more than counting
+            hooks = self._requests.labels(code, host, method).inc, self._request_seconds.labels(host, method).observe
+            self._request_hooks[method, host, code] = hooks
+        count, observe = hooks
+        count()
+        observe(seconds)
 
     def reconciled(self, controller: str, result: str, seconds: float) -> None:
         self._reconciles.labels(controller, result).inc()

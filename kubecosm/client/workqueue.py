@@ -81,6 +81,7 @@ class WorkQueue(Generic[K]):
         self._sequence = itertools.count()
         self._takers: deque[asyncio.Future[None]] = deque()
         self._sooner = asyncio.Event()  # the earliest deadline has changed
+        self._metrics.watch(self._unfinished_seconds, self._longest_seconds)
 
     # Adding
 
@@ -214,6 +215,13 @@ class WorkQueue(Generic[K]):
                 del self._deadlines[key]
                 self._make_ready(key)
             heapq.heappop(self._heap)
+
+    def _unfinished_seconds(self) -> float:
+        now = self._clock.monotonic()
+        return sum(now - since for since in self._working.values())
+
+    def _longest_seconds(self) -> float:
+        return max((self._clock.monotonic() - since for since in self._working.values()), default=0.0)
 
     async def _ring_at(self, deadline: float) -> None:
         await self._clock.sleep(max(0.0, deadline - self._clock.monotonic()))

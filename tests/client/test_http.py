@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
+from prometheus_client import CollectorRegistry
 
 from kubecosm.api import errors
 from kubecosm.api.resources import CONFIGMAPS, DEPLOYMENTS, NODES, PODS, Object
@@ -20,6 +21,7 @@ from kubecosm.client.http import (
     ApiClient,
     PatchType,
 )
+from kubecosm.client.metrics import PrometheusClientMetrics
 from kubecosm.client.stream import LineSplitter
 from kubecosm.testing.scripted import ScriptedServer
 from kubecosm.testing.virtualtime import VirtualClock, run_virtual
@@ -312,6 +314,28 @@ class TestAuthentication:
                 assert await sent() == "Bearer second"
 
         run_virtual(main())
+
+
+def test_requests_are_counted_by_method_code_and_host() -> None:
+    async def main() -> None:
+        registry = CollectorRegistry()
+        async with ScriptedServer() as server:
+            metrics = PrometheusClientMetrics(registry)
+            async with ApiClient(ClientConfig(server.url), clock=VirtualClock(), metrics=metrics) as client:
+                server.expect("GET", "/x").answer({})
+                await client.request("GET", "/x")
+                for _ in range(2):  # a read on a kept connection is tried once more
+                    server.expect("GET", "/x").drop()
+                with pytest.raises(TRANSPORT_ERRORS):
+                    await client.request("GET", "/x")
+            host = server.url.removeprefix("http://")
+            for code in ("200", "<error>"):
+                labels = {"method": "GET", "code": code, "host": host}
+                assert registry.get_sample_value("rest_client_requests_total", labels) == 1
+            count = registry.get_sample_value("rest_client_request_duration_seconds_count", {"verb": "GET", "host": host})
+            assert count == 2
+
+    run_virtual(main())
 
 
 def test_a_body_that_is_not_json_becomes_an_error_of_its_code() -> None:

@@ -233,14 +233,14 @@ def test_metrics_have_the_names_of_kubernetes() -> None:
         await clock.sleep(2)
         key = await queue.get()
         await clock.sleep(3)
+        assert (sample("workqueue_unfinished_work_seconds"), sample("workqueue_longest_running_processor_seconds")) == (3, 3)
         queue.add_rate_limited(key)
         queue.done(key)
-
-    run_virtual(main())
 
     def sample(name: str) -> float | None:
         return registry.get_sample_value(name, {"name": "replicaset"})
 
+    run_virtual(main())
     assert sample("workqueue_adds_total") == 2
     assert sample("workqueue_depth") == 1
     assert sample("workqueue_retries_total") == 1
