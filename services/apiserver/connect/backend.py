@@ -63,12 +63,12 @@ class Backends:
                     Handshake, endpoint.host, endpoint.port, ssl=context, server_hostname=server_name
                 )
                 transport.write(_upgrade_head(request, endpoint, path))
-                head, rest = await handshake.head
+                head = await handshake.head
         except (OSError, TimeoutError) as error:
             raise dial_error(endpoint, error) from error
         if not head.startswith(b"HTTP/1.1 101"):
-            return await _refused(transport, handshake, head, rest)
-        splice = Splice(request.connection, transport, head + rest)
+            return await _refused(transport, handshake, head)
+        splice = Splice(request.connection, transport, handshake, head)
         state.streams.add(splice)
         try:
             await splice.wait_ended()
@@ -135,7 +135,7 @@ def _upgrade_head(request: Request, endpoint: Endpoint, path: str) -> bytes:
     return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape")
 
 
-async def _refused(transport: asyncio.Transport, handshake: Handshake, head: bytes, rest: bytes) -> Answer:
+async def _refused(transport: asyncio.Transport, handshake: Handshake, head: bytes) -> Answer:
     """The backend answered an upgrade with an ordinary response: pass it on."""
     status_line, *lines = head.decode("latin-1").rstrip("\r\n").split("\r\n")
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
@@ -144,12 +144,12 @@ async def _refused(transport: asyncio.Transport, handshake: Handshake, head: byt
     protocol = asyncio.StreamReaderProtocol(reader)
     transport.set_protocol(protocol)
     protocol.connection_made(transport)
-    reader.feed_data(rest)
+    reader.feed_data(handshake.take_rest())
     try:
         async with asyncio.timeout(CONNECT_SECONDS_MAX):
             body = await reader.readexactly(wanted)
     except (asyncio.IncompleteReadError, TimeoutError):
-        body = rest
+        body = b""
     finally:
         transport.close()
     parts = status_line.split(" ")

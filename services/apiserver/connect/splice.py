@@ -59,16 +59,24 @@ class Handshake(asyncio.Protocol):
     """Collects a backend's answer to an upgrade until its head is complete."""
 
     def __init__(self) -> None:
-        self.head: asyncio.Future[tuple[bytes, bytes]] = asyncio.get_running_loop().create_future()
+        self.head: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._received = b""
 
     def data_received(self, data: bytes) -> None:
         self._received += data
+        if self.head.done():
+            return
         end = self._received.find(b"\r\n\r\n")
-        if end >= 0 and not self.head.done():
-            self.head.set_result((self._received[: end + 4], self._received[end + 4 :]))
-        elif len(self._received) > HEAD_BYTES_MAX and not self.head.done():
+        if end >= 0:
+            self.head.set_result(self._received[: end + 4])
+            self._received = self._received[end + 4 :]
+        elif len(self._received) > HEAD_BYTES_MAX:
             self.head.set_exception(ConnectionError("the answer has no end of headers"))
+
+    def take_rest(self) -> bytes:
+        """What has come behind the head; call it in the same turn of the loop in which the transport gets its next protocol."""
+        rest, self._received = self._received, b""
+        return rest
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.head.done():
@@ -78,7 +86,7 @@ class Handshake(asyncio.Protocol):
 class Splice:
     """A running splice; `end` closes both connections."""
 
-    def __init__(self, connection: Connection, backend: asyncio.Transport, head: bytes) -> None:
+    def __init__(self, connection: Connection, backend: asyncio.Transport, handshake: Handshake, head: bytes) -> None:
         """Take over the client's connection, hand it the backend's answer so far, and let the bytes flow."""
         client = connection.transport
         if client is None:
@@ -93,7 +101,7 @@ class Splice:
         early = connection.take_early_data()
         client.set_protocol(to_backend)
         backend.set_protocol(to_client)
-        client.write(head)
+        client.write(head + handshake.take_rest())
         if early:
             backend.write(early)
         client.resume_reading()
