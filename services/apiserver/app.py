@@ -16,7 +16,6 @@ from kubecosm.runtime.metrics import Metrics
 from kubecosm.runtime.service import ReadyInfo
 
 from .assembly import build_handler, build_state, served_table, start_strategies
-from .authn.tokens import load_tokens
 from .authz.modes import RBAC
 from .authz.upkeep import ensure_policy
 from .background import bookmarks_forever, compact_forever
@@ -48,7 +47,6 @@ async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: 
 async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, int]]:
     """A server that serves while the block runs; gives its state and port."""
     table = served_table(config.runtime_config)
-    tokens = load_tokens(Path(config.token_auth_file)) if config.token_auth_file else {}
     context = tls_context(config, clock)
     storage = open_storage(config)
     try:
@@ -59,7 +57,7 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
         health = HealthEndpoints(metrics)
         reached_at = advertised_address(config)
         backends = Backends(kubelet_context(config))
-        server = Server(build_handler(config, state, metrics, health, tokens, (), backends, f"{reached_at}:{config.secure_port}"))
+        server = Server(build_handler(config, state, metrics, health, backends, f"{reached_at}:{config.secure_port}"))
         async with asyncio.TaskGroup() as tasks:
             with startup(f"listen on {config.bind_address}:{config.secure_port}"):
                 listener = await asyncio.get_running_loop().create_server(

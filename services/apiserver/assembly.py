@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
-from kubecosm.api.resources import NAMESPACES, Resource, ResourceTable, load_builtin
+from kubecosm.api.meta import uid_of
+from kubecosm.api.resources import NAMESPACES, NODES, PODS, SECRETS, SERVICEACCOUNTS, Resource, ResourceTable, load_builtin
 from kubecosm.runtime.clock import Clock
 from kubecosm.runtime.errors import StartupError
 from kubecosm.runtime.health import HealthEndpoints
@@ -13,7 +16,9 @@ from kubecosm.runtime.metrics import Metrics
 
 from .admission.chain import AdmissionChain
 from .admission.plugins import build_admission, build_plugins
-from .authn.filter import VerifyToken, with_authentication
+from .authn.accounts import AccountTokens, TokenKeys
+from .authn.filter import with_authentication
+from .authn.tokens import load_tokens
 from .authn.user import User
 from .authz.filter import with_authorization
 from .authz.modes import build_authorizer
@@ -34,8 +39,10 @@ from .nonresource import NonResources
 from .registry.kinds import strategy_for
 from .registry.strategy import Settings, Strategy
 from .rest.namespaces import NamespaceStore
+from .rest.reviews import Reviews
 from .rest.router import Router
 from .rest.store import ResourceStore, selectable_of
+from .rest.tokens import TokenRequests
 from .rest.versions import stored_rows
 from .state import State
 from .storage.contract import Store
@@ -93,25 +100,56 @@ def start_strategies(state: State, config: Config) -> None:
             store.strategy.start(settings, state.rng, (entry.decode() for entry in store.cache.entries()))
 
 
+@dataclass(frozen=True)
+class Identities:
+    """How requests and TokenReviews find out who somebody is."""
+
+    static: Mapping[str, User]
+    accounts: AccountTokens
+
+    def verify(self, token: str, audiences: tuple[str, ...]) -> User | None:
+        """Who a token stands for, if it is meant for one of the audiences (none given: for this server)."""
+        found = self.static.get(token)
+        if found is not None:
+            return found
+        return self.accounts.verify_for(token, audiences or (self.accounts.issuer,))
+
+
+def build_identities(config: Config, state: State) -> Identities:
+    """Raises StartupError."""
+    static = load_tokens(Path(config.token_auth_file)) if config.token_auth_file else {}
+    keys = TokenKeys(config.service_account_signing_key_file, config.service_account_key_file)
+    bound = {row.kind: row for row in (SERVICEACCOUNTS, PODS, SECRETS, NODES)}
+
+    def find_uid(kind: str, namespace: str, name: str) -> str | None:
+        row = bound[kind]
+        entry = state.caches.of(row.group, row.plural).get(f"{namespace}/{name}" if row.namespaced else name)
+        return None if entry is None else uid_of(entry.decode())
+
+    return Identities(static, AccountTokens(config.service_account_issuer, keys, find_uid, state.clock.now))
+
+
 def build_handler(
-    config: Config, state: State, metrics: Metrics, health: HealthEndpoints, tokens: dict[str, User], verifiers: tuple[VerifyToken, ...],
-    backends: Backends, server_address: str,
-) -> Handler:  # fmt: skip
-    """The whole chain from filter to verb."""
+    config: Config, state: State, metrics: Metrics, health: HealthEndpoints, backends: Backends, server_address: str
+) -> Handler:
+    """The whole chain from filter to verb. Raises StartupError."""
     request_metrics = RequestMetrics()
     metrics.registry.register(request_metrics)
+    identities = build_identities(config, state)
+    authorizer = build_authorizer(config.authorization_mode, state)
     filters: tuple[Filter, ...] = (
         with_request_info(state.rng),
         with_metrics(request_metrics, state.clock),
         with_errors(),
-        with_authentication(tokens, verifiers, anonymous=config.anonymous_auth),
+        with_authentication(identities.static, (identities.accounts.verify,), anonymous=config.anonymous_auth),
         with_max_in_flight(request_metrics, config.max_requests_inflight, config.max_mutating_requests_inflight),
         with_timeout(config.request_timeout),
-        with_authorization(build_authorizer(config.authorization_mode, state)),
+        with_authorization(authorizer),
     )
-    router = Router(state, Connector(backends).handlers)
+    creates = {(SERVICEACCOUNTS.plural, "token"): TokenRequests(identities.accounts).create}
+    router = Router(state, Connector(backends).handlers, creates, Reviews(authorizer, identities.verify).handlers)
     stored = stored_rows([row for row in state.table if "list" in row.verbs])
-    others = NonResources(state, health, Discovery(state.table, stored, server_address))
+    others = NonResources(state, health, Discovery(state.table, stored, server_address), identities.accounts)
 
     async def dispatch(request: Request) -> Answer:
         return await (router if request.info.is_resource else others).handle(request)

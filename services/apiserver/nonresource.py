@@ -12,6 +12,7 @@ import kubecosm
 from kubecosm.api.resources import Object
 from kubecosm.runtime.health import HealthEndpoints
 
+from .authn.accounts import AccountTokens
 from .discovery.documents import group_versions
 from .discovery.handlers import Discovery
 from .http.request import Request
@@ -23,13 +24,26 @@ from .state import State
 INDEX_PATHS = ("/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version")
 
 
+OPENID_PATH, JWKS_PATH = "/.well-known/openid-configuration", "/openid/v1/jwks"
+
+
+def openid_configuration(accounts: AccountTokens) -> Object:
+    """How others check ServiceAccount tokens (OIDC discovery)."""
+    algorithms = sorted({key.algorithm for key in accounts.keys.public.values()})
+    return {
+        "issuer": accounts.issuer, "jwks_uri": accounts.issuer.rstrip("/") + JWKS_PATH, "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": algorithms,
+    }  # fmt: skip
+
+
 class NonResources:
     """Answers what has no group, version and resource."""
 
-    def __init__(self, state: State, health: HealthEndpoints, discovery: Discovery) -> None:
+    def __init__(self, state: State, health: HealthEndpoints, discovery: Discovery, accounts: AccountTokens) -> None:
         self._state = state
         self._health = health
         self._discovery = discovery
+        self._accounts = accounts
         self._openapi = OpenAPI(state.table)
         self._version = orjson.dumps(version_info(), option=orjson.OPT_INDENT_2)
 
@@ -45,6 +59,11 @@ class NonResources:
             return await self._discovery.handle(request)
         if self._openapi.matches(path):
             return self._openapi_answer(request, path)
+        if path == JWKS_PATH:
+            keys = [key.jwk() for key in self._accounts.keys.public.values()]
+            return Response(200, orjson.dumps({"keys": keys}), "application/jwk-set+json")
+        if path == OPENID_PATH:
+            return Response(200, orjson.dumps(openid_configuration(self._accounts)))
         if path == "/":
             return Response(200, orjson.dumps({"paths": self._index()}, option=orjson.OPT_INDENT_2))
         return await self._health_answer(request, path)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from kubecosm.api.resources import Object
+
 from ..authn.user import GROUP_AUTHENTICATED, GROUP_MASTERS, User
 
 
@@ -37,9 +39,20 @@ class Authorizer(Protocol):
 
     def authorize(self, attributes: Attributes) -> tuple[Decision, str]: ...
 
+    def rules(self, user: User, namespace: str) -> list[Object]:
+        """What the user may do in a namespace, as PolicyRules."""
+
+
+EVERYTHING: tuple[Object, ...] = (
+    {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}, {"verbs": ["*"], "nonResourceURLs": ["*"]},
+)  # fmt: skip
+
 
 class MastersAuthorizer:
     """system:masters may do everything."""
+
+    def rules(self, user: User, namespace: str) -> list[Object]:
+        return list(EVERYTHING) if GROUP_MASTERS in user.groups else []
 
     def authorize(self, attributes: Attributes) -> tuple[Decision, str]:
         return (Decision.ALLOW, "") if GROUP_MASTERS in attributes.user.groups else (Decision.NO_OPINION, "")
@@ -47,6 +60,9 @@ class MastersAuthorizer:
 
 class AuthenticatedAuthorizer:
     """Whoever proved who he is may do everything (--authorization-mode=AlwaysAllow, save for the anonymous)."""
+
+    def rules(self, user: User, namespace: str) -> list[Object]:
+        return list(EVERYTHING) if GROUP_AUTHENTICATED in user.groups else []
 
     def authorize(self, attributes: Attributes) -> tuple[Decision, str]:
         return (Decision.ALLOW, "") if GROUP_AUTHENTICATED in attributes.user.groups else (Decision.NO_OPINION, "")
@@ -56,6 +72,9 @@ class PublicInfoAuthorizer:
     """What Kubernetes' system:public-info-viewer lets everybody see."""
 
     PATHS = frozenset(("/healthz", "/livez", "/readyz", "/version", "/version/"))
+
+    def rules(self, user: User, namespace: str) -> list[Object]:
+        return [{"verbs": ["get"], "nonResourceURLs": sorted(self.PATHS)}]
 
     def authorize(self, attributes: Attributes) -> tuple[Decision, str]:
         public = not attributes.is_resource and attributes.verb == "get" and attributes.path in self.PATHS
@@ -67,6 +86,9 @@ class UnionAuthorizer:
 
     def __init__(self, authorizers: Sequence[Authorizer]) -> None:
         self._authorizers = tuple(authorizers)
+
+    def rules(self, user: User, namespace: str) -> list[Object]:
+        return [rule for authorizer in self._authorizers for rule in authorizer.rules(user, namespace)]
 
     def authorize(self, attributes: Attributes) -> tuple[Decision, str]:
         reasons = []

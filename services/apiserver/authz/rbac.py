@@ -64,6 +64,9 @@ class RbacAuthorizer:
         allowed = _allows_resource(grants, attributes) if attributes.is_resource else _allows_path(grants, attributes)
         return (Decision.ALLOW, "") if allowed else (Decision.NO_OPINION, "")
 
+    def rules(self, user: User, namespace: str) -> list[Object]:
+        return list(self.grants_of(user).rules_for(namespace))
+
     def grants_of(self, user: User) -> Grants:
         """What the user has been granted, gathered anew after every change of the policy."""
         if self._source.version != self._version:

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 
 from kubecosm.api.errors import MethodNotAllowed, NotFound
-from kubecosm.api.resources import Resource
+from kubecosm.api.resources import BINDINGS, Resource, builtin
 
 from ..http.request import Request
 from ..http.response import Answer, text_response
 from ..state import State
-from . import patch, pods, reads, scale, writes
+from . import componentstatus, patch, pods, reads, scale, writes
+from .reviews import Review
 from .store import ResourceStore
 from .watch import watch
 
+COMPONENTSTATUSES = builtin("", "v1", "componentstatuses")
 Verb = Callable[[ResourceStore, Request], Awaitable[Answer]]
 
 VERBS: dict[str, Verb] = {
@@ -32,16 +34,23 @@ SUBRESOURCES: dict[tuple[str, str], Verb] = {
 class Router:
     """Finds the handler of a resource request."""
 
-    def __init__(self, state: State, connects: Mapping[tuple[str, str], Verb]) -> None:
-        """`connects`: (resource, subresource) → what answers it whatever the verb."""
+    def __init__(
+        self, state: State, connects: Mapping[tuple[str, str], Verb], creates: Mapping[tuple[str, str], Verb],
+        reviews: Mapping[tuple[str, str], Review],
+    ) -> None:  # fmt: skip
+        """`connects`: (resource, subresource) → what answers it whatever the verb; `creates`: the same for creates alone;
+        `reviews`: (group, plural) → what answers the create of something that is not stored.
+        """
         self._state = state
         self._connects = connects
+        self._creates = creates
+        self._reviews = reviews
 
     async def handle(self, request: Request) -> Answer:
         info = request.info
         store = self._state.stores.get((info.group, info.version, info.resource))
         if store is None:
-            return self._unknown(request)
+            return await self._without_store(request)
         if len(info.parts) > 3 and info.subresource != "proxy":
             raise not_found()
         if info.subresource:
@@ -59,12 +68,26 @@ class Router:
         connect = self._connects.get((row.plural, name)) if not row.group else None
         if connect is not None:
             return connect
-        found = SUBRESOURCES.get((name, verb))
+        found = SUBRESOURCES.get((name, verb)) or (self._creates.get((row.plural, name)) if verb == "create" else None)
         if found is None and subresource.kind == row.kind and name != "log":
             found = OWN_KIND.get(verb)
         if found is None or verb not in subresource.verbs:
             raise method_not_allowed()
         return found
+
+    async def _without_store(self, request: Request) -> Answer:
+        """What has no objects: reviews, and bindings by the collection's name."""
+        info, table = request.info, self._state.table
+        row = table.by_path(info.group, info.version, info.resource)
+        if row is None:
+            return self._unknown(request)
+        if request.verb not in row.verbs or (info.name and request.verb != "get"):
+            raise method_not_allowed()
+        if row == BINDINGS:
+            return await pods.bind(self._state.store("", "v1", "pods"), request)
+        if row == COMPONENTSTATUSES:
+            return componentstatus.answer(request, row)
+        return await self._reviews[row.group, row.plural](self._state, row, request)
 
     def _unknown(self, request: Request) -> Answer:
         info = request.info

@@ -1,0 +1,151 @@
+"""Reviews: questions that are answered and not stored. Who am I, may I, whose token is this, what may I do here.
+
+Imitates pkg/registry/{authorization,authentication}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from kubecosm.api.errors import BadRequest
+from kubecosm.api.field import FieldError, invalid, invalid_value
+from kubecosm.api.resources import Object, Resource
+from kubecosm.api.times import format_time
+
+from ..authn.user import User
+from ..authz.attributes import Attributes, Authorizer, Decision
+from ..http.request import Request
+from ..http.response import Answer
+from ..state import State
+from .body import decode_body
+from .options import write_options
+from .represent import answer_object
+
+Review = Callable[[State, Resource, Request], Awaitable[Answer]]
+VerifyToken = Callable[[str, tuple[str, ...]], User | None]
+"""(token, audiences) → who it stands for; without audiences the server's own are meant."""
+GROUP_AUTHZ, GROUP_AUTHN = "authorization.k8s.io", "authentication.k8s.io"
+
+
+class Reviews:
+    """Answers them with the authorizer and the authenticators of this server."""
+
+    def __init__(self, authorizer: Authorizer, verify_token: VerifyToken) -> None:
+        self._authorizer = authorizer
+        self._verify_token = verify_token
+        self.handlers: dict[tuple[str, str], Review] = {
+            (GROUP_AUTHZ, "selfsubjectaccessreviews"): self.self_access,
+            (GROUP_AUTHZ, "subjectaccessreviews"): self.access,
+            (GROUP_AUTHZ, "localsubjectaccessreviews"): self.local_access,
+            (GROUP_AUTHZ, "selfsubjectrulesreviews"): self.rules,
+            (GROUP_AUTHN, "selfsubjectreviews"): self.self_subject,
+            (GROUP_AUTHN, "tokenreviews"): self.token,
+        }
+        """(group, plural) → what answers its create."""
+
+    async def self_access(self, state: State, row: Resource, request: Request) -> Answer:
+        review = await _read(row, request)
+        return self._decide(row, request, review, request.user)
+
+    async def access(self, state: State, row: Resource, request: Request) -> Answer:
+        review = await _read(row, request)
+        return self._decide(row, request, review, _subject(row, review["spec"]))
+
+    async def local_access(self, state: State, row: Resource, request: Request) -> Answer:
+        review = await _read(row, request)
+        namespace = (review["spec"].get("resourceAttributes") or {}).get("namespace", "")
+        if namespace != request.info.namespace:
+            raise BadRequest(f"spec.resourceAttributes.namespace must match namespace: {request.info.namespace}")
+        return self._decide(row, request, review, _subject(row, review["spec"]))
+
+    def _decide(self, row: Resource, request: Request, review: Object, user: User) -> Answer:
+        attributes = _attributes(row, review["spec"], user)
+        decision, reason = self._authorizer.authorize(attributes)
+        status: Object = {"allowed": decision is Decision.ALLOW}
+        if decision is Decision.DENY:
+            status["denied"] = True
+        if reason:
+            status["reason"] = reason
+        return answer_object(request, {**review, "status": status}, 201)
+
+    async def rules(self, state: State, row: Resource, request: Request) -> Answer:
+        review = await _read(row, request)
+        namespace = review["spec"].get("namespace", "")
+        if not namespace:
+            raise BadRequest("no namespace on request")
+        found = self._authorizer.rules(request.user, namespace)
+        resource_rules = [_only(rule, "verbs", "apiGroups", "resources", "resourceNames") for rule in found if rule.get("resources")]
+        path_rules = [_only(rule, "verbs", "nonResourceURLs") for rule in found if rule.get("nonResourceURLs")]
+        status = {"resourceRules": resource_rules, "nonResourceRules": path_rules, "incomplete": False}
+        return answer_object(request, {**review, "status": status}, 201)
+
+    async def self_subject(self, state: State, row: Resource, request: Request) -> Answer:
+        review = await _read(row, request)
+        review.pop("spec", None)
+        review["metadata"]["creationTimestamp"] = format_time(state.clock.now())
+        return answer_object(request, {**review, "status": {"userInfo": user_info(request.user)}}, 201)
+
+    async def token(self, state: State, row: Resource, request: Request) -> Answer:
+        review = await _read(row, request)
+        spec = review["spec"]
+        if not spec.get("token"):
+            raise BadRequest("token is required for TokenReview in authentication")
+        audiences = tuple(spec.get("audiences") or ())
+        user = self._verify_token(spec["token"], audiences)
+        status: Object = {"authenticated": True, "user": user_info(user)} if user is not None else {"user": {}}
+        if user is None:
+            status["error"] = "[invalid bearer token, unknown]"
+        elif audiences:
+            status["audiences"] = list(audiences)
+        return answer_object(request, {**review, "status": status}, 201)
+
+
+async def _read(row: Resource, request: Request) -> Object:
+    options = write_options(request, "CreateOptions")
+    review = decode_body(row, request, await request.read(), options.field_validation)
+    review["spec"] = review.get("spec") or {}
+    return review
+
+
+def _subject(row: Resource, spec: Object) -> User:
+    """Raises Invalid if nobody is asked about."""
+    user, groups = spec.get("user", ""), tuple(spec.get("groups") or ())
+    if not user and not groups:
+        raise invalid(row, "", [invalid_value("spec.user", "", "at least one of user or group must be specified")])
+    return User(user, groups, spec.get("uid", ""), {name: tuple(values) for name, values in (spec.get("extra") or {}).items()})
+
+
+def _attributes(row: Resource, spec: Object, user: User) -> Attributes:
+    """What is asked. Raises Invalid."""
+    resource, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
+    found: list[FieldError] = []
+    if resource is not None and path is not None:
+        found.append(invalid_value("spec.nonResourceAttributes", path, "cannot be specified in combination with resourceAttributes"))
+    if resource is None and path is None:
+        why = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+        found.append(invalid_value("spec.resourceAttributes", None, why))
+    if found:
+        raise invalid(row, "", found)
+    if path is not None:
+        return Attributes(user, path.get("verb", ""), is_resource=False, path=path.get("path", ""))
+    assert resource is not None
+    return Attributes(
+        user, resource.get("verb", ""), resource.get("namespace", ""), resource.get("group", ""), resource.get("version", ""),
+        resource.get("resource", ""), resource.get("subresource", ""), resource.get("name", ""),
+    )  # fmt: skip
+
+
+def user_info(user: User) -> Object:
+    """authentication.k8s.io/v1 UserInfo."""
+    info: Object = {"username": user.name}
+    if user.uid:
+        info["uid"] = user.uid
+    info["groups"] = list(user.groups)
+    if user.extra:
+        info["extra"] = {name: list(values) for name, values in user.extra.items()}
+    return info
+
+
+def _only(rule: Object, *fields: str) -> Object:
+    return {name: rule[name] for name in fields if rule.get(name)}
+
