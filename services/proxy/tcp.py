@@ -43,10 +43,13 @@ class Half(asyncio.Protocol):
         peer = self.peer
         if peer is None or peer.transport is None or peer.saw_eof:
             return False
-        if not peer.transport.can_write_eof():
-            return False
-        peer.transport.write_eof()
+        peer.end_writing()
         return True
+
+    def end_writing(self) -> None:
+        """Pass on that no more will come. TLS tunnels have no half-close: there the backend's own end closes the connection."""
+        if self.transport is not None and self.transport.can_write_eof():
+            self.transport.write_eof()
 
     def pause_writing(self) -> None:
         if self.peer is not None and self.peer.transport is not None:
@@ -75,13 +78,30 @@ class Half(asyncio.Protocol):
 
 
 class Frontside(Half):
-    """The client's end: it reads nothing until a backend has taken the connection."""
+    """The client's end. What it sends before a backend has taken the connection waits here: event loops may still deliver one read
+    after `pause_reading`.
+    """
 
     def __init__(self, context: TcpContext, route: RouteSource, node: str) -> None:
         super().__init__()
         self._context = context
         self._route = route
         self._node = node
+        self._early: list[bytes] = []
+
+    def data_received(self, data: bytes) -> None:
+        if self.peer is not None:
+            super().data_received(data)
+            return
+        self._early.append(data)
+        if self.transport is not None:
+            self.transport.pause_reading()
+
+    def eof_received(self) -> bool:
+        if self.peer is None:
+            self.saw_eof = True
+            return True
+        return super().eof_received()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -127,4 +147,9 @@ class Frontside(Half):
             self.transport.abort()
             return
         self.join(back)
-        self.transport.resume_reading()
+        back.transport.writelines(self._early)
+        self._early.clear()
+        if self.saw_eof:
+            back.end_writing()
+        else:
+            self.transport.resume_reading()

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+import uvloop
 
 from kubecosm.api.meta import Key
 from kubecosm.runtime.clock import RealClock
@@ -164,6 +165,34 @@ def test_a_pod_of_another_host_is_reached_through_its_kubelets_tunnel() -> None:
 
     asyncio.run(scenario())
     assert asked == ["CONNECT 10.9.8.7:8080 HTTP/1.1"]
+
+
+@pytest.mark.parametrize("loop_factory", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_bytes_sent_before_the_backend_accepts_are_not_lost(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def slow_kubelet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await sent.wait()
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        await echo_until_eof(reader, writer)
+
+    async def scenario() -> None:
+        async with rig() as r:
+            server, address = await tcp_backend(slow_kubelet)
+            r.nodes["far"] = NodeAddress("far", address.address, address.port, is_local=False)
+            port = free_port()
+            await r.route(Backend("10.9.8.7", 8080, "far"), port=port)
+            reader, writer = await asyncio.open_connection(VIP, port)
+            writer.write(b"early")
+            writer.write_eof()
+            await writer.drain()
+            asyncio.get_running_loop().call_later(0.05, sent.set)
+            assert await reader.read() == b"echo:early"
+            writer.close()
+            server.close()
+
+    sent = asyncio.Event()
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(scenario())
 
 
 class UdpEcho(asyncio.DatagramProtocol):
