@@ -121,8 +121,8 @@ class Scheduler:
         profile = self.profiles.get(pod.scheduler_name)
         return profile.gate(pod) if profile else ""
 
-    def hints(self, pod: PodInfo) -> HintMap:
-        return self.profiles[pod.scheduler_name].hints
+    def hints(self, scheduler_name: str) -> HintMap:
+        return self.profiles[scheduler_name].hints
 
     def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Run work beside scheduling; an expected failure (API, network) is logged."""

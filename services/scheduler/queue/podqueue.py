@@ -91,3 +91,56 @@ class PodHeap:
 
     def __iter__(self) -> Iterator[QueuedPod]:
         return (entry.pod for entry in self._entries.values())
+
+
+Group = tuple[str, frozenset[str]]
+"""Scheduler name and rejecting plugins: what decides whether an event matters."""
+
+
+@dataclass
+class UnschedulablePods:
+    """Rejected pods by uid, the longest waiting first; and by group, so that an event passes by thousands it cannot help."""
+
+    _pods: dict[str, QueuedPod] = field(default_factory=dict)
+    _groups: dict[Group, dict[str, QueuedPod]] = field(default_factory=dict)
+
+    def add(self, pod: QueuedPod) -> None:
+        self.pop(pod.uid)
+        self._pods[pod.uid] = pod
+        self._groups.setdefault(_group_of(pod), {})[pod.uid] = pod
+
+    def pop(self, uid: str) -> QueuedPod | None:
+        """Take a pod out; its rejectors must be those it was added with."""
+        pod = self._pods.pop(uid, None)
+        if pod is not None:
+            group = _group_of(pod)
+            members = self._groups[group]
+            del members[uid]
+            if not members:
+                del self._groups[group]
+        return pod
+
+    def get(self, uid: str) -> QueuedPod | None:
+        return self._pods.get(uid)
+
+    def first(self) -> QueuedPod | None:
+        return next(iter(self._pods.values()), None)
+
+    def groups(self) -> list[Group]:
+        return list(self._groups)
+
+    def members(self, group: Group) -> list[QueuedPod]:
+        return list(self._groups.get(group, {}).values())
+
+    def __len__(self) -> int:
+        return len(self._pods)
+
+    def __contains__(self, uid: str) -> bool:
+        return uid in self._pods
+
+    def __iter__(self) -> Iterator[QueuedPod]:
+        return iter(self._pods.values())
+
+
+def _group_of(pod: QueuedPod) -> Group:
+    return pod.info.scheduler_name, pod.rejectors

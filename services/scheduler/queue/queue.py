@@ -31,7 +31,7 @@ from ..framework.events import (
 from ..framework.interface import QueueSortPlugin
 from ..state.podinfo import PodInfo
 from .hints import HintMap, Worth
-from .podqueue import PodHeap, QueuedPod
+from .podqueue import PodHeap, QueuedPod, UnschedulablePods
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class QueueRules(Protocol):
     def gate(self, pod: PodInfo) -> str:
         """The PreEnqueue plugin that holds the pod back, or empty."""
 
-    def hints(self, pod: PodInfo) -> HintMap: ...
+    def hints(self, scheduler_name: str) -> HintMap: ...
 
 
 class SchedulingQueue:
@@ -69,8 +69,7 @@ class SchedulingQueue:
         self.active = PodHeap(sort.queue_key)
         self.backoff = PodHeap(self._backoff_key)
         self.error_backoff = PodHeap(lambda pod: pod.backoff_until)
-        self.unschedulable: dict[str, QueuedPod] = {}
-        """By uid, the longest waiting first."""
+        self.unschedulable = UnschedulablePods()
         self.gated: dict[str, QueuedPod] = {}
         self._ready = asyncio.Event()
         self._rescheduled = asyncio.Event()
@@ -92,7 +91,7 @@ class SchedulingQueue:
     def __iter__(self) -> Iterator[QueuedPod]:
         for heap in (self.active, self.backoff, self.error_backoff):
             yield from heap
-        yield from self.unschedulable.values()
+        yield from self.unschedulable
         yield from self.gated.values()
 
     # ---- pods come, change and go
@@ -113,7 +112,7 @@ class SchedulingQueue:
             if event is not None:
                 self._requeue(queued, event.label)
         elif pod.uid in self.unschedulable:
-            if event is not None and self._rules.hints(pod).worth(queued, event, old, pod) is not Worth.NOTHING:
+            if event is not None and self._rules.hints(pod.scheduler_name).worth(queued, event, old, pod) is not Worth.NOTHING:
                 self._requeue(queued, event.label)
         else:
             for heap in (self.active, self.backoff):
@@ -124,7 +123,7 @@ class SchedulingQueue:
         """The pod is gone, or has found its node."""
         for heap in (self.active, self.backoff, self.error_backoff):
             heap.remove(uid)
-        self.unschedulable.pop(uid, None)
+        self.unschedulable.pop(uid)
         self.gated.pop(uid, None)
 
     # ---- attempts
@@ -160,8 +159,7 @@ class SchedulingQueue:
         if pod.rejectors:
             pod.unschedulable_count += 1
             pod.consecutive_errors = 0
-            self.unschedulable.pop(pod.uid, None)
-            self.unschedulable[pod.uid] = pod
+            self.unschedulable.add(pod)
             self._observer.incoming("unschedulable", SCHEDULE_ATTEMPT_FAILURE)
             self._set_alarm(pod.timestamp + self._limits.unschedulable_seconds_max)
         else:
@@ -171,7 +169,7 @@ class SchedulingQueue:
     def activate(self, uid: str) -> None:
         """Try this pod at once, whatever it waits for but a gate that is still there."""
         pod = self.backoff.remove(uid) or self.error_backoff.remove(uid)
-        pod = pod or self.unschedulable.pop(uid, None) or self.gated.pop(uid, None)
+        pod = pod or self.unschedulable.pop(uid) or self.gated.pop(uid, None)
         if pod is not None:
             self._activate(pod, FORCE_ACTIVATE)
 
@@ -184,22 +182,19 @@ class SchedulingQueue:
 
     def move(self, event: ClusterEvent, old: Any = None, new: Any = None) -> None:
         """Something happened in the cluster: requeue the rejected pods for which it may matter."""
-        if not self.unschedulable:
-            return
-        useful: dict[tuple[str, frozenset[str]], bool] = {}
-        chosen: list[tuple[QueuedPod, Worth]] = []
-        for pod in self.unschedulable.values():
-            group = (pod.info.scheduler_name, pod.rejectors)
-            if group not in useful:
-                useful[group] = self._rules.hints(pod.info).may_help(pod.rejectors, event)
-            if useful[group] and (worth := self._rules.hints(pod.info).worth(pod, event, old, new)) is not Worth.NOTHING:
-                chosen.append((pod, worth))
-        for pod, worth in chosen:
-            self._requeue(pod, event.label, at_once=worth is Worth.AT_ONCE)
+        for group in self.unschedulable.groups():
+            scheduler_name, rejectors = group
+            hints = self._rules.hints(scheduler_name)
+            if not hints.may_help(rejectors, event):
+                continue
+            for pod in self.unschedulable.members(group):
+                worth = hints.worth(pod, event, old, new)
+                if worth is not Worth.NOTHING:
+                    self._requeue(pod, event.label, at_once=worth is Worth.AT_ONCE)
 
     def _requeue(self, pod: QueuedPod, event: str, *, at_once: bool = False) -> None:
         """Out of the unschedulable pods, into the back-off queue while its penalty lasts."""
-        self.unschedulable.pop(pod.uid, None)
+        self.unschedulable.pop(pod.uid)
         self.gated.pop(pod.uid, None)
         pod.backoff_until = pod.timestamp + self.backoff_seconds(pod)
         if at_once or pod.backoff_until <= self._clock.monotonic():
@@ -250,14 +245,14 @@ class SchedulingQueue:
                 heap.pop()
                 self._activate(first, BACKOFF_COMPLETE)
         oldest = now - self._limits.unschedulable_seconds_max
-        while (waiting := next(iter(self.unschedulable.values()), None)) is not None and waiting.timestamp <= oldest:
+        while (waiting := self.unschedulable.first()) is not None and waiting.timestamp <= oldest:
             self._requeue(waiting, UNSCHEDULABLE_TIMEOUT.label)
         self._alarm_at = self.next_deadline()
 
     def next_deadline(self) -> float:
         """When `flush` next has something to do; infinity if nothing waits for time."""
         ends = [first.backoff_until for heap in (self.backoff, self.error_backoff) if (first := heap.peek()) is not None]
-        waiting = next(iter(self.unschedulable.values()), None)
+        waiting = self.unschedulable.first()
         if waiting is not None:
             ends.append(waiting.timestamp + self._limits.unschedulable_seconds_max)
         return min(ends, default=math.inf)
