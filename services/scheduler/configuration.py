@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from kubecosm.runtime.errors import StartupError, startup
 
 from .framework.defaults import DEFAULT_PLUGINS, DEFAULT_SCHEDULER_NAME, POINTS, ProfileConfig
@@ -30,6 +28,8 @@ def load(path: str, percentage: int) -> SchedulerConfiguration:
     """The configuration in a file, or the default one without a file; StartupError says what is wrong with it."""
     if not path:
         return SchedulerConfiguration((ProfileConfig(percentage_of_nodes_to_score=percentage),))
+    import yaml  # only who has such a file pays for it
+
     with startup(f"read the scheduler configuration {path}"):
         text = Path(path).read_text(encoding="utf-8")
     try:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from kubecosm.runtime.clock import Clock
 
+from .deadline import within
 from .framework.status import Code, Status
 
 
@@ -37,15 +38,12 @@ class WaitingPod:
         if not self._pending:
             return self._rejection
         plugin, seconds = min(self._pending.items(), key=lambda item: item[1])
-        async with asyncio.TaskGroup() as tasks:
-            alarm = tasks.create_task(self._time_out(clock, plugin, seconds), name="permit-timeout")
-            await self._decided.wait()
-            alarm.cancel()
+        if not await within(clock, seconds, self._wait()):
+            self.reject(plugin, f"rejected due to timeout after waiting {seconds:g}s at plugin {plugin}")
         return self._rejection
 
-    async def _time_out(self, clock: Clock, plugin: str, seconds: float) -> None:
-        await clock.sleep(seconds)
-        self.reject(plugin, f"rejected due to timeout after waiting {seconds:g}s at plugin {plugin}")
+    async def _wait(self) -> None:
+        await self._decided.wait()
 
 
 class WaitingPods:

@@ -243,7 +243,7 @@ def bind_with_volumes(cluster: Cluster, bound: Object) -> str:
 
 
 def test_a_late_claim_is_provisioned_for_the_chosen_node() -> None:
-    cluster = Cluster(node("a"))
+    cluster = Cluster(node("a"), clock=VirtualClock())
     volumes = cluster.scheduler.handle.volumes
     volumes.set_class(CLASS)
     volumes.set_claim(claim())
@@ -255,7 +255,7 @@ def test_a_late_claim_is_provisioned_for_the_chosen_node() -> None:
 
 
 def test_a_late_claim_takes_the_smallest_volume_that_is_there() -> None:
-    cluster = Cluster(node("a"), node("b"), node("c"))
+    cluster = Cluster(node("a"), node("b"), node("c"), clock=VirtualClock())
     volumes = cluster.scheduler.handle.volumes
     volumes.set_class({**CLASS, "provisioner": "kubernetes.io/no-provisioner"})
     volumes.set_claim(claim())
@@ -307,3 +307,25 @@ def test_a_zonal_volume_keeps_the_pod_in_its_zone() -> None:
     volumes.set_claim(claim(volumeName="v", metadata={"annotations": {"pv.kubernetes.io/bind-completed": "yes"}}))
     volumes.set_volume({**volume("v", "1Gi"), "metadata": {"name": "v", "labels": {zone: "west__north"}}})
     assert cluster.schedule(DATABASE) == ["b"]
+
+
+def test_volumes_that_never_come_end_the_wait() -> None:
+    async def scenario() -> float:
+        clock = VirtualClock()
+        cluster = Cluster(node("a"), clock=clock, profiles=(ProfileConfig(args={"VolumeBinding": {"bindTimeoutSeconds": 60}}),))
+        await cluster.scheduler._slots.acquire()
+        cluster.scheduler.handle.volumes.set_class(CLASS)
+        cluster.scheduler.handle.volumes.set_claim(claim())
+        cluster.add(DATABASE)
+        queued = cluster.scheduler.queue.pop()
+        assert queued is not None
+        binding = cluster.scheduler.schedule_one(queued)
+        assert binding is not None
+        await binding
+        assert 'running PreBind plugin "VolumeBinding": binding volumes: context deadline exceeded' in cluster.message("default/db")
+        assert cluster.scheduler.cluster.pod_count == 0
+        for _, work in cluster.work:
+            work.close()
+        return clock.monotonic()
+
+    assert 60 <= run_virtual(scenario()) < 61

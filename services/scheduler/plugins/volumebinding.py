@@ -6,7 +6,6 @@ waits until all claims are bound. Left out: CSIStorageCapacity and the alpha sco
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from kubecosm.api import names
 from kubecosm.api.meta import is_controlled_by
 from kubecosm.api.resources import Object
 
+from ..deadline import within
 from ..framework.events import Action, ClusterEvent, EventResource, HintedEvent
 from ..framework.handle import Handle
 from ..framework.interface import CycleState, Verdict
@@ -43,6 +43,7 @@ class VolumeBinding:
         self._cluster = handle.cluster
         self._volumes = handle.volumes
         self._effects = handle.effects
+        self._clock = handle.clock
         self._timeout = bind_timeout_seconds
 
     def events_to_register(self) -> list[HintedEvent]:
@@ -165,14 +166,14 @@ class VolumeBinding:
             elif selected_node_of(claim) != node_name:
                 chosen = {names.ANNOTATION_SELECTED_NODE: node_name}
                 await self._effects.patch_claim(pod.namespace, claim["metadata"]["name"], {"metadata": {"annotations": chosen}})
-        try:
-            async with asyncio.timeout(self._timeout):
-                for claim in claims.waiting:
-                    if not await self._bound(key_of(claim), node_name, key_of(claim) in static):
-                        return error(f"binding volumes: claim {claim['metadata']['name']!r} was deleted or given to another node")
-        except TimeoutError:
+        lost: list[str] = []
+
+        async def wait_bound() -> None:
+            lost.extend([key_of(c) for c in claims.waiting if not await self._bound(key_of(c), node_name, key_of(c) in static)])
+
+        if not await within(self._clock, self._timeout, wait_bound()):
             return error("binding volumes: context deadline exceeded")
-        return None
+        return error(f'binding volumes: claim "{lost[0]}" was deleted or given to another node') if lost else None
 
     async def _bound(self, key: str, node_name: str, static: bool) -> bool:
         """Wait until the claim is bound; False if it is gone or its node was taken back by the provisioner."""
