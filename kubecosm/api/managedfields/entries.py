@@ -101,6 +101,8 @@ def _entry(key: Manager, owned: Owned) -> Object:
 
 def cap_updaters(managers: Managers) -> None:
     """Merge the oldest updaters, per version, until at most UPDATE_MANAGERS_MAX are left (capManagersManager)."""
+    if len(managers) <= UPDATE_MANAGERS_MAX:
+        return
     updaters = [key for key in managers if key.operation == UPDATE]
     excess = len(updaters) - UPDATE_MANAGERS_MAX
     if excess <= 0:

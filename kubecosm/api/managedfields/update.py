@@ -7,6 +7,7 @@ Imitates structured-merge-diff's merge.Updater and apimachinery's chain of field
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -42,7 +43,8 @@ RESETS: Mapping[tuple[str, str], Node] = {
 
 def on_create(resource: Resource, obj: Object, manager: str, now: datetime, subresource: str = "") -> None:
     """Record, in place, that `manager` (see entries.manager_name) set every field of a new object, as decoded and defaulted."""
-    _update(resource, obj, zero_object(resource), manager, now, subresource, is_create=True)
+    facts = facts_of(resource)
+    _update(facts, resource, obj, facts.zero, manager, now, subresource, is_create=True)
 
 
 def on_update(resource: Resource, new: Object, old: Object, manager: str, now: datetime, subresource: str = "") -> None:
@@ -50,36 +52,52 @@ def on_update(resource: Resource, new: Object, old: Object, manager: str, now: d
 
     A write that changes no field leaves the entries equal to the live ones, with their times.
     """
-    _update(resource, new, old, manager, now, subresource, is_create=False)
+    _update(facts_of(resource), resource, new, old, manager, now, subresource, is_create=False)
 
 
-def zero_object(resource: Resource) -> Object:
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a kind's schema says of ownership."""
+
+    definition: str
+    """The name of its definition; empty for custom resources."""
+    shape: MapShape
+    zero: Object
     """What Go's empty struct of the kind looks like: fields already there do not count as set by a creator."""
-    found = _zeros.get(resource)
+
+
+def facts_of(resource: Resource) -> Facts:
+    """Facts of a kind, kept for the built-in ones."""
+    found = _facts.get(resource)
     if found is None:
+        shape = shape_of(resource.api_version, resource.kind)
         definition = schemas().of_kind(resource.api_version, resource.kind)
-        found = checker(definition.name)({}) if definition is not None else {"metadata": {}}
-        if definition is not None:
-            _zeros[resource] = found
+        if definition is None:
+            return Facts("", shape, {"metadata": {}})
+        found = _facts[resource] = Facts(definition.name, shape, checker(definition.name)({}))
     return found
 
 
-_zeros: dict[Resource, Object] = {}
+_facts: dict[Resource, Facts] = {}
+
+
+def zero_object(resource: Resource) -> Object:
+    """The object that everything is created from."""
+    return facts_of(resource).zero
 
 
 def _update(
-    resource: Resource, new: Object, old: Object, manager: str, now: datetime, subresource: str, *, is_create: bool,
+    facts: Facts, resource: Resource, new: Object, old: Object, manager: str, now: datetime, subresource: str, *, is_create: bool,
 ) -> None:  # fmt: skip
     try:
-        _record(resource, new, old, manager, now, subresource, is_create=is_create)
+        _record(facts, resource, new, old, manager, now, subresource, is_create=is_create)
     finally:
-        definition = schemas().of_kind(resource.api_version, resource.kind)
-        if definition is not None:
-            settle(definition.name, new)
+        if facts.definition:
+            settle(facts.definition, new)
 
 
 def _record(
-    resource: Resource, new: Object, old: Object, manager: str, now: datetime, subresource: str, *, is_create: bool,
+    facts: Facts, resource: Resource, new: Object, old: Object, manager: str, now: datetime, subresource: str, *, is_create: bool,
 ) -> None:  # fmt: skip
     metadata = new.setdefault("metadata", {})
     before = old["metadata"].get("managedFields")
@@ -89,7 +107,7 @@ def _record(
         metadata.pop("managedFields", None)
         return
     try:
-        changed, removed = changes(shape_of(resource.api_version, resource.kind), old, new, reset_fields(resource, subresource))
+        changed, removed = changes(facts.shape, old, new, reset_fields(resource, subresource))
     except KeyProblem:
         _put(metadata, before or [])
         return
@@ -127,12 +145,20 @@ def _known(given: Any, before: Any, *, is_subresource: bool) -> Managers:
 
 def reset_fields(resource: Resource, subresource: str) -> Node:
     """What writes through this (sub)resource cannot change, so cannot own."""
-    found = RESETS.get((resource.group_resource, subresource))
-    if found is not None:
-        return found
-    if subresource == "status":
-        return _SPEC
-    return _STATUS if not subresource and resource.subresource("status") is not None else LEAF
+    key = (resource.group_resource, subresource)
+    found = _resets.get(key)
+    if found is None:
+        usual = _SPEC if subresource == "status" else LEAF
+        if not subresource and resource.subresource("status") is not None:
+            usual = _STATUS
+        found = RESETS.get(key, usual)
+        if len(_resets) < RESETS_KEPT_MAX:
+            _resets[key] = found
+    return found
+
+
+RESETS_KEPT_MAX = 512
+_resets: dict[tuple[str, str], Node] = {}
 
 
 def changes(shape: MapShape, old: Object, new: Object, resets: Node) -> tuple[Node, Node]:
