@@ -152,6 +152,15 @@ def test_other_kinds_and_versions_are_refused() -> None:
     )
 
 
+def test_what_utf8_and_64_bits_cannot_hold_is_mended() -> None:
+    assert decode(CONFIGMAPS, b'{"data":{"a":"x\\ud800y","b":"\\ud83d\\ude00"}}')[0]["data"] == {"a": "x\ufffdy", "b": "\U0001f600"}
+    assert decode(CONFIGMAPS, b'{"data":{"a":"\xff"}}')[0]["data"] == {"a": "\ufffd"}
+    huge = b'{"spec":{"containers":[{"name":"c","resources":{"limits":{"cpu":1000000000000000000000000000000}}}]}}'
+    assert decode(PODS, huge)[0]["spec"]["containers"][0]["resources"]["limits"]["cpu"].startswith("1")
+    assert "cannot unmarshal number 99999999999999999999999" in refusal(PODS, b'{"spec":{"priority":99999999999999999999999}}')
+    assert normalize(WIDGETS, decode(WIDGETS, b'{"spec":99999999999999999999999}')[0])["spec"] == 1e23
+
+
 def test_media_types_are_told_apart() -> None:
     yaml = b"apiVersion: v1\nkind: ConfigMap\ndata: {a: 'yes', b: '2026-01-01', c: '1:30'}\nimmutable: yes\n"
     assert decode(CONFIGMAPS, yaml, "application/yaml")[0] == {

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 _SPACE = re.compile(r"[ \t\r\n]*")
 _STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"', re.DOTALL)
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?", re.ASCII)
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _END = "unexpected end of JSON input"
 DEPTH_MAX = 10000
 """encoding/json's limit of nesting."""
@@ -27,7 +28,11 @@ class Number(str):
     __slots__ = ()
 
     def plain(self) -> int | float:
-        return int(self) if re.fullmatch(r"-?[0-9]+", self, re.ASCII) else float(self)
+        """An int where it fits 64 bits, else a float."""
+        if len(self) > 20 or not re.fullmatch(r"-?[0-9]+", self, re.ASCII):
+            return float(self)
+        number = int(self)
+        return number if -(2**63) <= number < 2**64 else float(self)
 
 
 def parse(body: bytes) -> Any:
@@ -36,7 +41,19 @@ def parse(body: bytes) -> Any:
     problem = syntax_problem(text)
     if problem:
         raise SyntaxProblem(problem)
-    return json.loads(text, object_pairs_hook=Pairs, parse_int=Number, parse_float=Number)
+    node = json.loads(text, object_pairs_hook=Pairs, parse_int=Number, parse_float=Number)
+    return _mended(node) if _SURROGATE.search(text) else node
+
+
+def _mended(node: Any) -> Any:
+    """The node with halves of surrogate pairs replaced, as Go does; UTF-8 cannot hold them."""
+    if isinstance(node, Number):
+        return node
+    if isinstance(node, str):
+        return node.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(node, Pairs):
+        return Pairs([(_mended(key), _mended(value)) for key, value in node])
+    return [_mended(value) for value in node] if isinstance(node, list) else node
 
 
 def plain(node: Any) -> Any:

@@ -51,6 +51,8 @@ def _plain_json(text: str | bytes) -> Any:
     return value if b"\\u0022" not in data and data.count(b'"') == orjson.dumps(value).count(b'"') else None
 
 
+INTEGER_DIGITS_MAX = 18
+"""Longer integers become floats: 64 bits may not hold them."""
 _INT = re.compile(r"[-+]?(?:0b[01_]+|0o[0-7_]+|0[0-7_]*|0x[0-9a-fA-F_]+|[1-9][0-9_]*)\Z")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z")
 _TRUE = frozenset(["y", "Y", "yes", "Yes", "YES", "on", "On", "ON", "true", "True", "TRUE"])
@@ -125,9 +127,11 @@ def _scalar(node: Any) -> Any:
     return text
 
 
-def _integer(text: str) -> int:
+def _integer(text: str) -> int | float | str:
     sign = -1 if text[0] == "-" else 1
     digits = text.lstrip("+-")
+    if len(digits) > INTEGER_DIGITS_MAX:
+        return float(text) if digits.isdigit() else text
     if digits.startswith(("0b", "0o", "0x")):
         return sign * int(digits, 0)
     return sign * int(digits, 8 if len(digits) > 1 and digits[0] == "0" else 10)
