@@ -30,12 +30,16 @@ class Half(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.peer: Half | None = None
         self.saw_eof = False
+        self._early = bytearray()
+        """What came before there was a peer: a paused transport may still deliver what it had read (uvloop's does)."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
-        if self.peer is not None and self.peer.transport is not None:
+        if self.peer is None:
+            self._early += data
+        elif self.peer.transport is not None:
             self.peer.transport.write(data)
 
     def eof_received(self) -> bool:
@@ -70,6 +74,10 @@ class Half(asyncio.Protocol):
 
     def join(self, other: Half) -> None:
         self.peer, other.peer = other, self
+        for half in (self, other):
+            early, half._early = bytes(half._early), bytearray()
+            if early:
+                half.data_received(early)
 
     def close(self) -> None:
         """Close this end; the other follows."""

@@ -17,7 +17,7 @@ from kubecosm.services.proxy.balancer import Balancer
 from kubecosm.services.proxy.dialer import Dialer, NodeAddress
 from kubecosm.services.proxy.listeners import Bind, BindFailure, Listeners
 from kubecosm.services.proxy.table import Address, Backend, Protocol, Route
-from kubecosm.services.proxy.tcp import TcpContext
+from kubecosm.services.proxy.tcp import Half, TcpContext
 from kubecosm.services.proxy.udp import UdpContext
 
 VIP = "127.33.7.1"
@@ -246,3 +246,23 @@ def test_a_port_in_use_is_reported_once_with_advice_and_bound_when_it_is_free() 
             server.close()
 
     asyncio.run(scenario())
+
+
+def test_bytes_that_come_before_the_backend_are_kept() -> None:
+    """uvloop delivers what it has read even to a protocol that paused reading in connection_made."""
+
+    class Sink(asyncio.Transport):
+        def __init__(self) -> None:
+            super().__init__()
+            self.written = b""
+
+        def write(self, data: bytes) -> None:  # type: ignore[override]
+            self.written += data
+
+    client, backend = Half(), Half()
+    backend.connection_made(sink := Sink())
+    client.connection_made(Sink())
+    client.data_received(b"GET / ")
+    client.data_received(b"HTTP/1.1")
+    client.join(backend)
+    assert sink.written == b"GET / HTTP/1.1"
