@@ -167,6 +167,7 @@ def test_basic_preemption(k: Kube) -> None:
         assert k.wait_scheduled("preemptor") == [nodes[0]]
         left = {item["metadata"]["name"] for item in k.get("pods")["items"]}
         assert left == {"preemptor", *(f"keeps-{i}" for i in range(len(nodes) - 1))}
+        assert "nominatedNodeName" not in k.get("pod", "preemptor")["status"]
         told = f"Preempted by pod {k.get('pod', 'preemptor')['metadata']['uid']} on node {nodes[0]}"
         wait_for(lambda: told in [event.get("message") for event in k.get("events")["items"]], told)
 

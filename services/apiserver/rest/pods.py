@@ -73,6 +73,7 @@ def _assign(pod: Object, binding: Object, now: str) -> None:
     for field in ("annotations", "labels"):
         if wanted.get(field):
             meta[field] = {**(meta.get(field) or {}), **wanted[field]}
+    pod.setdefault("status", {}).pop("nominatedNodeName", None)  # ClearingNominatedNodeNameAfterBinding
     _set_scheduled(pod, now)
 
 
