@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from kubecosm.api.meta import labels_of
 from kubecosm.api.resources import (
     NAMESPACES,
     NODES,
@@ -99,6 +100,8 @@ class EventHandlers:
         self._queue.move(NODE_ADD, None, node)
 
     def node_updated(self, old: Object, new: Object) -> None:
+        if old["spec"] == new["spec"] and old["status"] == new["status"] and labels_of(old) == labels_of(new):
+            return  # a heartbeat
         self._cluster.set_node(new)
         action = node_action(old, new)
         if action:

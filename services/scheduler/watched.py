@@ -48,22 +48,33 @@ PLACED_SPEC = frozenset((
     "volumes",
 ))  # fmt: skip
 PLACED_CONTAINER = frozenset(("name", "image", "resources", "ports", "restartPolicy"))
+NODE_STATUS = frozenset(("allocatable", "conditions", "images"))
 PLACED_STATUS = frozenset(("phase", "startTime", "nominatedNodeName"))
 
 
 def slim(obj: Object) -> Object:
     """Drops what the scheduler never reads before an informer stores it.
 
-    Of all objects the managed fields, of controllers the pod template; of pods that have a node all that only matters for finding one, or
-    for running it: with tens of thousands of pods that is most of the memory of this process.
+    Of all objects the managed fields, of controllers the pod template, of nodes what describes the machine; of pods that have a node all
+    that only matters for finding one, or for running it: with tens of thousands of pods that is most of the memory of this process.
     """
     obj["metadata"].pop("managedFields", None)
     spec: Mapping[str, Any] = obj.get("spec") or {}
     if "containers" in spec:
         return slim_placed(obj) if spec.get("nodeName") else obj
+    if "allocatable" in (obj.get("status") or {}):
+        return slim_node(obj)
     if "template" in spec:
         obj["spec"] = {name: value for name, value in spec.items() if name not in ("template", "volumeClaimTemplates")}
     return obj
+
+
+def slim_node(node: Object) -> Object:
+    """A node without what describes its machine; conditions without their heartbeats, so that a heartbeat changes nothing."""
+    status = {name: value for name, value in node["status"].items() if name in NODE_STATUS}
+    if "conditions" in status:
+        status["conditions"] = [{"type": c["type"], "status": c.get("status", "")} for c in status["conditions"]]
+    return {"metadata": node["metadata"], "spec": node.get("spec") or {}, "status": status}
 
 
 def slim_placed(pod: Object) -> Object:

@@ -52,3 +52,14 @@ def test_a_resize_is_still_seen() -> None:
 def test_controllers_lose_their_templates_only() -> None:
     replica_set = {"metadata": {"name": "r"}, "spec": {"selector": {"matchLabels": {"a": "b"}}, "replicas": 1, "template": {"spec": {}}}}
     assert slim(replica_set)["spec"] == {"selector": {"matchLabels": {"a": "b"}}, "replicas": 1}
+
+
+def test_a_heartbeat_of_a_node_changes_nothing() -> None:
+    def beat(time: str) -> dict[str, object]:
+        condition = {"type": "Ready", "status": "True", "lastHeartbeatTime": time, "reason": "KubeletReady"}
+        status = {"allocatable": {"cpu": "4"}, "conditions": [condition], "nodeInfo": {"osImage": "x"}, "addresses": []}
+        return slim({"metadata": {"name": "n"}, "spec": {}, "status": status})
+
+    first, second = beat("2026-01-01T00:00:00Z"), beat("2026-01-01T00:00:10Z")
+    assert first == second
+    assert first["status"] == {"allocatable": {"cpu": "4"}, "conditions": [{"type": "Ready", "status": "True"}]}
