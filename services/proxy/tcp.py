@@ -45,7 +45,9 @@ class Half(asyncio.Protocol):
     def eof_received(self) -> bool:
         self.saw_eof = True
         peer = self.peer
-        if peer is None or peer.transport is None or peer.saw_eof:
+        if peer is None:
+            return True
+        if peer.transport is None or peer.saw_eof:
             return False
         peer.end_writing()
         return True
@@ -78,6 +80,8 @@ class Half(asyncio.Protocol):
             early, half._early = bytes(half._early), bytearray()
             if early:
                 half.data_received(early)
+            if half.saw_eof and not half.eof_received():
+                half.close()
 
     def close(self) -> None:
         """Close this end; the other follows."""
@@ -86,30 +90,13 @@ class Half(asyncio.Protocol):
 
 
 class Frontside(Half):
-    """The client's end. What it sends before a backend has taken the connection waits here: event loops may still deliver one read
-    after `pause_reading`.
-    """
+    """The client's end: it reads nothing until a backend has taken the connection."""
 
     def __init__(self, context: TcpContext, route: RouteSource, node: str) -> None:
         super().__init__()
         self._context = context
         self._route = route
         self._node = node
-        self._early: list[bytes] = []
-
-    def data_received(self, data: bytes) -> None:
-        if self.peer is not None:
-            super().data_received(data)
-            return
-        self._early.append(data)
-        if self.transport is not None:
-            self.transport.pause_reading()
-
-    def eof_received(self) -> bool:
-        if self.peer is None:
-            self.saw_eof = True
-            return True
-        return super().eof_received()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -155,9 +142,4 @@ class Frontside(Half):
             self.transport.abort()
             return
         self.join(back)
-        back.transport.writelines(self._early)
-        self._early.clear()
-        if self.saw_eof:
-            back.end_writing()
-        else:
-            self.transport.resume_reading()
+        self.transport.resume_reading()
