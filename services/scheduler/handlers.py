@@ -100,7 +100,7 @@ class EventHandlers:
         self._queue.move(NODE_ADD, None, node)
 
     def node_updated(self, old: Object, new: Object) -> None:
-        if old["spec"] == new["spec"] and old["status"] == new["status"] and labels_of(old) == labels_of(new):
+        if old.get("spec") == new.get("spec") and old.get("status") == new.get("status") and labels_of(old) == labels_of(new):
             return  # a heartbeat
         self._cluster.set_node(new)
         action = node_action(old, new)
