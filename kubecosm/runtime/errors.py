@@ -57,9 +57,16 @@ def startup(doing: str) -> Iterator[None]:
 
 
 def find_startup_error(error: BaseException) -> StartupError | None:
-    """The StartupError that `error` is, or that a (nested) exception group holds; None if there is none."""
+    """The StartupError that `error` is, or that a (nested) exception group holds; None if there is none.
+
+    A kubeconfig that cannot be used is one, too.
+    """
+    from kubecosm.client.config import ConfigError  # only a failed start gets here
+
     if isinstance(error, StartupError):
         return error
+    if isinstance(error, ConfigError):
+        return StartupError(f"{error}: check --kubeconfig")
     if isinstance(error, BaseExceptionGroup):
         return next((found for inner in error.exceptions if (found := find_startup_error(inner))), None)
     return None

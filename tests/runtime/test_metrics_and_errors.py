@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kubecosm.client.config import ConfigError
 from kubecosm.runtime.errors import StartupError, explain_os_error, find_startup_error, startup
 from kubecosm.runtime.metrics import Metrics, exponential_buckets
 
@@ -66,3 +67,6 @@ def test_a_startup_error_is_found_inside_nested_groups() -> None:
     group = ExceptionGroup("outer", [ValueError("x"), ExceptionGroup("inner", [wanted])])
     assert find_startup_error(group) is wanted
     assert find_startup_error(ExceptionGroup("outer", [ValueError("x")])) is None
+    unusable = find_startup_error(ExceptionGroup("outer", [ConfigError("cannot read kubeconfig x: No such file or directory")]))
+    assert unusable is not None
+    assert unusable.message == "cannot read kubeconfig x: No such file or directory: check --kubeconfig"

@@ -89,6 +89,20 @@ def test_unknown_plugins_are_named() -> None:
 
 
 @pytest.mark.parametrize(
+    ("args", "why"),
+    [
+        ({"scoringStrategy": {"type": "Magic"}}, "scoring strategy Magic is not supported"),
+        ({"scoringStrategy": {"resources": [{}]}}, "KeyError 'name'"),
+    ],
+    ids=["strategy", "resource"],
+)
+def test_arguments_that_a_plugin_refuses_are_told(args: Any, why: str) -> None:
+    chosen = profile(pluginConfig=[{"name": "NodeResourcesFit", "args": args}])
+    with pytest.raises(StartupError, match=f"profile default-scheduler: plugin NodeResourcesFit cannot be used as configured: {why}"):
+        Cluster(profiles=(chosen,))
+
+
+@pytest.mark.parametrize(
     ("text", "why"),
     [
         (None, "no such file"), ("a: [", "is not YAML"), ("- 1", "is not valid"),

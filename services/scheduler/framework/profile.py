@@ -11,6 +11,7 @@ import numpy as np
 
 from kubecosm.api.errors import ApiError
 from kubecosm.client.http import TRANSPORT_ERRORS
+from kubecosm.runtime.errors import StartupError
 
 from ..plugins.noderesources import NodeResourcesFit
 from ..queue.hints import HintMap
@@ -78,7 +79,7 @@ class Profile:
         self._observer = observer
         names = {*config.plugins, *(name for enabled in config.points.values() for name in enabled)}
         order = [*config.plugins, *sorted(names - set(config.plugins))]
-        self.plugins: dict[str, Plugin] = {name: factory_of(name)(handle, config.args.get(name, {})) for name in order}
+        self.plugins: dict[str, Plugin] = {name: _make(name, handle, config) for name in order}
         self._pre_enqueue = self._at("preEnqueue", PreEnqueuePlugin)
         self._queue_sort = self._at("queueSort", QueueSortPlugin)
         self._pre_filter = self._at("preFilter", PreFilterPlugin)
@@ -314,6 +315,16 @@ class Profile:
 
     def _observed(self, point: str, started: float, status: Status | None = None) -> None:
         self._observer.point(self.name, point, status.code_name if status else "Success", self._now() - started)
+
+
+def _make(name: str, handle: Handle, config: ProfileConfig) -> Plugin:
+    """A plugin with its arguments; StartupError if it does not like them."""
+    factory = factory_of(name)
+    try:
+        return factory(handle, config.args.get(name, {}))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        why = f"{error.__class__.__name__} {error}" if isinstance(error, KeyError) else str(error)
+        raise StartupError(f"profile {config.scheduler_name}: plugin {name} cannot be used as configured: {why}") from error
 
 
 def not_considered(narrowing: Iterable[str]) -> Status:
