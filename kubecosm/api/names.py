@@ -37,6 +37,8 @@ MANAGED_BY_ENDPOINT_CONTROLLER = "endpoint-controller"
 
 LABEL_CLUSTER_SERVICE = "kubernetes.io/cluster-service"
 LABEL_CLUSTER_SERVICE_NAME = "kubernetes.io/name"
+LABEL_NODE_ROLE_PREFIX = "node-role.kubernetes.io/"
+LABEL_NODE_ROLE_OLD = "kubernetes.io/role"
 
 # Annotations
 ANNOTATION_CONFIG_MIRROR = "kubernetes.io/config.mirror"

@@ -115,7 +115,7 @@ def from_label_selector(selector: Mapping[str, Any] | None) -> LabelSelector:
     """
     if selector is None:
         return NOTHING
-    requirements = [new_requirement(key, IN, [value]) for key, value in (selector.get("matchLabels") or {}).items()]
+    requirements = [new_requirement(key, EQUALS, [value]) for key, value in (selector.get("matchLabels") or {}).items()]
     for expression in selector.get("matchExpressions") or ():
         operator = _MATCH_OPERATORS.get(expression.get("operator", ""))
         if operator is None:

@@ -51,11 +51,16 @@ def answer_entry(request: Request, store: ResourceStore, entry: Entry, status: i
         return Response(status, data)
     obj = orjson.loads(data)
     if accept.transform == _TABLE:
-        obj = table(store.row, [obj], accept.version, store.state.clock.now(), _include(request), meta=obj["metadata"])
+        obj = _table(store, [obj], accept, request, obj["metadata"])
     elif accept.transform == _PARTIAL:
         obj = partial_metadata(obj, accept.version)
     body, content_type = encode_as(accept, obj)
     return Response(status, body, content_type)
+
+
+def _table(store: ResourceStore, objects: Sequence[Object], accept: Accepted, request: Request, meta: Object) -> Object:
+    now, stored = store.state.clock.now(), store.conversion.to_stored
+    return table(store.row, objects, accept.version, now, _include(request), meta=meta, stored=stored)
 
 
 def _include(request: Request) -> str:
@@ -78,7 +83,7 @@ def answer_list(
     objects = [orjson.loads(render(entry.data)) for entry in entries]
     listed: Object
     if accept.transform == _TABLE:
-        listed = table(store.row, objects, accept.version, store.state.clock.now(), _include(request), meta=meta)
+        listed = _table(store, objects, accept, request, meta)
     elif accept.transform:
         items = [partial_metadata(obj, accept.version) for obj in objects]
         listed = {"kind": "PartialObjectMetadataList", "apiVersion": f"meta.k8s.io/{accept.version}", "metadata": meta, "items": items}
@@ -121,7 +126,8 @@ def watch_view(store: ResourceStore, accept: Accepted, include: str) -> View:
         def render(data: bytes) -> bytes:
             obj = orjson.loads(base.render(data))
             if accept.transform == _TABLE:
-                obj = table_event(store.row, obj, accept.version, store.state.clock.now(), include)
+                now, stored = store.state.clock.now(), store.conversion.to_stored
+                obj = table_event(store.row, obj, accept.version, now, include, stored=stored)
             else:
                 obj = partial_metadata(obj, accept.version)
             return orjson.dumps(obj)

@@ -8,18 +8,23 @@ from datetime import datetime
 from kubecosm.api.resources import Object, Resource
 
 from ..printers import printer_for
+from .versions import Convert
 
 
 def partial_metadata(obj: Object, version: str) -> Object:
     return {"kind": "PartialObjectMetadata", "apiVersion": f"meta.k8s.io/{version}", "metadata": obj["metadata"]}
 
 
-def table(resource: Resource, objects: Sequence[Object], version: str, now: datetime, include: str, *, meta: Object) -> Object:
-    """`include` (includeObject) is None, Metadata or Object; `meta` gives the list's metadata."""
+def table(
+    resource: Resource, objects: Sequence[Object], version: str, now: datetime, include: str, *, meta: Object, stored: Convert
+) -> Object:
+    """`include` (includeObject) is None, Metadata or Object; `meta` is the list's metadata; `stored` converts an object for its printer."""
     printer = printer_for(resource)
     rows = []
     for obj in objects:
-        row: Object = {"cells": printer.row(obj, now)}
+        row: Object = {"cells": printer.row(stored(obj), now)}
+        if conditions := printer.conditions(obj):
+            row["conditions"] = conditions
         if include == "Object":
             row["object"] = obj
         elif include == "Metadata":
@@ -32,6 +37,6 @@ def table(resource: Resource, objects: Sequence[Object], version: str, now: date
     }  # fmt: skip
 
 
-def table_event(resource: Resource, obj: Object, version: str, now: datetime, include: str) -> Object:
+def table_event(resource: Resource, obj: Object, version: str, now: datetime, include: str, *, stored: Convert) -> Object:
     """The Table of one watch event."""
-    return table(resource, [obj], version, now, include, meta=obj["metadata"])
+    return table(resource, [obj], version, now, include, meta=obj["metadata"], stored=stored)
