@@ -42,7 +42,6 @@ class Connection(RequestHandler):
         self, request: Any, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> Response:
         """What is not HTTP gets the plain answer of Go's server; errors of handlers never come here."""
-        self.force_close()
         return text_response(status, f"{status} Bad Request" if status == 400 else f"{status} {message or 'Internal Server Error'}")
 
 
