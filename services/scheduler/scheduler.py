@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,27 +17,20 @@ from kubecosm.api.resources import Object
 from kubecosm.api.times import format_micro_time
 from kubecosm.client.http import TRANSPORT_ERRORS
 from kubecosm.runtime.clock import Clock
+from kubecosm.runtime.errors import StartupError
 from kubecosm.runtime.logs import get_logger
 
 from .algorithm import Algorithm, Outcome
 from .conditions import status_patch
 from .decisions import Decisions
+from .figures import serve_figures
 from .framework.defaults import ProfileConfig
 from .framework.events import ASSIGNED_POD_DELETE
 from .framework.handle import ApiEffects, Handle
-from .framework.interface import CycleState, FilterPlugin
+from .framework.interface import CycleState, FilterPlugin, QueueSortPlugin
 from .framework.profile import Profile
 from .framework.status import Status, error, fit_message, truncate
-from .metrics import (
-    CACHE_HELP,
-    ERROR,
-    EVALUATION_HELP,
-    PENDING_HELP,
-    SCHEDULED,
-    UNSCHEDULABLE,
-    UNSCHEDULABLE_HELP,
-    SchedulerMetrics,
-)
+from .metrics import ERROR, SCHEDULED, UNSCHEDULABLE, SchedulerMetrics
 from .queue.hints import HintMap
 from .queue.nominator import Nominator
 from .queue.podqueue import QueuedPod
@@ -74,8 +66,7 @@ class Scheduler:
             self.cluster, clock, rng, self.nominator, effects, disruption_budgets=self.budgets, runner=self, preempted=metrics.preempted
         )
         self.profiles = {config.scheduler_name: Profile(config, self.handle, metrics) for config in profiles}
-        first = next(iter(self.profiles.values()))
-        self.queue = SchedulingQueue(clock, first.queue_sort, self, metrics, limits)
+        self.queue = SchedulingQueue(clock, self._common_sort(), self, metrics, limits)
         self.algorithm = Algorithm(self.handle)
         self.decisions = Decisions() if decisions is None else decisions
         self.waiting = WaitingPods()
@@ -83,7 +74,14 @@ class Scheduler:
         """Pods without a node that are ours to schedule, by uid, as the API server has them."""
         self._slots = asyncio.Semaphore(bindings_max)
         self._tasks: asyncio.TaskGroup | None = None
-        self._serve_figures()
+        serve_figures(self)
+
+    def _common_sort(self) -> QueueSortPlugin:
+        """The one order of the one active queue."""
+        sorts = [profile.queue_sort for profile in self.profiles.values()]
+        if len({sort.name for sort in sorts}) > 1:
+            raise StartupError("all profiles must have the same queueSort plugin: they share one queue")
+        return sorts[0]
 
     async def run(self) -> None:
         """Schedule until cancelled."""
@@ -134,29 +132,6 @@ class Scheduler:
 
     def recheck_gates(self, uid: str) -> None:
         self.queue.recheck_gates(uid)
-
-    # ---- figures that are read when somebody scrapes
-
-    def _serve_figures(self) -> None:
-        metrics = self.metrics
-        metrics.serve_sizes("scheduler_pending_pods", PENDING_HELP, ("queue",), lambda: _by_name(self.queue.depths()))
-        metrics.serve_sizes("scheduler_cache_size", CACHE_HELP, ("type",), lambda: _by_name(self._cache_sizes()))
-        metrics.serve_sizes("scheduler_unschedulable_pods", UNSCHEDULABLE_HELP, ("plugin", "profile"), self._rejections)
-        labels = ("plugin", "extension_point", "profile")
-        metrics.serve_counts("scheduler_plugin_evaluation", EVALUATION_HELP, labels, self._evaluations)
-
-    def _cache_sizes(self) -> dict[str, int]:
-        return {"nodes": self.cluster.nodes.count, "pods": self.cluster.pod_count, "assumed_pods": self.cluster.assumed_count}
-
-    def _rejections(self) -> Counter[tuple[str, ...]]:
-        return Counter((plugin, pod.info.scheduler_name) for pod in self.queue for plugin in pod.rejectors)
-
-    def _evaluations(self) -> dict[tuple[str, ...], int]:
-        return {
-            (plugin, point, profile.name): count
-            for profile in self.profiles.values()
-            for (plugin, point), count in profile.evaluations.items()
-        }
 
     # ---- one attempt
 
@@ -310,10 +285,6 @@ class Scheduler:
 
     async def _patch_status(self, pod: PodInfo, patch: Object) -> None:
         await self.effects.patch_status(pod, patch)
-
-
-def _by_name(figures: dict[str, int]) -> dict[tuple[str, ...], int]:
-    return {(name,): figure for name, figure in figures.items()}
 
 
 async def _logged(name: str, work: Coroutine[Any, Any, None]) -> None:

@@ -10,7 +10,8 @@ import pytest
 from kubecosm.runtime.errors import StartupError
 from kubecosm.services.scheduler.algorithm import nodes_to_find
 from kubecosm.services.scheduler.configuration import from_document, load
-from kubecosm.services.scheduler.framework.defaults import DEFAULT_PLUGINS, ProfileConfig
+from kubecosm.services.scheduler.framework.defaults import DEFAULT_PLUGINS, POINTS, ProfileConfig
+from kubecosm.services.scheduler.framework.interface import EXTENSION_POINTS
 
 from .helpers import Cluster, node, pod
 
@@ -61,6 +62,16 @@ def test_default_constraints_can_be_listed() -> None:
     cluster.scheduler.handle.workloads.set_service(service)
     assert cluster.schedule(pod("p", labels={"app": "x"}), pod("q", labels={"app": "x"})) == ["a", ""]
     assert "1 node(s) didn't match pod topology spread constraints, 1 node(s) were unschedulable." in cluster.message("default/q")
+
+
+@pytest.mark.parametrize("point", ["queueSort", "bind"])
+def test_no_profile_can_do_without_order_or_binding(point: str) -> None:
+    with pytest.raises(StartupError, match=f"{point} plugin is needed"):
+        Cluster(profiles=(profile(plugins={point: {"disabled": [{"name": "*"}]}}),))
+
+
+def test_extension_points_have_the_names_of_the_configuration_file() -> None:
+    assert tuple(EXTENSION_POINTS) == POINTS
 
 
 def test_back_offs_are_read() -> None:

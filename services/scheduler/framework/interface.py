@@ -43,10 +43,6 @@ class Verdict:
     codes: IntArray | None = None
 
 
-Scores = "IntArray | int"
-"""One score per asked row, or one for all of them."""
-
-
 @dataclass(frozen=True, slots=True)
 class PostFilterResult:
     """`nominated_node`: where the pod may fit once victims are gone; empty clears a former nomination; None leaves it."""
@@ -135,7 +131,8 @@ class ScorePlugin(Protocol):
     @property
     def name(self) -> str: ...
 
-    def score(self, state: CycleState, pod: PodInfo, rows: Rows) -> IntArray | int: ...
+    def score(self, state: CycleState, pod: PodInfo, rows: Rows) -> IntArray | int:
+        """One score per asked row, or one for all of them."""
 
 
 @runtime_checkable

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import NamedTuple, Protocol, TypeVar, cast
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from kubecosm.api.errors import ApiError
 from kubecosm.client.http import TRANSPORT_ERRORS
-from kubecosm.runtime.errors import StartupError
 
 from ..plugins.noderesources import NodeResourcesFit
 from ..queue.hints import HintMap
@@ -21,29 +20,9 @@ from ..state.requests import Requests
 from .defaults import ProfileConfig
 from .diagnosis import Diagnosis
 from .handle import Handle, ResourceFit
-from .interface import (
-    EXTENSION_POINTS,
-    BindPlugin,
-    CycleState,
-    FilterPlugin,
-    NormalizeScorePlugin,
-    PermitPlugin,
-    Plugin,
-    PostBindPlugin,
-    PostFilterPlugin,
-    PostFilterResult,
-    PreBindPlugin,
-    PreEnqueuePlugin,
-    PreFilterPlugin,
-    PreScorePlugin,
-    QueueSortPlugin,
-    ReservePlugin,
-    ScorePlugin,
-)
-from .registry import factory_of
+from .interface import CycleState, PostFilterResult, QueueSortPlugin
+from .pluginset import PluginSet
 from .status import Code, Status, error, merge, unresolvable
-
-P = TypeVar("P")
 
 API_FAILURES = (ApiError, *TRANSPORT_ERRORS)
 
@@ -70,52 +49,32 @@ class PreFiltered(NamedTuple):
 
 
 class Profile:
-    """Built once from its configuration; StartupError if a plugin is unknown or a point lacks a plugin it needs."""
+    """Built once from its configuration; StartupError if the configuration will not do."""
 
     def __init__(self, config: ProfileConfig, handle: Handle, observer: PointObserver) -> None:
         self.name = config.scheduler_name
         self.config = config
         handle = self._handle = replace(handle, framework=self)
         self._observer = observer
-        names = {*config.plugins, *(name for enabled in config.points.values() for name in enabled)}
-        order = [*config.plugins, *sorted(names - set(config.plugins))]
-        self.plugins: dict[str, Plugin] = {name: _make(name, handle, config) for name in order}
-        self._pre_enqueue = self._at("preEnqueue", PreEnqueuePlugin)
-        self._queue_sort = self._at("queueSort", QueueSortPlugin)
-        self._pre_filter = self._at("preFilter", PreFilterPlugin)
-        self._filter = self._at("filter", FilterPlugin)
-        self._post_filter = self._at("postFilter", PostFilterPlugin)
-        self._pre_score = self._at("preScore", PreScorePlugin)
-        self._score = self._at("score", ScorePlugin)
-        self._reserve = self._at("reserve", ReservePlugin)
-        self._permit = self._at("permit", PermitPlugin)
-        self._pre_bind = self._at("preBind", PreBindPlugin)
-        self._bind = self._at("bind", BindPlugin)
-        self._post_bind = self._at("postBind", PostBindPlugin)
-        self._weights = {**{n: w or 1 for n, w in config.plugins.items()}, **{n: w or 1 for n, w in config.points.get("score", {}).items()}}
+        self._set = PluginSet(config, handle)
+        self.plugins = self._set.all
         self.evaluations: defaultdict[tuple[str, str], int] = defaultdict(int)
         """(plugin, extension point) → how often it was asked."""
-        self._normalizers = {plugin.name: plugin for plugin in self._score if isinstance(plugin, NormalizeScorePlugin)}
         self.hints = HintMap(self.plugins.values())
-
-    def _at(self, point: str, protocol: Callable[..., P]) -> list[P]:
-        """The plugins of an extension point, in order; `protocol` is its class in EXTENSION_POINTS."""
-        enabled = self.config.points.get(point, self.config.plugins)
-        return [cast(P, self.plugins[name]) for name in enabled if isinstance(self.plugins[name], EXTENSION_POINTS[point])]
 
     @property
     def queue_sort(self) -> QueueSortPlugin:
-        return self._queue_sort[0]
+        return self._set.queue_sort
 
     @property
     def has_post_filter(self) -> bool:
-        return bool(self._post_filter)
+        return bool(self._set.post_filter)
 
     # ---- before the cycle
 
     def gate(self, pod: PodInfo) -> str:
         """The PreEnqueue plugin that holds the pod back, or empty."""
-        return next((plugin.name for plugin in self._pre_enqueue if plugin.pre_enqueue(pod) is not None), "")
+        return next((plugin.name for plugin in self._set.pre_enqueue if plugin.pre_enqueue(pod) is not None), "")
 
     # ---- scheduling cycle
 
@@ -128,7 +87,7 @@ class Profile:
     def _ask_pre_filter(self, state: CycleState, pod: PodInfo) -> PreFiltered:
         names: frozenset[str] | None = None
         narrowing: list[str] = []
-        for plugin in self._pre_filter:
+        for plugin in self._set.pre_filter:
             self.evaluations[plugin.name, "PreFilter"] += 1
             answer = plugin.pre_filter(state, pod)
             if answer is None:
@@ -147,7 +106,7 @@ class Profile:
     def run_filter(self, state: CycleState, pod: PodInfo, diagnosis: Diagnosis, alive: BoolArray) -> BoolArray:
         """The rows of `alive` that pass every Filter; the first plugin to refuse a node gives the reason."""
         started = self._now()
-        for plugin in self._filter:
+        for plugin in self._set.filter:
             if plugin.name in state.skip_filter:
                 continue
             self.evaluations[plugin.name, "Filter"] += 1
@@ -171,7 +130,7 @@ class Profile:
             return rejection
         if names is not None and self._handle.cluster.nodes.names[row] not in names:
             return not_considered(narrowing)
-        for plugin in self._filter:
+        for plugin in self._set.filter:
             if plugin.name not in state.skip_filter:
                 verdict = plugin.filter(state, pod, slice(row, row + 1))
                 if verdict is not None and not verdict.ok[0]:
@@ -186,7 +145,7 @@ class Profile:
             return None
         ok: BoolArray = self._handle.cluster.nodes.exists
         wanted: Requests | None = None
-        for plugin in self._filter:
+        for plugin in self._set.filter:
             if plugin.name in state.skip_filter:
                 continue
             if isinstance(plugin, NodeResourcesFit):
@@ -207,7 +166,7 @@ class Profile:
     def _ask_post_filter(self, state: CycleState, pod: PodInfo, diagnosis: Diagnosis) -> PostFilterResult:
         statuses: list[Status] = []
         nominated: str | None = None
-        for plugin in self._post_filter:
+        for plugin in self._set.post_filter:
             result = plugin.post_filter(state, pod, diagnosis)
             if result.status is None or result.status.code is Code.ERROR:
                 return result
@@ -218,7 +177,7 @@ class Profile:
     def run_score(self, state: CycleState, pod: PodInfo, rows: Rows, count: int) -> tuple[IntArray, list[PluginScores]]:
         """The total per row, and what each plugin gave (already weighted)."""
         started = self._now()
-        for pre in self._pre_score:
+        for pre in self._set.pre_score:
             self.evaluations[pre.name, "PreScore"] += 1
             answer = pre.pre_score(state, pod, rows)
             if answer is not None and answer.code is Code.SKIP:
@@ -227,14 +186,14 @@ class Profile:
         started = self._now()
         total: IntArray = np.zeros(count, np.int64)
         parts: list[PluginScores] = []
-        for plugin in self._score:
+        for plugin in self._set.score:
             if plugin.name in state.skip_score:
                 continue
             self.evaluations[plugin.name, "Score"] += 1
             scores = plugin.score(state, pod, rows)
-            if isinstance(scores, np.ndarray) and plugin.name in self._normalizers:
-                scores = self._normalizers[plugin.name].normalize_score(state, pod, scores)
-            weighted = scores * self._weights[plugin.name]
+            if isinstance(scores, np.ndarray) and plugin.name in self._set.normalizers:
+                scores = self._set.normalizers[plugin.name].normalize_score(state, pod, scores)
+            weighted = scores * self._set.weights[plugin.name]
             total += weighted
             parts.append(PluginScores(plugin.name, weighted))
         self._observed("Score", started)
@@ -243,7 +202,7 @@ class Profile:
     def run_reserve(self, state: CycleState, pod: PodInfo, node: str) -> Status | None:
         started = self._now()
         rejection = None
-        for plugin in self._reserve:
+        for plugin in self._set.reserve:
             rejection = plugin.reserve(state, pod, node)
             if rejection is not None:
                 rejection = rejection.of(plugin.name)
@@ -253,14 +212,14 @@ class Profile:
 
     def run_unreserve(self, state: CycleState, pod: PodInfo, node: str) -> None:
         """In reverse order, as what comes later may lean on what came earlier."""
-        for plugin in reversed(self._reserve):
+        for plugin in reversed(self._set.reserve):
             plugin.unreserve(state, pod, node)
 
     def run_permit(self, state: CycleState, pod: PodInfo, node: str) -> tuple[Status | None, dict[str, float]]:
         """A rejection, or the plugins that want the pod to wait and for how many seconds at most."""
         started = self._now()
         rejection, waits = None, {}
-        for plugin in self._permit:
+        for plugin in self._set.permit:
             answer, seconds = plugin.permit(state, pod, node)
             if answer is None:
                 continue
@@ -275,12 +234,12 @@ class Profile:
 
     def has_pre_bind_work(self, state: CycleState, pod: PodInfo) -> bool:
         """Whether any PreBind plugin has something to do for this pod (PreBindPreFlight)."""
-        return any(plugin.pre_bind_pre_flight(state, pod) for plugin in self._pre_bind)
+        return any(plugin.pre_bind_pre_flight(state, pod) for plugin in self._set.pre_bind)
 
     async def run_pre_bind(self, state: CycleState, pod: PodInfo, node: str) -> Status | None:
         started = self._now()
         answer = None
-        for plugin in self._pre_bind:
+        for plugin in self._set.pre_bind:
             try:
                 answer = await plugin.pre_bind(state, pod, node)
             except API_FAILURES as failed:
@@ -295,7 +254,7 @@ class Profile:
         """The first Bind plugin that does not skip binds."""
         started = self._now()
         answer: Status | None = error("no Bind plugin took the pod")
-        for plugin in self._bind:
+        for plugin in self._set.bind:
             try:
                 given = await plugin.bind(state, pod, node)
             except API_FAILURES as failed:
@@ -307,7 +266,7 @@ class Profile:
         return answer
 
     def run_post_bind(self, state: CycleState, pod: PodInfo, node: str) -> None:
-        for plugin in self._post_bind:
+        for plugin in self._set.post_bind:
             plugin.post_bind(state, pod, node)
 
     def _now(self) -> float:
@@ -315,16 +274,6 @@ class Profile:
 
     def _observed(self, point: str, started: float, status: Status | None = None) -> None:
         self._observer.point(self.name, point, status.code_name if status else "Success", self._now() - started)
-
-
-def _make(name: str, handle: Handle, config: ProfileConfig) -> Plugin:
-    """A plugin with its arguments; StartupError if it does not like them."""
-    factory = factory_of(name)
-    try:
-        return factory(handle, config.args.get(name, {}))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        why = f"{error.__class__.__name__} {error}" if isinstance(error, KeyError) else str(error)
-        raise StartupError(f"profile {config.scheduler_name}: plugin {name} cannot be used as configured: {why}") from error
 
 
 def not_considered(narrowing: Iterable[str]) -> Status:
