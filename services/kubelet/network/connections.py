@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import struct
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -44,7 +47,7 @@ class PodConnection(asyncio.Protocol):
             local = transport.get_extra_info("sockname")
             self._endpoint = self._lookup(local[0], local[1])
         if self._endpoint is None:
-            transport.abort()
+            _refuse(transport)
             return
         self._endpoint.connections.add(self)
         if self._endpoint.application == "redis":
@@ -154,6 +157,15 @@ class PodConnection(asyncio.Protocol):
         assert self._endpoint is not None
         keep = request.keep_alive and not self._endpoint.is_draining
         self._write(respond(self._endpoint, request, self._client), close=not keep)
+
+
+def _refuse(transport: asyncio.Transport) -> None:
+    """Reset the connection: nothing listens here, though a shared socket had to accept."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 def _seconds(text: str) -> float:
