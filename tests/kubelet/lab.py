@@ -1,4 +1,4 @@
-"""A kubelet's inside without an API server: workers, the sim runtime and probes on a virtual clock; statuses are recorded instead of written."""
+"""A kubelet's inside without an API server: workers, the sim runtime and probes on a virtual clock; statuses are recorded, not written."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ def make_pod(*containers: Object, name: str = "web", uid: str = "", **spec: Any)
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "name": name, "namespace": "default", "uid": uid or f"uid-{name}", "resourceVersion": "1", "generation": 1, "annotations": annotations,
+            "name": name, "namespace": "default", "uid": uid or f"uid-{name}", "resourceVersion": "1", "generation": 1,
+            "annotations": annotations,
         },
         "spec": {"nodeName": NODE.name, "containers": list(containers) or [container()], "terminationGracePeriodSeconds": 30, **spec},
     }  # fmt: skip
@@ -129,7 +130,8 @@ class Lab:
         )
         self.runtime.set_listener(self)
         probes = ProbeManager(
-            clock=self.clock, timers=self.timers, tasks=tasks, rng=rng, dial=self.runtime.dial, on_change=self.pod_changed, on_failure=self.unhealthy,
+            clock=self.clock, timers=self.timers, tasks=tasks, rng=rng, dial=self.runtime.dial, on_change=self.pod_changed,
+            on_failure=self.unhealthy,
             exec_check=lambda cid, command, timeout: exec_check(self.runtime, cid, command, timeout),
         )  # fmt: skip
         volumes = VolumeManager(self.clock, self.objects.get, self._token)

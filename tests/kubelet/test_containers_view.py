@@ -49,8 +49,10 @@ def test_files_are_written_read_renamed_and_removed() -> None:
     ("action", "number"),
     [
         (lambda fs: fs.read("/no"), errno.ENOENT), (lambda fs: fs.read("/d"), errno.EISDIR), (lambda fs: fs.mkdir("/d"), errno.EEXIST),
-        (lambda fs: fs.read("/f/x"), errno.ENOTDIR), (lambda fs: fs.remove("/d", directory=True), errno.ENOTEMPTY), (lambda fs: fs.read("/loop"), errno.ELOOP),
-        (lambda fs: fs.write("/ro/x", b""), errno.EROFS), (lambda fs: fs.rename("/d", "/d/e"), errno.EINVAL), (lambda fs: fs.write("/f", bytes(70_000_000)), errno.ENOSPC),
+        (lambda fs: fs.read("/f/x"), errno.ENOTDIR), (lambda fs: fs.remove("/d", directory=True), errno.ENOTEMPTY),
+        (lambda fs: fs.read("/loop"), errno.ELOOP),
+        (lambda fs: fs.write("/ro/x", b""), errno.EROFS), (lambda fs: fs.rename("/d", "/d/e"), errno.EINVAL),
+        (lambda fs: fs.write("/f", bytes(70_000_000)), errno.ENOSPC),
     ],
 )  # fmt: skip
 def test_failures_have_the_errno_of_a_real_file_system(action: object, number: int) -> None:
@@ -98,13 +100,23 @@ def test_the_environment_has_fields_resources_and_references_in_order() -> None:
         resources={"limits": {"memory": "64Mi"}},
     )
     found = environment(spec, objects)
-    assert (found["P_A"], found["P_B"], found["IP"], found["APP"], found["SECRET"], found["MEMORY"]) == ("1", "2", "127.64.0.9", "x", "hidden", "64")
+    assert (found["P_A"], found["P_B"], found["IP"], found["APP"], found["SECRET"], found["MEMORY"]) == (
+        "1",
+        "2",
+        "127.64.0.9",
+        "x",
+        "hidden",
+        "64",
+    )
     assert found["URL"] == "http://127.64.0.9:80/x/$(IP)/$(NOPE)"
     assert "OPTIONAL" not in found
 
 
 def test_services_become_variables() -> None:
-    service = {"metadata": {"name": "redis-master"}, "spec": {"clusterIP": "127.32.0.9", "ports": [{"name": "main", "port": 6379, "protocol": "TCP"}]}}
+    service = {
+        "metadata": {"name": "redis-master"},
+        "spec": {"clusterIP": "127.32.0.9", "ports": [{"name": "main", "port": 6379, "protocol": "TCP"}]},
+    }
     headless = {"metadata": {"name": "h"}, "spec": {"clusterIP": "None", "ports": [{"port": 1}]}}
     found = environment(container(), services=(service, headless))
     assert found["REDIS_MASTER_SERVICE_HOST"] == "127.32.0.9"
@@ -142,7 +154,6 @@ def test_volumes_are_files_and_change_with_their_objects() -> None:
         lab.objects.put(CONFIGMAPS, {"metadata": {"namespace": "default", "name": "cm"}, "data": {"a.txt": "second"}})
         lab.context.resources.volumes.refresh(worker.uid)
         await lab.clock.sleep(6)
-        lab.runtime._containers.copy()
         assert lab.logs(worker) == "token-of-webfirstweb\n"
         await lab.runtime.stop_sandbox(worker.uid)
         assert lab.logs(worker) == "token-of-webfirstweb\nsecond"
@@ -247,7 +258,19 @@ def main_of(spec: Object, owner: str = "", **fields: object) -> object:
         (container(image="docker.io/library/redis:7"), "", Serve("redis")),
         (container(image="hello-world"), "", Exit(0, 0)),
     ],
-    ids=["nginx", "unknown", "unknown with flags", "unknown in a job", "unknown program", "shell", "arguments", "script", "known program", "redis", "exits"],
+    ids=[
+        "nginx",
+        "unknown",
+        "unknown with flags",
+        "unknown in a job",
+        "unknown program",
+        "shell",
+        "arguments",
+        "script",
+        "known program",
+        "redis",
+        "exits",
+    ],
 )
 def test_the_main_process_follows_command_and_image(spec: Object, owner: str, expected: object) -> None:
     assert main_of(spec, owner) == expected

@@ -115,7 +115,8 @@ def test_privileged_ports_are_explained() -> None:
 
 def test_the_wildcard_check_reads_the_kernels_table(tmp_path: Path) -> None:
     table = tmp_path / "tcp"
-    table.write_text("  sl  local_address rem_address   st\n   0: 00000000:1F90 00000000:0000 0A 00000000:00000000\n   1: 0100007F:1F91 00000000:0000 0A 0\n")
+    lines = ["  sl  local_address rem_address   st", "   0: 00000000:1F90 00000000:0000 0A 0", "   1: 0100007F:1F91 00000000:0000 0A 0"]
+    table.write_text("\n".join(lines) + "\n")
     assert wildcard_is_taken(8080, table)
     assert not wildcard_is_taken(8081, table)
     assert wildcard_is_taken(1, tmp_path / "missing")
@@ -150,7 +151,7 @@ def test_a_draining_server_answers_and_asks_clients_to_leave() -> None:
         await network.open((f"{BLOCK}2", port), served)
         reader, writer = await asyncio.open_connection(f"{BLOCK}2", port)
         writer.write(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
-        while not any(connection._waiting for connection in served.connections):  # type: ignore[attr-defined]
+        while not any(connection._waiting for connection in served.connections):  # type: ignore[attr-defined]  # noqa: ASYNC110
             await asyncio.sleep(0)
         served.drain()
         network.close((f"{BLOCK}2", port))

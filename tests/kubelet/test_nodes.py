@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -127,7 +128,7 @@ def test_leases_are_renewed_every_ten_seconds_and_spread_over_them() -> None:
     busiest = max(sum(1 for at in renewals if start <= at < start + 1) for start in range(10, 60))
     assert busiest <= 50
     one = [at for at, method, path in api.seen if method == "PATCH" and path.endswith("/leases/node-7")]
-    assert [round(after - before, 3) for before, after in zip(one[1:], one[2:], strict=False)] == [10.0] * (len(one) - 2)
+    assert [round(after - before, 3) for before, after in pairwise(one[1:])] == [10.0] * (len(one) - 2)
 
 
 def test_the_status_is_posted_every_five_minutes() -> None:
@@ -213,7 +214,7 @@ def test_pipelined_requests_get_their_own_answers() -> None:
         def answer(line: str) -> bytes:
             path = line.split()[1]
             if path == "/chunked":
-                return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{\"a\":\r\n2\r\n1}\r\n0\r\n\r\n"
+                return b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"a":\r\n2\r\n1}\r\n0\r\n\r\n'
             if path == "/missing":
                 return _json(404, {"kind": "Status", "code": 404, "reason": "NotFound", "message": "no such thing"})
             return _json(200, {"path": path})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from kubecosm.api.resources import CONFIGMAPS, Object
@@ -70,7 +72,9 @@ def test_a_sidecar_starts_first_and_ends_after_the_main_container() -> None:
     in_lab(story)
 
 
-@pytest.mark.parametrize(("script", "phase", "code"), [("exit 0", "Succeeded", 0), ("echo no; exit 3", "Failed", 3)], ids=["success", "failure"])
+@pytest.mark.parametrize(
+    ("script", "phase", "code"), [("exit 0", "Succeeded", 0), ("echo no; exit 3", "Failed", 3)], ids=["success", "failure"]
+)
 def test_a_pod_that_never_restarts_ends_as_its_command_does(script: str, phase: str, code: int) -> None:
     async def story(lab: Lab) -> None:
         lab.run(make_pod(shell(script), restartPolicy="Never"))
@@ -85,12 +89,14 @@ def test_crash_loops_back_off_by_ten_seconds_doubling_to_five_minutes() -> None:
     async def story(lab: Lab) -> None:
         lab.run(make_pod(shell("exit 1")))
         starts: list[float] = []
-        restarts = -1
+
+        def restarted() -> bool:
+            return bool(lab.statuses.history.get("uid-web")) and lab.status()["containerStatuses"][0]["restartCount"] >= len(starts)
+
         while len(starts) < 9:
-            await lab.until(lambda: lab.statuses.history.get("uid-web") and lab.status()["containerStatuses"][0]["restartCount"] > restarts)
-            restarts = lab.status()["containerStatuses"][0]["restartCount"]
+            await lab.until(restarted)
             starts.append(lab.clock.monotonic())
-        gaps = [round(after - before) for before, after in zip(starts, starts[1:], strict=False)]
+        gaps = [round(after - before) for before, after in pairwise(starts)]
         assert gaps == [0, 10, 20, 40, 80, 160, 300, 300]
         await lab.until(lambda: "waiting" in state(lab.status()))
         assert state(lab.status())["waiting"]["reason"] == "CrashLoopBackOff"
@@ -103,7 +109,9 @@ def test_crash_loops_back_off_by_ten_seconds_doubling_to_five_minutes() -> None:
 
 def test_on_failure_restarts_until_success() -> None:
     async def story(lab: Lab) -> None:
-        marker = shell("if [ -e /data/again ]; then exit 0; fi; touch /data/again; exit 1", volumeMounts=[{"name": "d", "mountPath": "/data"}])
+        marker = shell(
+            "if [ -e /data/again ]; then exit 0; fi; touch /data/again; exit 1", volumeMounts=[{"name": "d", "mountPath": "/data"}]
+        )
         lab.run(make_pod(marker, volumes=[{"name": "d", "emptyDir": {}}], restartPolicy="OnFailure"))
         await lab.until_phase("Succeeded")
         assert lab.status()["containerStatuses"][0]["restartCount"] == 1
@@ -166,7 +174,9 @@ def test_a_missing_config_map_for_the_environment_is_told_and_waited_for() -> No
     async def story(lab: Lab) -> None:
         reference = {"name": "A", "valueFrom": {"configMapKeyRef": {"name": "settings", "key": "a"}}}
         worker = lab.run(make_pod(shell("echo $A; sleep 100", env=[reference])))
-        await lab.until(lambda: "uid-web" in lab.statuses.history and state(lab.status())["waiting"]["reason"] == "CreateContainerConfigError")
+        await lab.until(
+            lambda: "uid-web" in lab.statuses.history and state(lab.status())["waiting"]["reason"] == "CreateContainerConfigError"
+        )
         assert state(lab.status())["waiting"]["message"] == 'configmap "settings" not found'
         lab.objects.put(CONFIGMAPS, {"metadata": {"namespace": "default", "name": "settings"}, "data": {"a": "here"}})
         worker.wake()

@@ -36,8 +36,10 @@ async def unknown(process: Process, words: list[str]) -> int:
 
 
 def machine(fs: FileSystem | None = None) -> Machine:
+    etc = Dir({"hostname": File(b"web-0\n")})
+    programs = Dir({name: File(mode=0o755) for name in PROGRAMS})
     return Machine(
-        fs=fs or FileSystem(Dir({"tmp": Dir(), "etc": Dir({"hostname": File(b"web-0\n")}), "bin": Dir({name: File(mode=0o755) for name in PROGRAMS})})),
+        fs=fs or FileSystem(Dir({"tmp": Dir(), "etc": etc, "bin": programs})),
         hostname="web-0", clock=VirtualClock(), rng=random.Random(1), network=NoNetwork(), signal_main=lambda name: None, unknown=unknown,
     )  # fmt: skip
 
@@ -84,7 +86,7 @@ SCRIPTS = {
     "pipe": ("printf 'c\\na\\nb\\n' | sort | head -n 2 | tr a-z A-Z", "A\nB\n"),
     "pipe into while": ("seq 3 | while read n; do echo n$n; done", "n1\nn2\nn3\n"),
     "endless producer ends": ("yes | head -n 2", "y\ny\n"),
-    "positional": ("echo $# $1 \"$2\"; shift; echo $1", "2 one two words\ntwo words\n"),
+    "positional": ('echo $# $1 "$2"; shift; echo $1', "2 one two words\ntwo words\n"),
     "all arguments": ('for a in "$@"; do echo "<$a>"; done', "<one>\n<two words>\n"),
     "glob": ("cd /tmp; touch a.txt b.txt c.md; echo *.txt *.none", "a.txt b.txt *.none\n"),
     "seq": ("seq 2 2 6; seq 3 -1 1", "2\n4\n6\n3\n2\n1\n"),
@@ -121,8 +123,10 @@ def test_scripts_print_what_a_shell_prints(name: str) -> None:
 @pytest.mark.parametrize(
     ("script", "code"),
     [
-        ("exit 3", 3), ("false", 1), ("true; false; true", 0), ("nosuch", 127), ("set -e; false; echo unreached", 1), ("echo 'open", 2), ("if true", 2),
-        ("sh -c 'exit 7'", 7), ("exec false", 1), ("set -u; echo $NOPE", 2), ("(exit 4)", 4), ("true | false", 1), ("set -o pipefail; false | true", 1),
+        ("exit 3", 3), ("false", 1), ("true; false; true", 0), ("nosuch", 127), ("set -e; false; echo unreached", 1), ("echo 'open", 2),
+        ("if true", 2),
+        ("sh -c 'exit 7'", 7), ("exec false", 1), ("set -u; echo $NOPE", 2), ("(exit 4)", 4), ("true | false", 1),
+        ("set -o pipefail; false | true", 1),
         ("echo ${X:?needed}", 2),
     ],
 )  # fmt: skip
@@ -163,7 +167,9 @@ def test_a_terminal_echoes_edits_and_interrupts() -> None:
     async def main() -> bytes:
         raw, out = Pipe(), Buffer()
         terminal = Terminal(raw, out)
-        process = Process(machine(), {"PATH": "/bin"}, "/", terminal.lines, TerminalOutput(out), TerminalOutput(out), is_tty=True, terminal=terminal)
+        process = Process(
+            machine(), {"PATH": "/bin"}, "/", terminal.lines, TerminalOutput(out), TerminalOutput(out), is_tty=True, terminal=terminal
+        )
         async with asyncio.TaskGroup() as tasks:
             reader = tasks.create_task(terminal.run())
             job = tasks.create_task(run_program(PROGRAMS, ["sh"], process))
@@ -187,7 +193,9 @@ def test_a_terminal_echoes_edits_and_interrupts() -> None:
     assert "code 130\r\n" in screen
 
 
-@pytest.mark.parametrize("script", ["fi", "echo )", "case x in", "for 1 in a; do :; done", "echo $((1 + ))", "a ( b", "${", "|", "&& x", "\x00"])
+@pytest.mark.parametrize(
+    "script", ["fi", "echo )", "case x in", "for 1 in a; do :; done", "echo $((1 + ))", "a ( b", "${", "|", "&& x", "\x00"]
+)
 def test_broken_scripts_end_with_an_error_and_nothing_else(script: str) -> None:
     code, out, _ = run(script)
     assert code != 0

@@ -122,7 +122,9 @@ def test_a_patch_holds_what_changed_only() -> None:
 
 
 def test_a_changed_address_replaces_the_old_one_by_name() -> None:
-    patch = status_patch({"podIP": "127.64.0.2", "podIPs": [{"ip": "127.64.0.2"}]}, {"podIP": "127.64.0.3", "podIPs": [{"ip": "127.64.0.3"}]})
+    patch = status_patch(
+        {"podIP": "127.64.0.2", "podIPs": [{"ip": "127.64.0.2"}]}, {"podIP": "127.64.0.3", "podIPs": [{"ip": "127.64.0.3"}]}
+    )
     assert patch == {"podIP": "127.64.0.3", "podIPs": [{"ip": "127.64.0.3"}, {"$patch": "delete", "ip": "127.64.0.2"}]}
 
 
@@ -208,6 +210,8 @@ def test_delays_are_written_as_go_writes_durations(seconds: float, text: str) ->
     assert format_delay(seconds) == text
 
 
-@pytest.mark.parametrize(("image", "policy"), [("nginx", "Always"), ("nginx:latest", "Always"), ("nginx:1.25", "IfNotPresent"), ("host:5000/x", "Always")])
+@pytest.mark.parametrize(
+    ("image", "policy"), [("nginx", "Always"), ("nginx:latest", "Always"), ("nginx:1.25", "IfNotPresent"), ("host:5000/x", "Always")]
+)
 def test_the_default_pull_policy_depends_on_the_tag(image: str, policy: str) -> None:
     assert pull_policy({"image": image}) == policy

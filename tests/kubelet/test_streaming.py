@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import struct
 import zlib
@@ -92,7 +93,11 @@ def test_the_dictionary_is_the_one_every_peer_has() -> None:
     assert zlib.adler32(spdy_headers.DICTIONARY) == spdy_headers.DICTIONARY_ADLER32
 
 
-@given(st.lists(st.dictionaries(st.text("abcdefgh-", min_size=1), st.text(max_size=30).filter(lambda t: "\0" not in t), max_size=5), max_size=5))
+@given(
+    st.lists(
+        st.dictionaries(st.text("abcdefgh-", min_size=1), st.text(max_size=30).filter(lambda t: "\0" not in t), max_size=5), max_size=5
+    )
+)
 def test_header_blocks_survive_the_round_trip_in_order(blocks: list[dict[str, str]]) -> None:
     sender, receiver = spdy_headers.HeaderCodec(), spdy_headers.HeaderCodec()
     for headers in blocks:
@@ -101,9 +106,8 @@ def test_header_blocks_survive_the_round_trip_in_order(blocks: list[dict[str, st
 
 @given(st.binary(max_size=300))
 def test_rubbish_is_refused_not_crashed(data: bytes) -> None:
-    with pytest.raises((spdy_headers.HeaderError, AssertionError)):
+    with contextlib.suppress(spdy_headers.HeaderError):
         spdy_headers.HeaderCodec().decode(data)
-        raise AssertionError("rubbish that happens to be a header block")
     decoder = spdy_frames.FrameDecoder()
     try:
         decoder.feed(data)
@@ -157,7 +161,9 @@ def test_exec_over_spdy_carries_all_streams_and_the_exit_code() -> None:
 
 def client_frame(data: bytes, opcode: int = websocket.BINARY) -> bytes:
     mask = b"\x01\x02\x03\x04"
-    head = bytes([0x80 | opcode, 0x80 | len(data)]) if len(data) < 126 else bytes([0x80 | opcode, 0x80 | 126]) + struct.pack(">H", len(data))
+    head = (
+        bytes([0x80 | opcode, 0x80 | len(data)]) if len(data) < 126 else bytes([0x80 | opcode, 0x80 | 126]) + struct.pack(">H", len(data))
+    )
     return head + mask + websocket.unmask(data, mask)
 
 
