@@ -60,6 +60,10 @@ ANNOTATION_POD_DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
 ANNOTATION_ENDPOINTS_OVER_CAPACITY = "endpoints.kubernetes.io/over-capacity"
 ANNOTATION_LEADER_ELECTION = "control-plane.alpha.kubernetes.io/leader"
 ANNOTATION_SELECTED_NODE = "volume.kubernetes.io/selected-node"
+ANNOTATION_BOUND_BY_CONTROLLER = "pv.kubernetes.io/bound-by-controller"
+ANNOTATION_PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"
+ANNOTATION_PROVISIONER_IDENTITY = "hostPathProvisionerIdentity"
+ANNOTATION_STORAGE_PROVISIONER = "volume.kubernetes.io/storage-provisioner"
 ANNOTATION_BIND_COMPLETED = "pv.kubernetes.io/bind-completed"
 ANNOTATION_DEFAULT_STORAGE_CLASS = "storageclass.kubernetes.io/is-default-class"
 ANNOTATION_DEFAULT_STORAGE_CLASS_BETA = "storageclass.beta.kubernetes.io/is-default-class"
@@ -105,6 +109,7 @@ SECRET_TLS = "kubernetes.io/tls"
 
 # Provisioners
 PROVISIONER_NONE = "kubernetes.io/no-provisioner"
+PROVISIONER_DEFAULT = "k8s.io/minikube-hostpath"
 
 # TLS
 KUBELET_SERVER_NAME = "kubelet.kubecosm.internal"

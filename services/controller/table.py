@@ -52,6 +52,11 @@ TABLE = (
     Row("taint-eviction-controller", "cluster.taint_eviction"),
     Row("pod-garbage-collector-controller", "cluster.pod_gc"),
     Row("disruption-controller", "workloads.disruption"),
+    Row("persistentvolume-binder-controller", "storage.pv_binder"),
+    Row("persistentvolume-lifecycle-controller", "storage.volumes"),
+    Row("volume-provisioner-controller", "storage.provisioner"),
+    Row("persistentvolume-protection-controller", "storage.protection"),
+    Row("ephemeral-volume-controller", "storage.ephemeral"),
     Row("garbage-collector-controller", "cluster.garbage_collector", "concurrent_gc_syncs"),
 )
 NAMES = tuple(row.name for row in TABLE)

@@ -1,0 +1,95 @@
+"""Protection controllers: a claim that a pod uses, and a volume that a claim uses, are not deleted under their users.
+
+Watches PersistentVolumeClaims, PersistentVolumes and Pods. Writes the finalizers pvc-protection and pv-protection. Imitates
+pkg/controller/volume/{pvcprotection,pvprotection}. Work items are claims (with a namespace) and volumes (without one).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kubecosm.api.errors import NotFound
+from kubecosm.api.meta import Key, is_deleting, key_of
+from kubecosm.api.names import FINALIZER_PV_PROTECTION, FINALIZER_PVC_PROTECTION
+from kubecosm.api.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, Object, Resource
+from kubecosm.client.controller import Context, ControllerSpec, Reader, Result, done
+
+from ..common.pods import is_terminal, node_of
+from .claims import phase_of
+
+INDEX_CLAIM = "claim"
+"""Pods by the claims they use, as namespace/name."""
+
+
+def claim_keys(pod: Object) -> list[str]:
+    """The claims of a pod: named ones, and those made for its ephemeral volumes."""
+    meta = pod["metadata"]
+    names = []
+    for volume in pod["spec"].get("volumes") or ():
+        if volume.get("persistentVolumeClaim"):
+            names.append(volume["persistentVolumeClaim"]["claimName"])
+        elif volume.get("ephemeral"):
+            names.append(f"{meta['name']}-{volume['name']}")
+    return [f"{meta['namespace']}/{name}" for name in names]
+
+
+def uses_claim(pod: Object) -> bool:
+    """It may have the volume mounted: scheduled and not ended."""
+    return bool(node_of(pod)) and not is_terminal(pod)
+
+
+def plan_finalizers(obj: Object, finalizer: str, *, in_use: bool) -> list[str] | None:
+    """The finalizers the object shall have; None if it has them. Added while it lives, taken away when it goes unused."""
+    finalizers = obj["metadata"].get("finalizers") or []
+    if is_deleting(obj):
+        return [name for name in finalizers if name != finalizer] if finalizer in finalizers and not in_use else None
+    return None if finalizer in finalizers else [*finalizers, finalizer]
+
+
+async def _write(ctx: Context, resource: Resource, obj: Object, finalizers: list[str] | None) -> None:
+    if finalizers is None:
+        return
+    try:
+        written = await ctx.client.update(resource, {**obj, "metadata": {**obj["metadata"], "finalizers": finalizers}})
+    except NotFound:
+        return
+    if is_deleting(obj) and not finalizers:
+        ctx.expect_deleted(obj)
+    else:
+        ctx.expect_written(written)
+
+
+async def reconcile(ctx: Context, key: Key) -> Result:
+    if key.namespace:
+        claim = ctx.cache(PERSISTENTVOLUMECLAIMS).get(key)
+        if claim is not None:
+            in_use = any(uses_claim(pod) for pod in ctx.cache(PODS).by_index(INDEX_CLAIM, str(key)))
+            await _write(ctx, PERSISTENTVOLUMECLAIMS, claim, plan_finalizers(claim, FINALIZER_PVC_PROTECTION, in_use=in_use))
+        return done()
+    volume = ctx.cache(PERSISTENTVOLUMES).get(key)
+    if volume is not None:
+        in_use = phase_of(volume) == "Bound"
+        await _write(ctx, PERSISTENTVOLUMES, volume, plan_finalizers(volume, FINALIZER_PV_PROTECTION, in_use=in_use))
+    return done()
+
+
+def map_self(reader: Reader, obj: Object) -> Iterable[Key]:
+    return (key_of(obj),)
+
+
+def map_pod(reader: Reader, pod: Object) -> Iterable[Key]:
+    """A pod that no longer uses its claims may have been what kept them."""
+    if uses_claim(pod) and key_of(pod) in reader.cache(PODS):
+        return ()
+    namespace = pod["metadata"]["namespace"]
+    return [Key(namespace, text.partition("/")[2]) for text in claim_keys(pod)]
+
+
+SPEC = ControllerSpec(
+    name="pvcprotection",
+    component="pvc-protection-controller",
+    watches={PERSISTENTVOLUMECLAIMS: map_self, PERSISTENTVOLUMES: map_self, PODS: map_pod},
+    cares={PODS: lambda old, new: uses_claim(old) != uses_claim(new)},
+    indexers={PODS: {INDEX_CLAIM: claim_keys}},
+    workers=8,
+)
