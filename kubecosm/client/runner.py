@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from kubecosm.api.errors import ApiError
+from kubecosm.api.errors import ApiError, Conflict
 from kubecosm.api.meta import Key, key_of
 from kubecosm.api.resources import Object, Resource
 from kubecosm.client.controller import (
@@ -190,7 +190,8 @@ class ControllerRunner:
     def _log_failure(self, key: Key, error: Exception) -> None:
         """The first failure of a streak is for everyone, the rest for debugging; a traceback only for what nobody expected."""
         expected = isinstance(error, (ApiError, *TRANSPORT_ERRORS))
-        log = _log.debug if self.queue.failures(key) else _log.warning if expected else _log.error
+        quiet = self.queue.failures(key) or isinstance(error, Conflict)  # a conflict is everyday life: the cache was a moment behind
+        log = _log.debug if quiet else _log.warning if expected else _log.error
         kind = self.spec.primary.kind if self.spec.primary else ""
         log(
             "reconcile failed", controller=self.spec.name, object=f"{kind} {key}".strip(), error=describe(error),

@@ -22,7 +22,7 @@ from .config import Config
 from .table import load_enabled
 
 USER_AGENT = "kube-controller-manager"
-CONNECTIONS_MAX = 128
+CONNECTIONS_MAX = 32
 """Requests in flight: a thousand pods are created by many at once."""
 
 log = get_logger("kube-controller-manager")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kubecosm.api.errors import NotFound
 from kubecosm.api.meta import key_of
 from kubecosm.api.resources import Object, Resource
 from kubecosm.client.controller import Context
@@ -17,6 +18,9 @@ async def update_status(ctx: Context, resource: Resource, obj: Object, status: O
     before = cached if is_current and cached is not None else obj
     if status == (before.get("status") or {}):
         return before
-    updated = await ctx.client.update(resource, {**obj, "status": status}, subresource="status")
+    try:
+        updated = await ctx.client.update(resource, {**obj, "status": status}, subresource="status")
+    except NotFound:
+        return obj  # gone meanwhile: there is nobody left to tell
     ctx.expect_written(updated)
     return updated
