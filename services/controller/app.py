@@ -4,63 +4,84 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+import socket
+import uuid
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 from kubecosm.client.config import ClientConfig
 from kubecosm.client.http import ApiClient
-from kubecosm.client.informer import InformerFactory, drop_managed_fields
+from kubecosm.client.informer import InformerFactory
+from kubecosm.client.leaderelection import LeaderElector, LeadershipLost
 from kubecosm.client.metrics import PrometheusClientMetrics
 from kubecosm.client.runner import run_controllers
 from kubecosm.runtime.clock import Clock
+from kubecosm.runtime.errors import StartupError
 from kubecosm.runtime.health import HealthEndpoints, HealthServer
-from kubecosm.runtime.logs import get_logger
 from kubecosm.runtime.metrics import Metrics
 from kubecosm.runtime.service import ReadyInfo
 
+from .caches import slimming
 from .config import Config
 from .table import load_enabled
 
 USER_AGENT = "kube-controller-manager"
+LEASE_NAME = "kube-controller-manager"
 CONNECTIONS_MAX = 32
-"""Requests in flight: a thousand pods are created by many at once."""
-
-log = get_logger("kube-controller-manager")
+"""Requests in flight. More only cost TLS handshakes, of which each is worth several requests."""
 
 
 async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: Callable[[ReadyInfo], None]) -> None:
-    """Run the controllers until `stop`. `on_ready` is called when all caches are complete and work begins."""
+    """Run the controllers until `stop`. `on_ready` is called when all caches are complete and work begins (or when standing by)."""
     chance = random.Random(config.random_seed or None)
     metrics = Metrics()
     client_metrics = PrometheusClientMetrics(metrics.registry)
     controllers = load_enabled(config)
     async with AsyncExitStack() as stack:
+        connection = ClientConfig.from_kubeconfig(config.kubeconfig)
         client = await stack.enter_async_context(
-            ApiClient(
-                ClientConfig.from_kubeconfig(config.kubeconfig),
-                clock=clock,
-                user_agent=USER_AGENT,
-                metrics=client_metrics,
-                connections_max=CONNECTIONS_MAX,
-            )
+            ApiClient(connection, clock=clock, user_agent=USER_AGENT, metrics=client_metrics, connections_max=CONNECTIONS_MAX)
         )
         synced = asyncio.Event()
-        health = HealthEndpoints(metrics, readyz={"informer-sync": lambda: None if synced.is_set() else "the caches are not complete"})
-        server = await stack.enter_async_context(HealthServer(health, config.metrics_bind_address))
+        checks = {} if config.leader_elect else {"informer-sync": lambda: None if synced.is_set() else "the caches are not complete"}
+        server = await stack.enter_async_context(HealthServer(HealthEndpoints(metrics, readyz=checks), config.metrics_bind_address))
+        told = ReadyInfo(ports={"metrics": server.port})
 
         def on_synced() -> None:
             synced.set()
-            on_ready(ReadyInfo(ports={"metrics": server.port}))
+            if not config.leader_elect:
+                on_ready(told)
 
-        factory = InformerFactory(client, clock, random=chance, transform=drop_managed_fields)
+        async def work() -> None:
+            factory = InformerFactory(client, clock, random=chance, transform=slimming(controllers))
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(factory.run(), name="informers")
+                await run_controllers(controllers, client, clock, chance, factory=factory, metrics=client_metrics, on_synced=on_synced)
+
         async with asyncio.TaskGroup() as tasks:
-            running = [
-                tasks.create_task(factory.run(), name="informers"),
-                tasks.create_task(
-                    run_controllers(controllers, client, clock, chance, factory=factory, metrics=client_metrics, on_synced=on_synced),
-                    name="controllers",
-                ),
-            ]
+            if config.leader_elect:
+                on_ready(told)
+                running = tasks.create_task(_lead(config, client, clock, chance, work), name="leader-election")
+            else:
+                running = tasks.create_task(work(), name="controllers")
             await stop.wait()
-            for task in running:
-                task.cancel()
+            running.cancel()
+
+
+async def _lead(config: Config, client: ApiClient, clock: Clock, chance: random.Random, work: Callable[[], Awaitable[None]]) -> None:
+    """Stand by until the Lease is ours, then work. StartupError when it is lost: a new process begins with clean caches."""
+    identity = f"{socket.gethostname()}_{uuid.UUID(int=chance.getrandbits(128))}"
+    elector = LeaderElector(
+        client,
+        LEASE_NAME,
+        identity,
+        clock,
+        random=chance,
+        lease_duration_seconds=config.leader_elect_lease_duration,
+        renew_deadline_seconds=config.leader_elect_renew_deadline,
+        retry_period_seconds=config.leader_elect_retry_period,
+    )
+    try:
+        await elector.run(work)
+    except LeadershipLost as error:
+        raise StartupError(f"leaderelection lost: {error}") from error

@@ -1,0 +1,44 @@
+"""What the manager's caches keep of an object: all of what its controllers read, and of the rest only what garbage collection needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from kubecosm.api.names import CONFIGMAP_ROOT_CA
+from kubecosm.api.resources import CONFIGMAPS, CUSTOMRESOURCEDEFINITIONS, Object
+from kubecosm.client.controller import Controller
+from kubecosm.client.informer import Transform, drop_managed_fields
+
+GRAPH_FIELDS = (
+    "name", "namespace", "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "ownerReferences", "finalizers", "labels",
+)  # fmt: skip
+"""The metadata that the graph of owners is made of."""
+
+
+def slimming(controllers: Iterable[Controller]) -> Transform:
+    """A Transform that cuts objects of kinds that none of these controllers reads down to their place in the graph.
+
+    Secrets, for instance, are watched for their owners alone: their data never stays in this process.
+    """
+    needed = {(resource.api_version, resource.kind) for one in controllers for resource in one.SPEC.resources()}
+    needed -= {(CONFIGMAPS.api_version, CONFIGMAPS.kind)}
+
+    def slim(obj: Object) -> Object:
+        kind = obj.get("apiVersion"), obj.get("kind")
+        if kind in needed:
+            return drop_managed_fields(obj)
+        if kind[1] == CONFIGMAPS.kind and obj["metadata"]["name"] == CONFIGMAP_ROOT_CA:
+            return drop_managed_fields(obj)
+        slimmed: Object = {"apiVersion": kind[0], "kind": kind[1], "metadata": _graph_fields(obj)}
+        if kind == (CUSTOMRESOURCEDEFINITIONS.api_version, CUSTOMRESOURCEDEFINITIONS.kind):
+            spec, status = obj["spec"], obj.get("status") or {}
+            slimmed["spec"] = {"group": spec["group"], "names": spec["names"]}
+            slimmed["status"] = {"conditions": status.get("conditions") or []}
+        return slimmed
+
+    return slim
+
+
+def _graph_fields(obj: Object) -> Object:
+    meta = obj["metadata"]
+    return {field: meta[field] for field in GRAPH_FIELDS if field in meta}
