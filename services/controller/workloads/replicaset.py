@@ -12,6 +12,7 @@ from kubecosm.api.resources import PODS, REPLICASETS, Object
 from kubecosm.api.selectors import from_label_selector
 from kubecosm.client.controller import OWNER_INDEXERS, Context, ControllerSpec, Reader, Result, done
 
+from ..common.changes import beyond_status
 from ..common.replicas import ReplicaKind, sync
 
 
@@ -44,6 +45,7 @@ SPEC = ControllerSpec(
     primary=REPLICASETS,
     owns=(PODS,),
     watches={PODS: map_orphan_pod},
+    cares={REPLICASETS: beyond_status},
     indexers={REPLICASETS: OWNER_INDEXERS},  # siblings under one Deployment
     workers=5,
 )

@@ -11,6 +11,7 @@ from kubecosm.api.meta import Key, controller_of, key_of, labels_of
 from kubecosm.api.resources import PODS, REPLICATIONCONTROLLERS, Object
 from kubecosm.client.controller import OWNER_INDEXERS, Context, ControllerSpec, Reader, Result, done
 
+from ..common.changes import beyond_status
 from ..common.replicas import ReplicaKind, sync
 
 
@@ -44,6 +45,7 @@ SPEC = ControllerSpec(
     primary=REPLICATIONCONTROLLERS,
     owns=(PODS,),
     watches={PODS: map_orphan_pod},
+    cares={REPLICATIONCONTROLLERS: beyond_status},
     indexers={REPLICATIONCONTROLLERS: OWNER_INDEXERS},
     workers=5,
 )

@@ -17,6 +17,7 @@ from kubecosm.api.selectors import from_label_selector
 from kubecosm.client.controller import OWNER_INDEXERS, Context, ControllerSpec, Reader, Result, done, requeue
 
 from ...common.adoption import claim, plan_claim
+from ...common.changes import beyond_status
 from ...common.pods import is_terminal
 from ...common.templates import is_namespace_terminating
 from . import replicasets as sets
@@ -158,10 +159,8 @@ class Rollout:
 
 async def _roll(rollout: Rollout) -> None:
     await rollout.sync_revision(create=True)
-    if rollout.new is None or await rollout.scale(scaling.plan_rolling(rollout.deployment, rollout.new, rollout.old)):
-        return
-    if status.is_complete(rollout.deployment, rollout.deployment.get("status") or {}):
-        await rollout.clean_up()
+    if rollout.new is not None:
+        await rollout.scale(scaling.plan_rolling(rollout.deployment, rollout.new, rollout.old))
 
 
 async def _recreate(rollout: Rollout) -> None:
@@ -171,8 +170,6 @@ async def _recreate(rollout: Rollout) -> None:
     await rollout.sync_revision(create=True)
     if rollout.new is not None:
         await rollout.scale(scaling.plan_recreate_up(rollout.deployment, rollout.new))
-    if status.is_complete(rollout.deployment, rollout.deployment.get("status") or {}):
-        await rollout.clean_up()
 
 
 def _old_pods_run(rollout: Rollout) -> bool:
@@ -209,6 +206,8 @@ async def _sync(ctx: Context, deployment: Object, owned: Sequence[Object]) -> fl
         raise
     new_status = judge(rollout.deployment, rollout.new, rollout.all, now)
     await rollout.write_status(new_status)
+    if judge is status.plan_rollout_status and status.is_complete(deployment, new_status):
+        await rollout.clean_up()
     return status.seconds_to_deadline(deployment, new_status, now) if judge is status.plan_rollout_status else None
 
 
@@ -252,6 +251,7 @@ SPEC = ControllerSpec(
     primary=DEPLOYMENTS,
     owns=(REPLICASETS,),
     watches={REPLICASETS: map_orphan_replicaset, PODS: map_pod},
+    cares={DEPLOYMENTS: beyond_status},
     indexers={PODS: OWNER_INDEXERS},
     workers=5,
 )
