@@ -16,7 +16,7 @@ from kubecosm.api.managedfields import apply, keep_times_if_unchanged, manager_n
 from kubecosm.api.managedfields.entries import UPDATE_MANAGERS_MAX
 from kubecosm.api.managedfields.shapes import shape_of
 from kubecosm.api.resources import CONFIGMAPS, DEPLOYMENTS, PODS, SERVICEACCOUNTS, SERVICES, Object, Resource, builtin
-from kubecosm.api.schema import decode, normalize
+from kubecosm.api.schema import decode, normalize, prune
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = NOW + timedelta(minutes=1)
@@ -66,11 +66,31 @@ def test_atomic_fields_are_owned_whole_and_struct_fields_by_name() -> None:
     assert fields == {"f:spec": {"f:selector": {}}}
 
 
-def test_an_empty_list_where_null_was_is_owned_and_then_null() -> None:
+def test_empty_lists_with_omitempty_count_only_inside_of_atomic_lists() -> None:
+    def made_pod(**term: Any) -> Object:
+        affinity = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "zone", **term}]}}
+        body = {"metadata": {"name": "x", "labels": {}}, "spec": {**pod_spec({"name": "c"}), "affinity": affinity}}
+        obj, _ = decode(PODS, orjson.dumps(body))
+        return obj
+
+    old = made_pod()
+    on_create(PODS, old, "maker", NOW)
+    assert "f:metadata" not in owners(old)["maker/Update"]
+    old["metadata"]["uid"] = "u"
+    prune(old)
+    new = made_pod(namespaces=[])
+    on_update(PODS, new, old, "other", LATER)
+    affinity: Any = {"f:podAntiAffinity": {"f:requiredDuringSchedulingIgnoredDuringExecution": {}}}
+    assert owners(new)["other/Update"] == {"f:spec": {"f:affinity": affinity}}
+    assert new["spec"] == old["spec"]
+
+
+def test_a_list_that_is_never_omitted_is_owned_when_empty_though_stored_as_null() -> None:
     role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "x"}, "rules": []}
     obj, _ = decode(CLUSTERROLES, orjson.dumps(role))
     on_create(CLUSTERROLES, obj, "maker", NOW)
     assert owners(obj) == {"maker/Update": {"f:rules": {}}}
+    prune(obj)
     assert obj["rules"] is None
     with pytest.raises(Conflict, match=r": \.rules$"):
         apply(CLUSTERROLES, {**obj, "metadata": {**obj["metadata"], "uid": "u"}}, role, "me", False, LATER)

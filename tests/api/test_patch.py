@@ -155,7 +155,7 @@ def test_strategic_patches_delete_and_replace_items() -> None:
 def test_strategic_patches_delete_and_replace_maps() -> None:
     live = pod(nodeSelector={"a": "1", "b": "2"})
     assert patched(PODS, live, {"spec": {"nodeSelector": {"$patch": "replace", "c": "3"}}})["spec"]["nodeSelector"] == {"c": "3"}
-    assert "nodeSelector" not in patched(PODS, live, {"spec": {"nodeSelector": {"$patch": "delete"}}})["spec"]
+    assert patched(PODS, live, {"spec": {"nodeSelector": {"$patch": "delete"}}})["spec"]["nodeSelector"] == {}
     assert patched(PODS, live, {"spec": {"nodeSelector": {"a": None}}})["spec"]["nodeSelector"] == {"b": "2"}
 
 

@@ -23,7 +23,7 @@ from kubecosm.api.resources import (
     SERVICES,
     Resource,
 )  # fmt: skip
-from kubecosm.api.schema import STRICT, decode, normalize, schemas
+from kubecosm.api.schema import STRICT, decode, normalize, prune, schemas
 from kubecosm.api.schema.explain import decode as explain
 from kubecosm.api.schema.fast import checker
 from kubecosm.api.schema.gojson import parse, plain, syntax_problem
@@ -48,8 +48,12 @@ def refusal(resource: Resource, body: Any, media_type: str = "application/json")
 
 def test_empty_fields_that_go_omits_are_dropped_and_those_it_writes_are_added() -> None:
     body = pod(hostNetwork=False, nodeSelector={}, tolerations=[], nodeName="", securityContext={}, priority=0, volumes=None)
-    assert decoded(PODS, body)["spec"] == {"containers": [{"name": "c", "resources": {}}], "securityContext": {}, "priority": 0}
-    assert decoded(PODS, body)["status"] == {}
+    found = decoded(PODS, body)
+    kept = {"containers": [{"name": "c", "resources": {}}], "securityContext": {}, "priority": 0}
+    assert found["spec"] == {**kept, "nodeSelector": {}, "tolerations": []}
+    assert found["status"] == {}
+    prune(found)
+    assert found["spec"] == kept
     assert decoded(DEPLOYMENTS, {"metadata": {"creationTimestamp": None}, "spec": {"template": {}}}) == {
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {}, "status": {},
         "spec": {"selector": None, "strategy": {}, "template": {"metadata": {}, "spec": {"containers": None}}},
@@ -173,6 +177,17 @@ def test_media_types_are_told_apart() -> None:
     assert "yaml: line 1: " in refusal(CONFIGMAPS, b"a: b: c", "application/yaml")
     with pytest.raises(UnsupportedMediaType, match="the body of the request was in an unknown format"):
         decode(PODS, b"hello", "text/plain")
+
+
+def test_pruning_reaches_every_depth_and_nulls_what_is_never_omitted() -> None:
+    term = {"namespaces": [], "topologyKey": "zone", "labelSelector": {"matchLabels": {}}}
+    affinity = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+    found = decoded(PODS, pod(containers=[], affinity=affinity))
+    prune(found)
+    assert found["spec"]["containers"] is None
+    assert found["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"] == [
+        {"topologyKey": "zone", "labelSelector": {}}
+    ]
 
 
 def test_custom_resources_keep_their_fields_but_have_their_metadata_checked() -> None:

@@ -53,7 +53,7 @@ def apply(
     managers = entries.decode(base["metadata"].get("managedFields"))
     if managers is None:
         raise InternalError("failed to decode managed fields: invalid entry", reason="")
-    shape = shape_of(resource.api_version, resource.kind)
+    shape = shape_of(resource.api_version, resource.kind, typed=False)
     if problem := complaints(shape, applied):
         raise ApiError(f"failed to create typed patch object ({_described(resource, applied)}): {problem}")
     run = _Run(resource, shape, base, applied, now, subresource)

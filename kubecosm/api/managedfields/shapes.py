@@ -64,6 +64,10 @@ class MapShape(Shape):
     def child(self, name: str) -> Shape | None:
         return self.elem
 
+    def omits(self, name: str, value: Any) -> bool:
+        """Whether a field with that value counts as not there."""
+        return False
+
     def added(self, value: Any) -> Node:
         if not value or self.atomic or type(value) is not dict:
             return LEAF
@@ -98,7 +102,10 @@ class MapShape(Shape):
         was, now = old or LEAF, new or LEAF
         for name, item in now.items():
             before = was.get(name, ABSENT)
-            if before is ABSENT:
+            if not item and before != item and self.omits(name, item):
+                if before is not ABSENT:
+                    removed[f"f:{name}"] = (self.child(name) or Shape()).added(before)
+            elif before is ABSENT:
                 shape = self.child(name)
                 changed[f"f:{name}"] = LEAF if shape is None else shape.added(item)
             elif before is not item and before != item:
@@ -119,11 +126,17 @@ class MapShape(Shape):
 
 
 class StructShape(MapShape):
-    """A definition's fields; the shapes below are made when first met, as definitions refer to each other in circles."""
+    """A definition's fields; the shapes below are made when first met, as definitions refer to each other in circles.
 
-    def __init__(self, definition: Definition, atomic: bool = False) -> None:
+    A typed shape sees values as Go does, where an empty list or map with omitempty is not there; an untyped one sees what is written.
+    """
+
+    def __init__(self, definition: Definition, atomic: bool, typed: bool) -> None:
         super().__init__(Shape(), atomic)
         self._definition = definition
+        self._typed = typed
+        omitted = (f.name for f in definition.fields.values() if f.omitempty and not f.type.pointer and f.type.kind in (LIST, MAP))
+        self._omitted = frozenset(omitted if typed else ())
         self._children: dict[str, Shape] = {}
         self._keys: dict[str, str] = {}
 
@@ -133,17 +146,22 @@ class StructShape(MapShape):
             field = self._definition.fields.get(name)
             if field is None:
                 return None
-            shape = self._children[name] = _of_field(field)
+            shape = self._children[name] = _of_field(field, self._typed)
         return shape
 
     def named(self, name: str) -> bool:
         return name in self._definition.fields
+
+    def omits(self, name: str, value: Any) -> bool:
+        return not value and name in self._omitted
 
     def added(self, value: Any) -> Node:
         if not value or self.atomic or type(value) is not dict:
             return LEAF
         children, node = self._children, {SELF: LEAF}
         for name, item in value.items():
+            if not item and name in self._omitted:
+                continue
             shape = children.get(name) or self.child(name)
             node["f:" + name] = LEAF if shape is None or shape.atomic else shape.added(item)
         return node
@@ -285,29 +303,29 @@ _SCALARS = {
     "string": "string", "bytes": "string", "time": "string", "microtime": "string", "bool": "boolean", "int32": "numeric",
     "int64": "numeric", "int": "numeric", "float64": "numeric", "quantity": "untyped", "intorstring": "untyped", "duration": "string",
 }  # fmt: skip
-_structs: dict[tuple[str, bool], StructShape] = {}
+_structs: dict[tuple[str, bool, bool], StructShape] = {}
 
 
-def shape_of(api_version: str, kind: str) -> MapShape:
-    """The shape of a kind's objects."""
+def shape_of(api_version: str, kind: str, *, typed: bool = True) -> MapShape:
+    """The shape of a kind's objects: typed for what the server holds, untyped where a client's configuration is laid over it."""
     definition = schemas().of_kind(api_version, kind)
-    return _CUSTOM if definition is None else _struct(definition.name, definition.map_type == "atomic")
+    return _CUSTOM if definition is None else _struct(definition.name, definition.map_type == "atomic", typed)
 
 
-def _struct(name: str, atomic: bool) -> StructShape:
-    found = _structs.get((name, atomic))
+def _struct(name: str, atomic: bool, typed: bool) -> StructShape:
+    found = _structs.get((name, atomic, typed))
     if found is None:
-        found = _structs[name, atomic] = StructShape(schemas().definition(name), atomic)
+        found = _structs[name, atomic, typed] = StructShape(schemas().definition(name), atomic, typed)
     return found
 
 
-def _of_field(field: Field) -> Shape:
+def _of_field(field: Field, typed: bool) -> Shape:
     if field.type.kind == LIST:
         assert field.type.elem is not None
         if field.list_type in ("map", "set"):
-            return ListShape(_of_type(field.type.elem, ""), field.list_keys)
-        return AtomicList(_of_type(field.type.elem, ""))
-    return _of_type(field.type, field.map_type)
+            return ListShape(_of_type(field.type.elem, "", typed), field.list_keys)
+        return AtomicList(_of_type(field.type.elem, "", typed))
+    return _of_type(field.type, field.map_type, typed)
 
 
 class AtomicList(Shape):
@@ -318,20 +336,20 @@ class AtomicList(Shape):
         self.elem = elem
 
 
-def _of_type(kind: Type, map_type: str) -> Shape:
+def _of_type(kind: Type, map_type: str, typed: bool) -> Shape:
     if kind.kind == STRUCT:
         definition = schemas().definition(kind.ref)
-        return Shape() if definition.special else _struct(kind.ref, (map_type or definition.map_type) == "atomic")
+        return Shape() if definition.special else _struct(kind.ref, (map_type or definition.map_type) == "atomic", typed)
     if kind.kind == MAP:
         assert kind.elem is not None
-        return MapShape(_of_type(kind.elem, ""), map_type == "atomic")
+        return MapShape(_of_type(kind.elem, "", typed), map_type == "atomic")
     if kind.kind == LIST:
         assert kind.elem is not None
-        return AtomicList(_of_type(kind.elem, ""))
+        return AtomicList(_of_type(kind.elem, "", typed))
     return Shape(_SCALARS.get(kind.kind, "any"))
 
 
-_CUSTOM = DeducedShape(_struct("apimachinery.pkg.apis.meta.v1.ObjectMeta", False))
+_CUSTOM = DeducedShape(_struct("apimachinery.pkg.apis.meta.v1.ObjectMeta", False, True))
 """Custom resources: their metadata is typed, the rest deduced."""
 
 

@@ -16,7 +16,8 @@ from kubecosm.api.managedfields.entries import UPDATE, Managers, Owned
 from kubecosm.api.managedfields.sets import LEAF, Node
 from kubecosm.api.managedfields.shapes import KeyProblem, MapShape, shape_of
 from kubecosm.api.resources import Object, Resource
-from kubecosm.api.schema.fast import checker, settle
+from kubecosm.api.schema import prune
+from kubecosm.api.schema.fast import checker
 from kubecosm.api.schema.model import schemas
 from kubecosm.api.times import format_time
 
@@ -42,7 +43,10 @@ RESETS: Mapping[tuple[str, str], Node] = {
 
 
 def on_create(resource: Resource, obj: Object, manager: str, now: datetime, subresource: str = "") -> None:
-    """Record, in place, that `manager` (see entries.manager_name) set every field of a new object, as decoded and defaulted."""
+    """Record, in place, that `manager` (see entries.manager_name) set every field of a new object, as decoded and defaulted.
+
+    Empty lists stay for validation to see; prune the object before it is stored.
+    """
     facts = facts_of(resource)
     _update(facts, resource, obj, facts.zero, manager, now, subresource, is_create=True)
 
@@ -50,9 +54,10 @@ def on_create(resource: Resource, obj: Object, manager: str, now: datetime, subr
 def on_update(resource: Resource, new: Object, old: Object, manager: str, now: datetime, subresource: str = "") -> None:
     """Record, in place in `new`, what `manager` changed against the live object `old`.
 
-    A write that changes no field leaves the entries equal to the live ones, with their times.
+    A write that changes no field leaves the entries equal to the live ones, with their times. Prunes `new`, so that it compares with `old`.
     """
     _update(facts_of(resource), resource, new, old, manager, now, subresource, is_create=False)
+    prune(new)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +92,6 @@ def zero_object(resource: Resource) -> Object:
 
 
 def _update(
-    facts: Facts, resource: Resource, new: Object, old: Object, manager: str, now: datetime, subresource: str, *, is_create: bool,
-) -> None:  # fmt: skip
-    try:
-        _record(facts, resource, new, old, manager, now, subresource, is_create=is_create)
-    finally:
-        if facts.definition:
-            settle(facts.definition, new)
-
-
-def _record(
     facts: Facts, resource: Resource, new: Object, old: Object, manager: str, now: datetime, subresource: str, *, is_create: bool,
 ) -> None:  # fmt: skip
     metadata = new.setdefault("metadata", {})

@@ -1,13 +1,15 @@
 """The hot path of decoding: one compiled checker per definition, which accepts a well-formed object or gives up.
 
-A checker walks a dict fresh from the JSON parser and changes it in place into what a round trip through Go's types would leave: empty
-omitempty fields dropped, struct fields that Go always writes added, quantities and times canonical. At the first thing that is not plainly
+A checker walks a dict fresh from the JSON parser and changes it in place into what Go would hold after decoding it: nulls and empty scalars
+that it would omit dropped, struct fields that it always has added, quantities and times canonical. At the first thing that is not plainly
 right (wrong type, unknown field, null in a list) it raises Doubt; `explain` then decodes the body again, slowly, and finds the exact error.
+
+Empty lists and maps stay, as they do in Go's memory: a client that sends `env: []` has set that field. `prune` drops them for storage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -26,22 +28,18 @@ class Doubt(Exception):
     """Not plainly right: look closer."""
 
 
-_compiled: dict[tuple[str, bool], Checker] = {}
+_compiled: dict[str, Checker] = {}
 
 
-def checker(name: str, *, keep_empty: bool = False) -> Checker:
-    """The checker of a definition, compiled at first use.
-
-    An empty list or map that is never omitted becomes null, as it does in Go's storage. With keep_empty those of the object and of the
-    structs that it always has stay for now: who writes `rules: []` where null was has set that field. managedfields settles them.
-    """
-    found = _compiled.get((name, keep_empty))
+def checker(name: str) -> Checker:
+    """The checker of a definition, compiled at first use."""
+    found = _compiled.get(name)
     if found is None:
-        found = _compiled[name, keep_empty] = _struct(schemas().definition(name), keep_empty)
+        found = _compiled[name] = _struct(schemas().definition(name))
     return found
 
 
-def _struct(definition: Definition, keep_empty: bool) -> Checker:
+def _struct(definition: Definition) -> Checker:
     if definition.special:
         return _SPECIAL[definition.special]
     checks: dict[str, Checker] = {}
@@ -52,7 +50,7 @@ def _struct(definition: Definition, keep_empty: bool) -> Checker:
 
     def late(field: Field, value: Any) -> Any:
         """Compile a field's checker when it is first met: definitions refer to each other in circles."""
-        checks[field.name] = compiled = _field(field, keep_empty)
+        checks[field.name] = compiled = _field(field)
         return compiled(value)
 
     for field in definition.fields.values():
@@ -94,22 +92,18 @@ def _struct(definition: Definition, keep_empty: bool) -> Checker:
     return check
 
 
-def _field(field: Field, keep_empty: bool) -> Checker:
-    """The checker of a field: its type's, plus what omitempty does to an empty value."""
-    kind, pointer = field.type.kind, field.type.pointer
-    if keep_empty and not pointer:
-        if kind == STRUCT:
-            return checker(field.type.ref, keep_empty=True)
-        if kind in (LIST, MAP) and not field.omitempty:
-            return compile_type(field.type)
+def _field(field: Field) -> Checker:
+    """The checker of a field: its type's, plus what omitempty does to an empty scalar."""
+    kind = field.type.kind
     inner = compile_type(field.type)
-    if kind in ("struct", "intorstring", "quantity", "time", "microtime", "raw", "fieldsv1", "json") or pointer:
+    if field.type.pointer or kind in _NEVER_EMPTY:
         return inner
-    if kind in (LIST, MAP, "bytes"):
+    if kind == "bytes":
         return _nonempty(inner, DROP if field.omitempty else None)
-    if field.omitempty:
-        return _nonempty(inner, DROP)
-    return inner
+    return _nonempty(inner, DROP) if field.omitempty else inner
+
+
+_NEVER_EMPTY = frozenset((STRUCT, LIST, MAP, "intorstring", "quantity", "time", "microtime", "raw", "fieldsv1", "json"))
 
 
 def _nonempty(inner: Checker, otherwise: Any) -> Checker:
@@ -124,7 +118,7 @@ def compile_type(kind: Type) -> Checker:
     """The checker of any non-null value of this type."""
     if kind.kind == STRUCT:
         name = kind.ref
-        return _compiled.get((name, False)) or (lambda value: checker(name)(value))
+        return _compiled.get(name) or (lambda value: checker(name)(value))
     if kind.kind == LIST:
         assert kind.elem is not None
         return _list(kind.elem)
@@ -302,29 +296,3 @@ def zero(field: Field) -> Callable[[], Any]:
         return lambda: checker(name)({})
     value = ZEROS[field.type.kind]
     return lambda: value
-
-
-def settle(name: str, obj: Any) -> None:
-    """Make null, in place, of the empty lists and maps that a checker with keep_empty left."""
-    paths = _kept_paths.get(name)
-    if paths is None:
-        paths = _kept_paths[name] = tuple(_kept(name))
-    for parents, last in paths:
-        holder = obj
-        for parent in parents:
-            holder = holder.get(parent) or {}
-        if last in holder and not holder[last]:
-            holder[last] = None
-
-
-_kept_paths: dict[str, tuple[tuple[tuple[str, ...], str], ...]] = {}
-
-
-def _kept(name: str, parents: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
-    for field in schemas().definition(name).fields.values():
-        if field.type.pointer:
-            continue
-        if field.type.kind == STRUCT and not schemas().definition(field.type.ref).special:
-            yield from _kept(field.type.ref, (*parents, field.name))
-        elif field.type.kind in (LIST, MAP) and not field.omitempty:
-            yield parents, field.name

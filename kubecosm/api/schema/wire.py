@@ -17,6 +17,7 @@ from kubecosm.api.schema.explain import DecodeError
 from kubecosm.api.schema.explain import decode as explain
 from kubecosm.api.schema.fast import Doubt, checker
 from kubecosm.api.schema.model import META, Definition, schemas
+from kubecosm.api.schema.prune import pruner
 from kubecosm.api.schema.yaml import YamlError
 from kubecosm.api.schema.yaml import load as load_yaml
 
@@ -38,8 +39,9 @@ def decode(
 ) -> tuple[Object, list[str]]:  # fmt: skip
     """The object in a body for this resource (or a subresource with a kind of its own), and warnings about its fields.
 
-    It is what a round trip through Go's types leaves: nulls and empty omitempty fields gone, always-written fields present
-    (`resources: {}`, `status: {}`, null for nil lists never omitted), quantities, times and base64 canonical, apiVersion and kind set.
+    It is what Go holds after decoding: nulls and scalars that are omitted when empty gone, always-written fields present (`resources: {}`,
+    `status: {}`, null for nil lists never omitted), quantities, times and base64 canonical, apiVersion and kind set. Empty lists and maps
+    stay until `prune` makes the object what is stored.
     Raises BadRequest (malformed, wrong kind, wrong type, strict field errors) or UnsupportedMediaType.
     """
     target = target_of(resource, subresource)
@@ -108,12 +110,12 @@ def has_repeats(body: bytes, obj: Any) -> bool:
     return bool(body.count(b'"') != orjson.dumps(obj).count(b'"') or b"\\u0022" in body)
 
 
-def finish(target: Target, obj: Object, *, keep_empty: bool = True) -> Object:
+def finish(target: Target, obj: Object) -> Object:
     """Check and normalise a parsed object in place; Doubt or ValueError if it is not plainly right."""
     if target.definition is None:
         _check_custom(obj)
     else:
-        checker(target.name, keep_empty=keep_empty)(obj)
+        checker(target.name)(obj)
     if "apiVersion" not in obj or "kind" not in obj:
         obj = {"apiVersion": target.api_version, "kind": target.kind, **obj}
     return obj
@@ -132,8 +134,18 @@ def normalize(resource: Resource, obj: Object) -> Object:
 
     Works on a copy, so objects that share parts with stored ones are safe.
     """
-    target = target_of(resource)
-    return finish(target, _decode_json(target, orjson.dumps(obj), IGNORE)[0], keep_empty=False)
+    result = _decode_json(target_of(resource), orjson.dumps(obj), IGNORE)[0]
+    prune(result)
+    return result
+
+
+def prune(obj: Object) -> None:
+    """Make of a decoded object, in place, what Go's encoder would write: drop empty lists and maps (null where they are never omitted)."""
+    definition = schemas().of_kind(obj["apiVersion"], obj["kind"])
+    if definition is not None:
+        pruner(definition.name)(obj)
+    elif obj.get("metadata"):
+        pruner(META + "ObjectMeta")(obj["metadata"])
 
 
 def decode_document(target: Target, body: bytes, validation: str) -> tuple[Object, list[str]]:

@@ -15,6 +15,7 @@ from kubecosm.api.errors import ApiError, BadRequest, Conflict
 from kubecosm.api.field import FieldError, invalid, invalid_kind, invalid_value
 from kubecosm.api.managedfields import keep_times_if_unchanged
 from kubecosm.api.resources import NAMESPACES, Object, Resource
+from kubecosm.api.schema import prune
 
 from ..admission.chain import Attributes
 from ..authn.user import User
@@ -169,6 +170,7 @@ class ResourceStore:
         """None if the name is taken."""
         meta = obj["metadata"]
         key = self.key_of(meta.get("namespace", ""), meta["name"])
+        prune(obj)
         value = encode(obj)
         if caller.dry_run:
             answer = value.replace(REVISION_MARK, REVISION_MARK + orjson.dumps(version)[1:-1], 1) if version else _without_revision(value)
