@@ -140,10 +140,9 @@ class InterPodAffinity:
 
     def _query(self, terms: tuple[AffinityTerm, ...]) -> PodQuery:
         """Pods that all the terms are about."""
-        namespaces = frozenset.intersection(
-            *(self._cluster.namespaces_matching(term.namespaces, term.namespace_selector) for term in terms)
-        )
-        return PodQuery(namespaces, tuple(term.selector for term in terms))
+        scopes = [self._cluster.namespaces_matching(term.namespaces, term.namespace_selector) for term in terms]
+        limited = [scope for scope in scopes if scope is not None]
+        return PodQuery(frozenset.intersection(*limited) if limited else None, tuple(term.selector for term in terms))
 
     def _occupied(self, column: LabelColumn, per_node: IntArray) -> BoolArray:
         """Rows whose domain holds at least one counted pod; False where the label is missing."""

@@ -185,8 +185,10 @@ class ClusterState:
     def namespace_labels(self, name: str) -> Mapping[str, str]:
         return self._namespaces.get(name, {})
 
-    def namespaces_matching(self, names: frozenset[str], selector: LabelSelector) -> frozenset[str]:
-        """`names` and every namespace whose labels match (mergeAffinityTermNamespacesIfNotEmpty)."""
+    def namespaces_matching(self, names: frozenset[str], selector: LabelSelector) -> frozenset[str] | None:
+        """`names` and every namespace whose labels match (mergeAffinityTermNamespacesIfNotEmpty); None: all there are or will be."""
+        if selector.is_everything:
+            return None
         if selector.nothing:
             return names
         return names | {name for name, labels in self._namespaces.items() if selector.matches(labels)}
