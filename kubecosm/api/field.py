@@ -141,7 +141,8 @@ def invalid_kind(group: str, kind: str, name: str, errors: Sequence[FieldError])
     details: Object = {"name": name} if name else {}
     if group:
         details["group"] = group
-    details["kind"] = kind
+    if kind:
+        details["kind"] = kind
     message = f"{qualified} {go_quote(name)} is invalid"
     if errors:
         details["causes"] = [

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from kubecosm.api import managedfields
 from kubecosm.api.errors import BadRequest
-from kubecosm.api.field import FieldError, invalid, invalid_value
+from kubecosm.api.field import FieldError, invalid, invalid_kind, invalid_value
 from kubecosm.api.resources import Object, Resource
+from kubecosm.api.schema import prune
 from kubecosm.api.times import format_time
 
 from ..authn.user import User
@@ -24,6 +26,8 @@ from .represent import answer_object
 Review = Callable[[State, Resource, Request], Awaitable[Answer]]
 VerifyToken = Callable[[str, tuple[str, ...]], User | None]
 """(token, audiences) → who it stands for; without audiences the server's own are meant."""
+NAMELESS = ("selfsubjectaccessreviews", "subjectaccessreviews")
+"""Reviews whose metadata must be empty."""
 GROUP_AUTHZ, GROUP_AUTHN = "authorization.k8s.io", "authentication.k8s.io"
 
 
@@ -44,15 +48,15 @@ class Reviews:
         """(group, plural) → what answers its create."""
 
     async def self_access(self, state: State, row: Resource, request: Request) -> Answer:
-        review = await _read(row, request)
+        review = await _read(state, row, request)
         return self._decide(row, request, review, request.user)
 
     async def access(self, state: State, row: Resource, request: Request) -> Answer:
-        review = await _read(row, request)
+        review = await _read(state, row, request)
         return self._decide(row, request, review, _subject(row, review["spec"]))
 
     async def local_access(self, state: State, row: Resource, request: Request) -> Answer:
-        review = await _read(row, request)
+        review = await _read(state, row, request)
         namespace = (review["spec"].get("resourceAttributes") or {}).get("namespace", "")
         if namespace != request.info.namespace:
             raise BadRequest(f"spec.resourceAttributes.namespace must match namespace: {request.info.namespace}")
@@ -69,7 +73,7 @@ class Reviews:
         return answer_object(request, {**review, "status": status}, 201)
 
     async def rules(self, state: State, row: Resource, request: Request) -> Answer:
-        review = await _read(row, request)
+        review = await _read(state, row, request)
         namespace = review["spec"].get("namespace", "")
         if not namespace:
             raise BadRequest("no namespace on request")
@@ -77,16 +81,16 @@ class Reviews:
         resource_rules = [_only(rule, "verbs", "apiGroups", "resources", "resourceNames") for rule in found if rule.get("resources")]
         path_rules = [_only(rule, "verbs", "nonResourceURLs") for rule in found if rule.get("nonResourceURLs")]
         status = {"resourceRules": resource_rules, "nonResourceRules": path_rules, "incomplete": False}
-        return answer_object(request, {**review, "status": status}, 201)
+        return answer_object(request, {**review, "metadata": {}, "spec": {}, "status": status}, 201)
 
     async def self_subject(self, state: State, row: Resource, request: Request) -> Answer:
-        review = await _read(row, request)
+        review = await _read(state, row, request)
         review.pop("spec", None)
-        review["metadata"]["creationTimestamp"] = format_time(state.clock.now())
+        review["metadata"] = {"creationTimestamp": format_time(state.clock.now())}
         return answer_object(request, {**review, "status": {"userInfo": user_info(request.user)}}, 201)
 
     async def token(self, state: State, row: Resource, request: Request) -> Answer:
-        review = await _read(row, request)
+        review = await _read(state, row, request)
         spec = review["spec"]
         if not spec.get("token"):
             raise BadRequest("token is required for TokenReview in authentication")
@@ -94,16 +98,23 @@ class Reviews:
         user = self._verify_token(spec["token"], audiences)
         status: Object = {"authenticated": True, "user": user_info(user)} if user is not None else {"user": {}}
         if user is None:
-            status["error"] = "[invalid bearer token, unknown]"
+            status["error"] = "invalid bearer token"
         elif audiences:
             status["audiences"] = list(audiences)
         return answer_object(request, {**review, "status": status}, 201)
 
 
-async def _read(row: Resource, request: Request) -> Object:
+async def _read(state: State, row: Resource, request: Request) -> Object:
+    """The question, with its asker recorded as for any object. Raises Invalid where metadata is given to an authorization review."""
     options = write_options(request, "CreateOptions")
     review = decode_body(row, request, await request.read(), options.field_validation)
     review["spec"] = review.get("spec") or {}
+    manager = managedfields.manager_name(options.field_manager, request.headers.get("User-Agent", ""))
+    managedfields.on_create(row, review, manager, state.clock.now())
+    prune(review)
+    metadata = review["metadata"]
+    if row.plural in NAMELESS and metadata.keys() - {"managedFields"}:
+        raise invalid_kind(GROUP_AUTHZ, "", "", [invalid_value("metadata", metadata, "must be empty")])
     return review
 
 
