@@ -15,6 +15,7 @@ from kubecosm.client.config import ClientConfig, ConfigError
 from kubecosm.client.events import EventRecorder
 from kubecosm.client.http import TRANSPORT_ERRORS, ApiClient
 from kubecosm.client.informer import Informer, InformerFactory, drop_managed_fields
+from kubecosm.client.metrics import prometheus_metrics
 from kubecosm.runtime.clock import Clock
 from kubecosm.runtime.errors import StartupError
 from kubecosm.runtime.health import HealthEndpoints
@@ -28,6 +29,7 @@ from .cri.runtime import Runtime
 from .cri.stats import PodUsage
 from .cri.types import NodeInfo
 from .env.objects import ObjectCache
+from .metrics import KubeletCollector, PodMetrics
 from .network.listeners import PodNetwork
 from .nodes.addresses import NodeRanges, NodeSpec, plan_nodes
 from .nodes.heartbeat import Heartbeat
@@ -69,12 +71,14 @@ async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: 
         raise StartupError(str(failure)) from failure
     rng = random.Random(config.seed or None)
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(ApiClient(client_config, clock=clock, user_agent=USER_AGENT))
+        metrics = Metrics()
+        client_metrics = prometheus_metrics(metrics.registry)
+        client = await stack.enter_async_context(ApiClient(client_config, clock=clock, user_agent=USER_AGENT, metrics=client_metrics))
         pipeline = ApiPipeline(client_config, USER_AGENT)
         stack.callback(pipeline.close)
         try:
             async with asyncio.TaskGroup() as tasks:
-                kubelet = Kubelet(config, client, pipeline, clock, rng, tasks, profiles)
+                kubelet = Kubelet(config, client, pipeline, clock, rng, tasks, profiles, metrics)
                 await kubelet.run(specs, labels, stop, on_ready)
         except* Stopped:
             log.info("stopped")
@@ -106,14 +110,15 @@ class Kubelet:
 
     def __init__(
         self, config: Config, client: ApiClient, pipeline: ApiPipeline, clock: Clock, rng: random.Random, tasks: asyncio.TaskGroup,
-        profiles: ImageProfiles,
+        profiles: ImageProfiles, metrics: Metrics,
     ) -> None:  # fmt: skip
         self._config = config
         self._client = client
         self._clock = clock
         self._tasks = tasks
         self._pipeline = pipeline
-        self.metrics = Metrics()
+        self.metrics = metrics
+        self._heartbeat: Heartbeat | None = None
         self.is_ready = False
         self.nodes: dict[str, NodeInfo] = {}
         self.timers = Timers(clock)
@@ -133,6 +138,13 @@ class Kubelet:
         self.statuses = StatusManager(pipeline, clock, tasks)
         self.context = self._context(rng)
         self.runtime.set_listener(self.pods)
+        self.metrics.registry.register(
+            KubeletCollector(
+                nodes=self.nodes, statuses=self.runtime.statuses, probes=self.context.probes, status_manager=self.statuses,
+                events=self.context.events,
+                heartbeat=lambda: self._heartbeat,
+            )
+        )  # fmt: skip
 
     def _context(self, rng: random.Random) -> PodContext:
         probes = ProbeManager(
@@ -145,7 +157,8 @@ class Kubelet:
         return PodContext(
             runtime_of=self.runtime_of, clock=self._clock, timers=self.timers, tasks=self._tasks, probes=probes, statuses=self.statuses,
             events=events,
-            resources=PodResources(self.objects, volumes), backoff=Backoff(), image_backoff=Backoff(), on_finished=self.pods.finished,
+            resources=PodResources(self.objects, volumes), backoff=Backoff(), image_backoff=Backoff(), metrics=PodMetrics(self.metrics),
+            on_finished=self.pods.finished,
         )  # fmt: skip
 
     def runtime_of(self, pod: Object) -> Runtime:
@@ -221,7 +234,9 @@ class Kubelet:
         for node in registered:
             self.nodes[node.info.name] = node.info
         self.objects.add_listener(self.pods.object_changed)
-        heartbeat = Heartbeat(self._pipeline, self._clock, shape, registrar, status_seconds=config.node_status_report_frequency)
+        heartbeat = self._heartbeat = Heartbeat(
+            self._pipeline, self._clock, shape, registrar, status_seconds=config.node_status_report_frequency
+        )
         running.append(self._tasks.create_task(heartbeat.run(registered), name="heartbeat"))
         await pods.wait_synced()
         self.pods.start(self.context, pods)

@@ -10,7 +10,9 @@ from typing import Any
 
 from kubecosm.api.meta import Key
 from kubecosm.api.resources import Object, Resource
+from kubecosm.runtime.metrics import Metrics
 from kubecosm.services.kubelet.cri.types import ContainerKind, NodeInfo
+from kubecosm.services.kubelet.metrics import PodMetrics
 from kubecosm.services.kubelet.network.listeners import PodNetwork
 from kubecosm.services.kubelet.pods.backoff import Backoff
 from kubecosm.services.kubelet.pods.context import PodContext, PodResources
@@ -138,7 +140,7 @@ class Lab:
         self.context = PodContext(
             runtime_of=lambda pod: self.runtime, clock=self.clock, timers=self.timers, tasks=tasks, probes=probes,
             statuses=self.statuses, events=self.events, resources=PodResources(self.objects, volumes),  # type: ignore[arg-type]
-            backoff=Backoff(), image_backoff=Backoff(), on_finished=lambda uid: None,
+            backoff=Backoff(), image_backoff=Backoff(), metrics=PodMetrics(Metrics()), on_finished=lambda uid: None,
         )  # fmt: skip
 
     async def _token(self, pod: Object, projection: Object) -> str:

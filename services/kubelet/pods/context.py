@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from kubecosm.api.meta import Key
 from kubecosm.api.resources import CONFIGMAPS, SECRETS, SERVICES, Object, Resource
 from kubecosm.runtime.clock import Clock
 
 from ..cri.runtime import Runtime
+from ..cri.types import ContainerKind
 from ..env.environment import compute_environment, needs_objects
 from ..env.objects import ObjectCache
 from ..probes.manager import ProbeManager
@@ -62,6 +64,16 @@ def shown_objects(pod: Object) -> list[tuple[Key, Resource]]:
     return [(Key(namespace, name), resource) for _, resource, name, _ in references(pod)]
 
 
+class WorkerMetrics(Protocol):
+    """What workers count."""
+
+    def container_started(self, kind: ContainerKind) -> None: ...
+
+    def sandbox_started(self) -> None: ...
+
+    def pod_started(self, seconds: float) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class PodContext:
     """The services of the kubelet that pod workers use."""
@@ -77,5 +89,6 @@ class PodContext:
     resources: PodResources
     backoff: Backoff
     image_backoff: Backoff
+    metrics: WorkerMetrics
     on_finished: Callable[[str], None]
     """A worker has nothing left to do for its pod (uid)."""

@@ -24,7 +24,7 @@ from .context import PodContext
 from .events import NORMAL, WARNING
 from .hooks import run_hook
 from .images import ImagePuller
-from .phase import TERMINAL, is_terminal
+from .phase import RUNNING, TERMINAL, is_terminal
 from .spec import all_containers, is_sidecar
 from .status import Verdict, compute_status
 from .termination import Termination
@@ -41,7 +41,7 @@ log = get_logger("kubelet")
 
 class PodWorker:
     __slots__ = (
-        "_context", "_deadline_timer", "_dirty", "_images", "_is_running", "_killing", "_last_status", "_retry", "_runtime",
+        "_context", "_deadline_timer", "_dirty", "_first_seen", "_images", "_is_running", "_killing", "_last_status", "_retry", "_runtime",
         "_termination", "_verdict",
         "_volume_retry_seconds", "_volumes_ready", "_waiting", "is_finished", "is_removed", "node", "pod", "uid",
     )  # fmt: skip
@@ -56,6 +56,7 @@ class PodWorker:
         self._waiting: dict[str, Waiting] = {}
         self._killing: set[str] = set()
         self._last_status: Object | None = None
+        self._first_seen: float | None = context.clock.monotonic()
         self._dirty = False
         self._is_running = False
         self._retry: Timer | None = None
@@ -184,6 +185,7 @@ class PodWorker:
             return
         if actions.create_sandbox:
             await self._runtime.run_sandbox(self.pod, self.node)
+            self._context.metrics.sandbox_started()
         for kill in actions.kill:
             self._kill(kill)
         for start in actions.start:
@@ -247,6 +249,7 @@ class PodWorker:
         container_id = await self._runtime.create_container(self.config(self.pod, start.spec, start.kind, restarts))
         context.events.container(self.pod, start.kind, name, NORMAL, "Created", "Container created")
         await self._runtime.start_container(container_id)
+        context.metrics.container_started(start.kind)
         self._images.started(name)
         context.events.container(self.pod, start.kind, name, NORMAL, "Started", "Container started")
         self._watch_probes(start.kind, start.spec)
@@ -344,6 +347,7 @@ class PodWorker:
         reported = self.pod.get("status") or {}
         await self._runtime.recover(self.pod, self.node, self.config)
         self._last_status = reported
+        self._first_seen = None
         self._volumes_ready = True
         ready = {s["name"]: s.get("ready") for key in ("initContainerStatuses", "containerStatuses") for s in reported.get(key) or ()}
         now = self._context.clock.now()
@@ -361,6 +365,9 @@ class PodWorker:
         seen = Observation(self._runtime_status(), self._context.probes.results(self.uid), self._waiting, self.node.ip)
         status = compute_status(self._with_base_status(), seen, self._context.clock.now(), terminating=terminating, verdict=self._verdict)
         if status != self._last_status:
+            if self._first_seen is not None and status["phase"] == RUNNING:
+                self._context.metrics.pod_started(self._context.clock.monotonic() - self._first_seen)
+                self._first_seen = None
             self._last_status = status
             self._context.statuses.set(self.uid, status)
         return str(status["phase"])

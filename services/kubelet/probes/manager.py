@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 from kubecosm.api.resources import Object
@@ -49,6 +49,21 @@ class _Probe:
     timer: Timer | None = None
     is_running: bool = False
     is_stopped: bool = False
+    successes: int = 0
+    failures: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeCount:
+    """How often one probe of a living container has succeeded and failed."""
+
+    namespace: str
+    pod: str
+    uid: str
+    container: str
+    kind: ProbeKind
+    successes: int
+    failures: int
 
 
 @dataclass(slots=True)
@@ -183,7 +198,10 @@ class ProbeManager:
             probe.is_running = False
         if probe.is_stopped or probe.subject.status.state is not ContainerState.RUNNING:
             return
-        if not result.success:
+        if result.success:
+            probe.successes += 1
+        else:
+            probe.failures += 1
             self._on_failure(probe.subject, f"{probe.state.kind.value} probe failed: {result.message}")
         if probe.state.observe(result.success):
             container_id = probe.subject.status.container_id
@@ -192,6 +210,15 @@ class ProbeManager:
             self._on_change(pod.uid)
         if probe.state.on_hold:
             self._halt(probe)
+
+    def counts(self) -> Iterator[ProbeCount]:
+        """The counters of all probes, for metrics."""
+        for pod in self._pods.values():
+            for probes in pod.by_container.values():
+                for kind, probe in probes.items():
+                    meta = probe.subject.pod()["metadata"]
+                    name = probe.subject.spec["name"]
+                    yield ProbeCount(meta["namespace"], meta["name"], pod.uid, name, kind, probe.successes, probe.failures)
 
     async def _check(self, probe: _Probe) -> CheckResult:
         subject, spec, timeout = probe.subject, probe.spec, probe.state.settings.timeout

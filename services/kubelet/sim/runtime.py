@@ -212,6 +212,10 @@ class SimRuntime:
         sim = self._pods.get(uid)
         return sim.status if sim is not None else None
 
+    def statuses(self) -> list[PodStatus]:
+        """Of all pods, for metrics."""
+        return [sim.status for sim in self._pods.values()]
+
     def update_pod(self, pod: Object) -> None:
         sim = self._pods.get(pod["metadata"]["uid"])
         if sim is not None:
