@@ -15,7 +15,7 @@ from kubecosm.client.config import ClientConfig, ConfigError
 from kubecosm.client.events import EventRecorder
 from kubecosm.client.http import TRANSPORT_ERRORS, ApiClient
 from kubecosm.client.informer import Informer, InformerFactory, drop_managed_fields
-from kubecosm.client.metrics import prometheus_metrics
+from kubecosm.client.metrics import PrometheusClientMetrics
 from kubecosm.runtime.clock import Clock
 from kubecosm.runtime.errors import StartupError
 from kubecosm.runtime.health import HealthEndpoints
@@ -72,7 +72,7 @@ async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: 
     rng = random.Random(config.seed or None)
     async with AsyncExitStack() as stack:
         metrics = Metrics()
-        client_metrics = prometheus_metrics(metrics.registry)
+        client_metrics = PrometheusClientMetrics(metrics.registry)
         client = await stack.enter_async_context(ApiClient(client_config, clock=clock, user_agent=USER_AGENT, metrics=client_metrics))
         pipeline = ApiPipeline(client_config, USER_AGENT)
         stack.callback(pipeline.close)
