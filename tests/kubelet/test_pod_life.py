@@ -85,9 +85,10 @@ def test_a_pod_that_never_restarts_ends_as_its_command_does(script: str, phase: 
     in_lab(story)
 
 
-def test_crash_loops_back_off_by_ten_seconds_doubling_to_five_minutes() -> None:
+@pytest.mark.parametrize("policy", ["IfNotPresent", "Always"])
+def test_crash_loops_back_off_by_ten_seconds_doubling_to_five_minutes(policy: str) -> None:
     async def story(lab: Lab) -> None:
-        lab.run(make_pod(shell("exit 1")))
+        lab.run(make_pod(shell("exit 1", imagePullPolicy=policy)))
         starts: list[float] = []
 
         def restarted() -> bool:

@@ -62,7 +62,7 @@ def format_delay(seconds: float) -> str:
     """As Go prints a Duration: `10s`, `1m20s`, `5m0s`."""
     whole = int(seconds)
     if seconds < 1:
-        return f"{round(seconds * 1000)}ms" if seconds else "0s"
+        return f"{round(seconds * 1000)}ms" if seconds >= 0.0005 else "0s"
     minutes, rest = divmod(whole, 60)
     fraction = f"{seconds - whole:.3f}".rstrip("0").rstrip(".")[1:]
     return f"{minutes}m{rest}{fraction}s" if minutes else f"{rest}{fraction}s"

@@ -228,7 +228,6 @@ class PodWorker:
         backoff, key = self._context.backoff, f"{self.uid}/{name}"
         remaining = backoff.remaining(key, current.finished_at, self._context.clock.now())
         if remaining <= 0:
-            backoff.next(key, current.finished_at)
             return None
         meta = self.pod["metadata"]
         where = f"{meta['name']}_{meta['namespace']}({self.uid})"
@@ -245,6 +244,8 @@ class PodWorker:
         current = status.containers.get(name)
         if current is not None:
             context.probes.forget_container(self.uid, current.container_id)
+        if current is not None and current.finished_at is not None:
+            context.backoff.next(f"{self.uid}/{name}", current.finished_at)
         restarts = current.restart_count + 1 if current is not None else 0
         container_id = await self._runtime.create_container(self.config(self.pod, start.spec, start.kind, restarts))
         context.events.container(self.pod, start.kind, name, NORMAL, "Created", "Container created")
