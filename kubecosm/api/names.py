@@ -79,6 +79,11 @@ ANNOTATION_TOPOLOGY_MODE = "service.kubernetes.io/topology-mode"
 ANNOTATION_TOPOLOGY_HINTS = "service.kubernetes.io/topology-aware-hints"
 ANNOTATION_LAST_CHANGE_TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
 
+HPA_METRICS = "autoscaling.alpha.kubernetes.io/metrics"
+HPA_CURRENT_METRICS = "autoscaling.alpha.kubernetes.io/current-metrics"
+HPA_CONDITIONS = "autoscaling.alpha.kubernetes.io/conditions"
+HPA_BEHAVIOR = "autoscaling.alpha.kubernetes.io/behavior"
+
 # Taints
 TAINT_NOT_READY = "node.kubernetes.io/not-ready"
 TAINT_UNREACHABLE = "node.kubernetes.io/unreachable"

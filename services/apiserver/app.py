@@ -15,7 +15,7 @@ from kubecosm.runtime.logs import get_logger
 from kubecosm.runtime.metrics import Metrics
 from kubecosm.runtime.service import ReadyInfo
 
-from .assembly import build_handler, build_state, served_table, start_strategies
+from .assembly import DATABASE, build_handler, build_state, served_table, start_strategies
 from .authz.modes import RBAC
 from .authz.upkeep import ensure_policy
 from .background import bookmarks_forever, compact_forever
@@ -101,4 +101,4 @@ def open_storage(config: Config) -> Store:
     folder = Path(config.data_dir)
     with startup(f"create the data directory {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
-    return open_sqlite(folder / "kubecosm.db")
+    return open_sqlite(folder / DATABASE)

@@ -23,6 +23,7 @@ from .authn.user import User
 from .authz.filter import with_authorization
 from .authz.modes import build_authorizer
 from .cache.caches import Caches
+from .cache.metrics import CacheMetrics
 from .config import Config
 from .connect.backend import Backends
 from .connect.handlers import Connector
@@ -46,6 +47,8 @@ from .rest.tokens import TokenRequests
 from .rest.versions import stored_rows
 from .state import State
 from .storage.contract import Store
+
+DATABASE = "kubecosm.db"
 
 
 def served_table(runtime_config: Iterable[str]) -> ResourceTable:
@@ -129,12 +132,19 @@ def build_identities(config: Config, state: State) -> Identities:
     return Identities(static, AccountTokens(config.service_account_issuer, keys, find_uid, state.clock.now))
 
 
+def database_bytes(config: Config) -> int:
+    """The size of the database and its journal; 0 for storage in memory."""
+    files = Path(config.data_dir).glob(f"{DATABASE}*") if config.storage_backend == "sqlite" else ()
+    return sum(file.stat().st_size for file in files)
+
+
 def build_handler(
     config: Config, state: State, metrics: Metrics, health: HealthEndpoints, backends: Backends, server_address: str
 ) -> Handler:
     """The whole chain from filter to verb. Raises StartupError."""
     request_metrics = RequestMetrics()
     metrics.registry.register(request_metrics)
+    metrics.registry.register(CacheMetrics(state.caches, lambda: database_bytes(config)))
     identities = build_identities(config, state)
     authorizer = build_authorizer(config.authorization_mode, state)
     filters: tuple[Filter, ...] = (

@@ -19,12 +19,16 @@ AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryLi
 EVERYTHING = ("api/all=true",)
 
 
+def digest_of(document: object) -> str:
+    return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+
+
 def test_aggregated_discovery_equals_kubernetes_own_document() -> None:
     reference = orjson.loads(REFERENCE.read_bytes())
     document = aggregated(load_builtin(), core=False)
     assert [group["metadata"]["name"] for group in document["items"]] == reference["groups"]
     digests = {
-        f"{group['metadata']['name']}/{version['version']}": hashlib.sha256(orjson.dumps(version, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+        f"{group['metadata']['name']}/{version['version']}": digest_of(version)
         for group in document["items"]
         for version in group["versions"]
     }

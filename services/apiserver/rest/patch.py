@@ -55,7 +55,7 @@ async def patch(store: ResourceStore, request: Request) -> Answer:
             return obj
 
     def change(old: Object) -> Object:
-        obj = conversion.to_stored(patched(conversion.from_stored(old)))
+        obj = store.to_stored(patched(conversion.from_stored(old)))
         request.warn(*strategy.warnings(obj, old))
         return obj
 
@@ -64,7 +64,7 @@ async def patch(store: ResourceStore, request: Request) -> Answer:
         if uid := obj["metadata"].get("uid"):
             why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
             raise errors.conflict(store.row, info.name, why)
-        return conversion.to_stored(obj)
+        return store.to_stored(obj)
 
     may_create = media_type == APPLY_PATCH and not subresource
     entry, created = await store.update(

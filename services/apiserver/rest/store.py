@@ -85,6 +85,14 @@ class ResourceStore:
             found = self._subresource_strategies[subresource] = strategy_for(self.stored, subresource)
         return found
 
+    def to_stored(self, obj: Object) -> Object:
+        """A decoded and defaulted object in the stored version, with that version's defaults."""
+        if self.row == self.stored:
+            return obj
+        converted = self.conversion.to_stored(obj)
+        self.strategy.default(converted)
+        return converted
+
     # ---- reading
 
     def key_of(self, namespace: str, name: str) -> str:

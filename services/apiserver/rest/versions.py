@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import orjson
 
-from kubecosm.api.resources import EVENTS, EVENTS_V1, Object, Resource
+from kubecosm.api.resources import EVENTS, EVENTS_V1, Object, Resource, builtin
 
 from ..cache.view import AS_STORED, View
+from . import autoscaling
 
 Convert = Callable[[Object], Object]
 
@@ -86,4 +87,7 @@ def _event_from_core(obj: Object) -> Object:
     return {**{_EVENT_NAMES_BACK.get(name, name): value for name, value in obj.items()}, "apiVersion": EVENTS_V1.api_version}
 
 
-_SPECIAL: dict[Resource, tuple[Convert, Convert]] = {EVENTS_V1: (_event_to_core, _event_from_core)}
+_SPECIAL: dict[Resource, tuple[Convert, Convert]] = {
+    EVENTS_V1: (_event_to_core, _event_from_core),
+    builtin("autoscaling", "v1", "horizontalpodautoscalers"): (autoscaling.to_v2, autoscaling.from_v2),
+}

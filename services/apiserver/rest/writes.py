@@ -27,7 +27,7 @@ async def create(store: ResourceStore, request: Request) -> Answer:
     store.served_strategy.default(obj)
     caller = caller_of(request, options)
     managedfields.on_create(store.row, obj, caller.field_manager, store.state.clock.now())
-    obj = store.conversion.to_stored(obj)
+    obj = store.to_stored(obj)
     warnings = store.strategy.warnings(obj)
     if warnings:
         request.warn(*warnings)
@@ -52,14 +52,14 @@ async def update(store: ResourceStore, request: Request) -> Answer:
         obj = first.pop() if first else wanted()
         live = store.conversion.from_stored(old)
         managedfields.on_update(store.row, obj, live, caller.field_manager, store.state.clock.now(), subresource)
-        obj = store.conversion.to_stored(obj)
+        obj = store.to_stored(obj)
         request.warn(*strategy.warnings(obj, old))
         return obj
 
     def new() -> Object:
         obj = first.pop() if first else wanted()
         managedfields.on_create(store.row, obj, caller.field_manager, store.state.clock.now())
-        return store.conversion.to_stored(obj)
+        return store.to_stored(obj)
 
     may_create = strategy.allow_create_on_update and not subresource
     entry, created = await store.update(
