@@ -7,6 +7,7 @@ leaves.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -309,7 +310,7 @@ _structs: dict[tuple[str, bool, bool], StructShape] = {}
 def shape_of(api_version: str, kind: str, *, typed: bool = True) -> MapShape:
     """The shape of a kind's objects: typed for what the server holds, untyped where a client's configuration is laid over it."""
     definition = schemas().of_kind(api_version, kind)
-    return _CUSTOM if definition is None else _struct(definition.name, definition.map_type == "atomic", typed)
+    return _custom() if definition is None else _struct(definition.name, definition.map_type == "atomic", typed)
 
 
 def _struct(name: str, atomic: bool, typed: bool) -> StructShape:
@@ -349,8 +350,10 @@ def _of_type(kind: Type, map_type: str, typed: bool) -> Shape:
     return Shape(_SCALARS.get(kind.kind, "any"))
 
 
-_CUSTOM = DeducedShape(_struct("apimachinery.pkg.apis.meta.v1.ObjectMeta", False, True))
-"""Custom resources: their metadata is typed, the rest deduced."""
+@lru_cache(maxsize=1)
+def _custom() -> DeducedShape:
+    """Custom resources: their metadata is typed, the rest deduced."""
+    return DeducedShape(_struct("apimachinery.pkg.apis.meta.v1.ObjectMeta", False, True))
 
 
 def ensure_named(shape: Shape | None, node: Node) -> Node:
