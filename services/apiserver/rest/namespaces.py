@@ -6,6 +6,7 @@ Imitates pkg/registry/core/namespace/storage.
 from __future__ import annotations
 
 from kubecosm.api import errors
+from kubecosm.api.errors import Conflict
 from kubecosm.api.resources import Object
 from kubecosm.api.times import format_time
 
@@ -39,6 +40,10 @@ class NamespaceStore(ResourceStore):
         obj["metadata"]["deletionTimestamp"] = format_time(self.state.clock.now())
         obj["status"] = {**(obj.get("status") or {}), "phase": "Terminating"}
         return await self._write(entry, encode(obj), caller)
+
+    def _precondition(self, what: str, wanted: str, found: str, fate: str, name: str) -> Conflict:
+        """Namespaces look at preconditions on their own, with words of their own."""
+        return errors.conflict(self.row, name, f"Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}")
 
     def is_released(self, obj: Object, old: Object) -> bool:
         if (obj.get("spec") or {}).get("finalizers"):

@@ -5,14 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from kubecosm.api.names import ANNOTATION_DAEMONSET_TEMPLATE_GENERATION
 from kubecosm.api.resources import Object, Resource
 
 from ..printers import printer_for
 from .versions import Convert
 
+_ONLY_IN_FULL = {"DaemonSet": ANNOTATION_DAEMONSET_TEMPLATE_GENERATION}
+"""Kind → an annotation that Kubernetes keeps as a field and shows as an annotation in whole objects alone."""
+
 
 def partial_metadata(obj: Object, version: str) -> Object:
-    return {"kind": "PartialObjectMetadata", "apiVersion": f"meta.k8s.io/{version}", "metadata": obj["metadata"]}
+    metadata = obj["metadata"]
+    hidden = _ONLY_IN_FULL.get(obj["kind"])
+    if hidden and hidden in (metadata.get("annotations") or {}):
+        annotations = {name: value for name, value in metadata["annotations"].items() if name != hidden}
+        metadata = {name: value for name, value in metadata.items() if name != "annotations"}
+        if annotations:
+            metadata["annotations"] = annotations
+    return {"kind": "PartialObjectMetadata", "apiVersion": f"meta.k8s.io/{version}", "metadata": metadata}
 
 
 def table(

@@ -34,9 +34,9 @@ class HorizontalPodAutoscalerStrategy(Strategy):
     def default(self, obj: Object) -> None:
         spec: dict[str, Any] = obj.setdefault("spec", {})
         spec.setdefault("minReplicas", 1)
-        obj.setdefault("status", {})
         if self.resource.version == "v1":
             return
+        obj.setdefault("status", {})
         if not spec.get("metrics"):
             target = {"type": "Utilization", "averageUtilization": DEFAULT_UTILIZATION}
             spec["metrics"] = [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]

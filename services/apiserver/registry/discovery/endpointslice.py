@@ -46,7 +46,7 @@ class EndpointSliceStrategy(Strategy):
     def prepare_for_update(self, obj: Object, old: Object) -> None:
         changed = any(obj.get(f) != old.get(f) for f in ("endpoints", "ports", "addressType"))
         metadata, before = obj["metadata"], old["metadata"]
-        changed = changed or any(metadata.get(f) != before.get(f) for f in ("labels", "annotations", "ownerReferences"))
+        changed = changed or metadata.get("labels") != before.get("labels")
         metadata["generation"] = before.get("generation", 0) + changed
 
     def validate(self, obj: Object) -> list[FieldError]:

@@ -140,17 +140,14 @@ class PriorityLevelConfigurationStrategy(Strategy):
     def default(self, obj: Object) -> None:
         spec = obj.setdefault("spec", {})
         exempt, limited = spec.get("exempt"), spec.get("limited")
-        if exempt is not None:
-            exempt.setdefault("nominalConcurrencyShares", 0)
-            exempt.setdefault("lendablePercent", 0)
+        for level, shares in ((exempt, 0), (limited, CONCURRENCY_SHARES)):
+            if level is not None:
+                _fill(level, nominalConcurrencyShares=shares, lendablePercent=0)
         if limited is not None:
-            limited.setdefault("nominalConcurrencyShares", CONCURRENCY_SHARES)
-            limited.setdefault("lendablePercent", 0)
             queuing = (limited.get("limitResponse") or {}).get("queuing")
             if queuing is not None:
                 for field, value in (("handSize", HAND_SIZE), ("queues", QUEUES), ("queueLengthLimit", QUEUE_LENGTH_LIMIT)):
-                    if not queuing.get(field):
-                        queuing[field] = value
+                    queuing[field] = queuing.get(field) or value
         obj.setdefault("status", {})
 
     def prepare_for_create(self, obj: Object) -> None:
@@ -173,6 +170,13 @@ class PriorityLevelConfigurationStrategy(Strategy):
         else:
             errors.append(not_supported("spec.type", kind, ("Exempt", "Limited")))
         return errors
+
+
+def _fill(level: Object, **values: int) -> None:
+    """Give fields that are absent or null a value."""
+    for field, value in values.items():
+        if level.get(field) is None:
+            level[field] = value
 
 
 def _check_limited(limited: Object, errors: Errors) -> None:
