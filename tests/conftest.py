@@ -22,6 +22,11 @@ CONDITION_SECONDS_MAX = 20.0
 LOOK_SECONDS = 0.02
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    help_golden = "write what the code gives now into the golden files, to be reviewed as a diff"
+    parser.addoption("--update-golden", action="store_true", help=help_golden)
+
+
 def wait_for(condition: Callable[[], object], what: str, seconds_max: float = CONDITION_SECONDS_MAX) -> None:
     """Waits (in real time) until `condition()` is true; for what other processes do."""
     deadline = time.monotonic() + seconds_max

@@ -83,8 +83,8 @@ def is_enabled(name: str, chosen: Sequence[str], *, on_by_default: bool = True) 
 def check_names(chosen: Iterable[str]) -> None:
     """StartupError if a name of `--controllers` is none of ours."""
     known = {"*", *NAMES, *(name.removesuffix("-controller") for name in NAMES)}
-    for name in chosen:
-        if name.removeprefix("-") not in known:
+    for name in (text.removeprefix("-") for text in chosen):
+        if name not in known:
             raise StartupError(f'"{name}" is not in the list of known controllers; --controllers takes: *, {", ".join(NAMES)}')
 
 
