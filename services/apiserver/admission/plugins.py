@@ -31,6 +31,7 @@ from .small import (
     DefaultStorageClass,
     DefaultTolerationSeconds,
     StorageObjectInUseProtection,
+    TaintNodesByCondition,
 )
 from .topology import PodTopologyLabels
 
@@ -43,6 +44,7 @@ def build_plugins(state: State, extra_config_maps: tuple[tuple[str, str], ...] =
         NamespaceLifecycle(cache(NAMESPACES)),
         LimitRanger(cache(LIMITRANGES)),
         ServiceAccountPlugin(cache(SERVICEACCOUNTS), state.rng, extra_config_maps),
+        TaintNodesByCondition(),
         PriorityPlugin(cache(PRIORITYCLASSES)),
         DefaultTolerationSeconds(),
         DefaultStorageClass(cache(STORAGECLASSES)),
