@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -35,53 +36,49 @@ def wait_for(condition: Callable[[], object], what: str, seconds_max: float = CO
         time.sleep(LOOK_SECONDS)
 
 
-@pytest.fixture(scope="session")
-def kubectl() -> Path:
-    """The kubectl binary; tests that need it are skipped where there is none, except in continuous integration."""
+def find_kubectl() -> str:
+    """The kubectl binary; a test that needs it is skipped where there is none, except in continuous integration."""
     found = os.environ.get("KUBECTL") or next((place for place in KUBECTL_PLACES if Path(place).exists()), None) or shutil.which("kubectl")
     if found is None:
         reason = "no kubectl on this machine: install it, or name it in $KUBECTL"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
-    return Path(found)
+    return found
+
+
+class ClusterUnderTest(RunningCluster):
+    """A running cluster with kubectl at hand."""
+
+    def run_kubectl(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Runs kubectl as the cluster's administrator, to its end."""
+        command = [find_kubectl(), f"--kubeconfig={self.kubeconfig}", *arguments]
+        return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=COMMAND_SECONDS_MAX, check=False)
+
+    def kubectl(self, *arguments: str, stdin: str = "") -> str:
+        """What a kubectl command printed; it must succeed."""
+        done = self.run_kubectl(*arguments, stdin=stdin)
+        assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}{done.stdout}"
+        return done.stdout
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningCluster]:
-    """A whole cluster with two nodes, shared by the tests of a worker: use a namespace of your own (`namespace`)."""
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterUnderTest]:
+    """A whole cluster with three nodes, shared by the tests of a worker: use a namespace of your own (`namespace`)."""
     name = f"test-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
     environ = os.environ | {"KUBECOSM_HOME": str(tmp_path_factory.mktemp("home"))}
-    with RunningCluster.start(Options(name=name, nodes=2, ephemeral=True), environ=environ) as running:
+    with ClusterUnderTest.start(Options(name=name, nodes=3, ephemeral=True), environ=environ) as running:
         running.wait_ready()
         yield running
 
 
-Kubectl = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture(scope="session")
-def kube(cluster: RunningCluster, kubectl: Path) -> Kubectl:
-    """`kube("get", "pods", input="…", check=True)` runs kubectl against the shared cluster."""
-
-    def run(*arguments: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [kubectl, f"--kubeconfig={cluster.kubeconfig}", *arguments], input=stdin, capture_output=True, text=True,
-            timeout=COMMAND_SECONDS_MAX, check=False,
-        )  # fmt: skip
-        assert not check or done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}{done.stdout}"
-        return done
-
-    return run
-
-
 @pytest.fixture
-def namespace(kube: Kubectl, request: pytest.FixtureRequest) -> Iterator[str]:
+def namespace(cluster: ClusterUnderTest) -> Iterator[str]:
     """A namespace of the test's own on the shared cluster."""
-    name = f"t-{abs(hash(request.node.nodeid)) % 10**10}"
-    kube("create", "namespace", name)
+    name = f"t-{uuid.uuid4().hex[:10]}"
+    cluster.kubectl("create", "namespace", name)
     yield name
-    kube("delete", "namespace", name, "--wait=false")
+    cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
 class CommandLine:

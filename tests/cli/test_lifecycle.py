@@ -170,9 +170,10 @@ def test_logs_are_shown_and_followed(kubecosm: CommandLine) -> None:
     first = [json.loads(line) for line in kubecosm("logs").stdout.splitlines()]
     assert {"supervisor", "apiserver"} <= {line["component"] for line in first}
     assert [line["ts"] for line in first] == sorted(line["ts"] for line in first)
-    follower = kubecosm.popen("logs", "supervisor", "--follow", "--tail", "0")
-    kubecosm("kill", "apiserver")
+    follower = kubecosm.popen("logs", "supervisor", "--follow", "--tail", "1")
     assert follower.stdout is not None
+    follower.stdout.readline()  # it has read what there was
+    kubecosm("kill", "apiserver")
     assert "killed by SIGKILL" in follower.stdout.readline()
     follower.send_signal(signal.SIGINT)
     follower.communicate(timeout=10)
