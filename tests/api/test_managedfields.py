@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kubecosm.api.errors import ApiError, BadRequest, Conflict
 from kubecosm.api.managedfields import apply, keep_times_if_unchanged, manager_name, on_create, on_update, sets
 from kubecosm.api.managedfields.entries import UPDATE_MANAGERS_MAX
-from kubecosm.api.managedfields.shapes import shape_of
+from kubecosm.api.managedfields.kinds import shape_of
 from kubecosm.api.resources import CONFIGMAPS, DEPLOYMENTS, PODS, SERVICEACCOUNTS, SERVICES, Object, Resource, builtin
 from kubecosm.api.schema import decode, normalize, prune
 

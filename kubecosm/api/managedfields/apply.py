@@ -16,9 +16,10 @@ import orjson
 from kubecosm.api.errors import ApiError, BadRequest, Conflict, InternalError
 from kubecosm.api.managedfields import entries, sets
 from kubecosm.api.managedfields.entries import APPLY, UPDATE, Manager, Managers, Owned
+from kubecosm.api.managedfields.kinds import ensure_named, shape_of
 from kubecosm.api.managedfields.merge import merge, remove
 from kubecosm.api.managedfields.sets import LEAF, Node
-from kubecosm.api.managedfields.shapes import KeyProblem, MapShape, ensure_named, shape_of
+from kubecosm.api.managedfields.shapes import KeyProblem, MapShape
 from kubecosm.api.managedfields.update import changes, disown, reset_fields, strip, zero_object
 from kubecosm.api.managedfields.validate import complaints
 from kubecosm.api.names import ANNOTATION_LAST_APPLIED

@@ -13,8 +13,9 @@ from typing import Any
 
 from kubecosm.api.managedfields import entries, sets
 from kubecosm.api.managedfields.entries import UPDATE, Managers, Owned
+from kubecosm.api.managedfields.kinds import shape_of
 from kubecosm.api.managedfields.sets import LEAF, Node
-from kubecosm.api.managedfields.shapes import KeyProblem, MapShape, shape_of
+from kubecosm.api.managedfields.shapes import KeyProblem, MapShape
 from kubecosm.api.resources import Object, Resource
 from kubecosm.api.schema import prune
 from kubecosm.api.schema.fast import checker
