@@ -18,7 +18,7 @@ from kubecosm.runtime.service import ReadyInfo
 from .assembly import DATABASE, build_handler, build_state, served_table, start_strategies
 from .authz.modes import RBAC
 from .authz.upkeep import ensure_policy
-from .background import bookmarks_forever, compact_forever
+from .background import bookmarks_forever, compact_forever, expire_events_forever
 from .bootstrap import APISERVER, ensure_system_objects
 from .config import Config
 from .connect.backend import Backends
@@ -71,6 +71,7 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
             background = [
                 tasks.create_task(compact_forever(state, config.compaction_interval), name="compaction"),
                 tasks.create_task(bookmarks_forever(state), name="bookmarks"),
+                tasks.create_task(expire_events_forever(state, config.event_ttl), name="event-expiry"),
             ]
             try:
                 yield state, port

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
+
+from kubecosm.api.resources import EVENTS
 from kubecosm.runtime.logs import get_logger
 
+from .bootstrap import APISERVER
+from .rest.store import ResourceStore
 from .state import State
 from .storage.contract import StorageError
 
 log = get_logger("apiserver")
 
 BOOKMARK_SECONDS = 60.0
+EXPIRY_SECONDS = 60.0
+EXPIRY_WORKERS = 32
 HISTORY_REVISIONS_MAX = 10_000
 """Compaction always leaves this many revisions, so that watches and pages of lists can go on."""
 
@@ -27,6 +35,38 @@ async def compact_forever(state: State, interval_seconds: float) -> None:
             await state.storage.compact(revision=upto)
         except StorageError as error:
             log.error("compaction failed", error=str(error))
+
+
+async def expire_events_forever(state: State, ttl_seconds: float) -> None:
+    """Remove events that have not changed for so long. What was there when the server started counts from then."""
+    store = state.store(EVENTS.group, EVENTS.version, EVENTS.plural)
+    marks: deque[tuple[float, int]] = deque()  # (time, newest revision then)
+    while True:
+        now = state.clock.monotonic()
+        marks.append((now, state.caches.revision))
+        expired = 0
+        while marks and marks[0][0] <= now - ttl_seconds:
+            expired = marks.popleft()[1]
+        if expired:
+            await _remove_until(store, expired)
+        await state.clock.sleep(min(EXPIRY_SECONDS, ttl_seconds))
+
+
+async def _remove_until(store: ResourceStore, revision: int) -> None:
+    """Remove the objects that have not changed after a revision."""
+    old = iter([entry for entry in store.cache.entries() if entry.revision <= revision])
+
+    async def work() -> None:
+        for entry in old:
+            try:
+                await store.remove(entry, APISERVER)
+            except StorageError as error:
+                log.error("an expired event could not be removed", error=str(error))
+                return
+
+    async with asyncio.TaskGroup() as workers:
+        for _ in range(EXPIRY_WORKERS):
+            workers.create_task(work())
 
 
 async def bookmarks_forever(state: State) -> None:

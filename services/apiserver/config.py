@@ -47,6 +47,7 @@ class Config:
     max_requests_inflight: int = field(default=400, metadata={"help": "reads served at once; more get 429 (0: no bound)"})
     max_mutating_requests_inflight: int = field(default=200, metadata={"help": "writes served at once; more get 429 (0: no bound)"})
     request_timeout: Duration = field(default=Duration(60.0), metadata={"help": "how long a request that is no stream may take"})
+    event_ttl: Duration = field(default=Duration(3600.0), metadata={"help": "how long events are kept after their last change"})
     compaction_interval: Duration = field(default=Duration(300.0), metadata={"help": "how often old versions of objects are forgotten"})
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ Objects of this module stand in for aiohttp's response classes: the protocol cal
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -22,7 +23,12 @@ JSON = "application/json"
 GZIP_BYTES_MIN = 128 * 1024
 """Smaller answers are sent as they are (responsewriters: defaultGzipThresholdBytes)."""
 GZIP_LEVEL = 1
-DRAIN_BYTES_MIN = 64 * 1024
+GZIP_THREAD_BYTES_MIN = 512 * 1024
+"""Larger answers are compressed off the event loop."""
+PIECE_BYTES = 256 * 1024
+"""Large answers are handed to the transport in pieces, so that others get their turn while one is encrypted."""
+STALL_SECONDS_MAX = 60.0
+"""A client that takes nothing for so long is cut off."""
 CORS_AND_CACHE = b"Cache-Control: no-cache, private\r\n"
 
 _STATUS_LINES = {s.value: b"HTTP/1.1 %d %b\r\n" % (s.value, s.phrase.encode()) for s in HTTPStatus}
@@ -65,15 +71,38 @@ class Response:
             extra += b"".join(map(_warning, dict.fromkeys(request.warnings)))
         is_small = len(body) <= GZIP_BYTES_MIN or b"Content-Encoding: " in extra
         if not is_small and "gzip" in request.headers.get("Accept-Encoding", ""):
-            body = gzip_compress(body)
+            body = gzip_compress(body) if len(body) < GZIP_THREAD_BYTES_MIN else await asyncio.to_thread(gzip_compress, body)
             extra += b"Content-Encoding: gzip\r\nVary: Accept-Encoding\r\n"
         head = b"%b%bAudit-Id: %b\r\n%b%b%bContent-Length: %d\r\n\r\n" % (
             _STATUS_LINES[self.status], b"" if self.keep_alive else b"Connection: close\r\n", request.audit_id.encode(),
             b"" if b"Cache-Control: " in extra else CORS_AND_CACHE, _content_type(self.content_type), extra, len(body),
         )  # fmt: skip
-        transport.write(head if request.method == "HEAD" else head + body)
-        if len(body) > DRAIN_BYTES_MIN:
-            await request.connection.drain()
+        if request.method == "HEAD":
+            transport.write(head)
+        elif len(body) <= PIECE_BYTES:
+            transport.write(head + body)
+        else:
+            await self._write_in_pieces(request, head, body)
+
+    @staticmethod
+    async def _write_in_pieces(request: Request, head: bytes, body: bytes) -> None:
+        """Raises ConnectionError when the client is gone or has stalled."""
+        view, connection = memoryview(body), request.connection
+        piece: bytes | memoryview = head
+        try:
+            for start in range(0, len(body), PIECE_BYTES):
+                if connection.transport is None:
+                    raise ConnectionResetError("the client is gone")
+                connection.transport.write(piece)
+                piece = view[start : start + PIECE_BYTES]
+                if connection.writing_paused:
+                    async with asyncio.timeout(STALL_SECONDS_MAX):
+                        await connection.drain()
+        except TimeoutError:
+            connection.force_close()
+            raise ConnectionResetError("the client has stalled") from None
+        if connection.transport is not None:
+            connection.transport.write(piece)
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Nothing is left to write after `prepare`."""
