@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from kubecosm.api.errors import ApiError, already_exists, conflict, modified_conflict, not_found
+from kubecosm.api.errors import ApiError, ServiceUnavailable, already_exists, conflict, modified_conflict, not_found
 from kubecosm.api.meta import Key, is_deleting, labels_of, uid_of
 from kubecosm.api.names import FINALIZER_FOREGROUND, FINALIZER_ORPHAN
 from kubecosm.api.resources import BUILTIN, CUSTOMRESOURCEDEFINITIONS, NAMESPACES, PODS, Object, Resource
@@ -62,6 +62,8 @@ class FakeApi:
         self.streams: list[FakeStream] = []
         self.calls: list[tuple[str, str, str]] = []
         self.latency_seconds = 0.001
+        self.flaky = 0.0
+        """The share of writes that fail: half of them before they take effect, half after, as when an answer is lost."""
         self.custom: list[Resource] = []
         self._revision = 0
         self._uids = itertools.count(1)
@@ -162,7 +164,9 @@ class FakeApi:
                 meta.pop(field, None)
         if resource == PODS:
             obj["status"] = {"phase": "Pending"}
-        return copy.deepcopy(self._store(resource, obj, "ADDED"))
+        created = self._store(resource, obj, "ADDED")
+        self._lose_answers()
+        return copy.deepcopy(created)
 
     async def update(self, resource: Resource, obj: Object, *, subresource: str | None = None, **_: Any) -> Object:
         meta = obj["metadata"]
@@ -170,7 +174,9 @@ class FakeApi:
         old = self._get(resource, Key(meta.get("namespace", ""), meta["name"]))
         if meta.get("resourceVersion") and meta["resourceVersion"] != old["metadata"]["resourceVersion"]:
             raise modified_conflict(resource, meta["name"])
-        return self._write(resource, old, copy.deepcopy(obj), subresource)
+        written = self._write(resource, old, copy.deepcopy(obj), subresource)
+        self._lose_answers()
+        return written
 
     async def patch(
         self, resource: Resource, name: str, patch: Any, namespace: str | None = None, *, patch_type: PatchType,
@@ -181,8 +187,9 @@ class FakeApi:
         wanted_uid = patch.get("metadata", {}).get("uid")
         if wanted_uid and wanted_uid != uid_of(old):
             raise conflict(resource, name, f"the UID in the precondition ({wanted_uid}) does not match the UID in record ({uid_of(old)})")
-        new = merged(old, patch, strategic=patch_type is PatchType.STRATEGIC)
-        return self._write(resource, old, new, subresource)
+        written = self._write(resource, old, merged(old, patch, strategic=patch_type is PatchType.STRATEGIC), subresource)
+        self._lose_answers()
+        return written
 
     async def delete(
         self, resource: Resource, name: str, namespace: str | None = None, *, options: Object | None = None, **_: Any
@@ -193,7 +200,9 @@ class FakeApi:
         wanted = (options.get("preconditions") or {}).get("uid")
         if wanted and wanted != uid_of(old):
             raise conflict(resource, name, f"the UID in the precondition ({wanted}) does not match the UID in record ({uid_of(old)})")
-        return copy.deepcopy(self._delete(resource, old, options))
+        deleted = self._delete(resource, old, options)
+        self._lose_answers()
+        return copy.deepcopy(deleted)
 
     async def delete_collection(
         self, resource: Resource, namespace: str | None = None, *, label_selector: str = "", options: Object | None = None, **_: Any
@@ -221,9 +230,16 @@ class FakeApi:
 
     # Inside
 
+    def _lose_answers(self) -> None:
+        """After a write took effect."""
+        if self._random.random() < self.flaky / 2:
+            raise ServiceUnavailable("the answer was lost")
+
     async def _call(self, verb: str, resource: Resource, name: str) -> None:
         self.calls.append((verb, resource.plural, name))
         await self.clock.sleep(self.latency_seconds)
+        if verb not in ("get", "list") and self._random.random() < self.flaky / 2:
+            raise ServiceUnavailable("the server is overloaded")
         for index, (failing_verb, plural, error, times) in enumerate(self._failures):
             if failing_verb == verb and plural == resource.plural:
                 self._failures[index : index + 1] = [(verb, plural, error, times - 1)] if times > 1 else []
