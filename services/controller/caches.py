@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kubecosm.api.names import CONFIGMAP_ROOT_CA
-from kubecosm.api.resources import CONFIGMAPS, CUSTOMRESOURCEDEFINITIONS, Object
+from kubecosm.api.resources import CONFIGMAPS, CUSTOMRESOURCEDEFINITIONS, SECRETS, Object
 from kubecosm.client.controller import Controller
 from kubecosm.client.informer import Transform, drop_managed_fields
 
@@ -13,6 +13,8 @@ GRAPH_FIELDS = (
     "name", "namespace", "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "ownerReferences", "finalizers", "labels",
 )  # fmt: skip
 """The metadata that the graph of owners is made of."""
+COUNTED_ONLY = {(CONFIGMAPS.api_version, CONFIGMAPS.kind), (SECRETS.api_version, SECRETS.kind)}
+"""Kinds that controllers merely count; their data may be large, or secret."""
 
 
 def slimming(controllers: Iterable[Controller]) -> Transform:
@@ -21,7 +23,7 @@ def slimming(controllers: Iterable[Controller]) -> Transform:
     Secrets, for instance, are watched for their owners alone: their data never stays in this process.
     """
     needed = {(resource.api_version, resource.kind) for one in controllers for resource in one.SPEC.resources()}
-    needed -= {(CONFIGMAPS.api_version, CONFIGMAPS.kind)}
+    needed -= COUNTED_ONLY
 
     def slim(obj: Object) -> Object:
         kind = obj.get("apiVersion"), obj.get("kind")

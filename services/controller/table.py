@@ -57,6 +57,8 @@ TABLE = (
     Row("volume-provisioner-controller", "storage.provisioner"),
     Row("persistentvolume-protection-controller", "storage.protection"),
     Row("ephemeral-volume-controller", "storage.ephemeral"),
+    Row("resourcequota-controller", "cluster.resource_quota"),
+    Row("clusterrole-aggregation-controller", "cluster.clusterrole_aggregation"),
     Row("garbage-collector-controller", "cluster.garbage_collector", "concurrent_gc_syncs"),
 )
 NAMES = tuple(row.name for row in TABLE)

@@ -12,6 +12,7 @@ from kubecosm.api.names import (
     ANNOTATION_BIND_COMPLETED,
     ANNOTATION_BOUND_BY_CONTROLLER,
     ANNOTATION_DEFAULT_STORAGE_CLASS,
+    ANNOTATION_PROVISIONER_IDENTITY,
     ANNOTATION_SELECTED_NODE,
     ANNOTATION_STORAGE_CLASS_BETA,
 )
@@ -130,6 +131,16 @@ def bound_claim(claim: Object, volume: Object) -> Object | None:
     if claim["spec"].get("volumeName") == name and annotations == wanted:
         return None
     return {**claim, "metadata": {**claim["metadata"], "annotations": wanted}, "spec": {**claim["spec"], "volumeName": name}}
+
+
+def expanded_volume(claim: Object, volume: Object, storage_class: Object | None) -> Object | None:
+    """The volume as large as its claim asks for; None if it is so already or may not grow."""
+    if requested_bytes(claim) <= capacity_bytes(volume) or not (storage_class or {}).get("allowVolumeExpansion"):
+        return None
+    if ANNOTATION_PROVISIONER_IDENTITY not in annotations_of(volume):
+        return None
+    capacity = {"storage": claim["spec"]["resources"]["requests"]["storage"]}
+    return {**volume, "spec": {**volume["spec"], "capacity": capacity}}
 
 
 def bound_status(claim: Object, volume: Object) -> Object:

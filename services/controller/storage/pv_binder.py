@@ -21,6 +21,7 @@ from .claims import (
     bound_volume,
     class_of,
     default_class,
+    expanded_volume,
     is_claimed_by,
     phase_of,
     plan_match,
@@ -42,6 +43,20 @@ async def _bind(ctx: Context, claim: Object, volume: Object) -> None:
     await update_status(ctx, PERSISTENTVOLUMECLAIMS, claim, bound_status(claim, volume))
 
 
+async def _expand(ctx: Context, claim: Object, volume: Object) -> Object:
+    """A claim that asks for more than it has gets it, if its class allows that and its volume is one that we make ourselves."""
+    storage_class = ctx.cache(STORAGECLASSES).get(Key("", class_of(claim) or ""))
+    expanded = expanded_volume(claim, volume, storage_class)
+    if expanded is None:
+        return volume
+    updated = await ctx.client.update(PERSISTENTVOLUMES, expanded)
+    ctx.expect_written(updated)
+    size = claim["spec"]["resources"]["requests"]["storage"]
+    message = f"Resized volume {volume['metadata']['name']} to {size}"
+    ctx.recorder.event(claim, PERSISTENTVOLUMECLAIMS, "Normal", "VolumeResizeSuccessful", message)
+    return updated
+
+
 async def _lose(ctx: Context, claim: Object, reason: str, message: str) -> None:
     """A claim was bound and its volume is gone or is another's: its data is lost."""
     status = {**(claim.get("status") or {}), "phase": "Lost"}
@@ -58,7 +73,7 @@ async def _sync_bound(ctx: Context, claim: Object) -> None:
     if volume is None:
         await _lose(ctx, claim, "ClaimLost", "Bound claim has lost its PersistentVolume. Data on the volume is lost!")
     elif volume["spec"].get("claimRef") is None or is_claimed_by(volume, claim):
-        await _bind(ctx, claim, volume)
+        await _bind(ctx, claim, await _expand(ctx, claim, volume))
     else:
         await _lose(ctx, claim, "ClaimMisbound", "Two claims are bound to the same volume, this one is bound incorrectly")
 

@@ -1,0 +1,200 @@
+"""Claims, volumes, quotas and aggregated roles in virtual time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kubecosm.api.meta import is_deleting
+from kubecosm.api.resources import (
+    CLUSTERROLES,
+    EVENTS,
+    PERSISTENTVOLUMECLAIMS,
+    PERSISTENTVOLUMES,
+    PODS,
+    RESOURCEQUOTAS,
+    SERVICES,
+    STORAGECLASSES,
+    Object,
+)
+from kubecosm.services.controller.caches import slimming
+from kubecosm.services.controller.cluster import clusterrole_aggregation, resource_quota
+from kubecosm.services.controller.storage import ephemeral, protection, provisioner, pv_binder, volumes
+
+from .fake_api import FakeApi
+from .harness import controllers, pod_template, run, running, settle, wait_for
+
+STORAGE = (pv_binder, volumes, provisioner.Provisioner("standard"), protection)
+
+
+def claim(name: str = "c", class_name: str | None = "standard", size: str = "1Gi", **spec: Any) -> Object:
+    body = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}, **spec}
+    if class_name is not None:
+        body["storageClassName"] = class_name
+    return {"metadata": {"name": name, "namespace": "default"}, "spec": body}
+
+
+def phase(api: FakeApi, resource: Any = PERSISTENTVOLUMECLAIMS) -> list[str]:
+    return [(found.get("status") or {}).get("phase", "") for found in api.all(resource)]
+
+
+def test_the_default_class_is_created_once_and_its_claims_get_volumes() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, *STORAGE):
+            await wait_for(lambda: [found["metadata"]["name"] for found in api.all(STORAGECLASSES)] == ["standard"])
+            await api.create(PERSISTENTVOLUMECLAIMS, claim(class_name=None))
+            await wait_for(lambda: phase(api) == ["Bound"] and phase(api, PERSISTENTVOLUMES) == ["Bound"])
+        found, volume = api.all(PERSISTENTVOLUMECLAIMS)[0], api.all(PERSISTENTVOLUMES)[0]
+        assert found["spec"]["storageClassName"] == "standard"
+        assert found["spec"]["volumeName"] == volume["metadata"]["name"] == f"pvc-{found['metadata']['uid']}"
+        assert found["status"]["capacity"] == {"storage": "1Gi"}
+        assert volume["spec"]["claimRef"]["uid"] == found["metadata"]["uid"]
+
+    run(test)
+
+
+def test_a_volume_goes_with_its_claim_but_not_under_a_pod() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, *STORAGE):
+            await api.create(PERSISTENTVOLUMECLAIMS, claim())
+            await wait_for(lambda: phase(api) == ["Bound"])
+            spec = {**pod_template()["spec"], "nodeName": "n", "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}
+            pod = api.put(PODS, {"metadata": {"name": "p", "namespace": "default"}, "spec": spec, "status": running(api)})
+            await settle()
+            await api.delete(PERSISTENTVOLUMECLAIMS, "c", "default")
+            await settle(30)
+            assert is_deleting(api.all(PERSISTENTVOLUMECLAIMS)[0])
+            api.remove(PODS, pod)
+            await wait_for(lambda: not api.all(PERSISTENTVOLUMECLAIMS) and not api.all(PERSISTENTVOLUMES))
+
+    run(test)
+
+
+def test_a_retained_volume_is_released() -> None:
+    async def test(api: FakeApi) -> None:
+        made = {"metadata": {"name": "kept"}, "provisioner": "example.com/any", "reclaimPolicy": "Retain"}
+        async with controllers(api, *STORAGE):
+            await api.create(STORAGECLASSES, made)
+            await api.create(PERSISTENTVOLUMECLAIMS, claim(class_name="kept"))
+            await wait_for(lambda: phase(api) == ["Bound"])
+            await api.delete(PERSISTENTVOLUMECLAIMS, "c", "default")
+            await wait_for(lambda: phase(api, PERSISTENTVOLUMES) == ["Released"])
+
+    run(test)
+
+
+def test_late_binding_waits_for_the_scheduler() -> None:
+    async def test(api: FakeApi) -> None:
+        late = {"metadata": {"name": "late"}, "provisioner": "example.com/any", "volumeBindingMode": "WaitForFirstConsumer"}
+        async with controllers(api, *STORAGE):
+            await api.create(STORAGECLASSES, late)
+            await api.create(PERSISTENTVOLUMECLAIMS, claim(class_name="late"))
+            await wait_for(lambda: any(event["reason"] == "WaitForFirstConsumer" for event in api.all(EVENTS)))
+            await settle(10)
+            assert not api.all(PERSISTENTVOLUMES)
+            found = await api.get(PERSISTENTVOLUMECLAIMS, "c", "default")
+            found["metadata"]["annotations"] = {"volume.kubernetes.io/selected-node": "n"}
+            await api.update(PERSISTENTVOLUMECLAIMS, found)
+            await wait_for(lambda: phase(api) == ["Bound"])
+
+    run(test)
+
+
+def test_a_static_volume_is_bound_to_the_claim_it_suits() -> None:
+    async def test(api: FakeApi) -> None:
+        spec = {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "2Gi"}, "storageClassName": "manual", "hostPath": {"path": "/x"}}
+        async with controllers(api, *STORAGE):
+            await api.create(PERSISTENTVOLUMES, {"metadata": {"name": "static"}, "spec": spec})
+            await wait_for(lambda: phase(api, PERSISTENTVOLUMES) == ["Available"])
+            await api.create(PERSISTENTVOLUMECLAIMS, claim(class_name="manual"))
+            await wait_for(lambda: phase(api) == ["Bound"])
+            assert api.all(PERSISTENTVOLUMECLAIMS)[0]["spec"]["volumeName"] == "static"
+            api.remove(PERSISTENTVOLUMES, api.all(PERSISTENTVOLUMES)[0])
+            await wait_for(lambda: phase(api) == ["Lost"])
+
+    run(test)
+
+
+def test_a_claim_that_asks_for_more_grows() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, *STORAGE):
+            await wait_for(lambda: api.all(STORAGECLASSES))
+            await api.create(PERSISTENTVOLUMECLAIMS, claim())
+            await wait_for(lambda: phase(api) == ["Bound"])
+            found = await api.get(PERSISTENTVOLUMECLAIMS, "c", "default")
+            found["spec"]["resources"]["requests"]["storage"] = "3Gi"
+            await api.update(PERSISTENTVOLUMECLAIMS, found)
+            await wait_for(lambda: api.all(PERSISTENTVOLUMECLAIMS)[0]["status"]["capacity"] == {"storage": "3Gi"})
+            assert api.all(PERSISTENTVOLUMES)[0]["spec"]["capacity"] == {"storage": "3Gi"}
+
+    run(test)
+
+
+def test_an_ephemeral_volume_gets_a_claim_that_the_pod_owns() -> None:
+    async def test(api: FakeApi) -> None:
+        template = {"metadata": {"labels": {"a": "b"}}, "spec": claim()["spec"]}
+        volume = {"name": "scratch", "ephemeral": {"volumeClaimTemplate": template}}
+        async with controllers(api, ephemeral):
+            await api.create(PODS, {"metadata": {"name": "p", "namespace": "default"}, "spec": {"containers": [], "volumes": [volume]}})
+            await wait_for(lambda: api.all(PERSISTENTVOLUMECLAIMS))
+        found = api.all(PERSISTENTVOLUMECLAIMS)[0]
+        assert found["metadata"]["name"] == "p-scratch"
+        assert found["metadata"]["ownerReferences"][0]["name"] == "p"
+
+    run(test)
+
+
+def test_a_quota_counts_what_its_namespace_uses() -> None:
+    async def test(api: FakeApi) -> None:
+        hard = {"pods": "10", "requests.cpu": "2", "limits.memory": "1Gi", "services.nodeports": "2", "count/deployments.apps": "5"}
+        async with controllers(api, resource_quota):
+            await api.create(RESOURCEQUOTAS, {"metadata": {"name": "q", "namespace": "default"}, "spec": {"hard": hard}})
+            resources = {"requests": {"cpu": "250m"}, "limits": {"memory": "64Mi"}}
+            for index in range(3):
+                spec = {"containers": [{"name": "c", "resources": resources}]}
+                await api.create(PODS, {"metadata": {"name": f"p{index}", "namespace": "default"}, "spec": spec})
+            await api.create(PODS, {"metadata": {"name": "elsewhere", "namespace": "other"}, "spec": {"containers": []}})
+            await api.create(SERVICES, {"metadata": {"name": "s", "namespace": "default"}, "spec": {"type": "NodePort"}})
+            wanted = {
+                "pods": "3",
+                "requests.cpu": "750m",
+                "limits.memory": "192Mi",
+                "services.nodeports": "1",
+                "count/deployments.apps": "0",
+            }
+            await wait_for(lambda: (api.all(RESOURCEQUOTAS)[0].get("status") or {}).get("used") == wanted)
+            api.set_status(PODS, api.all(PODS, "default")[0], phase="Succeeded")
+            await wait_for(lambda: api.all(RESOURCEQUOTAS)[0]["status"]["used"]["requests.cpu"] == "500m")
+
+    run(test)
+
+
+def test_an_aggregated_role_has_the_rules_of_those_it_selects() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, clusterrole_aggregation):
+            selectors = [{"matchLabels": {"to-view": "true"}}]
+            await api.create(
+                CLUSTERROLES, {"metadata": {"name": "view"}, "aggregationRule": {"clusterRoleSelectors": selectors}, "rules": []}
+            )
+            for name in ("b", "a"):
+                rules = [{"apiGroups": [""], "resources": [name], "verbs": ["get"]}]
+                await api.create(CLUSTERROLES, {"metadata": {"name": name, "labels": {"to-view": "true"}}, "rules": rules})
+
+            def resources() -> list[str]:
+                view = next(role for role in api.all(CLUSTERROLES) if role["metadata"]["name"] == "view")
+                return [rule["resources"][0] for rule in view["rules"]]
+
+            await wait_for(lambda: resources() == ["a", "b"])
+            await api.delete(CLUSTERROLES, "a")
+            await wait_for(lambda: resources() == ["b"])
+
+    run(test)
+
+
+def test_caches_keep_no_secret_data() -> None:
+    slim = slimming([resource_quota])
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "uid": "u", "managedFields": [1]}, "data": {"k": "dg=="}}
+    assert slim(secret) == {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "uid": "u"}}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "managedFields": [1]}, "spec": {}}
+    assert slim(pod) == {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {}}
+    root_ca = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kube-root-ca.crt"}, "data": {"ca.crt": "PEM"}}
+    assert slim(root_ca)["data"] == {"ca.crt": "PEM"}
