@@ -190,6 +190,20 @@ def test_pruning_reaches_every_depth_and_nulls_what_is_never_omitted() -> None:
     ]
 
 
+def test_nulls_stay_where_a_type_has_them_for_its_zero_value() -> None:
+    budgets = BUILTIN.by_path("policy", "v1", "poddisruptionbudgets")
+    assert budgets is not None
+    budget = decoded(budgets, {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "status": {"disruptedPods": {"p": None}}})
+    assert budget["status"]["disruptedPods"] == {"p": None}
+
+
+def test_json_schemas_hold_lists_where_a_schema_may_stand_too() -> None:
+    schema = {"dependencies": {"a": ["b"], "c": {"type": "string"}}, "items": [{"type": "string"}]}
+    spec = {"versions": [{"name": "v1", "schema": {"openAPIV3Schema": schema}}]}
+    found = decoded(CUSTOMRESOURCEDEFINITIONS, {"spec": spec})["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    assert found == schema
+
+
 def test_custom_resources_keep_their_fields_but_have_their_metadata_checked() -> None:
     widget = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w", "labels": None}, "spec": {"a": None, "b": {}}}
     assert decoded(WIDGETS, widget) == {**widget, "metadata": {"name": "w"}}

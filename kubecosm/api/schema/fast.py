@@ -128,16 +128,26 @@ def compile_type(kind: Type) -> Checker:
     return _SCALARS.get(kind.kind) or _SPECIAL[kind.kind]
 
 
+def _stays_null(elem: Type) -> bool:
+    """Whether a null element is its type's zero value and written as null again."""
+    return elem.pointer or elem.kind in _NULLS
+
+
+_NULLS = frozenset((LIST, MAP, "time", "microtime", "raw", "json", "fieldsv1"))
+
+
 def _list(elem: Type) -> Checker:
     if elem.kind == "string":
         return _texts
-    inner = compile_type(elem)
+    inner, nullable = compile_type(elem), _stays_null(elem)
 
     def check(value: Any) -> Any:
         if type(value) is not list:
             raise Doubt
         for index, item in enumerate(value):
             if item is None:
+                if nullable:
+                    continue
                 raise Doubt
             new = inner(item)
             if new is not item:
@@ -159,13 +169,15 @@ def _texts(value: Any) -> Any:
 def _map(elem: Type) -> Checker:
     if elem.kind == "string":
         return _text_map
-    inner = compile_type(elem)
+    inner, nullable = compile_type(elem), _stays_null(elem)
 
     def check(value: Any) -> Any:
         if type(value) is not dict:
             raise Doubt
         for key, item in value.items():
             if item is None:
+                if nullable:
+                    continue
                 raise Doubt
             new = inner(item)
             if new is not item:
@@ -254,8 +266,12 @@ def _any(value: Any) -> Any:
     return value
 
 
-def _doubtful(value: Any) -> Any:
-    raise Doubt
+def _schema_or_strings(value: Any) -> Any:
+    return _texts(value) if type(value) is list else _json_schema(value)
+
+
+def _schema_or_array(value: Any) -> Any:
+    return [_json_schema(item) for item in value] if type(value) is list else _json_schema(value)
 
 
 def _json_schema(value: Any) -> Any:
@@ -271,7 +287,8 @@ _SCALARS: dict[str, Checker] = {
 }  # fmt: skip
 _SPECIAL: dict[str, Checker] = {
     "quantity": _quantity, "time": _time, "microtime": _micro_time, "intorstring": _int_or_string, "raw": _any, "fieldsv1": _any,
-    "json": _any, "duration": _string, "schema-or-array": _json_schema, "schema-or-bool": _schema_or_bool, "schema-or-strings": _doubtful,
+    "json": _any, "duration": _string, "schema-or-array": _schema_or_array, "schema-or-bool": _schema_or_bool,
+    "schema-or-strings": _schema_or_strings,
 }  # fmt: skip
 
 ZEROS: dict[str, Any] = {

@@ -77,9 +77,9 @@ class SigningRequestStrategy(Strategy):
         return ("spec.signerName",)
 
 
-def _decoded(text: str) -> bytes:
+def _decoded(text: str | None) -> bytes:
     try:
-        return base64.b64decode(text)
+        return base64.b64decode(text or "")
     except ValueError:
         return b""
 

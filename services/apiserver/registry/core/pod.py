@@ -208,7 +208,7 @@ class PodResizeStrategy(StatusStrategy):
         spec = {**old["spec"]}
         for field in ("containers", "initContainers"):
             wanted = {c.get("name"): c for c in (obj.get("spec") or {}).get(field) or ()}
-            if field in spec:
+            if spec.get(field):
                 spec[field] = [_resized(container, wanted.get(container.get("name"))) for container in spec[field]]
         obj.update({**old, "spec": spec, "metadata": metadata})
         bump_generation(obj, old)

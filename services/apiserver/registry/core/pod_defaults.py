@@ -132,8 +132,10 @@ def _default_container(container: Object) -> None:
     for name in _PROBES:
         if name in container:
             _default_probe(container[name])
-    for handler in (container.get("lifecycle") or {}).values():
-        _default_http_get(handler)
+    lifecycle = container.get("lifecycle")
+    if lifecycle is not None:
+        for name in ("postStart", "preStop"):
+            _default_http_get(lifecycle.get(name) or {})
 
 
 def round_up(resources: Object) -> None:

@@ -105,7 +105,7 @@ def _munge(spec: Object, old: Object, errors: Errors) -> Object:
     """The new spec with everything that may change set back to its old value."""
     munged = dict(spec)
     for field in ("containers", "initContainers"):
-        if field in munged:
+        if munged.get(field):
             pairs = zip(munged[field], old[field], strict=True)
             munged[field] = [_with(container, "image", before.get("image")) for container, before in pairs]
     for field in ("activeDeadlineSeconds", "schedulingGates", "tolerations"):
