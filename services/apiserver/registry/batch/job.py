@@ -95,8 +95,8 @@ def _generate_selector(job: Object) -> None:
     metadata = job["metadata"]
     template = job["spec"]["template"].setdefault("metadata", {})
     labels = dict(template.get("labels") or {})
-    labels.setdefault(LABEL_JOB_NAME_LEGACY, metadata["name"])
-    labels.setdefault(LABEL_JOB_NAME, metadata["name"])
+    labels.setdefault(LABEL_JOB_NAME_LEGACY, metadata.get("name", ""))
+    labels.setdefault(LABEL_JOB_NAME, metadata.get("name", ""))
     labels.setdefault(LABEL_JOB_CONTROLLER_UID_LEGACY, metadata["uid"])
     labels.setdefault(LABEL_JOB_CONTROLLER_UID, metadata["uid"])
     inherited = metadata.get("labels") == template.get("labels")

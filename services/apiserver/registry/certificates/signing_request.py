@@ -49,7 +49,7 @@ class SigningRequestStrategy(Strategy):
     def validate(self, obj: Object) -> list[FieldError]:
         errors: Errors = []
         spec = obj["spec"]
-        request = spec.get("request", "")
+        request = spec.get("request") or ""
         if not _PEM.search(_decoded(request)):
             errors.append(invalid_value("spec.request", request, "PEM block type must be CERTIFICATE REQUEST"))
         usages = spec.get("usages") or ()
