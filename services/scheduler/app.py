@@ -1,6 +1,6 @@
 """The scheduler process: informers, health, leader election, and the engine once there is a pod to schedule.
 
-numpy and all that builds on it are loaded with the first pod that needs a node: an idle cluster does not pay for them.
+numpy and all that builds on it take a tenth of a second to load. That is put off until the cluster has started, or a pod needs a node.
 """
 
 from __future__ import annotations
@@ -27,12 +27,15 @@ from kubecosm.runtime.service import ReadyInfo
 
 from .config import Config
 from .configuration import SchedulerConfiguration, load
+from .deadline import within
 from .debug import SchedulerEndpoints
 from .watched import pods_of, slim, watch_all
 
 USER_AGENT = "kube-scheduler"
 CONNECTIONS_MARGIN = 16
 """Connections besides those of bindings: status patches, events, the lease."""
+
+LOAD_AFTER_SECONDS = 1.0
 
 log = get_logger("kube-scheduler")
 
@@ -94,9 +97,9 @@ class Process:
                 await self._schedule()
 
     async def _schedule(self) -> None:
-        """Wait for the first pod without a node, then schedule until cancelled."""
+        """Let the other components start first, unless a pod waits already; then schedule until cancelled."""
         if not self._config.config:
-            await self._wait_pending_pod()
+            await within(self._clock, LOAD_AFTER_SECONDS, self._wait_pending_pod())
         from .engine import run_engine
 
         await run_engine(

@@ -1,4 +1,4 @@
-"""Puts the scheduler together and runs it. Importing this loads numpy, so the app does so when there is first something to schedule."""
+"""Puts the scheduler together and runs it. Importing this loads numpy, so the app does so when nobody waits for it."""
 
 from __future__ import annotations
 

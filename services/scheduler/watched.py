@@ -1,4 +1,4 @@
-"""What the scheduler watches. Kept apart from the engine so that a process without pods to schedule need not load it."""
+"""What the scheduler watches. Kept apart from the engine, which is loaded later."""
 
 from __future__ import annotations
 
