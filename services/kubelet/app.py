@@ -41,6 +41,7 @@ from .pods.context import PodContext, PodResources
 from .pods.events import PodEvents
 from .pods.hooks import exec_check
 from .pods.manager import PodManager
+from .pods.sharing import Sharer
 from .pods.status_manager import StatusManager
 from .pods.worker import PodWorker
 from .probes.manager import ProbeManager
@@ -228,7 +229,7 @@ class Kubelet:
             lease_seconds=config.node_lease_duration_seconds,
         )  # fmt: skip
         registrar = Registrar(self._pipeline, self._clock, shape)
-        pods = Informer(self._client, PODS, clock=self._clock, field_selector="spec.nodeName!=", transform=drop_managed_fields)
+        pods = Informer(self._client, PODS, clock=self._clock, field_selector="spec.nodeName!=", transform=Sharer().share)
         running.append(self._tasks.create_task(pods.run(), name="pods"))
         registered: list[RegisteredNode] = await registrar.register(specs)
         for node in registered:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,6 +13,7 @@ from kubecosm.services.kubelet.pods.actions import ProbeResults, compute_actions
 from kubecosm.services.kubelet.pods.backoff import Backoff, format_delay
 from kubecosm.services.kubelet.pods.container_status import Observation, Waiting
 from kubecosm.services.kubelet.pods.images import pull_policy
+from kubecosm.services.kubelet.pods.sharing import Sharer
 from kubecosm.services.kubelet.pods.spec import qos_class, should_restart
 from kubecosm.services.kubelet.pods.status import Verdict, compute_status, status_patch
 
@@ -215,3 +217,12 @@ def test_delays_are_written_as_go_writes_durations(seconds: float, text: str) ->
 )
 def test_the_default_pull_policy_depends_on_the_tag(image: str, policy: str) -> None:
     assert pull_policy({"image": image}) == policy
+
+
+def test_pods_of_one_template_share_their_equal_parts() -> None:
+    sharer = Sharer()
+    one, two = (sharer.share(deepcopy({**pod(), "status": compute_status(pod(), seen(ran()), NOW)})) for _ in range(2))
+    assert one == two
+    assert one["status"]["conditions"][0] is two["status"]["conditions"][0]
+    assert one["status"]["containerStatuses"][0]["state"] is two["status"]["containerStatuses"][0]["state"]
+    assert one["status"] is not two["status"]

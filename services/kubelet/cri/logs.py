@@ -7,7 +7,6 @@ Imitates pkg/kubelet/kuberuntime/logs: `tailLines` counts over the whole log bef
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -45,7 +44,7 @@ class LogBuffer:
     __slots__ = ("_bytes", "_closed", "_lines", "_partial", "_total", "_wakers")
 
     def __init__(self) -> None:
-        self._lines: deque[LogLine] = deque()
+        self._lines: list[LogLine] = []
         self._bytes = 0
         self._total = 0
         self._closed = False
@@ -82,8 +81,16 @@ class LogBuffer:
         self._lines.append(line)
         self._total += 1
         self._bytes += len(line.data)
-        while self._bytes > LOG_BYTES_MAX and len(self._lines) > 1:
-            self._bytes -= len(self._lines.popleft().data)
+        if self._bytes > LOG_BYTES_MAX:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        """Make room for a while: a quarter goes at once."""
+        dropped = 0
+        while self._bytes > LOG_BYTES_MAX * 3 // 4 and dropped < len(self._lines) - 1:
+            self._bytes -= len(self._lines[dropped].data)
+            dropped += 1
+        del self._lines[:dropped]
 
     def _wake(self) -> None:
         for waker in list(self._wakers):
@@ -92,7 +99,7 @@ class LogBuffer:
     def lines_from(self, position: int) -> tuple[list[LogLine], int]:
         """Lines after the first `position` ever written (as far as still kept), and the new position."""
         skip = max(0, len(self._lines) - (self._total - position))
-        return list(self._lines)[skip:], self._total
+        return self._lines[skip:], self._total
 
     async def read(self, options: LogOptions) -> AsyncIterator[bytes]:
         """The log as `kubectl logs` prints it, one chunk per batch of lines."""

@@ -75,6 +75,8 @@ class PodWorker:
     def update(self, pod: Object) -> None:
         """The API has a newer pod."""
         old, self.pod = self.pod, pod
+        if pod.get("status") == self._last_status:
+            self._last_status = pod.get("status")  # one object in memory, not two equal ones
         self._runtime.update_pod(pod)
         if needs_sync(old, pod):
             self.wake()
