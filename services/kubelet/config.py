@@ -26,7 +26,7 @@ class Config:
     cluster_dns: str = field(default="127.32.0.10", metadata={"help": "address of the cluster DNS, as pods see it"})
     cluster_domain: str = field(default="cluster.local", metadata={"help": "domain of the cluster's own names"})
     node_labels: tuple[str, ...] = field(default=(), metadata={"help": "labels for every node, as key=value"})
-    node_zones: int = field(default=0, metadata={"help": "spread the nodes over so many zones (topology.kubernetes.io/zone); 0: no zones"})
+    node_zones: int = field(default=0, metadata={"help": "spread the nodes over so many zones; 0: no zones"})
     cpu: str = field(default="32", metadata={"help": "CPU capacity of each node"})
     memory: str = field(default="256Gi", metadata={"help": "memory capacity of each node"})
     ephemeral_storage: str = field(default="1Ti", metadata={"help": "disk capacity of each node"})

@@ -8,9 +8,10 @@ import random
 import pytest
 
 from kubecosm.services.kubelet.cri.streams import Pipe
-from kubecosm.services.kubelet.shell.interpreter import Buffer, input_of, run_program
 from kubecosm.services.kubelet.shell.process import Machine, Process
 from kubecosm.services.kubelet.shell.programs import PROGRAMS
+from kubecosm.services.kubelet.shell.redirection import Buffer, input_of
+from kubecosm.services.kubelet.shell.running import run_program
 from kubecosm.services.kubelet.shell.syntax import ShellSyntaxError
 from kubecosm.services.kubelet.shell.terminal import Terminal, TerminalOutput
 from kubecosm.services.kubelet.volumes.filesystem import Dir, File, FileSystem

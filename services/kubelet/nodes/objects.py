@@ -7,7 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from kubecosm.api.names import LABEL_ARCH, LABEL_HOSTNAME, LABEL_OS, LABEL_REGION, LABEL_ZONE, NAMESPACE_NODE_LEASE
+from kubecosm.api.names import (
+    ANNOTATION_CONTROLLER_MANAGED_ATTACH,
+    LABEL_ARCH,
+    LABEL_ARCH_BETA,
+    LABEL_HOSTNAME,
+    LABEL_OS,
+    LABEL_OS_BETA,
+    LABEL_REGION,
+    LABEL_ZONE,
+    NAMESPACE_NODE_LEASE,
+)  # fmt: skip
 from kubecosm.api.quantity import Quantity
 from kubecosm.api.resources import NODES, Object
 from kubecosm.api.times import format_micro_time, format_time
@@ -45,7 +55,7 @@ def node_object(node: NodeSpec, shape: NodeShape, now: datetime) -> Object:
         "metadata": {
             "name": node.name,
             "labels": node_labels(node, shape),
-            "annotations": {"volumes.kubernetes.io/controller-managed-attach-detach": "true"},
+            "annotations": {ANNOTATION_CONTROLLER_MANAGED_ATTACH: "true"},
         },
         "spec": {"podCIDR": node.pod_cidr, "podCIDRs": [node.pod_cidr]},
         "status": node_status(node, shape, now),
@@ -54,7 +64,7 @@ def node_object(node: NodeSpec, shape: NodeShape, now: datetime) -> Object:
 
 def node_labels(node: NodeSpec, shape: NodeShape) -> dict[str, str]:
     labels = {
-        "beta.kubernetes.io/arch": "amd64", "beta.kubernetes.io/os": "linux", LABEL_ARCH: "amd64", LABEL_HOSTNAME: node.name,
+        LABEL_ARCH_BETA: "amd64", LABEL_OS_BETA: "linux", LABEL_ARCH: "amd64", LABEL_HOSTNAME: node.name,
         LABEL_OS: "linux",
     }  # fmt: skip
     if shape.zones > 0:

@@ -87,6 +87,8 @@ class Process:
     is_lenient: bool = False
     """Programs that the toolbox lacks succeed: probes and hooks of simulated images."""
     terminal: Terminal | None = None
+    depth: int = 0
+    """How many shells stand above this process."""
 
     @property
     def fs(self) -> FileSystem:

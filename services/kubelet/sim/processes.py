@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from ..cri.streams import BrokenStream, Pipe, ProcessStreams
 from ..cri.types import RuntimeFailure
 from ..notes import EXEC_EXIT_CODE, annotation, parse_int
-from ..shell.interpreter import run_program
 from ..shell.process import CODE_CANNOT_RUN, CODE_KILLED, CODE_NOT_FOUND, Machine, Process, Sink
 from ..shell.programs import PROGRAMS, has_program
+from ..shell.running import run_program
 from ..shell.terminal import Terminal, TerminalOutput
 from .behaviour import COMPLETION_SECONDS, must_complete
 from .container import SimContainer

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from functools import partial
 
-from ..interpreter import shell_program
 from ..process import Program
-from . import archive, files, network, system, text
+from ..repl import shell_program
+from . import archive, files, network, patterns, system, text
 
 SHELLS = ("sh", "bash", "ash", "dash", "zsh")
 
 
 def _wrapped() -> dict[str, Program]:
-    programs: dict[str, Program] = {**files.PROGRAMS, **text.PROGRAMS, **system.PROGRAMS, **network.PROGRAMS, **archive.PROGRAMS}
+    programs: dict[str, Program] = {}
+    for module in (files, text, patterns, system, network, archive):
+        programs |= module.PROGRAMS
     for name in SHELLS:
         programs[name] = partial(shell_program, programs, name=name)
     for name in system.RUNNERS:

@@ -8,8 +8,8 @@ import posixpath
 from datetime import datetime
 
 from ...volumes.filesystem import Dir, File, Link, Node, error
-from ..interpreter import run_program
 from ..process import Process, Program, UsageError, describe, split_options
+from ..running import run_program
 
 
 async def _each(process: Process, program: str, paths: list[str], code: int, failure: OSError) -> int:

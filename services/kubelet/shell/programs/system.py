@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ...volumes.filesystem import Dir, File
-from ..interpreter import run_program
 from ..process import CODE_TERMINATED, Process, Program, UsageError, split_options
+from ..running import run_program
 from .files import file_at, size_of
 
 SLEEP_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}

@@ -5,10 +5,9 @@ from __future__ import annotations
 import base64 as base64_codec
 import hashlib
 import re
-from collections.abc import Callable
 
-from ..interpreter import run_program
 from ..process import Process, Program, UsageError, split_options
+from ..running import run_program
 from .files import read_file
 
 SEQUENCE_MAX = 1_000_000
@@ -76,163 +75,18 @@ def _printf_one(found: re.Match[str], value: str) -> str:
     return str((spec + kind) % number)
 
 
-async def _inputs(process: Process, names: list[str]) -> list[tuple[str, bytes]]:
+async def inputs(process: Process, names: list[str]) -> list[tuple[str, bytes]]:
     if not names:
         return [("-", await process.read_input())]
     return [(name, await process.read_input() if name == "-" else read_file(process, name)) for name in names]
 
 
-def _lines(data: bytes) -> list[str]:
+def lines_of(data: bytes) -> list[str]:
     return data.decode(errors="surrogateescape").splitlines()
 
 
-async def _text(process: Process, names: list[str]) -> list[str]:
-    return [line for _, data in await _inputs(process, names) for line in _lines(data)]
-
-
-async def grep(process: Process, args: list[str]) -> int:
-    options, rest = split_options(args, "ivnclqEFowhHrsxP", "emABC")
-    pattern = options.get("e") or (rest.pop(0) if rest else None)
-    if pattern is None:
-        raise UsageError("usage: grep [-ivnclqEFow] PATTERN [FILE]...")
-    if "F" in options:
-        pattern = re.escape(pattern)
-    elif "E" not in options and "P" not in options:
-        pattern = _basic_to_extended(pattern)
-    if "w" in options:
-        pattern = rf"\b(?:{pattern})\b"
-    if "x" in options:
-        pattern = rf"^(?:{pattern})$"
-    try:
-        regex = re.compile(_posix_classes(pattern), re.IGNORECASE if "i" in options else 0)
-    except re.error as failure:
-        raise UsageError(f"bad regex '{pattern}': {failure}") from failure
-    return await _grep(process, options, regex, rest)
-
-
-async def _grep(process: Process, options: dict[str, str], regex: re.Pattern[str], names: list[str]) -> int:
-    found = 0
-    limit = int(options.get("m") or 0)
-    for name, data in await _inputs(process, names):
-        count = 0
-        for number, line in enumerate(_lines(data), 1):
-            hit = regex.search(line)
-            if bool(hit) == ("v" in options):
-                continue
-            count += 1
-            if not {"c", "l", "q"} & set(options):
-                head = (f"{name}:" if len(names) > 1 and "h" not in options else "") + (f"{number}:" if "n" in options else "")
-                shown = "\n".join(head + m[0] for m in regex.finditer(line)) if "o" in options else head + line
-                await process.out(shown + "\n")
-            if limit and count >= limit:
-                break
-        found += count
-        if "c" in options:
-            await process.out((f"{name}:" if len(names) > 1 else "") + f"{count}\n")
-        elif "l" in options and count:
-            await process.out(f"{name}\n")
-    return 0 if found else 1
-
-
-def _basic_to_extended(pattern: str) -> str:
-    """In basic expressions `\\+ \\? \\| \\( \\)` are operators and the bare characters are literal."""
-    return re.sub(r"\\([+?|(){}])|([+?|(){}])", lambda m: m[1] if m[1] else "\\" + m[2], pattern)
-
-
-def _posix_classes(pattern: str) -> str:
-    classes = {
-        "alpha": "a-zA-Z",
-        "digit": "0-9",
-        "alnum": "a-zA-Z0-9",
-        "space": r"\s",
-        "upper": "A-Z",
-        "lower": "a-z",
-        "punct": r"!-/:-@\[-`{-~",
-    }
-    return re.sub(r"\[:(\w+):\]", lambda m: classes.get(m[1], m[0]), pattern)
-
-
-async def sed(process: Process, args: list[str]) -> int:
-    """s///[gip], d, p, q with line numbers, $ or /regex/ as addresses; -n, -e, -i, -E."""
-    options, rest = split_options(args, "nirE", "e")
-    script = options.get("e") or (rest.pop(0) if rest else "")
-    commands = [_sed_command(part.strip(), extended="E" in options or "r" in options) for part in _sed_split(script)]
-    for name in rest or ["-"]:
-        data = await process.read_input() if name == "-" else read_file(process, name)
-        text = _sed_apply(_lines(data), commands, quiet="n" in options)
-        if "i" in options and name != "-":
-            process.fs.write(process.path(name), text.encode(errors="surrogateescape"), now=process.machine.clock.now())
-        else:
-            await process.out(text)
-    return 0
-
-
-SED_COMMAND = re.compile(r"(?:(\d+|\$)(?:,(\d+|\$))?|/((?:[^/\\]|\\.)*)/)?\s*(!?)([sdpqy])(.*)", re.DOTALL)
-SedCommand = tuple[Callable[[int, int, str], bool], str, tuple[re.Pattern[str], str, str] | None]
-
-
-def _sed_split(script: str) -> list[str]:
-    return [part for part in re.split(r";(?=\s*(?:[\d$/]|[dpqs]))|\n", script) if part.strip()]
-
-
-def _sed_command(text: str, *, extended: bool) -> SedCommand:
-    found = SED_COMMAND.fullmatch(text)
-    if found is None:
-        raise UsageError(f"unsupported command {text!r}", 1)
-    first, last, regex, negated, kind, rest = found.groups()
-
-    def translate(pattern: str) -> str:
-        return pattern if extended else _basic_to_extended(pattern)
-
-    def applies(number: int, total: int, line: str) -> bool:
-        if regex is not None:
-            hit = re.search(_posix_classes(translate(regex)), line) is not None
-        elif first is not None:
-            low = total if first == "$" else int(first)
-            high = low if last is None else (total if last == "$" else int(last))
-            hit = low <= number <= high
-        else:
-            hit = True
-        return hit != (negated == "!")
-
-    if kind != "s":
-        return applies, kind, None
-    if not rest:
-        raise UsageError(f"bad option in substitution {text!r}", 1)
-    parts = re.split(rf"(?<!\\){re.escape(rest[0])}", rest[1:])
-    if len(parts) != 3:
-        raise UsageError(f"unmatched '{rest[0]}'", 1)
-    pattern, replacement, flags = parts
-    compiled = re.compile(_posix_classes(translate(pattern.replace("\\" + rest[0], rest[0]))), re.IGNORECASE if "i" in flags.lower() else 0)
-    replacement = re.sub(r"(?<!\\)&", r"\\g<0>", replacement).replace("\\&", "&").replace("\\" + rest[0], rest[0])
-    return applies, "s", (compiled, replacement, flags)
-
-
-def _sed_apply(lines: list[str], commands: list[SedCommand], *, quiet: bool) -> str:
-    out: list[str] = []
-    for number, original in enumerate(lines, 1):
-        line, keep, last = original, not quiet, False
-        for applies, kind, substitution in commands:
-            if not applies(number, len(lines), line):
-                continue
-            if kind == "d":
-                keep = False
-                break
-            if kind == "p":
-                out.append(line)
-            elif kind == "q":
-                last = True
-                break
-            elif substitution is not None:
-                pattern, replacement, flags = substitution
-                line, count = pattern.subn(replacement, line, count=0 if "g" in flags else 1)
-                if count and "p" in flags:
-                    out.append(line)
-        if keep:
-            out.append(line)
-        if last:
-            break
-    return "".join(line + "\n" for line in out)
+async def text_of(process: Process, names: list[str]) -> list[str]:
+    return [line for _, data in await inputs(process, names) for line in lines_of(data)]
 
 
 def _count_option(args: list[str], default: int) -> tuple[int, bool, list[str], set[str]]:
@@ -256,14 +110,14 @@ async def head(process: Process, args: list[str]) -> int:
             await process.stdout.write(line)
         process.stdin.close_reader()
         return 0
-    for _, data in await _inputs(process, names):
+    for _, data in await inputs(process, names):
         await process.stdout.write(data[:count] if by_bytes else b"".join(data.splitlines(keepends=True)[:count]))
     return 0
 
 
 async def tail(process: Process, args: list[str]) -> int:
     count, by_bytes, names, flags = _count_option(args, 10)
-    for _, data in await _inputs(process, names):
+    for _, data in await inputs(process, names):
         if by_bytes:
             await process.stdout.write(data[-abs(count) :] if count else b"")
             continue
@@ -295,8 +149,8 @@ async def wc(process: Process, args: list[str]) -> int:
     options, names = split_options(args, "lwcm")
     kinds = [kind for kind in "lwc" if kind in options or (kind == "c" and "m" in options)] or ["l", "w", "c"]
     totals = dict.fromkeys(kinds, 0)
-    inputs = await _inputs(process, names)
-    for name, data in inputs:
+    read = await inputs(process, names)
+    for name, data in read:
         counts = {"l": data.count(b"\n"), "w": len(data.split()), "c": len(data)}
         for kind in kinds:
             totals[kind] += counts[kind]
@@ -304,14 +158,14 @@ async def wc(process: Process, args: list[str]) -> int:
         await process.out(
             (" ".join(shown) if len(kinds) == 1 else "".join(f"{n:>8}" for n in shown)) + (f" {name}" if names else "") + "\n"
         )
-    if len(inputs) > 1:
+    if len(read) > 1:
         await process.out(" ".join(str(totals[kind]) for kind in kinds) + " total\n")
     return 0
 
 
 async def sort(process: Process, args: list[str]) -> int:
     options, names = split_options(args, "nrufhVsb", "kt")
-    lines = await _text(process, names)
+    lines = await text_of(process, names)
     column = int(re.split(r"\D", options["k"])[0]) - 1 if options.get("k") else None
 
     def key(line: str) -> tuple[float, str]:
@@ -332,7 +186,7 @@ async def sort(process: Process, args: list[str]) -> int:
 async def uniq(process: Process, args: list[str]) -> int:
     options, names = split_options(args, "cdui")
     groups: list[list[str]] = []
-    for line in await _text(process, names[:1]):
+    for line in await text_of(process, names[:1]):
         if groups and groups[-1][0] == line:
             groups[-1].append(line)
         else:
@@ -349,7 +203,7 @@ async def cut(process: Process, args: list[str]) -> int:
     spec = options.get("f") or options.get("c") or options.get("b") or ""
     if not spec:
         raise UsageError("expected a list of bytes, characters, or fields", 1)
-    for line in await _text(process, names):
+    for line in await text_of(process, names):
         if "f" in options:
             delimiter = options.get("d", "\t")
             if delimiter not in line:
@@ -460,7 +314,7 @@ async def xargs(programs: dict[str, Program], process: Process, args: list[str])
 
 async def base64(process: Process, args: list[str]) -> int:
     options, names = split_options(args, "di", "w")
-    data = b"".join(data for _, data in await _inputs(process, names))
+    data = b"".join(data for _, data in await inputs(process, names))
     if "d" in options or "--decode" in options:
         try:
             await process.stdout.write(base64_codec.b64decode(data))
@@ -477,7 +331,7 @@ async def base64(process: Process, args: list[str]) -> int:
 def _digest(algorithm: str) -> Program:
     async def program(process: Process, args: list[str]) -> int:
         _, names = split_options(args, "bct")
-        for name, data in await _inputs(process, names):
+        for name, data in await inputs(process, names):
             await process.out(f"{hashlib.new(algorithm, data, usedforsecurity=False).hexdigest()}  {name}\n")
         return 0
 
@@ -485,48 +339,19 @@ def _digest(algorithm: str) -> Program:
 
 
 async def rev(process: Process, args: list[str]) -> int:
-    for line in await _text(process, args):
+    for line in await text_of(process, args):
         await process.out(line[::-1] + "\n")
     return 0
 
 
 async def tac(process: Process, args: list[str]) -> int:
-    for line in reversed(await _text(process, args)):
+    for line in reversed(await text_of(process, args)):
         await process.out(line + "\n")
     return 0
 
 
-async def awk(process: Process, args: list[str]) -> int:
-    """The most common form only: awk [-F sep] '[/regex/] {print $1, $NF, "text"}'."""
-    options, rest = split_options(args, "", "Fv")
-    found = re.fullmatch(r"\s*(?:/((?:[^/\\]|\\.)*)/)?\s*(?:\{\s*print\s*(.*?);?\s*\})?\s*", rest[0]) if rest else None
-    if found is None:
-        raise UsageError("only [/regex/] {print …} is supported")
-    regex, fields = re.compile(found[1] or ""), [field.strip() for field in (found[2] or "$0").split(",")]
-    for line in await _text(process, rest[1:]):
-        if regex.search(line):
-            parts = line.split(options["F"]) if options.get("F") else line.split()
-            await process.out(" ".join(_awk_field(field, line, parts) for field in fields) + "\n")
-    return 0
-
-
-def _awk_field(field: str, line: str, parts: list[str]) -> str:
-    if field.startswith('"'):
-        return unescape(field.strip('"'))
-    if field == "$NF":
-        return parts[-1] if parts else ""
-    if field == "NF":
-        return str(len(parts))
-    index = int(field[1:]) if re.fullmatch(r"\$\d+", field) else -1
-    if index == 0:
-        return line
-    return parts[index - 1] if 0 < index <= len(parts) else ""
-
-
 PROGRAMS: dict[str, Program] = {
-    "echo": echo, "printf": printf, "grep": grep, "egrep": lambda process, args: grep(process, ["-E", *args]), "fgrep": lambda process,
-    args: grep(process, ["-F", *args]),
-    "sed": sed, "head": head, "tail": tail, "wc": wc, "sort": sort, "uniq": uniq, "cut": cut, "tr": tr, "seq": seq, "yes": yes,
-    "base64": base64, "rev": rev, "tac": tac,
-    "awk": awk, "md5sum": _digest("md5"), "sha1sum": _digest("sha1"), "sha256sum": _digest("sha256"),
+    "echo": echo, "printf": printf, "head": head, "tail": tail, "wc": wc, "sort": sort, "uniq": uniq, "cut": cut, "tr": tr, "seq": seq,
+    "yes": yes, "base64": base64, "rev": rev, "tac": tac,
+    "md5sum": _digest("md5"), "sha1sum": _digest("sha1"), "sha256sum": _digest("sha256"),
 }  # fmt: skip
