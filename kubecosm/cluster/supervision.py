@@ -70,7 +70,8 @@ class Supervisor:
         if failed is None:
             self._set_state("Running")
         else:
-            self.error = f"{failed.name}: {failed.last_error}"
+            named = failed.last_error.startswith(failed.name)
+            self.error = failed.last_error if named else f"{failed.name}: {failed.last_error}"
             self.stop.set()
 
     async def _start_after(self, keeper: Keeper) -> None:

@@ -27,7 +27,7 @@ ConfigT = TypeVar("ConfigT")
 DURATION_UNITS_SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)")
 TRUE_WORDS, FALSE_WORDS = {"true", "t", "1", "yes", "on"}, {"false", "f", "0", "no", "off"}
-HELP_COLUMN = 34
+HELP_COLUMN = 40
 
 
 class HelpRequested(Exception):
@@ -159,7 +159,7 @@ def help_text(config_types: Sequence[type], program: str) -> str:
     lines = [f"Usage: python -m kubecosm.services.{program} [flags]", "", *([doc, ""] if doc else []), "Flags:"]
     for flag in sorted(flags, key=lambda f: f.name):
         left = f"  --{flag.name} {_kind_name(flag.kind)}"
-        pad = " " * max(2, HELP_COLUMN - len(left))
+        pad = " " * (HELP_COLUMN - len(left)) if len(left) <= HELP_COLUMN - 2 else "\n" + " " * HELP_COLUMN
         default = "required" if flag.required else f"default {format_value(flag.kind, flag.default)!r}"
         lines.append(f"{left}{pad}{flag.help}{' ' if flag.help else ''}({default}; env {flag.env})")
     return "\n".join(lines)

@@ -39,7 +39,8 @@ async def serve(config, *, clock, stop, on_ready):
     if config.behave == "tell-thresholds":
         raise StartupError(f"collects after {gc.get_threshold()[0]}")
     if config.behave == "crash":
-        raise RuntimeError("boom")
+        async with asyncio.TaskGroup():
+            raise RuntimeError("boom")
     log.info("serving", object="Pod default/web-0", request_id="r1")
     log.debug("never shown")
     on_ready(ReadyInfo({"secure": 1234}))
