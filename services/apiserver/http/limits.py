@@ -54,20 +54,68 @@ def with_max_in_flight(metrics: RequestMetrics, read_only_max: int, mutating_max
     return wrap
 
 
+class _Deadline:
+    """One request under way."""
+
+    __slots__ = ("at", "passed", "task")
+
+    def __init__(self, at: float, task: asyncio.Task[object]) -> None:
+        self.at = at
+        self.task = task
+        self.passed = False
+
+
+class Deadlines:
+    """Deadlines of many requests under one timer: asyncio.timeout would set and cancel one for each."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._open: dict[_Deadline, None] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    def start(self) -> _Deadline:
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        assert task is not None
+        deadline = _Deadline(loop.time() + self.seconds, task)
+        self._open[deadline] = None
+        if self._sweeper is None:
+            self._sweeper = loop.call_later(self.seconds, self._sweep, loop)
+        return deadline
+
+    def end(self, deadline: _Deadline) -> None:
+        self._open.pop(deadline, None)
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Cancel what is overdue; come back when the next one is due."""
+        now, self._sweeper = loop.time(), None
+        while self._open:
+            oldest = next(iter(self._open))
+            if oldest.at > now:
+                self._sweeper = loop.call_at(oldest.at, self._sweep, loop)
+                return
+            del self._open[oldest]
+            oldest.passed = True
+            oldest.task.cancel()
+
+
 def with_timeout(seconds: float) -> Filter:
     """504 when a request that waits for something takes too long. Reads are served from memory without waiting and need no timer."""
+    deadlines = Deadlines(seconds)
 
     def wrap(inner: Handler) -> Handler:
         async def handle(request: Request) -> Answer:
             if request.method in ("GET", "HEAD") or is_long_running(request):
                 return await inner(request)
+            deadline = deadlines.start()
             try:
-                async with asyncio.timeout(seconds):
-                    return await inner(request)
-            except TimeoutError:
-                raise Timeout(
-                    f"Timeout: request did not complete within the allotted timeout of {seconds:g}s", retry_after_seconds=None
-                ) from None
+                return await inner(request)
+            except asyncio.CancelledError:
+                if not deadline.passed or deadline.task.uncancel() > 0:
+                    raise  # the client is gone, or the server stops
+                raise Timeout(f"Timeout: request did not complete within the allotted timeout of {seconds:g}s") from None
+            finally:
+                deadlines.end(deadline)
 
         return handle
 

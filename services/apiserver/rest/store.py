@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import orjson
 
@@ -50,8 +51,7 @@ class Deleted:
     entry: Entry
 
 
-@dataclass(frozen=True)
-class Caller:
+class Caller(NamedTuple):
     """On whose behalf, and whether for real."""
 
     user: User

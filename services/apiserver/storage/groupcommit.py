@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from .contract import Change, CompactedError, Deliver, Found, FutureRevisionError, Item, Listed, StorageError, Written
 
@@ -21,8 +20,7 @@ COMMIT_ROWS_MAX = 512
 """Writes in one commit; more would only make the first of them wait longer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One write in the log: `previous` is the revision it replaces (0: it creates), `value` None: it deletes."""
 
     revision: int

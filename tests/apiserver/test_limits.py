@@ -1,0 +1,77 @@
+"""Deadlines of requests, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from kubecosm.api.errors import Timeout
+from kubecosm.services.apiserver.http.handler import Handler
+from kubecosm.services.apiserver.http.info import parse_path
+from kubecosm.services.apiserver.http.limits import with_timeout
+from kubecosm.services.apiserver.http.request import Request
+from kubecosm.services.apiserver.http.response import Answer, Response
+from kubecosm.testing.virtualtime import run_virtual
+
+
+def request(method: str = "POST", path: str = "/api/v1/namespaces/default/pods", verb: str = "create") -> Request:
+    return cast(Request, SimpleNamespace(method=method, info=parse_path(path), verb=verb))
+
+
+def sleeping(seconds: float) -> Handler:
+    async def handle(_request: Request) -> Answer:
+        await asyncio.sleep(seconds)
+        return Response(200, b"")
+
+    return handle
+
+
+def test_a_write_that_takes_too_long_is_504_and_others_are_left_alone() -> None:
+    async def main() -> None:
+        limit = with_timeout(60.0)
+        slow, quick = limit(sleeping(100.0)), limit(sleeping(59.0))
+
+        async def one(handler: Handler, after: float) -> Any:
+            await asyncio.sleep(after)
+            try:
+                return (await handler(request())).status
+            except Timeout as error:
+                return error.code, asyncio.get_running_loop().time()
+
+        async with asyncio.TaskGroup() as tasks:
+            results = [tasks.create_task(one(h, after)) for h, after in ((slow, 0.0), (quick, 10.0), (slow, 30.0), (quick, 45.0))]
+        assert [task.result() for task in results] == [(504, 60.0), 200, (504, 90.0), 200]
+
+    run_virtual(main(), grace_seconds=0)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "verb"),
+    [("GET", "/api/v1/pods", "list"), ("POST", "/api/v1/namespaces/default/pods/p/exec", "create")],
+    ids=["read", "stream"],
+)
+def test_reads_and_streams_have_no_deadline(method: str, path: str, verb: str) -> None:
+    async def main() -> None:
+        handler = with_timeout(60.0)(sleeping(10_000.0))
+        assert (await handler(request(method, path, verb))).status == 200
+
+    run_virtual(main(), grace_seconds=0)
+
+
+def test_a_client_that_leaves_is_no_timeout() -> None:
+    async def main() -> None:
+        handler = with_timeout(60.0)(sleeping(100.0))
+
+        async def call() -> Answer:
+            return await handler(request())
+
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(call())
+            await asyncio.sleep(1.0)
+            task.cancel()
+        assert task.cancelled()
+
+    run_virtual(main(), grace_seconds=0)
