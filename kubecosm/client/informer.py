@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 WATCH_FAILURES = (ApiError, *TRANSPORT_ERRORS, ValueError, WatchTooShort)
 """What a step of a watcher may raise and is retried with back-off."""
 
+HEALTHY_SECONDS = 2.0
+"""A watch that was open so long ends the back-off; a list does not, or a server that lists but never watches would be asked for ever."""
+
 Transform = Callable[[Object], Object]
 """Applied to every object before it is stored; may change the object it is given (it is not shared yet)."""
 
@@ -120,12 +123,13 @@ class Informer:
                     try:
                         events = await self._watcher.step()
                     except WATCH_FAILURES as failure:
+                        if self._watcher.watched_seconds >= HEALTHY_SECONDS:
+                            backoff.reset()
                         if backoff.failures == 0:
                             _log.warning("watch failed", resource=self.resource.group_resource, error=describe(failure))
                         await self._clock.sleep(backoff.next_seconds())
                         continue
                     if events:
-                        backoff.reset()
                         self._handle(events)
         finally:
             self._ended = True

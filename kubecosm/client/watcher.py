@@ -217,12 +217,15 @@ class Watcher:
         self._watch_started = 0.0
         self._watch_had_events = False
         self._pending_error: ApiError | None = None
+        self.watched_seconds = 0.0
+        """How long the watch had been open that the last step ended; 0 if it ended none."""
 
     async def step(self) -> list[Event]:
         """Do what the state asks for: list a page, open the watch, or wait for its next events.
 
         Raises ApiError, a transport error, ValueError (undecodable answer) or WatchTooShort; `state` is then already where to go on from.
         """
+        self.watched_seconds = 0.0
         try:
             given = await self._act(self.state)
         except ApiError as error:
@@ -232,8 +235,7 @@ class Watcher:
             await self._move(Ended())
             raise
         events = await self._move(given)
-        lasted = self._clock.monotonic() - self._watch_started
-        if isinstance(given, Ended) and not self._watch_had_events and lasted < SHORT_WATCH_SECONDS:
+        if isinstance(given, Ended) and not self._watch_had_events and self.watched_seconds < SHORT_WATCH_SECONDS:
             raise WatchTooShort(f"the watch of {self._resource.group_resource} ended at once")
         return events
 
@@ -290,5 +292,6 @@ class Watcher:
         before = self.state
         events, self.state = advance(before, given)
         if isinstance(before, Watching) and not isinstance(self.state, Watching):
+            self.watched_seconds = self._clock.monotonic() - self._watch_started
             await before.stream.aclose()
         return events

@@ -114,9 +114,13 @@ class MemoryServer(LocalServer):
         for watch in self._watches:
             watch.bookmark(self.revision)
 
-    def refuse_next(self, error: errors.ApiError, *, method: str = "", path: str = "") -> None:
-        """Answer the next request of this method and with this text in its path by an error."""
-        self._refusals.append((lambda request: method in ("", request.method) and path in request.path, error))
+    def refuse_next(self, error: errors.ApiError, *, method: str = "", path: str = "", query: str = "") -> None:
+        """Answer by an error the next request of this method, with these texts in its path and in its query."""
+
+        def applies(request: web.BaseRequest) -> bool:
+            return method in ("", request.method) and path in request.path and query in request.query_string
+
+        self._refusals.append((applies, error))
 
     # Storage
 

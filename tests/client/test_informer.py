@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kubecosm.api.errors import Forbidden, InternalError
+from kubecosm.api.errors import Expired, Forbidden, InternalError
 from kubecosm.api.meta import Key, key_of
 from kubecosm.api.resources import CONFIGMAPS, PODS, Object
 from kubecosm.client.http import ApiClient
@@ -201,6 +201,31 @@ def test_a_server_that_refuses_is_asked_less_and_less_often() -> None:
         await informer.wait_synced()
         assert 150 < clock.monotonic() < 400  # 0.05 + 0.1 + … + 25.6, then 30 each, each stretched by one to two
         assert len(server.requests) >= 16
+
+    with_informer(scenario)
+
+
+def test_a_server_that_lists_but_never_watches_is_asked_less_and_less_often() -> None:
+    async def scenario(server: MemoryServer, informer: Informer, clock: VirtualClock) -> None:
+        for _ in range(8):
+            server.refuse_next(Expired("too old resource version"), path="configmaps", query="watch")
+        await informer.wait_synced()
+        await wait_until(lambda: sum("watch" in request for request in server.requests) == 9)
+        assert clock.monotonic() > 0.05 * (2**8 - 1), "0.05 + 0.1 + … + 6.4 at least"
+
+    with_informer(scenario)
+
+
+def test_after_a_healthy_watch_the_first_retry_is_fast_again() -> None:
+    async def scenario(server: MemoryServer, informer: Informer, clock: VirtualClock) -> None:
+        for _ in range(8):
+            server.refuse_next(Forbidden("not yet"))
+        await informer.wait_synced()
+        await clock.sleep(10)
+        server.cut_connections()
+        cut, requests = clock.monotonic(), len(server.requests)
+        await wait_until(lambda: len(server.requests) > requests)
+        assert clock.monotonic() - cut < 0.2
 
     with_informer(scenario)
 

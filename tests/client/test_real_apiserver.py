@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -69,6 +71,15 @@ def apiserver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apiserver]:
     started = Apiserver(tmp_path_factory.mktemp("apiserver"))
     yield started
     started.kill()
+
+
+@pytest.fixture(autouse=True)
+def collect_broken_connections() -> Iterator[None]:
+    """asyncio now and then leaves the TLS connection to a killed process to the garbage collector, which then warns in some later test."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 def configmap(name: str, value: str = "0", namespace: str = "default") -> Object:
