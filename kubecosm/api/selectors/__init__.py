@@ -7,7 +7,16 @@ kind may be selected is not decided here.
 from kubecosm.api.selectors.fields import ALL_FIELDS, FieldRequirement, FieldSelector, parse_fields
 from kubecosm.api.selectors.grammar import parse_labels
 from kubecosm.api.selectors.labels import (
+    DOUBLE_EQUALS,
+    EQUALS,
     EVERYTHING,
+    EXISTS,
+    GREATER,
+    IN,
+    LESS,
+    NOT_EQUALS,
+    NOT_EXISTS,
+    NOT_IN,
     NOTHING,
     LabelSelector,
     Requirement,
@@ -18,6 +27,7 @@ from kubecosm.api.selectors.labels import (
 from kubecosm.api.selectors.matching import Labels, Match, SelectorError
 
 __all__ = [
-    "ALL_FIELDS", "EVERYTHING", "NOTHING", "FieldRequirement", "FieldSelector", "LabelSelector", "Labels", "Match", "Requirement",
-    "SelectorError", "from_label_selector", "from_labels", "new_requirement", "parse_fields", "parse_labels",
+    "ALL_FIELDS", "DOUBLE_EQUALS", "EQUALS", "EVERYTHING", "EXISTS", "GREATER", "IN", "LESS", "NOTHING", "NOT_EQUALS",
+    "NOT_EXISTS", "NOT_IN", "FieldRequirement", "FieldSelector", "LabelSelector", "Labels", "Match", "Requirement", "SelectorError",
+    "from_label_selector", "from_labels", "new_requirement", "parse_fields", "parse_labels",
 ]  # fmt: skip
