@@ -19,9 +19,6 @@ MODULE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 70
 
 LONG_MODULES: dict[str, int] = {
-    "services/kubelet/shell/interpreter.py": 801,
-    "services/kubelet/shell/parser.py": 541,
-    "services/kubelet/shell/programs/text.py": 532,
 }
 """Module → lines it may have, above MODULE_LINES_MAX. Shrinks only: split modules instead of adding here."""
 
@@ -47,8 +44,6 @@ NAME_LITERALS: dict[str, int] = {
     "kubecosm/client/config.py": 1,
     "services/apiserver/authn/accounts.py": 1,
     "services/apiserver/authz/bootstrap.py": 2,
-    "services/kubelet/config.py": 1,
-    "services/kubelet/nodes/objects.py": 3,
     "services/apiserver/registry/core/pod_defaults.py": 1,
     "services/apiserver/registry/core/pod_warnings.py": 10,
     "services/apiserver/registry/core/resources.py": 1,
