@@ -30,8 +30,6 @@ BROAD_EXCEPTS: dict[str, int] = {
     "kubecosm/cluster/zygote.py": 1,  # an import that fails only loses its head start
     "kubecosm/runtime/service.py": 1,  # the border of the process
     "services/apiserver/http/errors.py": 1,  # the border of one request
-    "services/kubelet/pods/worker.py": 1,  # the border of one pod's work
-    "services/kubelet/server/server.py": 1,  # the border of one request
     "services/apiserver/storage/worker.py": 1,  # the border of one storage call
     "services/kubelet/pods/worker.py": 1,  # the border of one pod's pass
     "services/kubelet/server/server.py": 1,  # the border of one request
