@@ -72,6 +72,21 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClusterUnderTe
         yield running
 
 
+Kubectl = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def kube(cluster: ClusterUnderTest) -> Kubectl:
+    """`kube("get", "pods", stdin="…", check=True)` runs kubectl against the shared cluster and answers all of the finished process."""
+
+    def run(*arguments: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = cluster.run_kubectl(*arguments, stdin=stdin)
+        assert not check or done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}{done.stdout}"
+        return done
+
+    return run
+
+
 @pytest.fixture
 def namespace(cluster: ClusterUnderTest) -> Iterator[str]:
     """A namespace of the test's own on the shared cluster."""
