@@ -31,6 +31,8 @@ BROAD_EXCEPTS: dict[str, int] = {
     "kubecosm/runtime/service.py": 1,  # the border of the process
     "services/apiserver/http/errors.py": 1,  # the border of one request
     "services/apiserver/storage/worker.py": 1,  # the border of one storage call
+    "services/kubelet/pods/worker.py": 1,  # the border of one pod's work
+    "services/kubelet/server/server.py": 1,  # the border of one request
 }
 """Path → number of `except Exception` (or wider) that do not end in `raise`: only at the borders of one request and one work item."""
 
