@@ -43,7 +43,6 @@ from .pods.hooks import exec_check
 from .pods.manager import PodManager
 from .pods.sharing import Sharer
 from .pods.status_manager import StatusManager
-from .pods.worker import PodWorker
 from .probes.manager import ProbeManager
 from .server.routes import Routes
 from .server.server import KubeletServer
@@ -159,6 +158,7 @@ class Kubelet:
             runtime_of=self.runtime_of, clock=self._clock, timers=self.timers, tasks=self._tasks, probes=probes, statuses=self.statuses,
             events=events,
             resources=PodResources(self.objects, volumes), backoff=Backoff(), image_backoff=Backoff(), metrics=PodMetrics(self.metrics),
+            waiting_for_objects=set(),
             on_finished=self.pods.finished,
         )  # fmt: skip
 
@@ -199,15 +199,8 @@ class Kubelet:
         capacity = Quantity.of(self._config.memory).nanos // 10**9
         return Routes(
             pods=self.pods, runtime_of=self.runtime_of, nodes=self.nodes, clock=self._clock, health=health, usage_of=self._usage,
-            memory_capacity=capacity, is_pod_address=self._is_pod_address,
+            memory_capacity=capacity, is_pod_address=self.runtime.has_address,
         )  # fmt: skip
-
-    def _is_pod_address(self, ip: str) -> bool:
-        return any(worker.node.ip == ip or self._ip_of(worker) == ip for worker in self.pods.workers())
-
-    def _ip_of(self, worker: PodWorker) -> str:
-        status = self.runtime_of(worker.pod).pod_status(worker.uid)
-        return status.ip if status is not None else ""
 
     def _usage(self, node: str) -> list[PodUsage]:
         """What the simulated pods of a node (all nodes if empty) use now."""

@@ -198,13 +198,15 @@ def test_the_qos_class_follows_requests_and_limits(resources: Object, expected: 
 def test_back_off_is_forgotten_after_ten_quiet_minutes() -> None:
     backoff = Backoff()
     for _ in range(3):
-        backoff.next("k", NOW)
-    assert backoff.delay("k") == 40
-    assert backoff.remaining("k", NOW, NOW + timedelta(seconds=15)) == 25
+        backoff.next("uid", "c", NOW)
+    assert backoff.delay("uid", "c") == 40
+    assert backoff.remaining("uid", "c", NOW, NOW + timedelta(seconds=15)) == 25
     later = NOW + timedelta(minutes=10, seconds=1)
-    assert backoff.remaining("k", later, later) == 0
-    backoff.next("k", later)
-    assert backoff.delay("k") == 10
+    assert backoff.remaining("uid", "c", later, later) == 0
+    backoff.next("uid", "c", later)
+    assert backoff.delay("uid", "c") == 10
+    backoff.forget("uid")
+    assert backoff.delay("uid", "c") == 0
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0s"), (0.085, "85ms"), (10, "10s"), (1.5, "1.5s"), (80, "1m20s"), (300, "5m0s")])

@@ -16,43 +16,46 @@ class _Entry:
 
 
 class Backoff:
-    """Delays by key; a key is a container of a pod (or its image)."""
+    """Delays by pod (uid) and what of it is delayed: a container, or an image."""
 
     def __init__(self, minimum: float = BACKOFF_SECONDS_MIN, maximum: float = BACKOFF_SECONDS_MAX) -> None:
         self._minimum = minimum
         self._maximum = maximum
-        self._entries: dict[str, _Entry] = {}
+        self._entries: dict[str, dict[str, _Entry]] = {}
 
-    def remaining(self, key: str, since: datetime, now: datetime) -> float:
+    def remaining(self, uid: str, what: str, since: datetime, now: datetime) -> float:
         """Seconds still to wait after something ended at `since`; 0 when it may go on (IsInBackOffSince)."""
-        entry = self._entries.get(key)
+        entry = self._entry(uid, what)
         if entry is None or self._has_expired(entry, since):
             return 0.0
         return max(0.0, entry.seconds - (now - since).total_seconds())
 
-    def delay(self, key: str) -> float:
+    def delay(self, uid: str, what: str) -> float:
         """The whole present delay in seconds; 0 if there is none."""
-        entry = self._entries.get(key)
+        entry = self._entry(uid, what)
         return entry.seconds if entry else 0.0
 
-    def next(self, key: str, at: datetime) -> None:
+    def next(self, uid: str, what: str, at: datetime) -> None:
         """Count one more attempt: start at the minimum, else double."""
-        entry = self._entries.get(key)
+        entry = self._entry(uid, what)
         if entry is None or self._has_expired(entry, at):
-            self._entries[key] = _Entry(self._minimum, at)
+            self._entries.setdefault(uid, {})[what] = _Entry(self._minimum, at)
         else:
             entry.seconds = min(entry.seconds * 2, self._maximum)
             entry.last_update = at
 
-    def restore(self, key: str, restarts: int, at: datetime) -> None:
+    def restore(self, uid: str, what: str, restarts: int, at: datetime) -> None:
         """Rebuild an entry after a restart of the kubelet, from the number of restarts that the status tells."""
         if restarts > 0:
-            self._entries[key] = _Entry(min(self._minimum * 2 ** min(restarts - 1, 16), self._maximum), at)
+            seconds = min(self._minimum * 2 ** min(restarts - 1, 16), self._maximum)
+            self._entries.setdefault(uid, {})[what] = _Entry(seconds, at)
 
-    def forget(self, prefix: str) -> None:
-        """Drop all keys of a pod."""
-        for key in [key for key in self._entries if key.startswith(prefix)]:
-            del self._entries[key]
+    def forget(self, uid: str) -> None:
+        self._entries.pop(uid, None)
+
+    def _entry(self, uid: str, what: str) -> _Entry | None:
+        entries = self._entries.get(uid)
+        return entries.get(what) if entries else None
 
     def _has_expired(self, entry: _Entry, at: datetime) -> bool:
         return at - entry.last_update > timedelta(seconds=self._maximum * 2)

@@ -90,5 +90,7 @@ class PodContext:
     backoff: Backoff
     image_backoff: Backoff
     metrics: WorkerMetrics
+    waiting_for_objects: set[str]
+    """Pods (uids) that may go on when a ConfigMap or Secret appears."""
     on_finished: Callable[[str], None]
     """A worker has nothing left to do for its pod (uid)."""

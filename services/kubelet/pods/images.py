@@ -112,9 +112,9 @@ class ImagePuller:
         except RuntimeFailure as failure:
             self._warn(pod, kind, name, "Failed", f'Failed to pull image "{image}": {failure.message}')
             self._warn(pod, kind, name, "Failed", "Error: ErrImagePull")
-            key = f"{pod['metadata']['uid']}/{image}"
-            context.image_backoff.next(key, context.clock.now())
-            delay = context.image_backoff.delay(key)
+            uid = pod["metadata"]["uid"]
+            context.image_backoff.next(uid, image, context.clock.now())
+            delay = context.image_backoff.delay(uid, image)
             self._failures[name] = _Failure(failure.message, context.clock.monotonic() + delay)
             context.timers.call_later(delay, self._wake)
         else:

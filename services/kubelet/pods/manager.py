@@ -101,9 +101,9 @@ class PodManager:
         volumes = self.context.resources.volumes
         for uid in volumes.users_of(resource, key):
             volumes.refresh(uid)
-        for worker in self._workers.values():
-            if worker.pod["metadata"]["namespace"] == key.namespace and worker.waits_for_objects():
-                worker.wake()
+        for uid in list(self.context.waiting_for_objects):
+            self.context.waiting_for_objects.discard(uid)
+            self.pod_changed(uid)
 
     # -- from runtimes and probes ------------------------------------------------------------------------------------
 

@@ -142,6 +142,7 @@ class PodWorker:
             await self._prepare_volumes()
             await self._apply()
         except VolumeMissing as missing:
+            self._context.waiting_for_objects.add(self.uid)
             self._context.events.pod(self.pod, WARNING, "FailedMount", str(missing))
             self._retry_in(self._volume_retry_seconds)
             self._volume_retry_seconds = min(self._volume_retry_seconds * 2, VOLUME_RETRY_SECONDS_MAX)
@@ -211,6 +212,7 @@ class PodWorker:
             except RuntimeFailure as failure:
                 self._context.events.container(self.pod, start.kind, name, WARNING, "Failed", f"Error: {failure.message}")
                 waiting = Waiting(failure.reason, failure.message)
+                self._context.waiting_for_objects.add(self.uid)
                 self._retry_in(CONFIG_RETRY_SECONDS)
         if waiting is None:
             self._waiting.pop(name, None)
@@ -227,8 +229,8 @@ class PodWorker:
         current = self._runtime_status().containers.get(name)
         if current is None or current.state is not ContainerState.EXITED or current.finished_at is None:
             return None
-        backoff, key = self._context.backoff, f"{self.uid}/{name}"
-        remaining = backoff.remaining(key, current.finished_at, self._context.clock.now())
+        backoff = self._context.backoff
+        remaining = backoff.remaining(self.uid, name, current.finished_at, self._context.clock.now())
         if remaining <= 0:
             return None
         meta = self.pod["metadata"]
@@ -237,7 +239,9 @@ class PodWorker:
             message = f"Back-off restarting failed container {name} in pod {where}"
             self._context.events.container(self.pod, start.kind, name, WARNING, "BackOff", message)
         self._retry_in(remaining)
-        return Waiting("CrashLoopBackOff", f"back-off {format_delay(backoff.delay(key))} restarting failed container={name} pod={where}")
+        return Waiting(
+            "CrashLoopBackOff", f"back-off {format_delay(backoff.delay(self.uid, name))} restarting failed container={name} pod={where}"
+        )
 
     async def _create_and_start(self, start: ContainerToStart) -> None:
         name, context = start.spec["name"], self._context
@@ -247,7 +251,7 @@ class PodWorker:
         if current is not None:
             context.probes.forget_container(self.uid, current.container_id)
         if current is not None and current.finished_at is not None:
-            context.backoff.next(f"{self.uid}/{name}", current.finished_at)
+            context.backoff.next(self.uid, name, current.finished_at)
         restarts = current.restart_count + 1 if current is not None else 0
         container_id = await self._runtime.create_container(self.config(self.pod, start.spec, start.kind, restarts))
         context.events.container(self.pod, start.kind, name, NORMAL, "Created", "Container created")
@@ -334,12 +338,6 @@ class PodWorker:
         elif is_deleting(self.pod):
             self._context.statuses.delete(self.uid)
 
-    def waits_for_objects(self) -> bool:
-        """Whether a ConfigMap or Secret that appears may let the pod go on."""
-        if self.is_finished or self._termination is not None:
-            return False
-        return not self._volumes_ready or any(waiting.reason == "CreateContainerConfigError" for waiting in self._waiting.values())
-
     def kind_of(self, container: str) -> ContainerKind:
         return next((kind for kind, spec in all_containers(self.pod) if spec["name"] == container), ContainerKind.REGULAR)
 
@@ -358,7 +356,7 @@ class PodWorker:
             self._watch_probes(kind, spec, resumed=bool(ready.get(spec["name"])))
             current = self._runtime_status().containers.get(spec["name"])
             if current is not None and current.restart_count:
-                self._context.backoff.restore(f"{self.uid}/{spec['name']}", current.restart_count, current.finished_at or now)
+                self._context.backoff.restore(self.uid, spec["name"], current.restart_count, current.finished_at or now)
         self.wake()
 
     # -- reporting ---------------------------------------------------------------------------------------------------

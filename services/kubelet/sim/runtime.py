@@ -63,6 +63,7 @@ class SimRuntime:
         self._pools: dict[str, AddressPool] = {}
         self._images: dict[str, set[str]] = {}
         self._reserved: set[str] = set()
+        self._addresses: dict[str, int] = {}
         self._listener: RuntimeListener | None = None
 
     def set_listener(self, listener: RuntimeListener | None) -> None:
@@ -106,8 +107,21 @@ class SimRuntime:
                 status.ip = self._pool(node).take()
             except AddressesExhausted as failure:
                 raise RuntimeFailure("FailedCreatePodSandBox", f"Failed to create pod sandbox: {failure}") from failure
+        self._count_address(status.ip, 1)
         status.sandbox_attempts += 1
         status.sandbox_id = _random_id(self.rng)
+
+    def has_address(self, ip: str) -> bool:
+        """Whether a pod has this address now."""
+        return ip in self._addresses
+
+    def _count_address(self, ip: str, change: int) -> None:
+        """Pods of the host network share their node's address: hence a count."""
+        count = self._addresses.get(ip, 0) + change
+        if count > 0:
+            self._addresses[ip] = count
+        else:
+            self._addresses.pop(ip, None)
 
     def _pool(self, node: NodeInfo) -> AddressPool:
         pool = self._pools.get(node.name)
@@ -123,6 +137,7 @@ class SimRuntime:
             if container.is_running:
                 container.exit(137)
         sim.status.sandbox_id = ""
+        self._count_address(sim.status.ip, -1)
         if sim.status.ip and not is_host_network(sim.pod):
             self._pool(sim.node).release(sim.status.ip)
         sim.status.ip = ""
@@ -250,6 +265,7 @@ class SimRuntime:
             keeps = meta["uid"] in self._reserved or (bool(ip) and self._pool(node).reserve(ip))
             self._reserved.discard(meta["uid"])
             sim.status.ip = ip if keeps else self._pool(node).take()
+        self._count_address(sim.status.ip, 1)
         self._pods[meta["uid"]] = sim
         statuses = {s["name"]: s for key in STATUS_KEYS for s in reported.get(key) or ()}
         for kind, spec in all_containers(pod):
