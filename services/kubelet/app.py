@@ -33,9 +33,10 @@ from .metrics import KubeletCollector, PodMetrics
 from .network.listeners import PodNetwork
 from .nodes.addresses import NodeRanges, NodeSpec, plan_nodes
 from .nodes.heartbeat import Heartbeat
-from .nodes.objects import NodeShape
+from .nodes.objects import NodeShape, allocatable_memory
 from .nodes.registration import RegisteredNode, Registrar
 from .pipeline import ApiPipeline
+from .pods.admission import NodeBudget, amounts
 from .pods.backoff import Backoff
 from .pods.context import PodContext, PodResources
 from .pods.events import PodEvents
@@ -122,7 +123,7 @@ class Kubelet:
         self.is_ready = False
         self.nodes: dict[str, NodeInfo] = {}
         self.timers = Timers(clock)
-        self.pods = PodManager(self.nodes)
+        self.pods = PodManager(self.nodes, self._new_budget)
         self.factory = InformerFactory(client, clock, transform=drop_managed_fields)
         self.objects = ObjectCache(self.factory)
         self.network = PodNetwork(self.timers.call_later)
@@ -159,7 +160,7 @@ class Kubelet:
             events=events,
             resources=PodResources(self.objects, volumes), backoff=Backoff(), image_backoff=Backoff(), metrics=PodMetrics(self.metrics),
             waiting_for_objects=set(),
-            on_finished=self.pods.finished,
+            on_ended=self.pods.ended, on_finished=self.pods.finished,
         )  # fmt: skip
 
     def runtime_of(self, pod: Object) -> Runtime:
@@ -187,6 +188,11 @@ class Kubelet:
             )
             return ""
         return str(answer["status"]["token"])
+
+    def _new_budget(self) -> NodeBudget:
+        config = self._config
+        offered = {"cpu": config.cpu, "memory": allocatable_memory(config.memory), "ephemeral-storage": config.ephemeral_storage}
+        return NodeBudget(amounts(offered), config.max_pods)
 
     def _tls(self) -> ssl.SSLContext:
         config = self._config

@@ -10,6 +10,7 @@ import pytest
 from kubecosm.api.resources import Object
 from kubecosm.services.kubelet.cri.types import ContainerState, ContainerStatus, PodStatus
 from kubecosm.services.kubelet.pods.actions import ProbeResults, compute_actions
+from kubecosm.services.kubelet.pods.admission import NodeBudget, amounts, pod_requests
 from kubecosm.services.kubelet.pods.backoff import Backoff, format_delay
 from kubecosm.services.kubelet.pods.container_status import Observation, Waiting
 from kubecosm.services.kubelet.pods.images import pull_policy
@@ -228,3 +229,34 @@ def test_pods_of_one_template_share_their_equal_parts() -> None:
     assert one["status"]["conditions"][0] is two["status"]["conditions"][0]
     assert one["status"]["containerStatuses"][0]["state"] is two["status"]["containerStatuses"][0]["state"]
     assert one["status"] is not two["status"]
+
+
+def test_a_node_refuses_what_does_not_fit_and_takes_it_when_there_is_room_again() -> None:
+    def asking(uid: str, cpu: str) -> Object:
+        obj = pod()
+        obj["metadata"]["uid"] = uid
+        obj["spec"]["containers"][0]["resources"] = {"requests": {"cpu": cpu}}
+        return obj
+
+    budget = NodeBudget(amounts({"cpu": "2", "memory": "1Gi"}), pods_max=2)
+    assert budget.take(asking("a", "1500m")) is None
+    refused = budget.take(asking("b", "600m"))
+    assert refused is not None
+    assert refused.reason == "OutOfcpu"
+    assert refused.message == "Pod was rejected: Node didn't have enough resource: cpu, requested: 600, used: 1500, capacity: 2000"
+    budget.release("a")
+    assert budget.take(asking("b", "600m")) is None
+    assert budget.take(pod()) is None
+    full = budget.take(asking("d", "1m"))
+    assert full is not None
+    assert full.reason == "OutOfpods"
+
+
+def test_requests_count_sidecars_with_the_containers_and_init_containers_alone() -> None:
+    def spec(name: str, cpu: str, **fields: object) -> Object:
+        return {"name": name, "image": "x", "resources": {"requests": {"cpu": cpu}}, **fields}
+
+    inits = [spec("s", "1", restartPolicy="Always"), spec("i", "4")]
+    obj = pod(initContainers=inits, overhead={"cpu": "100m"})
+    obj["spec"]["containers"] = [spec("c", "2")]
+    assert pod_requests(obj) == {"cpu": 5_100_000_000}

@@ -92,5 +92,7 @@ class PodContext:
     metrics: WorkerMetrics
     waiting_for_objects: set[str]
     """Pods (uids) that may go on when a ConfigMap or Secret appears."""
+    on_ended: Callable[[str], None]
+    """Everything of the pod (uid) has ended; its object may still be there."""
     on_finished: Callable[[str], None]
     """A worker has nothing left to do for its pod (uid)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from kubecosm.api.meta import Key
 from kubecosm.api.resources import Object, Resource
@@ -10,6 +10,7 @@ from kubecosm.client.informer import Informer
 
 from ..cri.types import ContainerState, NodeInfo
 from ..probes.manager import ProbeSubject
+from .admission import NodeBudget
 from .context import PodContext
 from .events import WARNING
 from .phase import is_terminal
@@ -19,8 +20,10 @@ from .worker import PodWorker, has_run
 class PodManager:
     """Workers by uid, for the pods bound to `nodes` (by name)."""
 
-    def __init__(self, nodes: Mapping[str, NodeInfo]) -> None:
+    def __init__(self, nodes: Mapping[str, NodeInfo], new_budget: Callable[[], NodeBudget]) -> None:
         self._nodes = nodes
+        self._new_budget = new_budget
+        self._budgets: dict[str, NodeBudget] = {}
         self._context: PodContext | None = None
         self._workers: dict[str, PodWorker] = {}
         self._recovering = True
@@ -72,10 +75,27 @@ class PodManager:
         if is_terminal(pod) and pod["metadata"].get("deletionTimestamp") is None:
             return
         worker = self._workers[uid] = PodWorker(self.context, pod, node)
-        if self._recovering and has_run(pod):
+        is_known = self._recovering and has_run(pod)
+        verdict = self._budget(node.name).take(pod, force=is_known or pod["metadata"].get("deletionTimestamp") is not None)
+        if is_known:
             self.context.tasks.create_task(worker.recover(), name="pod-recover")
+        elif verdict is not None:
+            self.context.events.pod(pod, WARNING, verdict.reason, verdict.message)
+            worker.evict(verdict)
         else:
             worker.wake()
+
+    def _budget(self, node: str) -> NodeBudget:
+        budget = self._budgets.get(node)
+        if budget is None:
+            budget = self._budgets[node] = self._new_budget()
+        return budget
+
+    def ended(self, uid: str) -> None:
+        """Everything of a pod has ended: its room is free."""
+        worker = self._workers.get(uid)
+        if worker is not None:
+            self._budget(worker.node.name).release(uid)
 
     def _deleted(self, pod: Object) -> None:
         uid = pod["metadata"]["uid"]

@@ -319,6 +319,7 @@ class PodWorker:
         if not self.is_removed:
             self._report(terminating=True)
         self.is_finished = True
+        self._context.on_ended(self.uid)
         self._finish()
 
     def _grace(self) -> float:

@@ -1,0 +1,85 @@
+"""Whether a node has room for a pod that was bound to it: the kubelet's last word when schedulers disagree (lifecycle/predicate.go).
+
+Looks at cpu, memory, ephemeral storage and the number of pods. Leaves out: node affinity, ports and extended resources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kubecosm.api.quantity import Quantity
+from kubecosm.api.resources import Object
+
+from .spec import containers, init_containers, is_sidecar
+from .status import Verdict
+
+RESOURCES = ("cpu", "memory", "ephemeral-storage")
+Amounts = dict[str, int]
+"""In nanos of each resource."""
+
+
+def amounts(quantities: Mapping[str, object] | None) -> Amounts:
+    return {name: Quantity.of(str(value)).nanos for name, value in (quantities or {}).items() if name in RESOURCES}
+
+
+def pod_requests(pod: Object) -> Amounts:
+    """What the pod needs at most at once: its containers and sidecars together, or an init container with the sidecars before it."""
+    total: Amounts = {}
+    sidecars: Amounts = {}
+    highest: Amounts = {}
+    for spec in init_containers(pod):
+        wanted = amounts((spec.get("resources") or {}).get("requests"))
+        if is_sidecar(spec):
+            sidecars = _sum(sidecars, wanted)
+        else:
+            wanted = _sum(sidecars, wanted)
+            highest = {name: max(highest.get(name, 0), wanted.get(name, 0)) for name in {*highest, *wanted}}
+    for spec in containers(pod):
+        total = _sum(total, amounts((spec.get("resources") or {}).get("requests")))
+    total = _sum(total, sidecars)
+    total = {name: max(total.get(name, 0), highest.get(name, 0)) for name in {*total, *highest}}
+    return _sum(total, amounts(pod["spec"].get("overhead")))
+
+
+def _sum(one: Amounts, other: Amounts) -> Amounts:
+    return {name: one.get(name, 0) + other.get(name, 0) for name in {*one, *other}} if one and other else dict(one or other)
+
+
+@dataclass(slots=True)
+class NodeBudget:
+    """What the pods of one node have taken of it."""
+
+    allocatable: Amounts
+    pods_max: int
+    _taken: dict[str, Amounts] = field(default_factory=dict)
+    _used: Amounts = field(default_factory=dict)
+
+    def take(self, pod: Object, *, force: bool = False) -> Verdict | None:
+        """Make room for a pod; a Verdict if there is none. `force` is for pods that run already."""
+        wanted = pod_requests(pod)
+        verdict = None if force else self._refusal(wanted)
+        if verdict is None:
+            self._taken[pod["metadata"]["uid"]] = wanted
+            self._used = _sum(self._used, wanted)
+        return verdict
+
+    def release(self, uid: str) -> None:
+        """The pod has ended. Idempotent."""
+        for name, amount in self._taken.pop(uid, {}).items():
+            self._used[name] -= amount
+
+    def _refusal(self, wanted: Amounts) -> Verdict | None:
+        if len(self._taken) >= self.pods_max:
+            return _out_of("pods", 1, len(self._taken), self.pods_max)
+        for name in RESOURCES:
+            used, capacity = self._used.get(name, 0), self.allocatable.get(name, 0)
+            if wanted.get(name, 0) and used + wanted[name] > capacity:
+                unit = 10**6 if name == "cpu" else 10**9
+                return _out_of(name, wanted[name] // unit, used // unit, capacity // unit)
+        return None
+
+
+def _out_of(resource: str, requested: int, used: int, capacity: int) -> Verdict:
+    detail = f"Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: {capacity}"
+    return Verdict(f"OutOf{resource}", f"Pod was rejected: {detail}")
