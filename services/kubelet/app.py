@@ -48,6 +48,7 @@ from .probes.manager import ProbeManager
 from .server.routes import Routes
 from .server.server import KubeletServer
 from .shell.programs import PROGRAMS
+from .sim.logstore import LogStore
 from .sim.machine import MachineBuilder
 from .sim.network_access import Resolver
 from .sim.profiles import ImageProfiles
@@ -127,12 +128,14 @@ class Kubelet:
         self.factory = InformerFactory(client, clock, transform=drop_managed_fields)
         self.objects = ObjectCache(self.factory)
         self.network = PodNetwork(self.timers.call_later)
+        self.logs = LogStore(config.root_dir)
         machines = MachineBuilder(
             clock, rng, Resolver(config.cluster_dns), frozenset(PROGRAMS), cluster_dns=config.cluster_dns,
             cluster_domain=config.cluster_domain,
         )  # fmt: skip
         self.runtime = SimRuntime(
             clock=clock, rng=rng, timers=self.timers, tasks=tasks, profiles=profiles, machines=machines, network=self.network,
+            logs=self.logs,
         )  # fmt: skip
         self.runtimes: Mapping[str, Runtime] = {"": self.runtime, "sim": self.runtime}
         self.recorder = EventRecorder(client, "kubelet", clock)
@@ -241,10 +244,12 @@ class Kubelet:
         await pods.wait_synced()
         self.pods.start(self.context, pods)
         self.pods.recovered()
+        self.logs.sweep(worker.uid for worker in self.pods.workers())
         self.is_ready = True
         on_ready(ReadyInfo(ports={"secure": port}))
         await stop.wait()
         self.runtime.set_listener(None)
+        self.runtime.save_logs()
         server.close()
         self.network.close_all()
         raise Stopped

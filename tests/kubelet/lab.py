@@ -20,6 +20,7 @@ from kubecosm.services.kubelet.pods.hooks import exec_check
 from kubecosm.services.kubelet.pods.worker import PodWorker
 from kubecosm.services.kubelet.probes.manager import ProbeManager, ProbeSubject
 from kubecosm.services.kubelet.shell.programs import PROGRAMS
+from kubecosm.services.kubelet.sim.logstore import LogStore
 from kubecosm.services.kubelet.sim.machine import MachineBuilder
 from kubecosm.services.kubelet.sim.network_access import Resolver
 from kubecosm.services.kubelet.sim.profiles import ImageProfiles
@@ -114,7 +115,7 @@ class FixedObjects:
 class Lab:
     """Use `async with lab() as it:`."""
 
-    def __init__(self, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, tasks: asyncio.TaskGroup, root: str = "") -> None:
         self.tasks = tasks
         self.clock = VirtualClock()
         rng = random.Random(7)
@@ -128,7 +129,14 @@ class Lab:
             self.clock, rng, Resolver("127.31.250.53"), frozenset(PROGRAMS), cluster_dns="127.31.250.53", cluster_domain="cluster.local"
         )
         self.runtime = SimRuntime(
-            clock=self.clock, rng=rng, timers=self.timers, tasks=tasks, profiles=ImageProfiles(), machines=machines, network=self.network
+            clock=self.clock,
+            rng=rng,
+            timers=self.timers,
+            tasks=tasks,
+            profiles=ImageProfiles(),
+            machines=machines,
+            network=self.network,
+            logs=LogStore(root),
         )
         self.runtime.set_listener(self)
         probes = ProbeManager(
@@ -193,22 +201,22 @@ class LabOver(Exception):
     """Ends the lab's tasks."""
 
 
-def in_lab(story: Callable[[Lab], Awaitable[None]]) -> None:
+def in_lab(story: Callable[[Lab], Awaitable[None]], root: str = "") -> None:
     """Run a story in virtual time with a fresh lab."""
     from kubecosm.testing.virtualtime import run_virtual
 
     async def main() -> None:
-        async with _open() as lab:
+        async with _open(root) as lab:
             await story(lab)
 
     run_virtual(main())
 
 
 @asynccontextmanager
-async def _open() -> Any:
+async def _open(root: str) -> Any:
     try:
         async with asyncio.TaskGroup() as tasks:
-            lab = Lab(tasks)
+            lab = Lab(tasks, root)
             tasks.create_task(lab.timers.run())
             yield lab
             lab.runtime.set_listener(None)

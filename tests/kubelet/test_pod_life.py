@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from kubecosm.api.resources import CONFIGMAPS, Object
-from tests.kubelet.lab import Lab, container, in_lab, make_pod, shell
+from kubecosm.services.kubelet.pods.worker import PodWorker
+from tests.kubelet.lab import NODE, Lab, container, in_lab, make_pod, shell
 
 
 def conditions(status: Object) -> dict[str, str]:
@@ -299,3 +301,27 @@ def test_a_restarted_kubelet_takes_running_pods_up_again() -> None:
         assert lab.status()["podIP"] == before["podIP"]
 
     in_lab(story)
+
+
+def test_logs_of_ended_containers_outlive_the_kubelet_and_go_with_the_pod(tmp_path: Path) -> None:
+    ended: list[Object] = []
+
+    def kept() -> list[Path]:
+        return list(tmp_path.rglob("0.log"))
+
+    async def before(lab: Lab) -> None:
+        worker = lab.run(make_pod(shell("echo out; echo err >&2; printf tail"), restartPolicy="Never"))
+        await lab.until_phase("Succeeded")
+        ended.append({**worker.pod, "status": lab.status()})
+
+    async def after(lab: Lab) -> None:
+        worker = lab.workers["uid-web"] = PodWorker(lab.context, ended[0], NODE)
+        await worker.recover()
+        assert worker.is_finished
+        assert lab.logs(worker) == "out\nerr\ntail"
+        assert kept()
+        await lab.runtime.remove_pod("uid-web")
+        assert not kept()
+
+    in_lab(before, str(tmp_path))
+    in_lab(after, str(tmp_path))

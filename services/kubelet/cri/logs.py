@@ -74,8 +74,9 @@ class LogBuffer:
         self._wake()
 
     @property
-    def is_closed(self) -> bool:
-        return self._closed
+    def is_empty(self) -> bool:
+        """Nothing has been written yet."""
+        return self._total == 0
 
     def _append(self, line: LogLine) -> None:
         self._lines.append(line)

@@ -72,7 +72,7 @@ class PodManager:
         if worker is not None:
             worker.update(pod)
             return
-        if is_terminal(pod) and pod["metadata"].get("deletionTimestamp") is None:
+        if is_terminal(pod) and pod["metadata"].get("deletionTimestamp") is None and not (self._recovering and has_run(pod)):
             return
         worker = self._workers[uid] = PodWorker(self.context, pod, node)
         is_known = self._recovering and has_run(pod)

@@ -351,6 +351,10 @@ class PodWorker:
         self._last_status = reported
         self._first_seen = None
         self._volumes_ready = True
+        if is_terminal(self.pod) and not is_deleting(self.pod):
+            self.is_finished = True
+            self._context.on_ended(self.uid)
+            return
         ready = {s["name"]: s.get("ready") for key in ("initContainerStatuses", "containerStatuses") for s in reported.get(key) or ()}
         now = self._context.clock.now()
         for kind, spec in all_containers(self.pod):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from kubecosm.api.meta import annotations_of
+from kubecosm.api.meta import annotations_of, is_deleting
 from kubecosm.api.resources import Object
 from kubecosm.runtime.clock import Clock
 
@@ -62,6 +62,8 @@ class Host(Protocol):
     async def run_program(self, container: SimContainer, argv: tuple[str, ...], stdin: Pipe | None) -> int: ...
 
     def changed(self, container: SimContainer) -> None: ...
+
+    def keep_log(self, container: SimContainer) -> None: ...
 
     def warn(self, container: SimContainer, reason: str, message: str) -> None: ...
 
@@ -145,15 +147,16 @@ class SimContainer:
 
     # -- start -------------------------------------------------------------------------------------------------------
 
-    async def start(self, started_at: datetime | None = None) -> None:
-        """Begin the main process; `started_at` in the past resumes one that ran before the kubelet restarted."""
+    async def start(self, started_at: datetime | None = None, *, resumed: bool = False) -> None:
+        """Begin the main process; `started_at` in the past resumes one that ran before the kubelet restarted (with its log, if kept)."""
         now = self.host.clock.now()
         self.status.started_at = started_at or now
         self.status.state = ContainerState.RUNNING
         self.head_start = max(0.0, (now - self.status.started_at).total_seconds())
         behaviour = self.behaviour
-        for line in behaviour.log:
-            self.log_line(line)
+        if not resumed or self.log.is_empty:
+            for line in behaviour.log:
+                self.log_line(line)
         if behaviour.ends is not None:
             self._end_after(behaviour.ends)
         match behaviour.main:
@@ -254,6 +257,8 @@ class SimContainer:
         if self.stdin is not None:
             self.stdin.close()
         self.log.close(now)
+        if not is_deleting(self.pod.pod):
+            self.host.keep_log(self)
         self.attached.clear()
         if self._exited is not None:
             self._exited.set()

@@ -25,13 +25,15 @@ from ..cri.streams import Pipe, ProcessStreams
 from ..cri.types import ContainerConfig, ContainerState, ContainerStatus, NodeInfo, PodStatus, RuntimeFailure
 from ..network.listeners import PodNetwork
 from ..notes import annotation, parse_seconds
+from ..pods.phase import is_terminal
 from ..pods.spec import all_containers, is_host_network
 from ..shell.process import Machine
 from ..shell.programs import has_program
 from ..timers import Timers
 from .addresses import AddressesExhausted, AddressPool
-from .behaviour import decide
+from .behaviour import Run, decide
 from .container import LogSink, SimContainer, SimPod
+from .logstore import LogStore
 from .machine import MachineBuilder
 from .processes import ProgramRunner
 from .profiles import ImageProfiles, repository
@@ -47,7 +49,7 @@ class SimRuntime:
 
     def __init__(
         self, *, clock: Clock, rng: random.Random, timers: Timers, tasks: asyncio.TaskGroup, profiles: ImageProfiles,
-        machines: MachineBuilder,
+        machines: MachineBuilder, logs: LogStore,
         network: PodNetwork,
     ) -> None:  # fmt: skip
         self.clock = clock
@@ -57,6 +59,7 @@ class SimRuntime:
         self.network = network
         self.profiles = profiles
         self._machines = machines
+        self._logs = logs
         self._programs = ProgramRunner()
         self._pods: dict[str, SimPod] = {}
         self._containers: dict[str, SimContainer] = {}
@@ -74,6 +77,15 @@ class SimRuntime:
     def changed(self, container: SimContainer) -> None:
         if self._listener is not None:
             self._listener.pod_changed(container.pod.uid)
+
+    def keep_log(self, container: SimContainer) -> None:
+        self._logs.save(container.pod.uid, container.name, container.status.restart_count, container.log)
+
+    def save_logs(self) -> None:
+        """The kubelet stops: keep what running containers have written."""
+        for container in self._containers.values():
+            if container.is_running:
+                self.keep_log(container)
 
     def warn(self, container: SimContainer, reason: str, message: str) -> None:
         if self._listener is not None:
@@ -144,6 +156,7 @@ class SimRuntime:
 
     async def remove_pod(self, uid: str) -> None:
         await self.stop_sandbox(uid)
+        self._logs.forget(uid)
         sim = self._pods.pop(uid, None)
         if sim is not None:
             for container in sim.containers.values():
@@ -257,16 +270,11 @@ class SimRuntime:
 
     async def recover(self, pod: Object, node: NodeInfo, config_of: ConfigOf) -> None:
         meta, reported = pod["metadata"], pod.get("status") or {}
-        sim = SimPod(pod, node, PodStatus(meta["uid"], sandbox_id=_random_id(self.rng), sandbox_attempts=1))
-        ip = reported.get("podIP") or ""
-        if is_host_network(pod):
-            sim.status.ip = node.ip
-        else:
-            keeps = meta["uid"] in self._reserved or (bool(ip) and self._pool(node).reserve(ip))
-            self._reserved.discard(meta["uid"])
-            sim.status.ip = ip if keeps else self._pool(node).take()
-        self._count_address(sim.status.ip, 1)
-        self._pods[meta["uid"]] = sim
+        sim = self._pods[meta["uid"]] = SimPod(pod, node, PodStatus(meta["uid"]))
+        if not is_terminal(pod):
+            sim.status.sandbox_id, sim.status.sandbox_attempts = _random_id(self.rng), 1
+            sim.status.ip = self._recovered_address(pod, node)
+            self._count_address(sim.status.ip, 1)
         statuses = {s["name"]: s for key in STATUS_KEYS for s in reported.get(key) or ()}
         for kind, spec in all_containers(pod):
             raw = statuses.get(spec["name"])
@@ -274,21 +282,33 @@ class SimRuntime:
                 continue
             await self._recover_container(sim, config_of(pod, spec, kind), raw)
 
+    def _recovered_address(self, pod: Object, node: NodeInfo) -> str:
+        """The address that the pod had, unless another has it by now."""
+        if is_host_network(pod):
+            return node.ip
+        uid, ip = pod["metadata"]["uid"], (pod.get("status") or {}).get("podIP") or ""
+        keeps = uid in self._reserved or (bool(ip) and self._pool(node).reserve(ip))
+        self._reserved.discard(uid)
+        return ip if keeps else self._pool(node).take()
+
     async def _recover_container(self, sim: SimPod, config: ContainerConfig, raw: Object) -> None:
         state, last = raw.get("state") or {}, raw.get("lastState") or {}
-        if (terminated := last.get("terminated")) is not None:
-            sim.status.previous[raw["name"]] = _ended_status(raw, terminated)
+        name, restarts = raw["name"], raw.get("restartCount") or 0
+        if (terminated := last.get("terminated")) is not None and "waiting" not in state:
+            sim.status.previous[name] = _ended_status(raw, terminated)
+            sim.previous_logs[name] = self._logs.load(sim.uid, name, restarts - 1)
         status = _ended_status(raw, state.get("terminated") or last.get("terminated") or {})
         self._images.setdefault(sim.node.name, set()).add(status.image)
         running = state.get("running")
-        if running is None:
-            if "waiting" in state:
-                sim.status.previous.pop(raw["name"], None)
-            self._add(sim, config, status).log.close(self.clock.now())
-            return
-        status.container_id, status.state = raw["containerID"], ContainerState.RUNNING
+        if running is not None:
+            status.container_id, status.state = raw["containerID"], ContainerState.RUNNING
         container = self._add(sim, config, status)
-        await container.start(parse_time(running["startedAt"]))
+        if running is None or not isinstance(container.behaviour.main, Run):
+            container.log = self._logs.load(sim.uid, name, restarts)
+        if running is not None:
+            await container.start(parse_time(running["startedAt"]), resumed=True)
+        else:
+            container.log.close(self.clock.now())
 
     # -- streams -----------------------------------------------------------------------------------------------------
 
