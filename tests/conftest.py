@@ -28,6 +28,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help=help_golden)
 
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background: what tests start must still hear Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def wait_for(condition: Callable[[], object], what: str, seconds_max: float = CONDITION_SECONDS_MAX) -> None:
     """Waits (in real time) until `condition()` is true; for what other processes do."""
     deadline = time.monotonic() + seconds_max
@@ -78,6 +82,21 @@ Kubectl = Callable[..., subprocess.CompletedProcess[str]]
 @pytest.fixture(scope="session")
 def kube(cluster: ClusterUnderTest) -> Kubectl:
     """`kube("get", "pods", stdin="…", check=True)` runs kubectl against the shared cluster and answers all of the finished process."""
+
+    def run(*arguments: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = cluster.run_kubectl(*arguments, stdin=stdin)
+        assert not check or done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}{done.stdout}"
+        return done
+
+    return run
+
+
+Kubectl = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def kube(cluster: ClusterUnderTest) -> Kubectl:
+    """`kube("get", "pods", stdin="…", check=True)` runs kubectl against the shared cluster and answers all that came of it."""
 
     def run(*arguments: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
         done = cluster.run_kubectl(*arguments, stdin=stdin)
