@@ -91,20 +91,6 @@ def kube(cluster: ClusterUnderTest) -> Kubectl:
     return run
 
 
-Kubectl = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture(scope="session")
-def kube(cluster: ClusterUnderTest) -> Kubectl:
-    """`kube("get", "pods", stdin="…", check=True)` runs kubectl against the shared cluster and answers all that came of it."""
-
-    def run(*arguments: str, stdin: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:
-        done = cluster.run_kubectl(*arguments, stdin=stdin)
-        assert not check or done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}{done.stdout}"
-        return done
-
-    return run
-
 
 @pytest.fixture
 def namespace(cluster: ClusterUnderTest) -> Iterator[str]:
