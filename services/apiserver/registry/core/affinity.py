@@ -8,6 +8,7 @@ from kubecosm.api.field import duplicate, forbidden_field, invalid_value, not_su
 from kubecosm.api.resources import Object
 
 from ..formats import NOT_POSITIVE, Errors, is_dns1123_label, is_dns1123_subdomain, is_label_value
+from ..gotypes import dump
 from ..meta import check_label_name, check_label_selector
 from ..values import sorted_map
 
@@ -204,7 +205,8 @@ def check_tolerations(tolerations: Sequence[Object], path: str, errors: Errors) 
                 errors.append(invalid_value(f"{where}.operator", value, ";".join(complaints)))
         elif operator == "Exists":
             if value:
-                errors.append(invalid_value(f"{where}.operator", value, "value must be empty when `operator` is 'Exists'"))
+                detail = "value must be empty when `operator` is 'Exists'"
+                errors.append(invalid_value(f"{where}.operator", dump("Toleration", toleration), detail))
         else:
             errors.append(not_supported(f"{where}.operator", operator, TOLERATION_OPERATORS))
         if effect and effect not in TAINT_EFFECTS:

@@ -6,6 +6,7 @@ from kubecosm.api.field import FieldError, forbidden_field
 from kubecosm.api.names import ANNOTATION_CONFIG_MIRROR
 from kubecosm.api.resources import Object
 
+from ..gotypes import difference
 from ..meta import check_meta_update
 from ..strategy import StatusStrategy, Strategy, bump_generation, keep_field
 from .affinity import PREFERRED_TERMS, REQUIRED_TERMS
@@ -170,9 +171,10 @@ class PodEphemeralContainersStrategy(StatusStrategy):
     def prepare_for_update(self, obj: Object, old: Object) -> None:
         wanted = (obj.get("spec") or {}).get("ephemeralContainers")
         metadata = {**old["metadata"], "resourceVersion": obj["metadata"].get("resourceVersion", ""), **_managed(obj)}
-        obj.update({**old, "spec": {**old["spec"]}, "metadata": metadata})
+        spec = {name: value for name, value in old["spec"].items() if name != "ephemeralContainers"}
         if wanted is not None:
-            obj["spec"]["ephemeralContainers"] = wanted
+            spec["ephemeralContainers"] = wanted
+        obj.update({**old, "spec": spec, "metadata": metadata})
         bump_generation(obj, old)
 
     def validate_update(self, obj: Object, old: Object) -> list[FieldError]:
@@ -187,7 +189,8 @@ class PodEphemeralContainersStrategy(StatusStrategy):
                 detail = f'existing ephemeral containers "{name}" may not be removed\n'
                 errors.append(forbidden_field("spec.ephemeralContainers", detail))
             elif new[name] != container:
-                detail = f'existing ephemeral containers "{name}" may not be changed\n'
+                changes = difference("EphemeralContainer", container, new[name])
+                detail = f'existing ephemeral containers "{name}" may not be changed\n{changes}'
                 errors.append(forbidden_field("spec.ephemeralContainers", detail))
         return errors
 
