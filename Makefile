@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKERS ?= auto
 TESTS ?= tests
 
-.PHONY: demo test lint bench venv clean
+.PHONY: demo test lint bench chaos venv clean
 
 demo: $(VENV)/.installed ## start a cluster, deploy a web application, break things, watch them heal
 	$(BIN)/python deploy/demo.py
@@ -21,6 +21,9 @@ lint: $(VENV)/.installed-dev ## style, types, architecture
 
 bench: $(VENV)/.installed-dev ## measure; BENCH="--help" tells the options
 	$(BIN)/python -m bench $(BENCH)
+
+chaos: $(VENV)/.installed ## break a cluster from seeds; SEEDS="7 42" repeats runs
+	PYTHON=$(BIN)/python deploy/chaos.sh $(SEEDS)
 
 venv: $(VENV)/.installed-dev ## the virtual environment with everything for development
 

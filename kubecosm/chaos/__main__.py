@@ -39,6 +39,7 @@ class Config:
     writers: int = field(default=4, metadata={"help": "concurrent writers"})
     heal: flags.Duration = field(default=flags.Duration(60.0), metadata={"help": "how long the cluster may take to come to rest"})
     namespace: str = field(default="default", metadata={"help": "where the objects are written"})
+    log_level: logs.Level = field(default="info", metadata={"help": "the lowest level that is logged; info tells of each fault"})
 
 
 async def run(config: Config, seed: int, clock: Clock) -> Report:
@@ -62,7 +63,7 @@ def main() -> int:
         seed = config.seed if config.seed is not None else secrets.randbits(SEED_BITS)
         print(f"seed {seed}: repeat with `python -m kubecosm.chaos --seed {seed} --faults {config.faults}`", flush=True)
         clock = RealClock()
-        logs.configure("chaos", clock)
+        logs.configure("chaos", clock, level=config.log_level)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             report = runner.run(run(config, seed, clock))
     except flags.HelpRequested as text:
