@@ -73,6 +73,8 @@ def is_available(pod: Object, min_ready_seconds: int, now: datetime) -> bool:
 
 def seconds_until_available(pods: Iterable[Object], min_ready_seconds: int, now: datetime) -> float | None:
     """Seconds until the next ready but not yet available pod becomes available; None if time alone changes nothing."""
+    if min_ready_seconds <= 0:
+        return None
     waits = [(since - now).total_seconds() + min_ready_seconds for since in (ready_since(pod) for pod in pods) if since is not None]
     waits = [wait for wait in waits if wait > 0]
     return min(waits) if waits else None

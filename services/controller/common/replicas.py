@@ -22,7 +22,7 @@ from .templates import create_pod, delete_pod, is_namespace_terminating, pod_fro
 
 BURST_REPLICAS = 500
 """At most so many pods are created or deleted by one sync."""
-REST_SECONDS_PER_POD = 20e-6
+REST_SECONDS_PER_POD = 40e-6
 """Counting a thousand pods after each single change would cost more than creating them: a big owner takes changes in batches."""
 
 
