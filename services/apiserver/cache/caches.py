@@ -15,6 +15,8 @@ from .events import HISTORY_EVENTS_MAX, Event
 from .resource import ResourceCache
 
 ROOT = "/registry/"
+LOAD_PAGE_ITEMS = 2000
+"""Objects read at once when the caches are filled."""
 
 
 def prefix_of(group: str, plural: str) -> str:
@@ -59,16 +61,28 @@ class Caches:
     async def start(self) -> None:
         """Fill the caches and follow the storage from there on."""
         start = max(self._store.compacted_revision, self._store.revision - HISTORY_EVENTS_MAX, 0)
-        listed = await self._store.list(prefix=ROOT, revision=start) if start else None
         self._revision = start
-        by_prefix: dict[str, list[tuple[str, bytes, int]]] = {}
-        for item in listed.items if listed else ():
-            prefix, key = _split(item.key)
-            by_prefix.setdefault(prefix, []).append((key, item.value, item.revision))
-        for prefix, cache in self._by_prefix.items():
+        if start:
+            await self._load(start)
+        for cache in self._by_prefix.values():
             cache.revision = cache.history.start = start
-            cache.load(by_prefix.get(prefix, ()))
         self._subscription = await self._store.subscribe(prefix=ROOT, after_revision=start, deliver=self._deliver)
+
+    async def _load(self, revision: int) -> None:
+        """Fill the caches as of a revision, page by page: the storage's copies go as ours come."""
+        after, more = "", True
+        while more:
+            listed = await self._store.list(prefix=ROOT, revision=revision, start=after, limit=LOAD_PAGE_ITEMS)
+            by_prefix: dict[str, list[tuple[str, bytes, int]]] = {}
+            for item in listed.items:
+                prefix, key = _split(item.key)
+                by_prefix.setdefault(prefix, []).append((key, item.value, item.revision))
+            for prefix, items in by_prefix.items():
+                if prefix in self._by_prefix:
+                    self._by_prefix[prefix].load(items)
+            more = listed.more
+            if listed.items:
+                after = listed.items[-1].key + "\0"
 
     def stop(self) -> None:
         if self._subscription is not None:

@@ -46,10 +46,13 @@ class ResourceCache:
         return self._entries.values()
 
     def load(self, items: Iterable[tuple[str, bytes, int]]) -> None:
-        """Fill an empty cache with (key, value, revision), before anybody watches."""
+        """Add (key, value, revision) to the cache before anybody watches; keys must come in order, behind those already there."""
+        last = self._keys[-1] if self._keys else ""
         for key, value, revision in items:
+            assert key > last, "keys out of order"
+            last = key
             self._entries[key] = Entry(key, with_revision(value, revision), revision)
-        self._keys = sorted(self._entries)
+            self._keys.append(key)
 
     def apply(self, key: str, value: bytes | None, revision: int) -> Event | None:
         """Take in one change; the caller publishes the event with the others of its commit."""

@@ -18,7 +18,7 @@ def with_request_info(rng: random.Random) -> Filter:
     def wrap(inner: Handler) -> Handler:
         async def handle(request: Request) -> Answer:
             info = request.info = paths.get(request.path)
-            watch = request.raw_query != "" and "watch=" in request.raw_query and request.flag("watch")
+            watch = "watch=" in request.raw_query and request.method == "GET" and request.flag("watch")
             request.verb = verb_of(request.method, info, watch)
             request.audit_id = request.headers.get("Audit-ID") or new_uid(getrandbits(128))
             return await inner(request)

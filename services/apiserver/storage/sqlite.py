@@ -31,7 +31,7 @@ CREATE INDEX log_by_key ON log (key, revision);
 CREATE TABLE facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO facts VALUES ('compacted_revision', 0);
 """
-_AT = "SELECT key, value, max(revision) FROM log WHERE {where} AND revision <= ? GROUP BY key"
+_AT = "SELECT key, value, max(revision) FROM log WHERE {where} AND revision <= ? GROUP BY key HAVING value IS NOT NULL ORDER BY key"
 
 
 class SqliteLog:
@@ -81,7 +81,7 @@ class SqliteLog:
         return items[0] if items else None
 
     def read_prefix(self, prefix: str, revision: int, start: str, limit: int) -> list[Item]:
-        sql = f"SELECT * FROM ({_AT.format(where='key >= ? AND key < ?')}) WHERE value IS NOT NULL ORDER BY key LIMIT ?"
+        sql = f"{_AT.format(where='key >= ? AND key < ?')} LIMIT ?"
         return self._items(self._reader.execute(sql, (max(prefix, start), prefix + "\U0010ffff", revision, limit or -1)))
 
     def read_changes(self, prefix: str, after: int, upto: int) -> list[Change]:
@@ -89,8 +89,8 @@ class SqliteLog:
         return [Change(key, value, revision) for key, value, revision in self._reader.execute(sql, (after, upto)) if key.startswith(prefix)]
 
     @staticmethod
-    def _items(rows: Iterable[tuple[str, bytes | None, int]]) -> list[Item]:
-        return [Item(key, value, revision) for key, value, revision in rows if value is not None]
+    def _items(rows: Iterable[tuple[str, bytes, int]]) -> list[Item]:
+        return [Item(key, value, revision) for key, value, revision in rows]
 
     def close(self) -> None:
         self._opened.close()
