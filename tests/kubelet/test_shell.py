@@ -211,3 +211,56 @@ def test_deep_nesting_is_refused_not_crashed() -> None:
 
 def test_syntax_errors_are_of_one_type() -> None:
     assert issubclass(ShellSyntaxError, ValueError)
+
+
+class OneServer(NoNetwork):
+    """A network with one HTTP server called `web`."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    async def connect(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if host != "web":
+            raise LookupError("NXDOMAIN")
+        return await asyncio.open_connection("127.0.0.1", self._port)
+
+
+def browse(script: str) -> tuple[int, str, str]:
+    """Run a script where http://web/ answers `hello`, http://web/missing 404."""
+
+    async def main() -> tuple[int, str, str]:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            head = await reader.readuntil(b"\r\n\r\n")
+            status = b"404 Not Found" if b"/missing" in head else b"200 OK"
+            writer.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 6\r\nContent-Type: text/plain\r\n\r\nhello\n")
+            await writer.drain()
+            writer.close()
+
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        host = machine()
+        host.network = OneServer(server.sockets[0].getsockname()[1])
+        out, err = Buffer(), Buffer()
+        code = await run_program(PROGRAMS, ["sh", "-c", script], Process(host, {"PATH": "/bin"}, "/tmp", None, out, err))
+        server.close()
+        return code, out.data.decode(), err.data.decode()
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "out"),
+    [
+        ("wget -qO- http://web/", 0, "hello\n"),
+        ("wget -q http://web/page && cat page", 0, "hello\n"),
+        ("wget --server-response http://web 2>&1 | awk '/^  HTTP/{print $2}'", 0, "200\n"),
+        ("wget -qO- http://web/missing", 1, ""),
+        ("wget -q --spider http://web/ && echo there", 0, "there\n"),
+        ("curl -s http://web/", 0, "hello\n"),
+        ("curl -sf http://web/missing", 22, ""),
+        ("curl -s -o /dev/null -w '%{http_code}' http://web/missing", 0, "404"),
+        ("curl -s http://nowhere/", 6, ""),
+        ("nc -z web 80 && echo open", 0, "open\n"),
+    ],
+)
+def test_web_programs_fetch_and_judge(script: str, code: int, out: str) -> None:
+    assert browse(script)[:2] == (code, out)

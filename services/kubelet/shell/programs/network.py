@@ -91,34 +91,48 @@ async def _read_response(reader: asyncio.StreamReader, method: str) -> tuple[int
 
 
 async def wget(process: Process, args: list[str]) -> int:
-    args = ["-q" if arg == "--quiet" else "-S" if arg == "--spider" else arg for arg in args]
+    long = {"--quiet": "-q", "--server-response": "-S", "--continue": "-c"}
     headers = {"User-Agent": "Wget"}
     for arg in [arg for arg in args if arg.startswith("--header=")]:
         name, _, value = arg.removeprefix("--header=").partition(":")
         headers[name] = value.strip()
-    options, urls = split_options(args, "qSc", "OTtUP")
+    options, urls = split_options([long.get(arg, arg) for arg in args], "qSc", "OTtUP")
     if not urls:
-        raise UsageError("usage: wget [-q] [-O FILE] [-T SEC] URL...", 1)
+        raise UsageError("usage: wget [-q] [-S] [-O FILE] [-T SEC] URL...", 1)
     timeout = float(options.get("T") or _long(options, "--timeout") or DEFAULT_TIMEOUT_SECONDS)
     body = (_long(options, "--post-data") or "").encode()
     for url in urls:
-        try:
-            code, line, _, data = await _follow(process, "POST" if body else "GET", url, headers, body, timeout)
-        except HttpFailure as failure:
-            host = urlsplit(url if "://" in url else f"http://{url}").netloc
-            text = f"bad address '{host}'" if failure.code == 6 else f"can't connect to remote host: {str(failure).rpartition(': ')[2]}"
-            await process.complain(f"wget: {text if failure.code != 28 else 'download timed out'}")
-            return 1
-        if code >= 400:
-            await process.complain(f"wget: server returned error: {line}")
-            return 1
-        if "S" in options:
-            continue
-        target = options.get("O") or urlsplit(url).path.rpartition("/")[2] or "index.html"
-        if target == "-":
-            await process.stdout.write(data)
-        elif process.path(target) != "/dev/null":
-            process.fs.write(process.path(target), data, now=process.machine.clock.now())
+        code = await _wget(process, url, options, headers, body, timeout)
+        if code:
+            return code
+    return 0
+
+
+async def _wget(process: Process, url: str, options: dict[str, str], headers: dict[str, str], body: bytes, timeout: float) -> int:
+    """Fetch one URL as busybox' wget does, with its messages."""
+    host = urlsplit(url if "://" in url else f"http://{url}").netloc
+    try:
+        code, line, answer, data = await _follow(process, "POST" if body else "GET", url, headers, body, timeout)
+    except HttpFailure as failure:
+        text = f"bad address '{host}'" if failure.code == 6 else f"can't connect to remote host: {str(failure).rpartition(': ')[2]}"
+        await process.complain(f"wget: {text if failure.code != 28 else 'download timed out'}")
+        return 1
+    if "q" not in options:
+        await process.complain(f"Connecting to {host}")
+    if "S" in options:
+        await process.complain("\n".join([f"  {line}", *(f"  {name.title()}: {value}" for name, value in answer.items())]))
+    if code >= 400:
+        await process.complain(f"wget: server returned error: {line}")
+        return 1
+    if "--spider" in options:
+        return 0
+    target = options.get("O") or urlsplit(url).path.rpartition("/")[2] or "index.html"
+    if target == "-":
+        await process.stdout.write(data)
+    elif process.path(target) != "/dev/null":
+        process.fs.write(process.path(target), data, now=process.machine.clock.now())
+    if "q" not in options:
+        await process.complain("written to stdout" if target == "-" else f"'{target}' saved")
     return 0
 
 
