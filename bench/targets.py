@@ -111,7 +111,7 @@ class Kubecosm:
     def pids(self) -> list[int]:
         status = self.status()
         pids = [c["pid"] for c in status["components"] if c.get("pid")]
-        return pids + [pid for key in ("supervisor_pid", "zygote_pid") if (pid := status.get(key))]
+        return pids + [pid for key in ("supervisorPid", "zygotePid") if (pid := status.get(key))]
 
     def __exit__(self, *_: object) -> None:
         try:
