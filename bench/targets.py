@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import shutil
@@ -11,11 +12,12 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from .processes import free_port, stop_all
 
@@ -55,6 +57,28 @@ def fetch(url: str, token: str = TOKEN, *, method: str = "GET", body: bytes | No
     context.verify_mode = ssl.CERT_NONE
     with urllib.request.urlopen(request, timeout=30, context=context) as response:
         return response.read()
+
+
+class Session:
+    """Requests over one kept connection, as real clients send them."""
+
+    def __init__(self, url: str, token: str) -> None:
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        parts = urllib.parse.urlsplit(url)
+        self._connection = http.client.HTTPSConnection(parts.hostname or "", parts.port, context=context, timeout=30)
+        self._headers = {"Authorization": f"Bearer {token}"}
+
+    def call(self, path: str, body: dict[str, Any] | None = None, method: str = "POST", content_type: str = "application/json") -> Any:
+        """Send JSON and decode the answer; RuntimeError for a failure status."""
+        payload = json.dumps(body) if body is not None else None
+        self._connection.request(method, path, payload, self._headers | {"Content-Type": content_type})
+        response = self._connection.getresponse()
+        answer = json.loads(response.read())
+        if response.status >= 400:
+            raise RuntimeError(f"{method} {path} answered {response.status}: {answer.get('message')}")
+        return answer
 
 
 def wait_ready(url: str, token: str) -> None:

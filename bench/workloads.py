@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import http.client
-import json
 import threading
 import time
 from collections.abc import Iterator
 
 from .processes import pss_mib
-from .targets import Kubecosm, fetch
+from .targets import Kubecosm, Session
 
 NODES = 20
 WAIT_SECONDS_MAX = 180.0
 UPDATE_REPLICAS = 20
 CLIENTS = 4
+DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
 
 
 def deployment(name: str, replicas: int, *, version: str = "1") -> dict:
@@ -31,15 +31,11 @@ def deployment(name: str, replicas: int, *, version: str = "1") -> dict:
     }  # fmt: skip
 
 
-def apply(cluster: Kubecosm, path: str, body: dict, method: str = "POST", content_type: str = "application/json") -> dict:
-    return json.loads(fetch(cluster.url + path, cluster.token, method=method, body=json.dumps(body).encode(), content_type=content_type))
-
-
-def wait_ready(cluster: Kubecosm, wanted: int) -> float:
+def wait_ready(session: Session, wanted: int) -> float:
     """The moment (time.perf_counter) at which the Deployments have so many ready replicas in all."""
     deadline = time.perf_counter() + WAIT_SECONDS_MAX
     while time.perf_counter() < deadline:
-        items = json.loads(fetch(f"{cluster.url}/apis/apps/v1/deployments", cluster.token))["items"]
+        items = session.call("/apis/apps/v1/deployments", method="GET")["items"]
         if sum((item.get("status") or {}).get("readyReplicas", 0) for item in items) >= wanted:
             return time.perf_counter()
         time.sleep(0.05)
@@ -49,10 +45,11 @@ def wait_ready(cluster: Kubecosm, wanted: int) -> float:
 def measure_deployment(replicas: int, deployments: int = 1) -> dict[str, float]:
     """Create so many Deployments with so many replicas each and wait until all pods are Ready."""
     with Kubecosm(nodes=max(NODES, replicas * deployments // 100 + 1)) as cluster:
+        session = Session(cluster.url, cluster.token)
         started = time.perf_counter()
         for number in range(deployments):
-            apply(cluster, "/apis/apps/v1/namespaces/default/deployments", deployment(f"bench-{number}", replicas))
-        seconds = wait_ready(cluster, replicas * deployments) - started
+            session.call(DEPLOYMENTS, deployment(f"bench-{number}", replicas))
+        seconds = wait_ready(session, replicas * deployments) - started
         pods = replicas * deployments
         return {"seconds": round(seconds, 2), "pods_per_s": round(pods / seconds), "pss_mib": round(pss_mib(cluster.pids()), 1)}
 
@@ -60,19 +57,20 @@ def measure_deployment(replicas: int, deployments: int = 1) -> dict[str, float]:
 def measure_rolling_update() -> dict[str, float]:
     """A rolling update of 20 replicas while clients ask its NodePort without pause."""
     with Kubecosm(nodes=3) as cluster:
-        apply(cluster, "/apis/apps/v1/namespaces/default/deployments", deployment("web", UPDATE_REPLICAS))
+        session = Session(cluster.url, cluster.token)
+        session.call(DEPLOYMENTS, deployment("web", UPDATE_REPLICAS))
         service = {
             "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
             "spec": {"type": "NodePort", "selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]},
         }  # fmt: skip
-        port = apply(cluster, "/api/v1/namespaces/default/services", service)["spec"]["ports"][0]["nodePort"]
-        wait_ready(cluster, UPDATE_REPLICAS)
+        port = session.call("/api/v1/namespaces/default/services", service)["spec"]["ports"][0]["nodePort"]
+        wait_ready(session, UPDATE_REPLICAS)
         clients = [Client(port) for _ in range(CLIENTS)]
         _wait_first_answers(clients)
         started = time.perf_counter()
         patch = {"spec": {"template": {"metadata": {"annotations": {"version": "2"}}}}}
-        apply(cluster, "/apis/apps/v1/namespaces/default/deployments/web", patch, "PATCH", "application/merge-patch+json")
-        _wait_updated(cluster)
+        session.call(f"{DEPLOYMENTS}/web", patch, "PATCH", "application/merge-patch+json")
+        _wait_updated(session)
         seconds = time.perf_counter() - started
         for client in clients:
             client.stop()
@@ -89,10 +87,10 @@ def _wait_first_answers(clients: list[Client]) -> None:
         client.failed = 0
 
 
-def _wait_updated(cluster: Kubecosm) -> None:
+def _wait_updated(session: Session) -> None:
     deadline = time.perf_counter() + WAIT_SECONDS_MAX
     while time.perf_counter() < deadline:
-        item = json.loads(fetch(f"{cluster.url}/apis/apps/v1/namespaces/default/deployments/web", cluster.token))
+        item = session.call(f"{DEPLOYMENTS}/web", method="GET")
         status = item["status"]
         if (
             status.get("observedGeneration") == item["metadata"]["generation"]
