@@ -46,9 +46,9 @@ def done(*, rest_seconds: float = 0.0) -> Result:
     return Result(rest_seconds=rest_seconds) if rest_seconds else _DONE
 
 
-def requeue(*, after_seconds: float) -> Result:
-    """Look again after so many seconds, or sooner if something changes."""
-    return Result(after_seconds)
+def requeue(*, after_seconds: float, rest_seconds: float = 0.0) -> Result:
+    """Look again after so many seconds, or sooner if something changes; `rest_seconds` as for `done`."""
+    return Result(after_seconds, rest_seconds)
 
 
 class Reader:

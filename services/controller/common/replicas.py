@@ -6,10 +6,10 @@ Imitates pkg/controller/replicaset/{replica_set,replica_set_utils}.go, where the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from kubecosm.api.meta import controller_of, is_deleting, labels_of
+from kubecosm.api.meta import controller_of, is_deleting, labels_of, uid_of
 from kubecosm.api.resources import PODS, Object, Resource
 from kubecosm.client.controller import INDEX_CONTROLLER_UID, Context, Result, done, requeue
 
@@ -17,7 +17,7 @@ from .adoption import claim, plan_claim
 from .batches import all_settled, errors_of, slow_start
 from .conditions import find, make, without
 from .pods import is_active, is_available, is_ready, is_terminating, rank_for_deletion, seconds_until_available
-from .status import update_status
+from .status import Patience, update_status
 from .templates import create_pod, delete_pod, is_namespace_terminating, pod_from_template
 
 BURST_REPLICAS = 500
@@ -26,13 +26,19 @@ REST_SECONDS_PER_POD = 40e-6
 """Counting a thousand pods after each single change would cost more than creating them: a big owner takes changes in batches."""
 
 
+GROWTH_PATIENCE_SECONDS = 0.25
+"""A status that says no more than that new pods exist waits so long for the first of them to be ready: one write instead of two."""
+
+
 @dataclass(frozen=True)
 class ReplicaKind:
-    """What differs between the two kinds."""
+    """What differs between the two kinds, and what one run of the controller remembers."""
 
     resource: Resource
     matcher: Callable[[Object], Callable[[Object], bool]]
     """From the owner to the predicate on pods that its selector stands for."""
+    counts_terminating: bool
+    patience: Patience = field(default_factory=lambda: Patience(GROWTH_PATIENCE_SECONDS))
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,15 @@ def plan_status(owner: Object, active: Sequence[Object], terminating_count: int 
     return status
 
 
+def is_mere_growth(owner: Object, status: Object) -> bool:
+    """A change that says no more than that there are new pods, or that the owner was seen."""
+    old = owner.get("status") or {}
+    same = ("readyReplicas", "availableReplicas", "terminatingReplicas", "conditions")
+    if status == old or status["replicas"] < old.get("replicas", 0):
+        return False
+    return all((old.get(name) or 0) == (status.get(name) or 0) for name in same)
+
+
 def related_pods(ctx: Context, kind: ReplicaKind, owner: Object, active: list[Object]) -> list[Object]:
     """Pods of all owners under the same controller: a Deployment's ReplicaSets shrink where its pods are dense."""
     parent = controller_of(owner)
@@ -107,7 +122,7 @@ async def _apply(ctx: Context, kind: ReplicaKind, owner: Object, plan: ReplicaPl
     return errors_of(await all_settled([delete_pod(ctx, pod, owner, kind.resource) for pod in plan.delete]))
 
 
-async def sync(ctx: Context, kind: ReplicaKind, owner: Object, *, count_terminating: bool) -> Result:
+async def sync(ctx: Context, kind: ReplicaKind, owner: Object) -> Result:
     """One reconcile of an owner: claim pods, create or delete, write the status even after a partial failure."""
     now = ctx.clock.now()
     owned = ctx.owned(PODS, owner)
@@ -118,12 +133,19 @@ async def sync(ctx: Context, kind: ReplicaKind, owner: Object, *, count_terminat
     if plan.delete and len(plan.delete) < len(active):
         plan = plan_replicas(owner, active, related_pods(ctx, kind, owner, active), now)
     errors = await _apply(ctx, kind, owner, plan)
-    terminating = sum(is_terminating(pod) and matches(pod) for pod in owned) if count_terminating else None
+    terminating = sum(is_terminating(pod) and matches(pod) for pod in owned) if kind.counts_terminating else None
     status = plan_status(owner, active, terminating, str(errors[0]) if errors else None, now)
-    await update_status(ctx, kind.resource, owner, status)
+    unwritten_seconds = 0.0
+    if is_mere_growth(owner, status):
+        unwritten_seconds = kind.patience.seconds_left(uid_of(owner), ctx.clock.monotonic())
+    if unwritten_seconds <= 0:
+        kind.patience.forget(uid_of(owner))
+        await update_status(ctx, kind.resource, owner, status)
     if errors:
         raise errors[0]
     if plan.create == BURST_REPLICAS or len(plan.delete) == BURST_REPLICAS:
         return requeue(after_seconds=0)
-    wait = seconds_until_available(active, owner["spec"].get("minReadySeconds", 0), now)
-    return requeue(after_seconds=wait) if wait is not None else done(rest_seconds=REST_SECONDS_PER_POD * len(owned))
+    waits = [seconds_until_available(active, owner["spec"].get("minReadySeconds", 0), now), unwritten_seconds or None]
+    seconds = [wait for wait in waits if wait is not None]
+    rest = REST_SECONDS_PER_POD * len(owned)
+    return requeue(after_seconds=min(seconds), rest_seconds=rest) if seconds else done(rest_seconds=rest)

@@ -8,6 +8,27 @@ from kubecosm.api.resources import Object, Resource
 from kubecosm.client.controller import Context
 
 
+PATIENCE_ENTRIES_MAX = 10_000
+
+
+class Patience:
+    """How long a status that is soon overtaken may stay unwritten; remembers since when it has been waited for."""
+
+    def __init__(self, seconds_max: float) -> None:
+        self._seconds_max = seconds_max
+        self._since: dict[str, float] = {}
+
+    def seconds_left(self, uid: str, now: float) -> float:
+        """What is left of the patience with this object, which begins with the first call; 0 when it is over."""
+        if len(self._since) > PATIENCE_ENTRIES_MAX:  # owners that were deleted meanwhile
+            self._since = {known: since for known, since in self._since.items() if since + self._seconds_max > now}
+        return max(self._since.setdefault(uid, now) + self._seconds_max - now, 0.0)
+
+    def forget(self, uid: str) -> None:
+        """The status was written, or the object is gone."""
+        self._since.pop(uid, None)
+
+
 async def update_status(ctx: Context, resource: Resource, obj: Object, status: Object) -> Object:
     """Write `status` if it differs from what the cache has (or from the object's own, when that is newer); returns the newest object.
 

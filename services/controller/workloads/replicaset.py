@@ -22,14 +22,18 @@ def matcher(replicaset: Object) -> Callable[[Object], bool]:
     return lambda pod: matches(labels_of(pod))
 
 
-KIND = ReplicaKind(resource=REPLICASETS, matcher=matcher)
+class ReplicaSets:
+    """The controller; `SPEC` and `reconcile` are what the runner asks for."""
 
+    def __init__(self) -> None:
+        self.SPEC = SPEC
+        self._kind = ReplicaKind(resource=REPLICASETS, matcher=matcher, counts_terminating=True)
 
-async def reconcile(ctx: Context, key: Key) -> Result:
-    replicaset = ctx.cache(REPLICASETS).get(key)
-    if replicaset is None:
-        return done()  # gone: the garbage collector removes the pods
-    return await sync(ctx, KIND, replicaset, count_terminating=True)
+    async def reconcile(self, ctx: Context, key: Key) -> Result:
+        replicaset = ctx.cache(REPLICASETS).get(key)
+        if replicaset is None:
+            return done()  # gone: the garbage collector removes the pods
+        return await sync(ctx, self._kind, replicaset)
 
 
 def map_orphan_pod(reader: Reader, pod: Object) -> Iterable[Key]:
@@ -49,3 +53,7 @@ SPEC = ControllerSpec(
     indexers={REPLICASETS: OWNER_INDEXERS},  # siblings under one Deployment
     workers=5,
 )
+
+
+def build(_config: object) -> ReplicaSets:
+    return ReplicaSets()

@@ -21,14 +21,18 @@ def matcher(controller: Object) -> Callable[[Object], bool]:
     return lambda pod: wanted <= labels_of(pod).items()
 
 
-KIND = ReplicaKind(resource=REPLICATIONCONTROLLERS, matcher=matcher)
+class ReplicationControllers:
+    """The controller; `SPEC` and `reconcile` are what the runner asks for."""
 
+    def __init__(self) -> None:
+        self.SPEC = SPEC
+        self._kind = ReplicaKind(resource=REPLICATIONCONTROLLERS, matcher=matcher, counts_terminating=False)
 
-async def reconcile(ctx: Context, key: Key) -> Result:
-    controller = ctx.cache(REPLICATIONCONTROLLERS).get(key)
-    if controller is None:
-        return done()  # gone: the garbage collector removes the pods
-    return await sync(ctx, KIND, controller, count_terminating=False)
+    async def reconcile(self, ctx: Context, key: Key) -> Result:
+        controller = ctx.cache(REPLICATIONCONTROLLERS).get(key)
+        if controller is None:
+            return done()  # gone: the garbage collector removes the pods
+        return await sync(ctx, self._kind, controller)
 
 
 def map_orphan_pod(reader: Reader, pod: Object) -> Iterable[Key]:
@@ -49,3 +53,7 @@ SPEC = ControllerSpec(
     indexers={REPLICATIONCONTROLLERS: OWNER_INDEXERS},
     workers=5,
 )
+
+
+def build(_config: object) -> ReplicationControllers:
+    return ReplicationControllers()
