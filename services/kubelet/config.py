@@ -41,6 +41,3 @@ class Config:
     event_burst: int = field(default=100, metadata={"help": "events written at once"})
     image_profiles: str = field(default="", metadata={"help": "YAML file of image profiles that come before the built-in ones"})
     seed: int = field(default=0, metadata={"help": "seed of what is random about simulated pods; 0: a new one each start"})
-    streaming_connection_idle_timeout: Duration = field(
-        default=Duration(14400.0), metadata={"help": "how long an idle exec, attach or port-forward connection lives"}
-    )

@@ -206,14 +206,14 @@ def in_lab(story: Callable[[Lab], Awaitable[None]], root: str = "") -> None:
     from kubecosm.testing.virtualtime import run_virtual
 
     async def main() -> None:
-        async with _open(root) as lab:
+        async with open_lab(root) as lab:
             await story(lab)
 
     run_virtual(main())
 
 
 @asynccontextmanager
-async def _open(root: str) -> Any:
+async def open_lab(root: str = "") -> Any:
     try:
         async with asyncio.TaskGroup() as tasks:
             lab = Lab(tasks, root)

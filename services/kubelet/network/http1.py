@@ -95,12 +95,6 @@ class RequestParser:
         """No part of a request is waiting."""
         return not self._buffer and self._request is None
 
-    def take_rest(self) -> bytes:
-        """What was received behind the last request, for a protocol switch."""
-        rest = bytes(self._buffer)
-        self._buffer.clear()
-        return rest
-
     def next_request(self) -> Request | None:
         """The next whole request, or None until more bytes come; HttpError if the bytes are bad."""
         if self._request is None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from kubecosm.api.resources import Object
 
 from ..cri.types import ContainerKind, ContainerState, ContainerStatus, PodStatus
-from .spec import all_containers, containers, ephemeral_containers, init_containers, is_sidecar, restart_policy, should_restart
+from .spec import containers, ephemeral_containers, init_containers, is_sidecar, restart_policy, should_restart
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,6 @@ class PodActions:
     create_sandbox: bool = False
     kill: list[ContainerToKill] = field(default_factory=list)
     start: list[ContainerToStart] = field(default_factory=list)
-
-    def is_nothing(self) -> bool:
-        return not (self.kill_pod or self.create_sandbox or self.kill or self.start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,9 +166,3 @@ def _probe_failure(spec: Object, current: ContainerStatus, probes: ProbeResults)
     if probes.liveness.get(current.container_id) is False:
         return f"Container {spec['name']} failed liveness probe"
     return ""
-
-
-def orphans(pod: Object, status: PodStatus) -> list[ContainerStatus]:
-    """Running containers that the spec no longer names."""
-    named = {spec["name"] for _, spec in all_containers(pod)}
-    return [c for c in status.containers.values() if c.state is ContainerState.RUNNING and c.name not in named]

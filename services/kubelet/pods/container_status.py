@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kubecosm.api.resources import Object
@@ -151,8 +151,3 @@ def _linux_user(spec: Object) -> Object:
     context = spec.get("securityContext") or {}
     gid = context.get("runAsGroup") or 0
     return {"uid": context.get("runAsUser") or 0, "gid": gid, "supplementalGroups": [gid]}
-
-
-def terminated_message(statuses: Sequence[Object]) -> list[str]:
-    """Names of containers whose state is terminated with an error; for messages."""
-    return [s["name"] for s in statuses if (s["state"].get("terminated") or {}).get("exitCode")]

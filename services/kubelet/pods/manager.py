@@ -142,9 +142,3 @@ class PodManager:
     def unhealthy(self, subject: ProbeSubject, message: str) -> None:
         if subject.status.state is ContainerState.RUNNING:
             self.context.events.container(subject.pod(), subject.kind, subject.spec["name"], WARNING, "Unhealthy", message)
-
-    def count_by_node(self) -> dict[str, int]:
-        counts = dict.fromkeys(self._nodes, 0)
-        for worker in self._workers.values():
-            counts[worker.node.name] = counts.get(worker.node.name, 0) + 1
-        return counts

@@ -40,14 +40,6 @@ def is_host_network(pod: Object) -> bool:
     return bool(pod["spec"].get("hostNetwork"))
 
 
-def grace_period(pod: Object) -> int:
-    """Seconds between SIGTERM and SIGKILL: what the deletion asked for, else what the spec says, else 30."""
-    asked = pod["metadata"].get("deletionGracePeriodSeconds")
-    if asked is None:
-        asked = pod["spec"].get("terminationGracePeriodSeconds")
-    return 30 if asked is None else int(asked)
-
-
 def matching_rule_action(spec: Object, exit_code: int) -> str | None:
     """The action of the first restartPolicyRule that speaks of this exit code (KEP-5307)."""
     for rule in spec.get("restartPolicyRules") or ():

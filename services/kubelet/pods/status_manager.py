@@ -1,6 +1,6 @@
 """Writes pod statuses to the API: only what changed, one write per pod at a time, the newest state wins.
 
-A status that finds a slot free goes out at once, so a quiet cluster shows every step; under load the steps melt into one write.
+Steps that follow each other faster than they can be written melt into one write: a pod that starts at once costs one.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -163,6 +163,3 @@ def split_options(args: list[str], flags: str, valued: str = "") -> tuple[dict[s
         else:
             rest.append(arg)
     return options, rest
-
-
-Environment = Mapping[str, str]
