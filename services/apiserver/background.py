@@ -75,6 +75,7 @@ async def bookmarks_forever(state: State) -> None:
         await state.clock.sleep(BOOKMARK_SECONDS)
         revision = state.caches.revision
         for cache in state.caches.all():
+            cache.watches.flush()
             for group in cache.watches.groups():
                 for watcher in tuple(group.watchers):
                     watcher.bookmark(revision)

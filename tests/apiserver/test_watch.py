@@ -9,9 +9,10 @@ import orjson
 import pytest
 
 from kubecosm.services.apiserver.cache import events as cache_events
+from kubecosm.services.apiserver.cache import watchers
 from kubecosm.services.apiserver.rest import watch as watch_verb
 
-from .harness import ACCOUNT, ACCOUNTS, CONFIGMAPS, PODS, Api, api_server, configmap, pod, with_api
+from .harness import ACCOUNT, ACCOUNTS, CONFIGMAPS, PODS, Api, Watch, api_server, configmap, pod, with_api
 
 
 async def list_version(api: Api, path: str = CONFIGMAPS) -> str:
@@ -117,6 +118,41 @@ def test_one_object_can_be_watched_by_name(tmp_path: Path) -> None:
             await api.merge(f"{CONFIGMAPS}/a", {"data": {"k": "2"}})
             await api.merge(f"{CONFIGMAPS}/b", {"data": {"k": "2"}})
             assert await watch.names(2) == [("ADDED", "b"), ("MODIFIED", "b")]
+
+    with_api(tmp_path, test)
+
+
+def test_the_deprecated_watch_paths_are_still_served(tmp_path: Path) -> None:
+    async def test(api: Api) -> None:
+        await api.create(CONFIGMAPS, configmap("a"))
+        await api.create(CONFIGMAPS, configmap("b"))
+        async with api.watch("/api/v1/watch/namespaces/default/configmaps") as watch:
+            assert await watch.names(2) == [("ADDED", "a"), ("ADDED", "b")]
+        async with api.watch("/api/v1/watch/namespaces/default/configmaps/b") as watch:
+            assert await watch.names(1) == [("ADDED", "b")]
+
+    with_api(tmp_path, test)
+
+
+def test_a_crowd_of_watchers_is_served_in_fewer_larger_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watchers, "REST_AFTER_SECONDS", 0.0)  # every flush is followed by a rest
+
+    async def test(api: Api) -> None:
+        version = await list_version(api)
+        path = f"{CONFIGMAPS}?watch=1&resourceVersion={version}"
+        async with api.watch(path) as first, api.watch(path) as second:
+
+            async def follow(watch: Watch) -> list[tuple[str, str]]:
+                return await watch.names(50)
+
+            async with asyncio.TaskGroup() as tasks:
+                seen = [tasks.create_task(follow(watch)) for watch in (first, second)]
+                for n in range(50):
+                    await api.create(CONFIGMAPS, configmap(f"c{n:02}"))
+                    if n == 25:
+                        async with api.watch(f"{CONFIGMAPS}?watch=1") as late:
+                            assert await late.names(26) == [("ADDED", f"c{m:02}") for m in range(26)]
+            assert [task.result() for task in seen] == [[("ADDED", f"c{n:02}") for n in range(50)]] * 2
 
     with_api(tmp_path, test)
 

@@ -6,7 +6,9 @@ A watcher whose unsent bytes exceed its bound is closed, never waited for: it re
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
+from time import perf_counter
 from typing import Protocol
 
 from ..http.response import chunk
@@ -14,6 +16,10 @@ from .entry import AttributesOf
 from .events import Event
 from .selection import NODE_NAME, Selection
 from .view import View
+
+REST_AFTER_SECONDS = 0.001
+REST_SECONDS_MAX = 0.05
+"""The longest that an event waits for others behind a long flush."""
 
 
 class Watcher(Protocol):
@@ -67,6 +73,8 @@ class WatchIndex:
         self._by_namespace: dict[str, list[WatchGroup]] = {}
         self._by_name: dict[str, list[WatchGroup]] = {}
         self._by_node: dict[str, list[WatchGroup]] = {}
+        self._dirty: list[WatchGroup] = []  # groups with queued frames
+        self._resting: asyncio.TimerHandle | None = None
 
     @property
     def watcher_count(self) -> int:
@@ -80,12 +88,14 @@ class WatchIndex:
         if group is None:
             group = self._groups[selection, view] = WatchGroup(selection, view)
             self._bucket_of(selection).append(group)
+        self.flush()  # what is queued, the new watcher has had from the history
         group.watchers[watcher] = None
 
     def remove(self, watcher: Watcher, selection: Selection, view: View) -> None:
         group = self._groups.get((selection, view))
-        if group is None:
+        if group is None or watcher not in group.watchers:
             return
+        self.flush()  # nobody leaves without what is queued for him
         group.watchers.pop(watcher, None)
         if not group.watchers:
             del self._groups[selection, view]
@@ -96,13 +106,35 @@ class WatchIndex:
         """Hand the events of one commit to whoever wants them."""
         if not self._groups:
             return
-        dirty: list[WatchGroup] = []
+        dirty = self._dirty
         for event in events:
-            dirty += [group for group in self._candidates(event) if group.offer(event, self._attributes_of)]
-        for group in dirty:
-            group.flush()
+            for group in self._candidates(event):
+                if group.offer(event, self._attributes_of):
+                    dirty.append(group)
         for event in events:
             event.forget_frames()
+        if dirty and self._resting is None:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send everything that is queued.
+
+        When that takes long because there are so many watchers, the next flush waits as long again: what happens meanwhile goes out
+        together, and other work gets its turn. With few watchers nothing ever waits.
+        """
+        if not self._dirty:
+            return
+        started = perf_counter()  # the work itself, not cluster time
+        dirty, self._dirty = self._dirty, []
+        for group in dirty:
+            group.flush()
+        took = perf_counter() - started
+        if took > REST_AFTER_SECONDS and self._resting is None:
+            self._resting = asyncio.get_running_loop().call_later(min(took, REST_SECONDS_MAX), self._rested)
+
+    def _rested(self) -> None:
+        self._resting = None
+        self.flush()
 
     def _candidates(self, event: Event) -> list[WatchGroup]:
         key = event.key

@@ -24,6 +24,8 @@ class PathInfo:
     name: str = ""
     subresource: str = ""
     parts: tuple[str, ...] = field(default=())
+    is_watch: bool = False
+    """`/api/v1/watch/…`, deprecated but still served."""
 
     @property
     def rest(self) -> str:
@@ -45,6 +47,9 @@ def parse_path(raw_path: str) -> PathInfo:
     else:
         group = ""
     version = parts.pop(0)
+    is_watch = parts[0] == "watch" and len(parts) > 1
+    if is_watch:
+        parts.pop(0)
     namespace = ""
     if parts[0] == "namespaces" and len(parts) > 1:
         namespace = parts[1]
@@ -53,7 +58,7 @@ def parse_path(raw_path: str) -> PathInfo:
     resource = parts[0]
     name = parts[1] if len(parts) > 1 else ""
     subresource = parts[2] if len(parts) > 2 else ""
-    return PathInfo(path, True, prefix, group, version, namespace, resource, name, subresource, tuple(parts))
+    return PathInfo(path, True, prefix, group, version, namespace, resource, name, subresource, tuple(parts), is_watch)
 
 
 class PathCache:
@@ -76,6 +81,7 @@ def verb_of(method: str, info: PathInfo, watch: bool) -> str:
     if not info.is_resource:
         return method.lower()
     verb = VERBS.get(method, "")
+    watch = watch or info.is_watch
     if info.name:
         return "watch" if watch and verb == "get" and not info.subresource else verb
     if verb == "get":

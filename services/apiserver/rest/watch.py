@@ -97,6 +97,7 @@ async def watch(store: ResourceStore, request: Request) -> Answer:
             await _catch_up(store, stream, selection, view, options)
             await stream.ended
     except TimeoutError:
+        store.cache.watches.flush()
         stream.bookmark(state.caches.revision)
     finally:
         state.streams.discard(stream)
