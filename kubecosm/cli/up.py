@@ -112,13 +112,13 @@ def _read_nodes(progress: Progress, events: Events) -> None:
     """Follows the number of Ready nodes from when the API server serves until all are Ready."""
     import http.client
 
-    from kubecosm.cluster.nodes import watch_ready_nodes
+    from kubecosm.cluster.nodes import watch_progress
 
     gone = threading.Event()
     while progress.status.get("state") not in ("Stopping", "Failed"):
         if _serves(progress.status, "apiserver"):
             with contextlib.suppress(OSError, http.client.HTTPException):
-                for ready in watch_ready_nodes(progress.spec, progress.paths, seconds_max=STOP_SECONDS_MAX):
+                for ready in watch_progress(progress.spec, progress.paths, seconds_max=STOP_SECONDS_MAX):
                     events.put(("nodes", ready))
                     if ready >= progress.spec.expected_nodes:
                         return

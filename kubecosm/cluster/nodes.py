@@ -40,6 +40,17 @@ def ready_nodes(spec: ClusterSpec, paths: ClusterPaths) -> tuple[int, int] | Non
     return sum(is_condition_true(node, "Ready") for node in items), len(items)
 
 
+def watch_progress(spec: ClusterSpec, paths: ClusterPaths, seconds_max: float) -> Iterator[int]:
+    """Like `watch_ready_nodes`, but the last node counts only when pods can be created, too, and ends the iteration."""
+    for ready in watch_ready_nodes(spec, paths, seconds_max):
+        if ready >= spec.expected_nodes:
+            if "controller" in spec.components:
+                wait_default_account(spec, paths, seconds_max)
+            yield ready
+            return
+        yield ready
+
+
 def watch_ready_nodes(spec: ClusterSpec, paths: ClusterPaths, seconds_max: float) -> Iterator[int]:
     """The number of Ready nodes now and at each change, until the stream ends; OSError when nothing came for `seconds_max`."""
     connection = connect(spec, paths, seconds_max)
@@ -54,6 +65,17 @@ def watch_ready_nodes(spec: ClusterSpec, paths: ClusterPaths, seconds_max: float
             if (count := sum(ready.values())) != before:
                 before = count
                 yield count
+
+
+def wait_default_account(spec: ClusterSpec, paths: ClusterPaths, seconds_max: float) -> None:
+    """Waits until pods can be created in the namespace default: they need its service account, which a controller makes.
+
+    OSError when it did not come in `seconds_max`.
+    """
+    with closing(connect(spec, paths, seconds_max)) as connection:
+        status, answer = _get(connection, "/api/v1/namespaces/default/serviceaccounts?watch=true&fieldSelector=metadata.name%3Ddefault")
+        if status == http.client.OK and not answer.readline():
+            raise ConnectionResetError("the API server ended the watch")
 
 
 def _apply(ready: dict[str, bool], event: dict[str, Any]) -> None:

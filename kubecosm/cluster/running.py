@@ -16,7 +16,7 @@ from typing import Any, Self
 from kubecosm.cluster import launch
 from kubecosm.cluster.control import Client
 from kubecosm.cluster.launch import Options, Prepared, Started
-from kubecosm.cluster.nodes import watch_ready_nodes
+from kubecosm.cluster.nodes import watch_progress
 from kubecosm.cluster.paths import ClusterPaths
 from kubecosm.cluster.spec import ClusterSpec
 from kubecosm.runtime.clock import Clock, RealClock
@@ -71,7 +71,7 @@ class RunningCluster:
         ready = 0
         while (left := deadline - self._clock.monotonic()) > 0:
             try:
-                for ready in watch_ready_nodes(self.spec, self.paths, seconds_max=left):
+                for ready in watch_progress(self.spec, self.paths, seconds_max=left):
                     if ready >= self.spec.expected_nodes:
                         return
             except (OSError, http.client.HTTPException):

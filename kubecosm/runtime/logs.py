@@ -49,7 +49,11 @@ def configure(component: str, clock: Clock, *, level: Level = "info", log_format
         event_dict["ts"] = format_micro_time(clock.now())
         return event_dict
 
-    shared: list[Processor] = [structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, add_timestamp]
+    def add_component(_logger: Any, _method: str, event_dict: EventDict) -> EventDict:
+        event_dict.setdefault("component", component)  # the library's own loggers do not know whose process they are in
+        return event_dict
+
+    shared: list[Processor] = [structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, add_timestamp, add_component]
     processors: list[Processor]
     if text:
         processors = [*shared, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), timestamp_key="ts", pad_event_to=40)]

@@ -14,7 +14,7 @@ import dns.message
 import dns.query
 import pytest
 
-from tests.conftest import ClusterUnderTest, find_kubectl, wait_for
+from tests.conftest import ClusterUnderTest, CommandLine, find_kubectl, wait_for
 
 pytestmark = pytest.mark.process
 
@@ -136,6 +136,15 @@ def test_everything_goes_when_the_namespace_goes(cluster: ClusterUnderTest) -> N
     cluster.kubectl("-n", "short-lived", "apply", "-f", str(GUESTBOOK))
     cluster.kubectl("delete", "namespace", "short-lived", "--timeout=30s")
     assert "NotFound" in cluster.run_kubectl("get", "namespace", "short-lived").stderr
+
+
+def test_a_pod_can_be_created_the_moment_the_cluster_is_ready(kubecosm: CommandLine) -> None:
+    kubecosm("up", "--detach")
+    kubeconfig = kubecosm.home / "default" / "kubeconfig"
+    command = [find_kubectl(), f"--kubeconfig={kubeconfig}", "run", "first", "--image=nginx"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    kubecosm("down")
 
 
 def test_the_demonstration_runs(tmp_path: Path) -> None:

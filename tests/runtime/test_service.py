@@ -109,6 +109,7 @@ def test_it_tells_its_ports_and_ends_cleanly_at_sigterm(service: Service) -> Non
     code, err = service.finish()
     assert code == 0
     lines = [json.loads(line) for line in err.splitlines()]
+    assert {line["component"] for line in lines} == {"demo"}
     assert [line["event"] for line in lines] == ["serving", "stopped"]
     assert lines[0] | {"ts": ""} == {
         "ts": "", "level": "info", "component": "demo", "event": "serving", "object": "Pod default/web-0", "request_id": "r1",
