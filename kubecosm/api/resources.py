@@ -79,20 +79,37 @@ class Resource:
         return "/".join(parts)
 
 
+@dataclass(frozen=True)
+class CustomResource(Resource):
+    """A row that a CustomResourceDefinition adds. What its version says of the objects travels with the row."""
+
+    schema: Object = field(compare=False, default_factory=dict)
+    """The version's openAPIV3Schema (structural)."""
+    scale: Object | None = field(compare=False, default=None)
+    """The paths of the scale subresource."""
+    columns: tuple[Object, ...] = field(compare=False, default=())
+    """additionalPrinterColumns."""
+    derived: dict[str, Any] = field(compare=False, default_factory=dict, repr=False)
+    """What others have worked out of the schema, by the module that did: equal rows may have different schemas."""
+
+
 class ResourceTable:
-    """Rows in discovery order, looked up by path parts or by kind."""
+    """Rows in discovery order, looked up by path parts or by kind. `generation` grows with every change."""
 
     def __init__(self, rows: Iterable[Resource] = ()) -> None:
+        self.generation = 0
         self._by_path: dict[tuple[str, str, str], Resource] = {}
         self._by_kind: dict[tuple[str, str], Resource] = {}
         for row in rows:
             self.add(row)
 
     def add(self, row: Resource) -> None:
+        self.generation += 1
         self._by_path[row.group, row.version, row.plural] = row
         self._by_kind.setdefault((row.api_version, row.kind), row)
 
     def remove(self, row: Resource) -> None:
+        self.generation += 1
         self._by_path.pop((row.group, row.version, row.plural), None)
         if self._by_kind.get((row.api_version, row.kind)) == row:
             del self._by_kind[row.api_version, row.kind]

@@ -22,6 +22,8 @@ from .background import bookmarks_forever, compact_forever, expire_events_foreve
 from .bootstrap import APISERVER, ensure_system_objects
 from .config import Config
 from .connect.backend import Backends
+from .customresources.registrar import Registrar
+from .customresources.upkeep import maintain_definitions
 from .http.connection import Server
 from .serving import advertised_address, kubelet_context, tls_context
 from .state import State
@@ -51,7 +53,10 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
     storage = open_storage(config)
     try:
         state = build_state(config, storage, table, clock, random.Random())
+        registrar = Registrar(state)
+        await registrar.load()
         await state.caches.start()
+        await registrar.follow()
         start_strategies(state, config)
         metrics = Metrics()
         health = HealthEndpoints(metrics)
@@ -71,12 +76,14 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
             background = [
                 tasks.create_task(compact_forever(state, config.compaction_interval), name="compaction"),
                 tasks.create_task(bookmarks_forever(state), name="bookmarks"),
+                tasks.create_task(maintain_definitions(state, registrar), name="custom-resource-definitions"),
                 tasks.create_task(expire_events_forever(state, config.event_ttl), name="event-expiry"),
             ]
             try:
                 yield state, port
             finally:
                 listener.close()
+                registrar.stop()
                 for task in background:
                     task.cancel()
                 await end_requests(state, server)

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kubecosm.api.meta import uid_of
-from kubecosm.api.resources import NAMESPACES, NODES, PODS, SECRETS, SERVICEACCOUNTS, Resource, ResourceTable, load_builtin
+from kubecosm.api.resources import (
+    CUSTOMRESOURCEDEFINITIONS,
+    NAMESPACES,
+    NODES,
+    PODS,
+    SECRETS,
+    SERVICEACCOUNTS,
+    Resource,
+    ResourceTable,
+    load_builtin,
+)
 from kubecosm.runtime.clock import Clock
 from kubecosm.runtime.errors import StartupError
 from kubecosm.runtime.health import HealthEndpoints
@@ -27,6 +37,7 @@ from .cache.metrics import CacheMetrics
 from .config import Config
 from .connect.backend import Backends
 from .connect.handlers import Connector
+from .customresources.store import CustomResourceDefinitionStore
 from .discovery.handlers import Discovery
 from .http.errors import with_errors
 from .http.filters import build_chain
@@ -49,6 +60,8 @@ from .state import State
 from .storage.contract import Store
 
 DATABASE = "kubecosm.db"
+_STORES: dict[Resource, type[ResourceStore]] = {NAMESPACES: NamespaceStore, CUSTOMRESOURCEDEFINITIONS: CustomResourceDefinitionStore}
+"""Where the generic store does not do."""
 
 
 def served_table(runtime_config: Iterable[str]) -> ResourceTable:
@@ -91,7 +104,7 @@ def add_stores(state: State, rows: Iterable[Resource]) -> None:
         if strategy is None:
             strategy = strategies[home] = strategy_for(home)
         cache = state.caches.add(home.group, home.plural, selectable_of(strategy), namespaced=home.namespaced)
-        make = NamespaceStore if home == NAMESPACES else ResourceStore
+        make = _STORES.get(home, ResourceStore)
         state.stores[row.group, row.version, row.plural] = make(state, row, home, cache, strategy)
 
 
@@ -158,8 +171,12 @@ def build_handler(
     )
     creates = {(SERVICEACCOUNTS.plural, "token"): TokenRequests(identities.accounts).create}
     router = Router(state, Connector(backends).handlers, creates, Reviews(authorizer, identities.verify).handlers)
-    stored = stored_rows([row for row in state.table if "list" in row.verbs])
-    others = NonResources(state, health, Discovery(state.table, stored, server_address), identities.accounts)
+
+    def stored_row(row: Resource) -> Resource | None:
+        store = state.stores.get((row.group, row.version, row.plural))
+        return None if store is None else store.stored
+
+    others = NonResources(state, health, Discovery(state.table, stored_row, server_address), identities.accounts)
 
     async def dispatch(request: Request) -> Answer:
         return await (router if request.info.is_resource else others).handle(request)

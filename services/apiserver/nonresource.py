@@ -13,6 +13,7 @@ from kubecosm.api.resources import Object
 from kubecosm.runtime.health import HealthEndpoints
 
 from .authn.accounts import AccountTokens
+from .customresources.publishing import published_schema
 from .discovery.documents import group_versions
 from .discovery.handlers import Discovery
 from .http.request import Request
@@ -44,7 +45,7 @@ class NonResources:
         self._health = health
         self._discovery = discovery
         self._accounts = accounts
-        self._openapi = OpenAPI(state.table)
+        self._openapi = OpenAPI(state.table, published_schema)
         self._version = orjson.dumps(version_info(), option=orjson.OPT_INDENT_2)
 
     async def handle(self, request: Request) -> Answer:

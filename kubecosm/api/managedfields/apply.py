@@ -16,7 +16,7 @@ import orjson
 from kubecosm.api.errors import ApiError, BadRequest, Conflict, InternalError
 from kubecosm.api.managedfields import entries, sets
 from kubecosm.api.managedfields.entries import APPLY, UPDATE, Manager, Managers, Owned
-from kubecosm.api.managedfields.kinds import ensure_named, shape_of
+from kubecosm.api.managedfields.kinds import ensure_named, shape_of_resource
 from kubecosm.api.managedfields.merge import merge, remove
 from kubecosm.api.managedfields.sets import LEAF, Node
 from kubecosm.api.managedfields.shapes import KeyProblem, MapShape
@@ -54,7 +54,7 @@ def apply(
     managers = entries.decode(base["metadata"].get("managedFields"))
     if managers is None:
         raise InternalError("failed to decode managed fields: invalid entry", reason="")
-    shape = shape_of(resource.api_version, resource.kind, typed=False)
+    shape = shape_of_resource(resource, typed=False)
     if problem := complaints(shape, applied):
         raise ApiError(f"failed to create typed patch object ({_described(resource, applied)}): {problem}")
     run = _Run(resource, shape, base, applied, now, subresource)

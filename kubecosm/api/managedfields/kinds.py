@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from kubecosm.api.managedfields.custom import CustomShape
 from kubecosm.api.managedfields.sets import LEAF, SELF, Node
 from kubecosm.api.managedfields.shapes import AtomicList, DeducedShape, ListShape, MapShape, Shape, StructShape
+from kubecosm.api.resources import CustomResource, Resource
 from kubecosm.api.schema.model import LIST, MAP, STRUCT, Field, Type, schemas
 
 _SCALARS = {
@@ -19,6 +21,16 @@ def shape_of(api_version: str, kind: str, *, typed: bool = True) -> MapShape:
     """The shape of a kind's objects: typed for what the server holds, untyped where a client's configuration is laid over it."""
     definition = schemas().of_kind(api_version, kind)
     return _custom() if definition is None else _struct(definition.name, definition.map_type == "atomic", typed)
+
+
+def shape_of_resource(resource: Resource, *, typed: bool = True) -> MapShape:
+    """The shape of a resource's objects; that of a custom resource comes from the schema of its version."""
+    if not isinstance(resource, CustomResource):
+        return shape_of(resource.api_version, resource.kind, typed=typed)
+    found: MapShape | None = resource.derived.get("shape")
+    if found is None:
+        found = resource.derived["shape"] = CustomShape(resource.schema, _struct("apimachinery.pkg.apis.meta.v1.ObjectMeta", False, True))
+    return found
 
 
 def _struct(name: str, atomic: bool, typed: bool) -> StructShape:

@@ -53,6 +53,10 @@ class Shape:
         """Whether the field is declared by name (and is not merely a map's key)."""
         return False
 
+    def default(self, name: str) -> Any:
+        """The declared default of a field, None without one."""
+        return None
+
 
 class MapShape(Shape):
     """A map from text to values of one shape."""
@@ -222,7 +226,7 @@ class ListShape(Shape):
     def _key_value(self, item: Node, name: str) -> Any:
         value = item.get(name)
         if value is None:
-            value = self.elem.default(name) if isinstance(self.elem, StructShape) else None
+            value = self.elem.default(name)
         if value is None and name not in item:
             why = f'omits key field "{name}" (and doesn\'t have default value)'
             raise KeyProblem(f"associative list with keys has an element that {why}")

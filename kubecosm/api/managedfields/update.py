@@ -13,7 +13,7 @@ from typing import Any
 
 from kubecosm.api.managedfields import entries, sets
 from kubecosm.api.managedfields.entries import UPDATE, Managers, Owned
-from kubecosm.api.managedfields.kinds import shape_of
+from kubecosm.api.managedfields.kinds import shape_of_resource
 from kubecosm.api.managedfields.sets import LEAF, Node
 from kubecosm.api.managedfields.shapes import KeyProblem, MapShape
 from kubecosm.api.resources import Object, Resource
@@ -76,7 +76,7 @@ def facts_of(resource: Resource) -> Facts:
     """Facts of a kind, kept for the built-in ones."""
     found = _facts.get(resource)
     if found is None:
-        shape = shape_of(resource.api_version, resource.kind)
+        shape = shape_of_resource(resource)
         definition = schemas().of_kind(resource.api_version, resource.kind)
         if definition is None:
             return Facts("", shape, {"metadata": {}})

@@ -1,7 +1,7 @@
 """From a request body to an object: media types, kind and version, field validation, and the exact refusals.
 
-Imitates k8s.io/apimachinery/pkg/runtime/serializer/json and the decoding part of apiserver's create handler. Bodies of kinds that no schema
-describes (custom resources) keep all their fields; only their metadata is checked.
+Imitates k8s.io/apimachinery/pkg/runtime/serializer/json and the decoding part of apiserver's create handler. Custom resources lose
+the fields that their structural schema does not know; only their metadata is checked here, validation is the server's business.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from typing import Any
 import orjson
 
 from kubecosm.api.errors import BadRequest, UnsupportedMediaType
-from kubecosm.api.resources import Object, Resource, Subresource
+from kubecosm.api.resources import CustomResource, Object, Resource, Subresource
 from kubecosm.api.schema import gojson
 from kubecosm.api.schema.explain import DecodeError
 from kubecosm.api.schema.explain import decode as explain
 from kubecosm.api.schema.fast import Doubt, checker
 from kubecosm.api.schema.model import META, Definition, schemas
 from kubecosm.api.schema.prune import pruner
+from kubecosm.api.schema.structural import prune_unknown
 from kubecosm.api.schema.yaml import YamlError
 from kubecosm.api.schema.yaml import load as load_yaml
 
@@ -60,9 +61,11 @@ def decode(
 class Target:
     """What a body is expected to be."""
 
-    __slots__ = ("api_version", "definition", "group", "kind", "name", "version")
+    __slots__ = ("api_version", "custom", "definition", "group", "kind", "name", "version")
 
-    def __init__(self, group: str, version: str, kind: str) -> None:
+    def __init__(self, group: str, version: str, kind: str, custom: Object | None = None) -> None:
+        self.custom = custom
+        """The structural schema of a custom resource: fields it does not know are pruned."""
         self.group, self.version, self.kind = group, version, kind
         self.api_version = f"{group}/{version}" if group else version
         self.definition: Definition | None = schemas().of_kind(self.api_version, kind) or _options(kind)
@@ -76,6 +79,8 @@ def target_of(resource: Resource, subresource: Subresource | None = None) -> Tar
     """What bodies for a resource, or for its subresource with a kind of its own, must be."""
     row = subresource or resource
     key = (row.group, row.version, row.kind) if row.version else (resource.group, resource.version, row.kind)  # no version: the resource's
+    if subresource is None and isinstance(resource, CustomResource):
+        return Target(*key, resource.schema)
     found = _targets.get(key)
     if found is None:
         found = Target(*key)
@@ -113,7 +118,7 @@ def has_repeats(body: bytes, obj: Any) -> bool:
 def finish(target: Target, obj: Object) -> Object:
     """Check and normalise a parsed object in place; Doubt or ValueError if it is not plainly right."""
     if target.definition is None:
-        _check_custom(obj)
+        _check_custom(obj, target.custom)
     else:
         checker(target.name)(obj)
     if "apiVersion" not in obj or "kind" not in obj:
@@ -121,7 +126,9 @@ def finish(target: Target, obj: Object) -> Object:
     return obj
 
 
-def _check_custom(obj: Object) -> None:
+def _check_custom(obj: Object, schema: Object | None) -> None:
+    if schema is not None and prune_unknown(schema, obj, remove=False):
+        raise Doubt
     metadata = obj.get("metadata")
     if metadata is not None:
         checker(META + "ObjectMeta")(metadata)
@@ -163,7 +170,9 @@ def decode_document(target: Target, body: bytes, validation: str) -> tuple[Objec
         internal = f"{target.group.partition('.')[0] or 'core'}.{target.kind}"
         raise DecodeError(f"converting ({version}.{kind}) to ({internal}): unknown conversion")
     if target.definition is None:
-        raise DecodeError("metadata does not fit ObjectMeta")
+        if target.custom is None or not (unknown := prune_unknown(target.custom, obj)):
+            raise DecodeError("metadata does not fit ObjectMeta")
+        return finish(target, obj), _unknown_fields(unknown) if validation != IGNORE else []
     clean, errors = explain(target.definition, node, strict=validation != IGNORE)
     return finish(target, clean), errors
 
@@ -226,7 +235,7 @@ def _explain(target: Target, body: bytes, node: Any, validation: str, earlier: l
             why = f'no kind "{kind}" is registered for version "{api_version}" in scheme "pkg/api/legacyscheme/scheme.go:30"'
             raise cannot_be_handled(kind, version, target.kind, why)
     if definition is None:
-        obj, errors = _explain_custom(target, kind, version, node)
+        obj, errors = _explain_custom(target, kind, version, node, validation)
     else:
         try:
             obj, errors = explain(definition, node, strict=validation != IGNORE)
@@ -250,18 +259,24 @@ def _check_identity(target: Target, api_version: str, kind: str) -> None:
         )
 
 
-def _explain_custom(target: Target, kind: str, version: str, node: Any) -> tuple[Object, list[str]]:
-    """A custom resource: everything is kept, its metadata is decoded as ObjectMeta."""
+def _explain_custom(target: Target, kind: str, version: str, node: Any, validation: str) -> tuple[Object, list[str]]:
+    """A custom resource: what its schema knows (everything, without one) is kept, its metadata is decoded as ObjectMeta."""
     obj = gojson.plain(node)
+    unknown = prune_unknown(target.custom, obj) if target.custom is not None else []
     metadata = next((value for name, value in reversed(node) if name == "metadata"), None)
+    found = _unknown_fields(unknown) if validation != IGNORE else []
     if metadata is None:
         obj.pop("metadata", None)
-        return obj, []
+        return obj, found
     try:
-        obj["metadata"], _ = explain(schemas().definition(META + "ObjectMeta"), metadata, strict=False)
+        obj["metadata"], wrong = explain(schemas().definition(META + "ObjectMeta"), metadata, strict=validation != IGNORE)
     except DecodeError as error:
         raise cannot_be_handled(kind, version, target.kind, str(error)) from None
-    return obj, []
+    return obj, [*(complaint.replace('field "', 'field "metadata.', 1) for complaint in wrong), *found]
+
+
+def _unknown_fields(paths: list[str]) -> list[str]:
+    return [f'unknown field "{path}"' for path in paths]
 
 
 def _find_kind(target: Target, node: Any, body: bytes) -> tuple[str, str]:

@@ -47,6 +47,14 @@ class Caches:
             cache = self._by_prefix[prefix] = ResourceCache(attributes_of, namespaced=namespaced, revision=self._revision)
         return cache
 
+    def remove(self, group: str, plural: str) -> None:
+        """Forget the cache of a resource that is served no more, and end its watches."""
+        cache = self._by_prefix.pop(prefix_of(group, plural), None)
+        if cache is not None:
+            for watched in cache.watches.groups():
+                for watcher in tuple(watched.watchers):
+                    watcher.end()
+
     def of(self, group: str, plural: str) -> ResourceCache:
         """The cache of a resource that has been added; KeyError if it has not."""
         return self._by_prefix[prefix_of(group, plural)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import orjson
 
@@ -22,15 +23,12 @@ _ANSWERS_KEPT_MAX = 512
 class Discovery:
     """/api, /apis and below."""
 
-    def __init__(self, table: ResourceTable, stored: dict[tuple[str, str], Resource], server_address: str) -> None:
+    def __init__(self, table: ResourceTable, stored: Callable[[Resource], Resource | None], server_address: str) -> None:
         self._table = table
         self._stored = stored
         self._server_address = server_address
+        self._generation = table.generation
         self._kept: dict[tuple[str, str], tuple[bytes, str, str]] = {}  # (path, Accept) -> body, content type, ETag
-
-    def table_changed(self) -> None:
-        """Build every document anew."""
-        self._kept.clear()
 
     def matches(self, path: str) -> bool:
         """Whether the path (without its last slash) is one of discovery's."""
@@ -39,6 +37,9 @@ class Discovery:
 
     async def handle(self, request: Request) -> Answer:
         path, accept = request.path.rstrip("/"), request.headers.get("Accept", "")
+        if self._generation != self._table.generation:
+            self._generation = self._table.generation
+            self._kept.clear()
         kept = self._kept.get((path, accept))
         if kept is None:
             document, content_type = self._build(path, accept)
@@ -80,7 +81,7 @@ class Discovery:
         return documents.api_resource_list(rows, self._storage_hash), ""
 
     def _storage_hash(self, row: Resource) -> str:
-        stored = self._stored.get((row.group, row.plural))
+        stored = self._stored(row)
         return documents.storage_version_hash(stored) if stored is not None and "list" in row.verbs else ""
 
 

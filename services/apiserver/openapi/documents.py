@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from http import HTTPStatus
 
 import kubecosm
-from kubecosm.api.resources import Object, Resource
+from kubecosm.api.resources import CustomResource, Object, Resource
 from kubecosm.api.schema import schemas
+from kubecosm.api.schema.model import META
 
 from .definitions import full_name, reachable, reference, schema_of
 from .descriptions import describe
@@ -18,11 +19,11 @@ _INLINE = ("dryRun", "fieldValidation")
 _CODES = {200: "OK", 201: "Created", 202: "Accepted", 401: "Unauthorized"}
 _UNKNOWN: Object = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 
-CustomSchema = Callable[[Resource], Object | None]
-"""Gives the published schema of a custom resource, None if there is none."""
+CustomSchema = Callable[[Resource, int], Object | None]
+"""Gives the schema of a custom resource as published in that OpenAPI version (2 or 3), None if there is none."""
 
 
-def no_custom_schema(row: Resource) -> Object | None:
+def no_custom_schema(row: Resource, version: int) -> Object | None:
     return None
 
 
@@ -30,6 +31,8 @@ def v3(rows: Sequence[Resource], custom_schema: CustomSchema = no_custom_schema)
     """The document of one group and version."""
     ops = list(operations(rows))
     names = {name for operation in ops for name in (operation.body, operation.answer) if name}
+    if any(isinstance(row, CustomResource) for row in rows):
+        names.add(f"{META}ObjectMeta")
     components: Object = {full_name(name): schema_of(schemas().definition(name), 3) for name in reachable(names)}
     describe(components)
     paths: Object = {}
@@ -38,7 +41,7 @@ def v3(rows: Sequence[Resource], custom_schema: CustomSchema = no_custom_schema)
         item[operation.method] = _operation_v3(operation, components)
     for row in rows:
         if schemas().of_kind(row.api_version, row.kind) is None:
-            components[custom_name(row)] = _custom(row, custom_schema)
+            components[custom_name(row)] = _custom(row, custom_schema, 3)
     return {
         "openapi": "3.0.0", "info": _info(), "paths": paths,
         "components": {"schemas": components, "securitySchemes": {"BearerToken": _token()}},
@@ -57,7 +60,7 @@ def v2(rows: Iterable[Resource], custom_schema: CustomSchema = no_custom_schema)
         item[operation.method] = _operation_v2(operation, parameters)
     for row in rows:
         if schemas().of_kind(row.api_version, row.kind) is None:
-            definitions[custom_name(row)] = _custom(row, custom_schema)
+            definitions[custom_name(row)] = _custom(row, custom_schema, 2)
     return {
         "swagger": "2.0", "info": _info(), "paths": paths, "definitions": definitions, "parameters": parameters,
         "securityDefinitions": {"BearerToken": _token()}, "security": [{"BearerToken": []}],
@@ -69,9 +72,9 @@ def custom_name(row: Resource) -> str:
     return ".".join([*reversed(row.group.split(".")), row.version, row.kind])
 
 
-def _custom(row: Resource, custom_schema: CustomSchema) -> Object:
+def _custom(row: Resource, custom_schema: CustomSchema, version: int) -> Object:
     kinds = [{"group": row.group, "kind": row.kind, "version": row.version}]
-    return {**(custom_schema(row) or _UNKNOWN), "x-kubernetes-group-version-kind": kinds}
+    return {**(custom_schema(row, version) or _UNKNOWN), "x-kubernetes-group-version-kind": kinds}
 
 
 def _info() -> Object:

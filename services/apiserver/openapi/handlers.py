@@ -32,15 +32,16 @@ Answer = tuple[int, dict[str, str], bytes]
 
 
 class OpenAPI:
-    """The documents of a resource table, which may change: call `table_changed` then."""
+    """The documents of a resource table, which may change."""
 
     def __init__(self, table: ResourceTable, custom_schema: CustomSchema = no_custom_schema) -> None:
         self._table = table
+        self._generation = table.generation
         self._custom_schema = custom_schema
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._hashes: dict[str, str] = {}
 
-    def table_changed(self) -> None:
+    def _table_changed(self) -> None:
         """Forget what was built from the old rows (or custom schemas)."""
         self._kept.clear()
         self._hashes.clear()
@@ -50,6 +51,9 @@ class OpenAPI:
 
     def handle(self, request_path: str, accept: str, *, query: str = "", headers: Mapping[str, str] | None = None) -> Answer:
         """The answer to GET of a path that `matches`. Building the v2 document takes a few hundred milliseconds once."""
+        if self._generation != self._table.generation:
+            self._generation = self._table.generation
+            self._table_changed()
         given = headers or {}
         path = request_path.rstrip("/")
         if path == "/openapi/v2":
@@ -74,7 +78,7 @@ class OpenAPI:
         found = self._hashes.get(name)
         if found is None:
             facts = [(row.group, row.version, row.kind, row.plural, row.verbs, [(s.name, s.kind, s.verbs) for s in row.subresources],
-                      self._custom_schema(row)) for row in rows]  # fmt: skip
+                      self._custom_schema(row, 3)) for row in rows]  # fmt: skip
             text = orjson.dumps([kubecosm.__version__, kubecosm.KUBERNETES_VERSION, str(source()), facts])
             found = self._hashes[name] = hashlib.sha512(text).hexdigest().upper()
         return found

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from kubecosm.api.resources import Object, Resource
+from kubecosm.api.resources import CustomResource, Object, Resource
 from kubecosm.api.times import format_time, parse_time
 
 Cells = Callable[[Object, datetime], list[Any]]
@@ -118,9 +118,22 @@ class TablePrinter:
         return self.row_conditions(obj) if self.row_conditions else []
 
 
-@cache
 def printer_for(resource: Resource) -> Printer:
-    """The printer of a resource that Kubernetes itself has; for the others name and creation time."""
+    """The printer of a resource: the kind's own, the columns of its definition, or name and creation time."""
+    if isinstance(resource, CustomResource):
+        from ..customresources.columns import printer_of
+
+        return printer_of(resource)
+    return _builtin_printer(resource)
+
+
+def shared_column(name: str) -> Object:
+    """A column that many kinds have: `name`, `age`."""
+    return _column_tables()[0][name]
+
+
+@cache
+def _builtin_printer(resource: Resource) -> Printer:
     shared, tables = _column_tables()
     key = _ALIASES.get(resource.group_resource, resource.group_resource)
     if key not in _MODULES:

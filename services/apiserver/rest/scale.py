@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from kubecosm.api import errors, managedfields, selectors
 from kubecosm.api.errors import BadRequest
 from kubecosm.api.field import FieldError, invalid_kind, invalid_value
-from kubecosm.api.resources import REPLICATIONCONTROLLERS, Object
+from kubecosm.api.resources import REPLICATIONCONTROLLERS, CustomResource, Object
 
 from ..cache.entry import Entry
+from ..customresources.scale import scale_of_custom, with_replicas
 from ..http.request import Request
 from ..http.response import Answer
 from .body import decode_body
@@ -28,7 +29,9 @@ NEGATIVE = "must be greater than or equal to 0"
 
 
 def scale_of(store: ResourceStore, obj: Object) -> Object:
-    """The Scale of a workload."""
+    """The Scale of a workload. Raises InternalError for a custom resource that has no replicas."""
+    if isinstance(store.row, CustomResource):
+        return scale_of_custom(store.row, obj)
     meta, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
     kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
     scale: Object = {
@@ -73,8 +76,11 @@ async def set_scale(store: ResourceStore, request: Request, change: ScaleChange,
         version = scale["metadata"].get("resourceVersion")
         if version and version != obj["metadata"]["resourceVersion"]:
             raise errors.modified_conflict(store.row, info.name)
-        spec = {**obj["spec"], "replicas": (scale.get("spec") or {}).get("replicas", 0)}
-        changed = {**obj, "metadata": dict(obj["metadata"]), "spec": spec}
+        replicas = (scale.get("spec") or {}).get("replicas", 0)
+        if isinstance(store.row, CustomResource):
+            changed = with_replicas(store.row, obj, replicas)
+        else:
+            changed = {**obj, "metadata": dict(obj["metadata"]), "spec": {**obj["spec"], "replicas": replicas}}
         managedfields.on_update(store.row, changed, obj, caller.field_manager, store.state.clock.now(), "scale")
         return changed
 

@@ -1,0 +1,54 @@
+"""From a definition to rows of the resource table. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from kubecosm.api.resources import CustomResource, Object, Subresource
+
+VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
+ENDING_VERBS = tuple(verb for verb in VERBS if verb != "create")
+"""What can still be done once the definition is being deleted (Kubernetes hides update and patch from discovery then, but serves them)."""
+SUBRESOURCE_VERBS = ("get", "patch", "update")
+
+_VERSION = re.compile(r"v(\d+)(?:(alpha|beta)(\d+))?$")
+_LEVELS = {None: 2, "beta": 1, "alpha": 0}
+
+
+def version_priority(version: str) -> tuple[int, int, int, int, str]:
+    """Sorts v10 before v2 before v1 before v11beta2 before v1alpha1, and these before all other names (CompareKubeAwareVersionStrings)."""
+    match = _VERSION.match(version)
+    if match is None:
+        return (1, 0, 0, 0, version)
+    return (0, -_LEVELS[match[2]], -int(match[1]), -int(match[3] or 0), version)
+
+
+def rows_of(crd: Object, names: Object) -> tuple[list[CustomResource], CustomResource]:
+    """(a row for each served version, best first; the row of the version that is stored) of a definition with accepted names."""
+    versions = sorted(crd["spec"]["versions"], key=lambda version: version_priority(version["name"]))
+    ending = bool(crd["metadata"].get("deletionTimestamp"))
+    rows = {version["name"]: _row(crd["spec"], version, names, ENDING_VERBS if ending else VERBS) for version in versions}
+    stored = next(rows[version["name"]] for version in versions if version.get("storage"))
+    return [rows[version["name"]] for version in versions if version.get("served")], stored
+
+
+def _row(spec: Object, version: Object, names: Object, verbs: Sequence[str]) -> CustomResource:
+    parts = version.get("subresources") or {}
+    subresources: list[Subresource] = []
+    if "status" in parts:
+        subresources.append(Subresource("status", names["kind"], spec["group"], version["name"], SUBRESOURCE_VERBS))
+    if "scale" in parts:
+        subresources.append(Subresource("scale", "Scale", "autoscaling", "v1", SUBRESOURCE_VERBS))
+    return CustomResource(
+        spec["group"], version["name"], names["kind"], names["plural"], names.get("singular", ""), spec["scope"] == "Namespaced",
+        tuple(verbs), tuple(names.get("shortNames") or ()), tuple(names.get("categories") or ()), tuple(subresources),
+        schema=(version.get("schema") or {}).get("openAPIV3Schema") or {}, scale=parts.get("scale"),
+        columns=tuple(version.get("additionalPrinterColumns") or ()),
+    )  # fmt: skip
+
+
+def selectable_paths(crd: Object) -> tuple[str, ...]:
+    """The selectableFields of all versions."""
+    found = (field["jsonPath"] for version in crd["spec"]["versions"] for field in version.get("selectableFields") or ())
+    return tuple(dict.fromkeys(found))

@@ -1,0 +1,69 @@
+"""How instances of a definition are born and changed. Imitates apiextensions-apiserver's registry/customresource."""
+
+from __future__ import annotations
+
+from kubecosm.api.field import FieldError
+from kubecosm.api.resources import CustomResource, Object
+from kubecosm.api.schema.structural import fill_defaults
+
+from ..registry.strategy import Strategy, keep_field
+from .jsonpath import find, printed
+from .validation import validate, validate_update
+
+_IDENTITY = ("metadata", "kind", "apiVersion")
+
+
+class CustomResourceStrategy(Strategy):
+    """Instances of one version."""
+
+    allow_unconditional_update = False
+
+    def __init__(self, row: CustomResource, selectable: tuple[str, ...] = ()) -> None:
+        """`selectable`: the JSON paths of selectableFields."""
+        super().__init__(row)
+        self._schema = row.schema
+        self._selectable = {path.removeprefix("."): path for path in selectable}
+
+    def default(self, obj: Object) -> None:
+        fill_defaults(self._schema, obj)
+
+    def prepare_for_create(self, obj: Object) -> None:
+        if self.has_status:
+            obj.pop("status", None)
+        obj["metadata"]["generation"] = 1
+
+    def prepare_for_update(self, obj: Object, old: Object) -> None:
+        if self.has_status:
+            keep_field(obj, old, "status")
+        generation = old["metadata"].get("generation", 0)
+        if any(obj.get(name) != old.get(name) for name in obj.keys() | old.keys() if name not in _IDENTITY):
+            generation += 1
+        obj["metadata"]["generation"] = generation or 1
+
+    def validate(self, obj: Object) -> list[FieldError]:
+        return validate(self._schema, obj)
+
+    def validate_update(self, obj: Object, old: Object) -> list[FieldError]:
+        return validate_update(self._schema, obj, old)
+
+    def selectable_fields(self, obj: Object) -> dict[str, str]:
+        found = {name: find(path, obj) for name, path in self._selectable.items()}
+        return {name: printed(values[0]) if values else "" for name, values in found.items()}
+
+    def selectable_field_names(self) -> tuple[str, ...]:
+        return tuple(self._selectable)
+
+
+class CustomStatusStrategy(CustomResourceStrategy):
+    """The status subresource: everything but status, and who manages what, stays as it was."""
+
+    def prepare_for_update(self, obj: Object, old: Object) -> None:
+        managed = obj["metadata"].get("managedFields")
+        for name in obj.keys() | old.keys():
+            if name not in ("status", "kind", "apiVersion"):
+                keep_field(obj, old, name)
+        obj["metadata"] = {**old["metadata"]}
+        if managed:
+            obj["metadata"]["managedFields"] = managed
+        else:
+            obj["metadata"].pop("managedFields", None)

@@ -1,0 +1,266 @@
+"""Whether an object fits its structural schema, in the words of kube-openapi's validator and apiextensions-apiserver.
+
+Imitates k8s.io/kube-openapi/pkg/validation and apiextensions' validation.go, schema/listtype and, for updates, ratcheting: what was wrong
+before and has not changed is no fault of an update. Formats are checked where they are common; others accept anything, as unknown ones do.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from kubecosm.api.field import FieldError, duplicate, invalid_value, not_supported, required, too_long, too_many, type_invalid
+from kubecosm.api.resources import Object
+from kubecosm.api.schema.structural import EMBEDDED, INT_OR_STRING
+
+Schema = Mapping[str, Any]
+Path = tuple[str | int, ...]
+Problem = tuple[Path, FieldError]
+"""A complaint and the path of the value that was checked."""
+PATTERNS_KEPT_MAX = 512
+
+
+def validate(schema: Schema, obj: Object) -> list[FieldError]:
+    """Complaints about a whole object."""
+    return [error for _, error in _problems(schema, obj, ())]
+
+
+def validate_update(schema: Schema, obj: Object, old: Object) -> list[FieldError]:
+    """Complaints about what an update changes."""
+    return [error for at, error in _problems(schema, obj, ()) if not at or _differs(obj, old, at)]
+
+
+def _differs(new: Any, old: Any, at: Path) -> bool:
+    for step in at:
+        if isinstance(step, int):  # items of lists are not told apart by their places
+            break
+        if not isinstance(new, dict) or not isinstance(old, dict) or step not in old:
+            return True
+        new, old = new[step], old[step]
+    return bool(new != old)
+
+
+def text_of(path: Path) -> str:
+    """`spec.items[0].name`."""
+    text = ""
+    for step in path:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+    return text
+
+
+def _problems(schema: Schema, value: Any, path: Path) -> list[Problem]:
+    """All complaints about a value and what is below it."""
+    if value is None and schema.get("nullable"):
+        return []
+    found = [(path, error) for error in (*_check_type(schema, value, text_of(path)), *_check_value(schema, value, text_of(path)))]
+    if isinstance(value, dict):
+        found += _check_object(schema, value, path)
+    elif isinstance(value, list):
+        found += _check_list(schema, value, path)
+    return found + _check_junctors(schema, value, path)
+
+
+# ---- types and formats
+
+
+def type_name(value: Any) -> str:
+    """The JSON type of a value, whole numbers being integers."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, int) or (isinstance(value, float) and value.is_integer()):
+        return "integer"
+    return {float: "number", str: "string", dict: "object", list: "array"}[type(value)]
+
+
+def _check_type(schema: Schema, value: Any, path: str) -> Iterable[FieldError]:
+    kind, actual = schema.get("type", ""), type_name(value)
+    expected = "integer,string" if schema.get(INT_OR_STRING) else kind
+    fits = actual in expected.split(",") or (kind == "number" and actual == "integer")
+    if expected and not fits:
+        yield type_invalid(path, actual, f'{path} in body must be of type {expected}: "{actual}"')
+    form = schema.get("format", "")
+    if isinstance(value, str) and kind == "string" and form in FORMATS and not FORMATS[form](value):
+        yield type_invalid(path, value, f'{path} in body must be of type {form}: "{value}"')
+    limits = {"int32": 2**31, "int64": 2**63}.get(form)
+    if limits and actual == "integer" and not -limits <= value < limits:
+        yield invalid_value(path, value, f"Checked value must be of type {kind} with format {form}")
+
+
+def _parses(parse: Callable[[str], Any]) -> Callable[[str], bool]:
+    def check(text: str) -> bool:
+        try:
+            parse(text)
+        except (ValueError, binascii.Error):
+            return False
+        return True
+
+    return check
+
+
+def _date_time(text: str) -> datetime:
+    if not re.match(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d(\.\d+)?)?([Zz]|[+-]\d\d:?\d\d)$", text):
+        raise ValueError
+    return datetime.fromisoformat(text.upper().replace("Z", "+00:00"))
+
+
+_HOST = re.compile(r"(?=.{1,255}$)[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*\.?$")
+_DURATION = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)\s*(ns|us|µs|ms|s|m|h|d|w|[a-z]+)(\s*(\d+(\.\d*)?|\.\d+)\s*[a-zµ]+)*$")
+FORMATS: dict[str, Callable[[str], bool]] = {
+    "date": _parses(date.fromisoformat),
+    "date-time": _parses(_date_time),
+    "datetime": _parses(_date_time),
+    "duration": lambda text: text == "0" or bool(_DURATION.match(text)),
+    "byte": _parses(lambda text: base64.b64decode(text, validate=True)),
+    "uuid": _parses(UUID),
+    "ipv4": _parses(ipaddress.IPv4Address),
+    "ipv6": _parses(ipaddress.IPv6Address),
+    "cidr": _parses(lambda text: ipaddress.ip_network(text, strict=False)),
+    "hostname": lambda text: bool(_HOST.match(text)),
+    "email": lambda text: bool(re.match(r"[^@\s]+@[^@\s]+$", text)),
+    "uri": lambda text: bool(re.match(r"([A-Za-z][A-Za-z0-9+.-]*:|/)", text)),
+    "mac": lambda text: bool(re.match(r"[0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5}$", text)),
+}
+
+# ---- scalars
+
+
+def _check_value(schema: Schema, value: Any, path: str) -> Iterable[FieldError]:
+    enum = schema.get("enum")
+    if enum and not any(value == allowed and type_name(value) == type_name(allowed) for allowed in enum):
+        yield not_supported(path, value, [v if isinstance(v, str) else orjson.dumps(v).decode() for v in enum])
+    if isinstance(value, str):
+        yield from _check_text(schema, value, path)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield from _check_number(schema, value, path)
+
+
+def _check_text(schema: Schema, value: str, path: str) -> Iterable[FieldError]:
+    longest, shortest, pattern = schema.get("maxLength"), schema.get("minLength"), schema.get("pattern")
+    if longest is not None and len(value) > longest:
+        yield too_long(path, longest)
+    if shortest is not None and len(value) < shortest:
+        yield invalid_value(path, value, f"{path} in body should be at least {shortest} chars long")
+    if pattern and (compiled := _pattern(pattern)) is not None and not compiled.search(value):
+        yield invalid_value(path, value, f"{path} in body should match '{pattern}'")
+
+
+@lru_cache(maxsize=PATTERNS_KEPT_MAX)
+def _pattern(text: str) -> re.Pattern[str] | None:
+    """None for what Python's syntax does not know."""
+    try:
+        return re.compile(text.replace("\\z", "\\Z"))
+    except re.error:
+        return None
+
+
+def _check_number(schema: Schema, value: float, path: str) -> Iterable[FieldError]:
+    most, least, multiple = schema.get("maximum"), schema.get("minimum"), schema.get("multipleOf")
+    if most is not None and (value > most or (schema.get("exclusiveMaximum") and value == most)):
+        bound = "less than" if schema.get("exclusiveMaximum") else "less than or equal to"
+        yield invalid_value(path, value, f"{path} in body should be {bound} {most:g}")
+    if least is not None and (value < least or (schema.get("exclusiveMinimum") and value == least)):
+        bound = "greater than" if schema.get("exclusiveMinimum") else "greater than or equal to"
+        yield invalid_value(path, value, f"{path} in body should be {bound} {least:g}")
+    if multiple and (value / multiple) % 1:
+        yield invalid_value(path, value, f"{path} in body should be a multiple of {multiple:g}")
+
+
+# ---- objects and lists
+
+
+def _check_object(schema: Schema, value: Object, path: Path) -> list[Problem]:
+    properties, additional = schema.get("properties") or {}, schema.get("additionalProperties")
+    here = text_of(path)
+    found: list[Problem] = []
+    most, least = schema.get("maxProperties"), schema.get("minProperties")
+    if most is not None and len(value) > most:
+        found.append((path, too_many(here, len(value), most)))
+    if least is not None and len(value) < least:
+        found.append((path, invalid_value(here, value, f"{here} in body should have at least {least} properties")))
+    found += [(path, required(text_of((*path, name)))) for name in schema.get("required") or () if name not in value]
+    if schema.get(EMBEDDED):
+        wanted = [name for name in ("apiVersion", "kind") if not value.get(name)]
+        found += [(path, required(text_of((*path, name)), "must not be empty")) for name in wanted]
+    for name, item in value.items():
+        child = properties.get(name, additional if isinstance(additional, dict) else None)
+        if child is not None and not (not path and name in ("apiVersion", "kind")):
+            found += _problems(child, item, (*path, name))
+    return found
+
+
+def _check_list(schema: Schema, value: list[Any], path: Path) -> list[Problem]:
+    here, items = text_of(path), schema.get("items")
+    found: list[Problem] = []
+    most, least = schema.get("maxItems"), schema.get("minItems")
+    if most is not None and len(value) > most:
+        found.append((path, too_many(here, len(value), most)))
+    if least is not None and len(value) < least:
+        found.append((path, invalid_value(here, value, f"{here} in body should have at least {least} items")))
+    if isinstance(items, dict):
+        for index, item in enumerate(value):
+            found += _problems(items, item, (*path, index))
+    return found + _check_repeats(schema, value, path)
+
+
+def _check_repeats(schema: Schema, value: list[Any], path: Path) -> list[Problem]:
+    """Items of sets, and keys of lists that are maps, stand but once."""
+    kind, keys = schema.get("x-kubernetes-list-type"), schema.get("x-kubernetes-list-map-keys") or ()
+    if kind not in ("set", "map"):
+        return []
+    found: list[Problem] = []
+    seen: set[bytes] = set()
+    for index, item in enumerate(value):
+        shown = {key: item[key] for key in keys if key in item} if kind == "map" and isinstance(item, dict) else item
+        mark = orjson.dumps(shown, option=orjson.OPT_SORT_KEYS)
+        if mark in seen:
+            found.append((path, duplicate(text_of((*path, index)), shown)))
+        seen.add(mark)
+    return found
+
+
+# ---- allOf, anyOf, oneOf, not
+
+
+def _check_junctors(schema: Schema, value: Any, path: Path) -> list[Problem]:
+    found: list[Problem] = []
+    here = text_of(path)
+
+    def complain(why: str) -> None:
+        found.append((path, invalid_value(here, "", f'"{here}" must {why}')))
+
+    if any_of := schema.get("anyOf"):
+        attempts = [_problems(part, value, path) for part in any_of]
+        if all(attempts):
+            complain("validate at least one schema (anyOf)")
+            found += _fewest(attempts)
+    if one_of := schema.get("oneOf"):
+        attempts = [_problems(part, value, path) for part in one_of]
+        fitting = sum(not attempt for attempt in attempts)
+        if fitting != 1:
+            how = "Found none valid" if not fitting else f"Found {fitting} valid alternatives"
+            complain(f"validate one and only one schema (oneOf). {how}")
+            found += _fewest(attempts)
+    if all_of := schema.get("allOf"):
+        failures = [problem for part in all_of for problem in _problems(part, value, path)]
+        if failures:
+            complain("validate all the schemas (allOf)")
+            found += failures
+    if isinstance(schema.get("not"), dict) and not _problems(schema["not"], value, path):
+        complain("not validate the schema (not)")
+    return found
+
+
+def _fewest(attempts: list[list[Problem]]) -> list[Problem]:
+    """The attempt that came closest."""
+    return min(attempts, key=lambda attempt: len(attempt))
