@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from itertools import pairwise
@@ -21,6 +22,7 @@ from kubecosm.services.kubelet.nodes.registration import Registrar
 from kubecosm.services.kubelet.pipeline import Answer, ApiPipeline, Request
 from kubecosm.services.kubelet.timers import Timers
 from kubecosm.testing.virtualtime import EPOCH, VirtualClock, run_virtual
+from tests.kubelet.served import Served
 
 SHAPE = NodeShape(cpu="4", memory="8Gi", ephemeral_storage="10Gi", max_pods=110, port=10250, runtime_version="sim://1", zones=2)
 
@@ -187,21 +189,18 @@ def test_many_cancelled_timers_are_swept_out() -> None:
     assert run_virtual(main()) < 3000
 
 
-async def _serve(answers: Callable[[str], bytes]) -> tuple[asyncio.Server, int]:
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
+async def _serve(answers: Callable[[str], bytes]) -> Served:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while head := await reader.readuntil(b"\r\n\r\n"):
                 lines = head.decode().split("\r\n")
                 length = next(int(line.split(":")[1]) for line in lines if line.lower().startswith("content-length"))
                 await reader.readexactly(length)
                 writer.write(answers(lines[0]))
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    return server, server.sockets[0].getsockname()[1]
+    served = Served()
+    await served.start(handler)
+    return served
 
 
 def _json(code: int, body: object) -> bytes:
@@ -219,8 +218,8 @@ def test_pipelined_requests_get_their_own_answers() -> None:
                 return _json(404, {"kind": "Status", "code": 404, "reason": "NotFound", "message": "no such thing"})
             return _json(200, {"path": path})
 
-        server, port = await _serve(answer)
-        pipeline = ApiPipeline(ClientConfig(f"http://127.0.0.1:{port}"), "test", connections_max=2)
+        server = await _serve(answer)
+        pipeline = ApiPipeline(ClientConfig(f"http://127.0.0.1:{server.port}"), "test", connections_max=2)
         futures = await pipeline.batch([Request("GET", f"/{number}") for number in range(50)])
         assert [(await future).object()["path"] for future in futures] == [f"/{number}" for number in range(50)]
         async with asyncio.TaskGroup() as tasks:
@@ -230,7 +229,7 @@ def test_pipelined_requests_get_their_own_answers() -> None:
         with pytest.raises(NotFound, match="no such thing"):
             (await pipeline.request("GET", "/missing")).object()
         pipeline.close()
-        server.close()
+        await server.end()
 
     asyncio.run(main())
 
@@ -246,14 +245,14 @@ def test_a_lost_connection_fails_its_requests_and_the_next_one_connects_anew() -
             if calls > 1:
                 writer.write(_json(200, {"ok": True}))
                 await writer.drain()
-            writer.close()
 
-        server = await asyncio.start_server(connected, "127.0.0.1", 0)
-        pipeline = ApiPipeline(ClientConfig(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"), "test")
+        server = Served()
+        await server.start(connected)
+        pipeline = ApiPipeline(ClientConfig(f"http://127.0.0.1:{server.port}"), "test")
         with pytest.raises(ConnectionResetError):
             await pipeline.request("GET", "/a")
         assert (await pipeline.request("GET", "/a")).object() == {"ok": True}
         pipeline.close()
-        server.close()
+        await server.end()
 
     asyncio.run(main())

@@ -16,6 +16,7 @@ from kubecosm.services.kubelet.shell.syntax import ShellSyntaxError
 from kubecosm.services.kubelet.shell.terminal import Terminal, TerminalOutput
 from kubecosm.services.kubelet.volumes.filesystem import Dir, File, FileSystem
 from kubecosm.testing.virtualtime import VirtualClock, run_virtual
+from tests.kubelet.served import Served
 
 
 class NoNetwork:
@@ -234,14 +235,14 @@ def browse(script: str) -> tuple[int, str, str]:
             status = b"404 Not Found" if b"/missing" in head else b"200 OK"
             writer.write(b"HTTP/1.1 " + status + b"\r\nContent-Length: 6\r\nContent-Type: text/plain\r\n\r\nhello\n")
             await writer.drain()
-            writer.close()
 
-        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        server = Served()
+        await server.start(answer)
         host = machine()
-        host.network = OneServer(server.sockets[0].getsockname()[1])
+        host.network = OneServer(server.port)
         out, err = Buffer(), Buffer()
         code = await run_program(PROGRAMS, ["sh", "-c", script], Process(host, {"PATH": "/bin"}, "/tmp", None, out, err))
-        server.close()
+        await server.end()
         return code, out.data.decode(), err.data.decode()
 
     return asyncio.run(main())
