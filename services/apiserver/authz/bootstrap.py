@@ -42,6 +42,7 @@ def _own_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     not told apart by a node authorizer; the proxy is the DNS and the load balancer too.
     """
     controllers = [rule for row in rows if row["name"].startswith(CONTROLLER_ROLE_PREFIX) for rule in row.get("rules", ())]
+    controllers.append({"apiGroups": ["storage.k8s.io"], "resources": ["storageclasses"], "verbs": ["create"]})  # the default one
     proxy = [
         {"apiGroups": [""], "resources": ["namespaces", "services", "nodes", "pods"], "verbs": READ},
         {"apiGroups": [""], "resources": ["services"], "verbs": ["create"]},

@@ -7,7 +7,6 @@ from kubecosm.api.meta import key_of
 from kubecosm.api.resources import Object, Resource
 from kubecosm.client.controller import Context
 
-
 PATIENCE_ENTRIES_MAX = 10_000
 
 

@@ -148,8 +148,12 @@ def zone_state(ready: Sequence[bool], unhealthy_threshold: float) -> ZoneState:
     return ZoneState.NORMAL
 
 
-def zone_states(nodes: Iterable[Object], unhealthy_threshold: float) -> dict[str, tuple[ZoneState, int]]:
-    """State and size of every zone."""
+ZoneStates = dict[str, tuple[ZoneState, int]]
+"""State and size of every zone."""
+
+
+def zone_states(nodes: Iterable[Object], unhealthy_threshold: float) -> ZoneStates:
+    """The zones that these nodes form, and how they are."""
     zones: dict[str, list[bool]] = {}
     for node in nodes:
         zones.setdefault(zone_of(node), []).append(ready_status(node) == "True")
