@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kubecosm.api.names import CONFIGMAP_ROOT_CA
+from kubecosm.api.names import CONFIGMAP_ROOT_CA, SECRET_SERVICE_ACCOUNT_TOKEN
 from kubecosm.api.resources import CONFIGMAPS, CUSTOMRESOURCEDEFINITIONS, SECRETS, Object
 from kubecosm.client.controller import Controller
 from kubecosm.client.informer import Transform, drop_managed_fields
@@ -32,6 +32,9 @@ def slimming(controllers: Iterable[Controller]) -> Transform:
         if kind[1] == CONFIGMAPS.kind and obj["metadata"]["name"] == CONFIGMAP_ROOT_CA:
             return drop_managed_fields(obj)
         slimmed: Object = {"apiVersion": kind[0], "kind": kind[1], "metadata": _graph_fields(obj)}
+        if obj.get("type") == SECRET_SERVICE_ACCOUNT_TOKEN:  # whether a token is there, but not the token
+            slimmed |= {"type": obj["type"], "data": dict.fromkeys(obj.get("data") or {}, "")}
+            slimmed["metadata"]["annotations"] = obj["metadata"].get("annotations") or {}
         if kind == (CUSTOMRESOURCEDEFINITIONS.api_version, CUSTOMRESOURCEDEFINITIONS.kind):
             spec, status = obj["spec"], obj.get("status") or {}
             slimmed["spec"] = {"group": spec["group"], "names": spec["names"]}

@@ -50,7 +50,7 @@ class Config:
     service_cluster_ip_range: str = field(default="127.32.0.0/16", metadata={"help": "range of all Service addresses"})
     root_ca_file: str = field(default="", metadata={"help": "CA certificate published to every namespace as ConfigMap kube-root-ca.crt"})
     service_account_private_key_file: str = field(
-        default="", metadata={"help": "key that signs the tokens of service account token Secrets"}
+        default="", metadata={"help": "accepted as kube-controller-manager does; tokens in Secrets are asked of the API server instead"}
     )
     default_storage_class: str = field(
         default="standard", metadata={"help": "name of the default StorageClass that is created when there is none; empty: none is created"}

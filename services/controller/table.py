@@ -46,6 +46,7 @@ TABLE = (
     Row("endpointslice-mirroring-controller", "network.endpointslice_mirroring"),
     Row("namespace-controller", "cluster.namespace", "concurrent_namespace_syncs"),
     Row("serviceaccount-controller", "cluster.serviceaccount"),
+    Row("serviceaccount-token-controller", "cluster.serviceaccount_tokens"),
     Row("root-ca-certificate-publisher-controller", "cluster.root_ca_publisher"),
     Row("node-ipam-controller", "cluster.node_ipam"),
     Row("node-lifecycle-controller", "cluster.node_lifecycle"),

@@ -150,6 +150,8 @@ class FakeApi:
         await self._call(
             f"create/{subresource}" if subresource else "create", resource, meta.get("name") or name or meta.get("generateName", "")
         )
+        if subresource == "token":
+            return {**obj, "status": {"token": f"token of {name}"}}
         if subresource:
             return obj
         if resource.namespaced:

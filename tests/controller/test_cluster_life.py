@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 
 from kubecosm.api.meta import Key, get_condition
+from kubecosm.api.names import ANNOTATION_SERVICE_ACCOUNT_NAME, SECRET_SERVICE_ACCOUNT_TOKEN
 from kubecosm.api.resources import BUILTIN, CONFIGMAPS, NAMESPACES, NODES, PODS, SECRETS, SERVICEACCOUNTS, Object
 from kubecosm.runtime.errors import StartupError
-from kubecosm.services.controller.cluster import namespace, node_ipam, root_ca_publisher, serviceaccount
+from kubecosm.services.controller.cluster import namespace, node_ipam, root_ca_publisher, serviceaccount, serviceaccount_tokens
 from kubecosm.services.controller.cluster.node_ipam import Ranges
 from kubecosm.services.controller.common.discovery import plan_resources
 from kubecosm.services.controller.config import Config
@@ -91,6 +94,22 @@ def test_every_namespace_has_the_root_ca_and_nobody_else_may_change_it() -> None
             assert found["data"] == {"ca.crt": "PEM"}
             await api.update(CONFIGMAPS, {**found, "data": {"ca.crt": "forged"}})
             await wait_for(lambda: api.all(CONFIGMAPS)[0]["data"] == {"ca.crt": "PEM"})
+
+    run(test)
+
+
+def test_a_token_secret_is_filled_and_goes_with_its_account() -> None:
+    async def test(api: FakeApi) -> None:
+        kind = {"type": SECRET_SERVICE_ACCOUNT_TOKEN}
+        async with controllers(api, serviceaccount_tokens.Tokens("PEM")):
+            meta = {"name": "bot-token", "namespace": "one", "annotations": {ANNOTATION_SERVICE_ACCOUNT_NAME: "bot"}}
+            await api.create(SERVICEACCOUNTS, {"metadata": {"name": "bot", "namespace": "one"}})
+            await api.create(SECRETS, {"metadata": meta, **kind})
+            await wait_for(lambda: api.all(SECRETS)[0].get("data"))
+            found = {name: base64.b64decode(text).decode() for name, text in api.all(SECRETS)[0]["data"].items()}
+            assert found == {"token": "token of bot", "namespace": "one", "ca.crt": "PEM"}
+            await api.delete(SERVICEACCOUNTS, "bot", "one")
+            await wait_for(lambda: not api.all(SECRETS))
 
     run(test)
 
