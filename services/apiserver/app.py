@@ -64,6 +64,7 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
         backends = Backends(kubelet_context(config))
         server = Server(build_handler(config, state, metrics, health, backends, f"{reached_at}:{config.secure_port}"))
         async with asyncio.TaskGroup() as tasks:
+            state.tasks = tasks
             with startup(f"listen on {config.bind_address}:{config.secure_port}"):
                 listener = await asyncio.get_running_loop().create_server(
                     server, config.bind_address, config.secure_port, ssl=context, backlog=BACKLOG, start_serving=False

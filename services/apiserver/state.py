@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from kubecosm.api.errors import ApiError
 from kubecosm.api.resources import ResourceTable
 from kubecosm.runtime.clock import Clock
 
 from .cache.caches import Caches
-from .storage.contract import Store
+from .storage.contract import StorageError, Store
 
 if TYPE_CHECKING:
     from .admission.chain import AdmissionChain
     from .rest.store import ResourceStore
+
+
+T = TypeVar("T")
 
 
 class Stream(Protocol):
@@ -37,6 +43,30 @@ class State:
     """(group, version, plural) → the store that serves it."""
     streams: set[Stream] = field(default_factory=set)
     """Open watches and kubelet streams, ended when the server stops."""
+
+    tasks: asyncio.TaskGroup | None = None
+    """Where work lives that outlasts its request; None until the server runs."""
+
+    async def settle(self, write: Coroutine[Any, Any, T | None], finish: Callable[[bool], None]) -> T | None:
+        """Carry out a write and tell `finish` whether it took place, even if the request is cancelled meanwhile.
+
+        None means that it did not. Raises what the write raises: ApiError, StorageError.
+        """
+
+        async def run() -> tuple[T | None, ApiError | StorageError | None]:
+            result, error = None, None
+            try:
+                result = await write
+            except (ApiError, StorageError) as raised:
+                error = raised
+            finally:
+                finish(result is not None)
+            return result, error
+
+        result, error = await (run() if self.tasks is None else asyncio.shield(self.tasks.create_task(run(), name="settle")))
+        if error is not None:
+            raise error
+        return result
 
     def store(self, group: str, version: str, plural: str) -> ResourceStore:
         return self.stores[group, version, plural]

@@ -365,3 +365,29 @@ def test_events_are_one_resource_in_two_versions(tmp_path: Path) -> None:
         assert (again["note"], again["regarding"]["name"]) == ("it runs", "p")
 
     with_api(tmp_path, test)
+
+
+def test_a_client_that_leaves_during_a_write_does_not_confuse_the_addresses_of_services(tmp_path: Path) -> None:
+    async def test(api: Api) -> None:
+        services = "/api/v1/namespaces/default/services"
+
+        def service(name: str) -> dict[str, Any]:
+            return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": {"ports": [{"port": 80}]}}
+
+        async def impatient(name: str) -> None:
+            await api.call("POST", services, service(name))
+
+        for n in range(20):
+            async with asyncio.TaskGroup() as tasks:
+                task = tasks.create_task(impatient(f"gone-{n}"))
+                while f"default/gone-{n}" not in {entry.key for entry in api.state.store("", "v1", "services").cache.entries()}:
+                    await asyncio.sleep(0)
+                    if n % 2:
+                        break
+                task.cancel()
+        for n in range(20):
+            await api.call("POST", services, service(f"later-{n}"))
+        addresses = [item["spec"]["clusterIP"] for item in (await api.get(services))["items"]]
+        assert len(addresses) == len(set(addresses)) >= 20
+
+    with_api(tmp_path, test)

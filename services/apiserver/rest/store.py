@@ -150,13 +150,12 @@ class ResourceStore:
             self._complete_new(obj, attributes)
             return await self._insert(obj, caller, version)
         finish = strategy.begin_create(obj, dry_run=caller.dry_run)
-        entry = None
         try:
             self._complete_new(obj, attributes)
-            entry = await self._insert(obj, caller, version)
-        finally:
-            finish(entry is not None)
-        return entry
+        except BaseException:
+            finish(False)
+            raise
+        return await self.state.settle(self._insert(obj, caller, version), finish)
 
     def _complete_new(self, obj: Object, attributes: Attributes) -> None:
         """Prepare and check an admitted object. Raises Invalid, and what admission raises."""
@@ -248,13 +247,12 @@ class ResourceStore:
             self._complete_changed(obj, old, attributes, strategy)
             return await self._replace(entry, obj, old, caller)
         finish = strategy.begin_update(obj, old, dry_run=caller.dry_run)
-        result = None
         try:
             self._complete_changed(obj, old, attributes, strategy)
-            result = await self._replace(entry, obj, old, caller)
-        finally:
-            finish(result is not None)
-        return result
+        except BaseException:
+            finish(False)
+            raise
+        return await self.state.settle(self._replace(entry, obj, old, caller), finish)
 
     def _complete_changed(self, obj: Object, old: Object, attributes: Attributes, strategy: Strategy) -> None:
         """Prepare and check an admitted change. Raises Invalid, and what admission raises."""
@@ -364,12 +362,18 @@ class ResourceStore:
         """Take an entry out of the storage; the revision of that, or None if the object has changed meanwhile."""
         if caller.dry_run:
             return entry.revision
+        if not self.strategy.is_stateful:
+            return await self._remove(entry)
+
+        def release(removed: bool) -> None:
+            if removed:
+                self.strategy.after_delete(entry.decode())
+
+        return await self.state.settle(self._remove(entry), release)
+
+    async def _remove(self, entry: Entry) -> int | None:
         written = await self.state.storage.delete(key=self.prefix + entry.key, expected_revision=entry.revision)
-        if not written.succeeded:
-            return None
-        if self.strategy.is_stateful:
-            self.strategy.after_delete(entry.decode())
-        return written.revision
+        return written.revision if written.succeeded else None
 
     def _check_preconditions(self, entry: Entry, options: DeleteOptions) -> None:
         """rest.BeforeDelete. Raises Conflict."""
