@@ -99,6 +99,9 @@ def test_a_definition_serves_its_resource_before_its_writer_has_the_answer(tmp_p
         assert found[0]["shortNames"] == ["ct"]
         assert found[0]["storageVersionHash"]
         document = await api.get("/openapi/v3/apis/stable.example.com/v1")
+        patches = document["paths"]["/apis/stable.example.com/v1/namespaces/{namespace}/crontabs/{name}"]["patch"]["requestBody"]["content"]
+        assert "application/merge-patch+json" in patches
+        assert "application/strategic-merge-patch+json" not in patches  # kubectl apply asks here
         assert "cronSpec" in str(document["components"]["schemas"]["com.example.stable.v1.CronTab"])
 
     with_api(tmp_path, check)

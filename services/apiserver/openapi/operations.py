@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from kubecosm.api.resources import Resource, Subresource
+from kubecosm.api.resources import CustomResource, Resource, Subresource
 from kubecosm.api.schema import schemas
 from kubecosm.api.schema.model import META
 
@@ -87,6 +87,11 @@ def _camel(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def patch_types(row: Resource) -> tuple[str, ...]:
+    """Custom resources take no strategic merge patches, which is how clients know to send others."""
+    return tuple(media for media in PATCH_TYPES if "strategic" not in media) if isinstance(row, CustomResource) else PATCH_TYPES
+
+
 def _of_resource(row: Resource) -> Iterator[Operation]:
     scope = "Namespaced" if row.namespaced else ""
     prefix = f"{_camel(_group_word(row.group) or 'core')}{_camel(row.version)}"
@@ -116,7 +121,8 @@ def _of_resource(row: Resource) -> Iterator[Operation]:
     if "update" in verbs:
         yield make(item, "put", "put", "replace", query=_WRITE, body=definition, codes=(200, 201))
     if "patch" in verbs:
-        yield make(item, "patch", "patch", "patch", query=(*_WRITE, "force"), body=f"{META}Patch", consumes=PATCH_TYPES, codes=(200, 201))
+        yield make(item, "patch", "patch", "patch", query=(*_WRITE, "force"), body=f"{META}Patch", consumes=patch_types(row),
+                   codes=(200, 201))  # fmt: skip
     if "delete" in verbs:
         yield make(item, "delete", "delete", "delete", query=_DELETE, body=f"{META}DeleteOptions", body_required=False, answer=status,
                    codes=(200, 202))  # fmt: skip
@@ -145,4 +151,4 @@ def _of_subresource(row: Resource, sub: Subresource, prefix: str, word: str, tag
         yield Operation(path, "put", "put", f"replace{word}", kind, tag, _WRITE, definition, answer=definition, codes=(200, 201))
     if "patch" in sub.verbs:
         yield Operation(path, "patch", "patch", f"patch{word}", kind, tag, (*_WRITE, "force"), f"{META}Patch", answer=definition,
-                        codes=(200, 201), consumes=PATCH_TYPES)  # fmt: skip
+                        codes=(200, 201), consumes=patch_types(row))  # fmt: skip
