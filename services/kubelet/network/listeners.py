@@ -43,7 +43,7 @@ def explain(failure: OSError, address: Address) -> str:
     if failure.errno in (errno.EACCES, errno.EPERM):
         return (
             f"Cannot listen on {host}:{port}: ports under 1024 need permission. Run `sysctl net.ipv4.ip_unprivileged_port_start=0` once "
-            "as root, or give the kubelet CAP_NET_BIND_SERVICE. Until then only NodePorts and kubectl port-forward reach the port."
+            "as root, or give the kubelet CAP_NET_BIND_SERVICE. Meanwhile NodePorts, Service ports above 1023 and port-forward reach it."
         )
     if failure.errno == errno.EADDRINUSE:
         return f"Cannot listen on {host}:{port}: another program listens on port {port} of every address. Stop it, or use another port."
