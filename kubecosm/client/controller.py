@@ -27,6 +27,10 @@ INDEX_ORPHAN_NAMESPACE = "orphan-namespace"
 """Objects without such an ownerReference, by namespace: what may be adopted."""
 
 
+class ReconcileError(Exception):
+    """An expected failure of a work item that is no answer of the server: told in one line, and tried again after a back-off."""
+
+
 class Result(NamedTuple):
     """How a work item ended well: never again unless something changes, or again after so many seconds at the latest."""
 

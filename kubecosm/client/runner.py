@@ -21,6 +21,7 @@ from kubecosm.client.controller import (
     Controller,
     MapFn,
     Reader,
+    ReconcileError,
     Writes,
 )
 from kubecosm.client.events import EventRecorder
@@ -189,7 +190,7 @@ class ControllerRunner:
 
     def _log_failure(self, key: Key, error: Exception) -> None:
         """The first failure of a streak is for everyone, the rest for debugging; a traceback only for what nobody expected."""
-        expected = isinstance(error, (ApiError, *TRANSPORT_ERRORS))
+        expected = isinstance(error, (ApiError, ReconcileError, *TRANSPORT_ERRORS))
         quiet = self.queue.failures(key) or isinstance(error, Conflict)  # a conflict is everyday life: the cache was a moment behind
         log = _log.debug if quiet else _log.warning if expected else _log.error
         kind = self.spec.primary.kind if self.spec.primary else ""

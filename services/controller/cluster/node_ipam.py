@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from kubecosm.api.errors import NotFound
 from kubecosm.api.meta import Key
 from kubecosm.api.resources import NODES, Object
-from kubecosm.client.controller import Context, ControllerSpec, Result, done
+from kubecosm.client.controller import Context, ControllerSpec, ReconcileError, Result, done
 from kubecosm.client.http import PatchType
 from kubecosm.runtime.errors import StartupError
 
@@ -88,7 +88,7 @@ class NodeIpam:
         cidr = self._ranges.allocate(key.name)
         if cidr is None:
             ctx.recorder.event(node, NODES, "Normal", "CIDRNotAvailable", f"Node {key.name} status is now: CIDRNotAvailable")
-            raise RuntimeError("CIDR allocation failed; there are no remaining CIDRs left to allocate in the accepted range")
+            raise ReconcileError("CIDR allocation failed; there are no remaining CIDRs left to allocate in the accepted range")
         patch = {"spec": {"podCIDR": cidr, "podCIDRs": [cidr]}}
         try:
             ctx.expect_written(await ctx.client.patch(NODES, key.name, patch, patch_type=PatchType.STRATEGIC))

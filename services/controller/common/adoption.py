@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from kubecosm.api.errors import Invalid, NotFound
 from kubecosm.api.meta import controller_of, controller_ref, is_deleting, uid_of
 from kubecosm.api.resources import Object, Resource
-from kubecosm.client.controller import Context
+from kubecosm.client.controller import Context, ReconcileError
 from kubecosm.client.http import PatchType
 
 from .batches import all_settled, raise_first
 
 
-class CannotAdopt(Exception):
+class CannotAdopt(ReconcileError):
     """The owner is gone, replaced or being deleted; the next event of the owner decides."""
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from kubecosm.api.errors import AlreadyExists, NotFound
 from kubecosm.api.meta import annotations_of, controller_ref, is_deleting
 from kubecosm.api.resources import CONTROLLERREVISIONS, Object, Resource
-from kubecosm.client.controller import Context
+from kubecosm.client.controller import Context, ReconcileError
 
 from .hashing import canonical_json
 
@@ -111,7 +111,7 @@ async def create_revision(
             continue
         ctx.expect_written(created)
         return created, collisions
-    raise RuntimeError(f"{COLLISIONS_MAX} names for a revision of {owner['metadata']['name']} are taken")
+    raise ReconcileError(f"{COLLISIONS_MAX} names for a revision of {owner['metadata']['name']} are taken")
 
 
 async def renumber_revision(ctx: Context, revision: Object, number: int) -> Object:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from kubecosm.api.errors import AlreadyExists, ApiError
 from kubecosm.api.meta import Key, controller_ref, is_controlled_by, is_deleting, key_of
 from kubecosm.api.resources import PERSISTENTVOLUMECLAIMS, PODS, Object
-from kubecosm.client.controller import Context, ControllerSpec, Reader, Result, done
+from kubecosm.client.controller import Context, ControllerSpec, Reader, ReconcileError, Result, done
 
 from ..common.pods import is_terminal
 
@@ -46,7 +46,7 @@ async def reconcile(ctx: Context, key: Key) -> Result:
         existing = ctx.cache(PERSISTENTVOLUMECLAIMS).get(Key(key.namespace, name))
         if existing is not None:
             if not is_controlled_by(existing, pod):
-                raise ValueError(f'PVC "{key.namespace}/{name}" was not created for pod "{key}" (pod is not owner)')
+                raise ReconcileError(f'PVC "{key.namespace}/{name}" was not created for pod "{key}" (pod is not owner)')
             continue
         try:
             ctx.expect_written(await ctx.client.create(PERSISTENTVOLUMECLAIMS, body, key.namespace))

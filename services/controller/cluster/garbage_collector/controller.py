@@ -13,7 +13,7 @@ from kubecosm.api.errors import Conflict, NotFound
 from kubecosm.api.meta import Key, is_condition_true, uid_of
 from kubecosm.api.names import FINALIZER_FOREGROUND, FINALIZER_ORPHAN
 from kubecosm.api.resources import APISERVICES, BUILTIN, CUSTOMRESOURCEDEFINITIONS, EVENTS, EVENTS_V1, Object, Resource
-from kubecosm.client.controller import Context, ControllerSpec, Result, done, requeue
+from kubecosm.client.controller import Context, ControllerSpec, ReconcileError, Result, done, requeue
 from kubecosm.client.http import PatchType
 from kubecosm.client.informer import InformerFactory
 from kubecosm.runtime.logs import get_logger
@@ -138,10 +138,10 @@ class GarbageCollector:
         return done()
 
     async def _live(self, ctx: Context, api_version: str, kind: str, meta: Object) -> Object | None:
-        """The object of this identity as the server has it, or None. LookupError while the server does not serve its kind."""
+        """The object of this identity as the server has it, or None. ReconcileError while the server does not serve its kind."""
         resource = self._kinds.get((api_version.rpartition("/")[0], kind))
         if resource is None:
-            raise LookupError(f"no kind {kind} in {api_version}")
+            raise ReconcileError(f"no kind {kind} in {api_version}")
         if resource.namespaced and not meta.get("namespace"):
             return None  # a cluster-scoped object cannot have a namespaced owner
         try:

@@ -14,7 +14,7 @@ from kubecosm.api.meta import Key, annotations_of, controller_of, get_condition,
 from kubecosm.api.names import ANNOTATION_DEPLOYMENT_REVISION
 from kubecosm.api.resources import DEPLOYMENTS, PODS, REPLICASETS, Object
 from kubecosm.api.selectors import from_label_selector
-from kubecosm.client.controller import OWNER_INDEXERS, Context, ControllerSpec, Reader, Result, done, requeue
+from kubecosm.client.controller import OWNER_INDEXERS, Context, ControllerSpec, Reader, ReconcileError, Result, done, requeue
 
 from ...common.adoption import claim, plan_claim
 from ...common.changes import beyond_status
@@ -31,7 +31,7 @@ def matcher(deployment: Object) -> Callable[[Object], bool]:
     return lambda replicaset: matches(labels_of(replicaset))
 
 
-class HashCollision(Exception):
+class HashCollision(ReconcileError):
     """The new ReplicaSet's name is taken by a stranger: the next sync hashes with a higher collision count."""
 
 
