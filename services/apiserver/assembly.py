@@ -42,7 +42,7 @@ from .discovery.handlers import Discovery
 from .http.errors import with_errors
 from .http.filters import build_chain
 from .http.handler import Filter, Handler
-from .http.limits import with_max_in_flight, with_timeout
+from .http.limits import Seats, with_max_in_flight, with_timeout
 from .http.metrics import RequestMetrics, with_metrics
 from .http.request import Request
 from .http.requestinfo import with_request_info
@@ -155,7 +155,7 @@ def build_handler(
     config: Config, state: State, metrics: Metrics, health: HealthEndpoints, backends: Backends, server_address: str
 ) -> Handler:
     """The whole chain from filter to verb. Raises StartupError."""
-    request_metrics = RequestMetrics()
+    request_metrics = RequestMetrics(Seats(config.max_requests_inflight), Seats(config.max_mutating_requests_inflight))
     metrics.registry.register(request_metrics)
     metrics.registry.register(CacheMetrics(state.caches, lambda: database_bytes(config)))
     identities = build_identities(config, state)
@@ -165,8 +165,8 @@ def build_handler(
         with_metrics(request_metrics, state.clock),
         with_errors(),
         with_authentication(identities.static, (identities.accounts.verify,), anonymous=config.anonymous_auth),
-        with_max_in_flight(request_metrics, config.max_requests_inflight, config.max_mutating_requests_inflight),
         with_timeout(config.request_timeout),
+        with_max_in_flight(request_metrics),
         with_authorization(authorizer),
     )
     creates = {(SERVICEACCOUNTS.plural, "token"): TokenRequests(identities.accounts).create}

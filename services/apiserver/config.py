@@ -44,8 +44,8 @@ class Config:
     runtime_config: tuple[str, ...] = field(
         default=(), metadata={"help": "versions to serve besides the stable ones: api/all=true, api/beta=true, group/version=true|false"}
     )
-    max_requests_inflight: int = field(default=400, metadata={"help": "reads served at once; more get 429 (0: no bound)"})
-    max_mutating_requests_inflight: int = field(default=200, metadata={"help": "writes served at once; more get 429 (0: no bound)"})
+    max_requests_inflight: int = field(default=400, metadata={"help": "reads served at once; more wait their turn (0: no bound)"})
+    max_mutating_requests_inflight: int = field(default=200, metadata={"help": "writes served at once; more wait their turn (0: no bound)"})
     request_timeout: Duration = field(default=Duration(60.0), metadata={"help": "how long a request that is no stream may take"})
     event_ttl: Duration = field(default=Duration(3600.0), metadata={"help": "how long events are kept after their last change"})
     compaction_interval: Duration = field(default=Duration(300.0), metadata={"help": "how often old versions of objects are forgotten"})

@@ -8,10 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from kubecosm.api.errors import Timeout
+from kubecosm.api.errors import Timeout, TooManyRequests
+from kubecosm.services.apiserver.http import limits
 from kubecosm.services.apiserver.http.handler import Handler
 from kubecosm.services.apiserver.http.info import parse_path
-from kubecosm.services.apiserver.http.limits import with_timeout
+from kubecosm.services.apiserver.http.limits import Seats, with_timeout
 from kubecosm.services.apiserver.http.request import Request
 from kubecosm.services.apiserver.http.response import Answer, Response
 from kubecosm.testing.virtualtime import run_virtual
@@ -73,5 +74,49 @@ def test_a_client_that_leaves_is_no_timeout() -> None:
             await asyncio.sleep(1.0)
             task.cancel()
         assert task.cancelled()
+
+    run_virtual(main(), grace_seconds=0)
+
+
+def test_requests_beyond_the_seats_wait_in_order_and_then_are_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "WAITING_MAX", 3)
+
+    async def main() -> None:
+        seats = Seats(2)
+        ended: list[int] = []
+
+        async def one(number: int) -> None:
+            await seats.take()
+            await asyncio.sleep(1.0)
+            ended.append(number)
+            seats.give_back()
+
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(5):
+                tasks.create_task(one(number))
+            await asyncio.sleep(0.5)
+            with pytest.raises(TooManyRequests) as refused:
+                await seats.take()
+        assert refused.value.retry_after_seconds == 1
+        assert ended == [0, 1, 2, 3, 4]
+        assert asyncio.get_running_loop().time() == 3.0
+        assert seats.taken == 0
+
+    run_virtual(main(), grace_seconds=0)
+
+
+def test_a_waiting_request_that_leaves_takes_no_seat_with_it() -> None:
+    async def main() -> None:
+        seats = Seats(1)
+        await seats.take()
+        async with asyncio.TaskGroup() as tasks:
+            leaving, staying = tasks.create_task(seats.take()), tasks.create_task(seats.take())
+            await asyncio.sleep(0)
+            leaving.cancel()
+            await asyncio.sleep(0)
+            seats.give_back()
+        assert leaving.cancelled()
+        assert staying.done()
+        assert seats.taken == 1
 
     run_virtual(main(), grace_seconds=0)

@@ -46,13 +46,11 @@ class ResourceCache:
         return self._entries.values()
 
     def load(self, items: Iterable[tuple[str, bytes, int]]) -> None:
-        """Add (key, value, revision) to the cache before anybody watches; keys must come in order, behind those already there."""
-        last = self._keys[-1] if self._keys else ""
+        """Add (key, value, revision) of objects that are not there yet, before anybody watches."""
         for key, value, revision in items:
-            assert key > last, "keys out of order"
-            last = key
             self._entries[key] = Entry(key, with_revision(value, revision), revision)
             self._keys.append(key)
+        self._keys.sort()  # costs nothing when they come in order, as they do
 
     def apply(self, key: str, value: bytes | None, revision: int) -> Event | None:
         """Take in one change; the caller publishes the event with the others of its commit."""

@@ -4,8 +4,8 @@
     metrics          counts and times
     errors           failures become Status objects
     authentication   who is asking
-    max_in_flight    too many at once are turned away (priority and fairness will take this place)
     timeout          a request that is not long-running ends within --request-timeout
+    max_in_flight    too many at once wait, far too many are turned away (priority and fairness will take this place)
     authorization    whether he may
 
 Audit belongs behind authentication, admission is part of the REST verbs.

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
 
 from kubecosm.api.errors import Timeout, TooManyRequests
 
 from .handler import Filter, Handler
-from .metrics import RequestMetrics
 from .request import Request
 from .response import Answer
+
+if TYPE_CHECKING:
+    from .metrics import RequestMetrics
 
 READ_ONLY_VERBS = frozenset(("get", "list", "watch", "head", "options"))
 LONG_RUNNING_SUBRESOURCES = frozenset(("attach", "exec", "proxy", "log", "portforward"))
 TOO_MANY = "Too many requests, please try again later."
 RETRY_AFTER_SECONDS = 1
+WAITING_MAX = 5000
+"""Requests that may wait for a seat: as many as a large cluster's nodes, which tend to call at the same moment."""
 
 
 def is_long_running(request: Request) -> bool:
@@ -22,8 +28,44 @@ def is_long_running(request: Request) -> bool:
     return request.verb == "watch" or (request.info.is_resource and request.info.subresource in LONG_RUNNING_SUBRESOURCES)
 
 
-def with_max_in_flight(metrics: RequestMetrics, read_only_max: int, mutating_max: int) -> Filter:
-    """429 beyond so many requests at once (0: no bound)."""
+class Seats:
+    """So many requests at once; more wait in order, and beyond so many waiting ones they are turned away."""
+
+    def __init__(self, limit: int) -> None:
+        """`limit` 0: no bound."""
+        self.limit = limit
+        self.taken = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def take(self) -> None:
+        """Returns with a seat. Raises TooManyRequests."""
+        if self.taken < self.limit or not self.limit:
+            self.taken += 1
+            return
+        if len(self._waiting) >= WAITING_MAX:
+            raise TooManyRequests(TOO_MANY, retry_after_seconds=RETRY_AFTER_SECONDS)
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.give_back()  # the seat came too late
+            raise
+
+    def give_back(self) -> None:
+        """The next in line gets the seat."""
+        while self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self.taken -= 1
+
+
+def with_max_in_flight(metrics: RequestMetrics) -> Filter:
+    """Bounds the reads and the writes at once. Streams count for themselves."""
+    reading, writing = metrics.read_only, metrics.mutating
 
     def wrap(inner: Handler) -> Handler:
         async def handle(request: Request) -> Answer:
@@ -33,21 +75,12 @@ def with_max_in_flight(metrics: RequestMetrics, read_only_max: int, mutating_max
                     return await inner(request)
                 finally:
                     metrics.long_running_ended(request)
-            if request.verb in READ_ONLY_VERBS:
-                if metrics.read_only_in_flight >= read_only_max > 0:
-                    raise TooManyRequests(TOO_MANY, retry_after_seconds=RETRY_AFTER_SECONDS)
-                metrics.read_only_in_flight += 1
-                try:
-                    return await inner(request)
-                finally:
-                    metrics.read_only_in_flight -= 1
-            if metrics.mutating_in_flight >= mutating_max > 0:
-                raise TooManyRequests(TOO_MANY, retry_after_seconds=RETRY_AFTER_SECONDS)
-            metrics.mutating_in_flight += 1
+            seats = reading if request.verb in READ_ONLY_VERBS else writing
+            await seats.take()
             try:
                 return await inner(request)
             finally:
-                metrics.mutating_in_flight -= 1
+                seats.give_back()
 
         return handle
 

@@ -12,6 +12,7 @@ from kubecosm.runtime.clock import Clock
 from kubecosm.runtime.metrics import REQUEST_DURATION_BUCKETS
 
 from .handler import Filter, Handler
+from .limits import Seats
 from .request import Request
 from .response import Answer
 
@@ -37,11 +38,11 @@ class _Series:
 class RequestMetrics(Collector):
     """Counts requests; a Prometheus collector."""
 
-    def __init__(self) -> None:
+    def __init__(self, read_only: Seats, mutating: Seats) -> None:
         self._series: dict[Key, _Series] = {}
         self._long_running: dict[Key, int] = {}
-        self.read_only_in_flight = 0
-        self.mutating_in_flight = 0
+        self.read_only = read_only
+        self.mutating = mutating
 
     def observe(self, request: Request, code: int, seconds: float) -> None:
         key = key_of(request)
@@ -64,8 +65,8 @@ class RequestMetrics(Collector):
         in_flight = GaugeMetricFamily(
             "apiserver_current_inflight_requests", "Requests being served, by kind.", labels=("request_kind",)
         )
-        in_flight.add_metric(("mutating",), self.mutating_in_flight)
-        in_flight.add_metric(("readOnly",), self.read_only_in_flight)
+        in_flight.add_metric(("mutating",), self.mutating.taken)
+        in_flight.add_metric(("readOnly",), self.read_only.taken)
         yield in_flight
         labels = _without_dry_run(LABELS)
         running = GaugeMetricFamily("apiserver_longrunning_requests", "Long-running requests being served.", labels=labels)
