@@ -6,6 +6,11 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from kubecosm.services.apiserver.customresources.jsonpath import find
+from kubecosm.services.apiserver.customresources.validation import validate
+
 from .harness import Api, api_server, with_api
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -281,8 +286,9 @@ def test_a_deleted_definition_waits_for_the_finalizers_of_its_instances(tmp_path
             crd = await api.get(path)
             assert conditions(crd)["Terminating"][0] == "True"
             assert crd["metadata"]["finalizers"] == ["customresourcecleanup.apiextensions.k8s.io"]
-            code, _ = await api.call("POST", CRONTABS, crontab("late"))
-            assert code == 405
+            code, answer = await api.call("POST", CRONTABS, crontab("late"))
+            assert (code, answer["message"]) == (405, "create not allowed while custom resource definition is terminating")
+            assert "create" not in (await api.get("/apis/stable.example.com/v1"))["resources"][0]["verbs"]
             held = await api.get(f"{CRONTABS}/held")
             held["metadata"]["finalizers"] = []
             await api.put(f"{CRONTABS}/held", held)
@@ -310,3 +316,62 @@ def test_custom_resources_are_served_again_after_a_restart(tmp_path: Path) -> No
             assert (await api.get(CRONTABS))["items"] == []
 
     asyncio.run(main())
+
+
+def test_what_was_wrong_before_a_stricter_schema_is_no_fault_of_an_update(tmp_path: Path) -> None:
+    async def check(api: Api) -> None:
+        loose = {"type": "object", "properties": {"spec": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}}
+        await api.create(CRDS, definition(version(schema=loose)))
+        await api.create(CRONTABS, crontab("a", policy="Odd", image="ok"))
+        await api.merge(f"{CRDS}/crontabs.stable.example.com", {"spec": {"versions": [version()]}})
+        assert (await api.merge(f"{CRONTABS}/a", {"spec": {"image": "new"}}))["spec"]["policy"] == "Odd"
+        code, answer = await api.call(
+            "PATCH", f"{CRONTABS}/a", {"spec": {"policy": "Other"}}, Content_Type="application/merge-patch+json"
+        )
+        assert (code, answer["details"]["causes"][0]["field"]) == (422, "spec.policy")
+
+    with_api(tmp_path, check)
+
+
+def test_a_version_that_is_not_served_is_gone_and_subresources_may_come_later(tmp_path: Path) -> None:
+    async def check(api: Api) -> None:
+        path = f"{CRDS}/crontabs.stable.example.com"
+        await api.create(CRDS, definition(version(), version("v1beta1", storage=False)))
+        await api.create(CRONTABS, {**crontab("a"), "status": {"replicas": 2}})
+        assert (await api.get(f"{CRONTABS.replace('v1', 'v1beta1')}/a"))["apiVersion"] == "stable.example.com/v1beta1"
+        assert (await api.raw("GET", f"{CRONTABS}/a/status")).status == 404
+        hidden = {**version("v1beta1", storage=False), "served": False}
+        await api.merge(path, {"spec": {"versions": [version(subresources={"status": {}}), hidden]}})
+        assert (await api.raw("GET", f"{CRONTABS.replace('v1', 'v1beta1')}/a")).status == 404
+        changed = await api.merge(f"{CRONTABS}/a", {"status": {"replicas": 3}})
+        assert changed["status"] == {"replicas": 2}
+
+    with_api(tmp_path, check)
+
+
+@pytest.mark.parametrize(("path", "found"), [
+    (".a.b", [1]), ("{.a.b}", [1]), (".list[0].x", ["p"]), (".list[-1].x", ["q"]), (".list[*].x", ["p", "q"]),
+    ('.list[?(@.x=="q")].n', [2]), (".list[?(@.n>1)].x", ["q"]), (".a['b']", [1]), (r".a.dotted\.name", [3]), (".none.at.all", []),
+    (".list[1:2]", []),
+])  # fmt: skip
+def test_json_paths_find_what_columns_ask_for(path: str, found: list[Any]) -> None:
+    obj = {"a": {"b": 1, "dotted.name": 3}, "list": [{"x": "p", "n": 1}, {"x": "q", "n": 2}]}
+    assert find(path, obj) == found
+
+
+@pytest.mark.parametrize(("schema", "value", "complaint"), [
+    ({"oneOf": [{"required": ["a"]}, {"required": ["b"]}]}, {},
+     'f: Invalid value: "": "f" must validate one and only one schema (oneOf). Found none valid'),
+    ({"oneOf": [{"required": ["a"]}, {"required": ["b"]}]}, {"a": 1, "b": 1},
+     'f: Invalid value: "": "f" must validate one and only one schema (oneOf). Found 2 valid alternatives'),
+    ({"anyOf": [{"minimum": 5}]}, 1, 'f: Invalid value: "": "f" must validate at least one schema (anyOf)'),
+    ({"not": {"required": ["a"]}}, {"a": 1}, 'f: Invalid value: "": "f" must not validate the schema (not)'),
+    ({"type": "string", "maxLength": 2}, "abc", "f: Too long: may not be more than 2 bytes"),
+    ({"type": "array", "maxItems": 1}, [1, 2], "f: Too many: 2: must have at most 1 item"),
+    ({"type": "number", "minimum": 1, "exclusiveMinimum": True}, 1, "f: Invalid value: 1: f in body should be greater than 1"),
+    ({"type": "string"}, None, 'f: Invalid value: "null": f in body must be of type string: "null"'),
+    ({"type": "object", "x-kubernetes-embedded-resource": True}, {"kind": "X"}, "f.apiVersion: Required value: must not be empty"),
+])  # fmt: skip
+def test_complaints_about_values_are_worded_as_kubernetes_does(schema: Any, value: Any, complaint: str) -> None:
+    found = validate({"type": "object", "properties": {"f": schema}}, {"f": value})
+    assert str(found[0]) == complaint

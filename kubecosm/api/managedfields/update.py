@@ -16,7 +16,7 @@ from kubecosm.api.managedfields.entries import UPDATE, Managers, Owned
 from kubecosm.api.managedfields.kinds import shape_of_resource
 from kubecosm.api.managedfields.sets import LEAF, Node
 from kubecosm.api.managedfields.shapes import KeyProblem, MapShape
-from kubecosm.api.resources import Object, Resource
+from kubecosm.api.resources import CustomResource, Object, Resource
 from kubecosm.api.schema import prune
 from kubecosm.api.schema.fast import checker
 from kubecosm.api.schema.model import schemas
@@ -148,7 +148,7 @@ def reset_fields(resource: Resource, subresource: str) -> Node:
         if not subresource and resource.subresource("status") is not None:
             usual = _STATUS
         found = RESETS.get(key, usual)
-        if len(_resets) < RESETS_KEPT_MAX:
+        if len(_resets) < RESETS_KEPT_MAX and not isinstance(resource, CustomResource):  # whose subresources may change
             _resets[key] = found
     return found
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -21,7 +21,7 @@ from ..rest.store import selectable_of
 from ..state import State
 from ..storage.contract import Change, Subscription
 from .names import Decision, decide
-from .rows import rows_of, selectable_paths, version_priority
+from .rows import ENDING_VERBS, rows_of, selectable_paths, version_priority
 from .store import CustomResourceStore
 from .strategy import CustomResourceStrategy
 
@@ -127,8 +127,9 @@ class Registrar:
             self._drop_rows(before)
         for row in rows:
             store = CustomResourceStore(state, row, stored, cache, selectable, lambda: self._instance_gone(name))
+            store.is_ending = described["ends"]
             state.stores[row.group, row.version, row.plural] = store
-            state.table.add(row)
+            state.table.add(replace(row, verbs=ENDING_VERBS) if store.is_ending else row)
         self._sort_group(stored.group)
 
     def _instance_gone(self, name: str) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 from kubecosm.api.resources import CustomResource, Object, Subresource
 
 VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
-ENDING_VERBS = tuple(verb for verb in VERBS if verb != "create")
-"""What can still be done once the definition is being deleted (Kubernetes hides update and patch from discovery then, but serves them)."""
+ENDING_VERBS = ("delete", "deletecollection", "get", "list", "watch")
+"""What discovery still tells of once the definition is being deleted; updates and patches are served none the less."""
 SUBRESOURCE_VERBS = ("get", "patch", "update")
 
 _VERSION = re.compile(r"v(\d+)(?:(alpha|beta)(\d+))?$")
@@ -27,13 +26,12 @@ def version_priority(version: str) -> tuple[int, int, int, int, str]:
 def rows_of(crd: Object, names: Object) -> tuple[list[CustomResource], CustomResource]:
     """(a row for each served version, best first; the row of the version that is stored) of a definition with accepted names."""
     versions = sorted(crd["spec"]["versions"], key=lambda version: version_priority(version["name"]))
-    ending = bool(crd["metadata"].get("deletionTimestamp"))
-    rows = {version["name"]: _row(crd["spec"], version, names, ENDING_VERBS if ending else VERBS) for version in versions}
+    rows = {version["name"]: _row(crd["spec"], version, names) for version in versions}
     stored = next(rows[version["name"]] for version in versions if version.get("storage"))
     return [rows[version["name"]] for version in versions if version.get("served")], stored
 
 
-def _row(spec: Object, version: Object, names: Object, verbs: Sequence[str]) -> CustomResource:
+def _row(spec: Object, version: Object, names: Object) -> CustomResource:
     parts = version.get("subresources") or {}
     subresources: list[Subresource] = []
     if "status" in parts:
@@ -42,7 +40,7 @@ def _row(spec: Object, version: Object, names: Object, verbs: Sequence[str]) -> 
         subresources.append(Subresource("scale", "Scale", "autoscaling", "v1", SUBRESOURCE_VERBS))
     return CustomResource(
         spec["group"], version["name"], names["kind"], names["plural"], names.get("singular", ""), spec["scope"] == "Namespaced",
-        tuple(verbs), tuple(names.get("shortNames") or ()), tuple(names.get("categories") or ()), tuple(subresources),
+        VERBS, tuple(names.get("shortNames") or ()), tuple(names.get("categories") or ()), tuple(subresources),
         schema=(version.get("schema") or {}).get("openAPIV3Schema") or {}, scale=parts.get("scale"),
         columns=tuple(version.get("additionalPrinterColumns") or ()),
     )  # fmt: skip

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import orjson
 
 from kubecosm.api import errors
+from kubecosm.api.errors import MethodNotAllowed
 from kubecosm.api.resources import CustomResource, Object
 from kubecosm.api.schema.structural import fill_defaults, has_defaults
 from kubecosm.api.times import format_time
@@ -38,9 +39,17 @@ class CustomResourceStore(ResourceStore):
         self.conversion = conversion_between(row, stored)
         self._status = CustomStatusStrategy(row, selectable)
         self._removed = removed
+        self.is_ending = False
+        """The definition is being deleted: nothing new is created."""
 
     def strategy_of(self, subresource: str) -> Strategy:
         return self._status if subresource == "status" else self.strategy
+
+    async def create(self, obj: Object, namespace: str, caller: Caller, *, subresource: str = "", by_update: bool = False) -> Entry:
+        if self.is_ending:
+            details = {"group": self.row.group, "kind": self.row.plural}
+            raise MethodNotAllowed("create not allowed while custom resource definition is terminating", details=details)
+        return await super().create(obj, namespace, caller, subresource=subresource, by_update=by_update)
 
     async def remove(self, entry: Entry, caller: Caller) -> int | None:
         revision = await super().remove(entry, caller)
