@@ -28,6 +28,7 @@ from .admission.chain import AdmissionChain
 from .admission.plugins import build_admission, build_plugins
 from .authn.accounts import AccountTokens, TokenKeys
 from .authn.filter import with_authentication
+from .authn.impersonation import with_impersonation
 from .authn.tokens import load_tokens
 from .authn.user import User
 from .authz.filter import with_authorization
@@ -165,6 +166,7 @@ def build_handler(
         with_metrics(request_metrics, state.clock),
         with_errors(),
         with_authentication(identities.static, (identities.accounts.verify,), anonymous=config.anonymous_auth),
+        with_impersonation(authorizer),
         with_timeout(config.request_timeout),
         with_max_in_flight(request_metrics),
         with_authorization(authorizer),

@@ -60,6 +60,25 @@ def test_tokens_carry_user_uid_and_groups(tmp_path: Path) -> None:
     with_api(tmp_path, test)
 
 
+def test_who_may_impersonate_acts_as_somebody_else(tmp_path: Path) -> None:
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+
+    async def test(api: Api) -> None:
+        answer = await api.create(path, review, Impersonate_User="jane", Impersonate_Group="devs", Impersonate_Extra_Team="a")
+        assert answer["status"]["userInfo"] == {
+            "username": "jane", "groups": ["devs", "system:authenticated"], "extra": {"team": ["a"]},
+        }  # fmt: skip
+        account = await api.create(path, review, Impersonate_User="system:serviceaccount:default:bot")
+        assert account["status"]["userInfo"]["groups"][:2] == ["system:serviceaccounts", "system:serviceaccounts:default"]
+        code, status = await api.call("POST", path, review, token=USER_TOKEN, Impersonate_User="admin")
+        why = 'User "jane" cannot impersonate resource "users" in API group "" at the cluster scope'
+        assert (code, status["message"]) == (403, f'users "admin" is forbidden: {why}')
+        assert (await api.call("POST", path, review, Impersonate_Group="devs"))[0] == 500
+
+    with_api(tmp_path, test, authorization_mode=("RBAC",))
+
+
 @pytest.mark.parametrize(
     ("method", "path", "code", "message"),
     [

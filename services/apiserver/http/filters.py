@@ -4,6 +4,7 @@
     metrics          counts and times
     errors           failures become Status objects
     authentication   who is asking
+    impersonation    on whose behalf, if he may
     timeout          a request that is not long-running ends within --request-timeout
     max_in_flight    too many at once wait, far too many are turned away (priority and fairness will take this place)
     authorization    whether he may
