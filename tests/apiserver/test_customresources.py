@@ -369,6 +369,10 @@ def test_json_paths_find_what_columns_ask_for(path: str, found: list[Any]) -> No
     ({"type": "string", "maxLength": 2}, "abc", "f: Too long: may not be more than 2 bytes"),
     ({"type": "array", "maxItems": 1}, [1, 2], "f: Too many: 2: must have at most 1 item"),
     ({"type": "number", "minimum": 1, "exclusiveMinimum": True}, 1, "f: Invalid value: 1: f in body should be greater than 1"),
+    ({"type": "integer", "maximum": 1234567}, 2000000, "f: Invalid value: 2000000: f in body should be less than or equal to 1234567"),
+    ({"type": "number", "maximum": 1234567}, 2e6 + 0.5,
+     "f: Invalid value: 2000000.5: f in body should be less than or equal to 1.234567e+06"),
+    ({"type": "number", "maximum": 0.5}, 0.75, "f: Invalid value: 0.75: f in body should be less than or equal to 0.5"),
     ({"type": "string"}, None, 'f: Invalid value: "null": f in body must be of type string: "null"'),
     ({"type": "object", "x-kubernetes-embedded-resource": True}, {"kind": "X"}, "f.apiVersion: Required value: must not be empty"),
 ])  # fmt: skip

@@ -12,6 +12,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -168,12 +169,23 @@ def _check_number(schema: Schema, value: float, path: str) -> Iterable[FieldErro
     most, least, multiple = schema.get("maximum"), schema.get("minimum"), schema.get("multipleOf")
     if most is not None and (value > most or (schema.get("exclusiveMaximum") and value == most)):
         bound = "less than" if schema.get("exclusiveMaximum") else "less than or equal to"
-        yield invalid_value(path, value, f"{path} in body should be {bound} {most:g}")
+        yield invalid_value(path, value, f"{path} in body should be {bound} {_limit(most, value)}")
     if least is not None and (value < least or (schema.get("exclusiveMinimum") and value == least)):
         bound = "greater than" if schema.get("exclusiveMinimum") else "greater than or equal to"
-        yield invalid_value(path, value, f"{path} in body should be {bound} {least:g}")
+        yield invalid_value(path, value, f"{path} in body should be {bound} {_limit(least, value)}")
     if multiple and (value / multiple) % 1:
-        yield invalid_value(path, value, f"{path} in body should be a multiple of {multiple:g}")
+        yield invalid_value(path, value, f"{path} in body should be a multiple of {_limit(multiple, value)}")
+
+
+def _limit(limit: float, value: float) -> str:
+    """A limit as Go prints it: whole beside whole numbers, else the shortest float, with an exponent from a million on (%v)."""
+    if isinstance(value, int):
+        return str(int(limit))
+    exact = Decimal(repr(limit)).normalize()
+    if exact and not -4 <= exact.adjusted() < 6:
+        mantissa = f"{exact.scaleb(-exact.adjusted()):f}"
+        return f"{mantissa}e{exact.adjusted():+03d}"
+    return f"{exact:f}"
 
 
 # ---- objects and lists
