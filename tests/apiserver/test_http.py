@@ -116,6 +116,16 @@ def test_bodies_above_the_limit_are_413(tmp_path: Path) -> None:
     with_api(tmp_path, test)
 
 
+@pytest.mark.parametrize("depth", [300, 3000, 300_000])
+def test_bodies_nested_too_deeply_are_400(tmp_path: Path, depth: int) -> None:
+    async def test(api: Api) -> None:
+        body = b'{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"x"},"deep":' + b'{"a":' * depth + b"1" + b"}" * (depth + 1)
+        code, status = await api.call("POST", CONFIGMAPS, body)
+        assert (code, status["reason"], status["message"]) == (400, "BadRequest", "exceeded max depth")
+
+    with_api(tmp_path, test)
+
+
 def test_bodies_may_be_yaml(tmp_path: Path) -> None:
     async def test(api: Api) -> None:
         body = b"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: from-yaml\ndata:\n  a: b\n"

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from kubecosm.runtime.errors import StartupError
-from kubecosm.services.apiserver.storage.contract import Change, StorageError, Store
+from kubecosm.services.apiserver.storage import groupcommit
+from kubecosm.services.apiserver.storage.contract import Change, StorageError, Store, Written
 from kubecosm.services.apiserver.storage.groupcommit import GroupCommitStore, Row, open_store
 from kubecosm.services.apiserver.storage.memory import MemoryLog, open_memory
 from kubecosm.services.apiserver.storage.sqlite import open_sqlite
@@ -145,6 +146,30 @@ def test_a_compare_that_failed_against_a_write_that_failed_is_made_again() -> No
             log.full = first.done()
         assert (await store.get(key="/1")).item is not None
         assert second.result().succeeded or first.result() == "stored"
+
+    asyncio.run(main())
+
+
+def test_writes_of_one_key_over_several_commits_stay_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groupcommit, "COMMIT_ROWS_MAX", 1)  # every write is a commit of its own
+
+    async def main() -> None:
+        store = open_memory()
+        first = (await store.create(key="/a", value=b"1")).revision
+        updates: list[asyncio.Task[Written]] = []
+
+        def update_at_once(changes: Sequence[Change]) -> None:
+            if changes[-1].revision == first + 2:
+                update = store.update(key="/a", value=b"3", expected_revision=first + 2)
+                updates.append(tasks.create_task(update))
+
+        await store.subscribe(prefix="/", after_revision=first, deliver=update_at_once)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(store.delete(key="/a", expected_revision=first))
+            tasks.create_task(store.create(key="/a", value=b"2"))
+            tasks.create_task(store.delete(key="/a", expected_revision=first + 2))
+        assert [task.result() for task in updates] == [Written(False, 0)], "the second delete was there first"
+        assert (await store.get(key="/a")).item is None
 
     asyncio.run(main())
 

@@ -107,7 +107,7 @@ class GroupCommitStore:
         self._log, self._writer, self._reader = log, writer, reader
         self._live, self._revision, self._compacted = state
         self._assigned = self._revision
-        self._pending: dict[str, int] = {}  # key -> newest revision not yet durable, 0 if that write deletes it
+        self._pending: dict[str, Row] = {}  # key -> its newest write that is not yet durable
         self._queue: list[_Write] = []
         self._in_flight: list[_Write] = []
         self._settled: asyncio.Future[None] | None = None  # done when the commit in flight is
@@ -138,7 +138,7 @@ class GroupCommitStore:
             if self._closed:
                 raise StorageError("the storage is closed")
             pending = self._pending.get(key)
-            present = self._live.get(key, 0) if pending is None else pending
+            present = self._live.get(key, 0) if pending is None else 0 if pending.value is None else pending.revision
             if present == expected:
                 break
             if pending is None:
@@ -146,7 +146,7 @@ class GroupCommitStore:
             await self._wait_settled()  # the compare failed against a write that may yet fail, and that nobody can read yet
         self._assigned += 1
         row = Row(self._assigned, key, expected, value)
-        self._pending[key] = 0 if value is None else row.revision
+        self._pending[key] = row
         answer: asyncio.Future[Written] = self._loop.create_future()
         self._queue.append(_Write(row, answer))
         if not self._in_flight and not self._kick_scheduled:
@@ -185,10 +185,9 @@ class GroupCommitStore:
             row = write.row
             if row.value is None:
                 live.pop(row.key, None)
-                newest = 0
             else:
-                live[row.key] = newest = row.revision
-            if pending.get(row.key) == newest:
+                live[row.key] = row.revision
+            if pending.get(row.key) is row:
                 del pending[row.key]
         self._revision = writes[-1].row.revision
         changes = [Change(w.row.key, w.row.value, w.row.revision) for w in writes]
