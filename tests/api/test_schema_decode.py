@@ -276,3 +276,12 @@ def test_the_syntax_checker_accepts_json_and_refuses_its_prefixes(value: Any) ->
     assert plain(parse(text.encode())) == value
     if text[0] in '{["':
         assert syntax_problem(text[:-1]) == "unexpected end of JSON input"
+
+
+def test_aliases_that_multiply_beyond_measure_are_refused() -> None:
+    lines, previous = ["a: &a [x,x,x,x,x,x,x,x,x,x]"], "a"
+    for name in "bcdefghij":
+        lines.append(f"{name}: &{name} [{','.join(['*' + previous] * 10)}]")
+        previous = name
+    with pytest.raises(BadRequest, match="document contains excessive aliasing"):
+        decode(CONFIGMAPS, "\n".join(lines).encode(), "application/yaml", "Ignore")

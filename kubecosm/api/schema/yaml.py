@@ -28,7 +28,8 @@ def load(text: str | bytes) -> tuple[Any, list[str]]:
         loader = _loader_class()(text)
         try:
             node = loader.get_single_node() if not isinstance(text, bytes) else loader.get_node() if loader.check_node() else None
-            return (_value(loader, node, complaints, 0) if node is not None else None), complaints
+            budget = _Budget(max(NODES_MIN, len(text)))
+            return (_value(budget, node, complaints, 0) if node is not None else None), complaints
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
@@ -51,6 +52,8 @@ def _plain_json(text: str | bytes) -> Any:
     return value if b"\\u0022" not in data and data.count(b'"') == orjson.dumps(value).count(b'"') else None
 
 
+NODES_MIN = 10_000
+"""Values that any document may have, however short its text: some aliasing is fine."""
 INTEGER_DIGITS_MAX = 18
 """Longer integers become floats: 64 bits may not hold them."""
 _INT = re.compile(r"[-+]?(?:0b[01_]+|0o[0-7_]+|0[0-7_]*|0x[0-9a-fA-F_]+|[1-9][0-9_]*)\Z")
@@ -68,18 +71,30 @@ def _loader_class() -> Any:
     return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def _value(loader: Any, node: Any, complaints: list[str], depth: int) -> Any:
+class _Budget:
+    """How many more values a document may have: as many as its text has characters, unless aliases multiply them."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+
+def _value(budget: _Budget, node: Any, complaints: list[str], depth: int) -> Any:
     if depth > 500:
         raise YamlError("yaml: exceeded max depth")
+    budget.left -= 1
+    if budget.left < 0:
+        raise YamlError("yaml: document contains excessive aliasing")
     if node.id == "scalar":
         return _scalar(node)
     if node.id == "sequence":
-        return [_value(loader, item, complaints, depth + 1) for item in node.value]
+        return [_value(budget, item, complaints, depth + 1) for item in node.value]
     result: dict[str, Any] = {}
     for key_node, value_node in node.value:
         if key_node.id != "scalar":
             raise YamlError("yaml: invalid map key")
-        value = _value(loader, value_node, complaints, depth + 1)
+        value = _value(budget, value_node, complaints, depth + 1)
         if key_node.tag == "tag:yaml.org,2002:merge" or (key_node.value == "<<" and not key_node.style):
             for merged in value if isinstance(value, list) else [value]:
                 result = {**merged, **result}
