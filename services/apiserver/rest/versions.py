@@ -13,7 +13,7 @@ import orjson
 from kubecosm.api.resources import EVENTS, EVENTS_V1, Object, Resource, builtin
 
 from ..cache.view import AS_STORED, View
-from . import autoscaling
+from . import autoscaling, devices
 
 Convert = Callable[[Object], Object]
 
@@ -90,4 +90,5 @@ def _event_from_core(obj: Object) -> Object:
 _SPECIAL: dict[Resource, tuple[Convert, Convert]] = {
     EVENTS_V1: (_event_to_core, _event_from_core),
     builtin("autoscaling", "v1", "horizontalpodautoscalers"): (autoscaling.to_v2, autoscaling.from_v2),
+    **{builtin("resource.k8s.io", "v1beta1", plural): pair for plural, pair in devices.CONVERSIONS.items()},
 }
