@@ -54,7 +54,8 @@ from .registry.strategy import Settings, Strategy
 from .rest.namespaces import NamespaceStore
 from .rest.reviews import Reviews
 from .rest.router import Router
-from .rest.store import ResourceStore, selectable_of
+from .rest.store import ResourceStore
+from .rest.storedkind import selectable_of
 from .rest.tokens import TokenRequests
 from .rest.versions import stored_rows
 from .state import State

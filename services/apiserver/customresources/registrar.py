@@ -17,7 +17,7 @@ from kubecosm.api.resources import CUSTOMRESOURCEDEFINITIONS, CustomResource, Ob
 
 from ..cache.caches import prefix_of
 from ..cache.entry import Attributes
-from ..rest.store import selectable_of
+from ..rest.storedkind import selectable_of
 from ..state import State
 from ..storage.contract import Change, Subscription
 from .names import Decision, decide
