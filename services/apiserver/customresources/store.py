@@ -78,6 +78,8 @@ def conversion_between(row: CustomResource, stored: CustomResource) -> Conversio
 class CustomResourceDefinitionStore(ResourceStore):
     """Definitions end in two steps: a delete marks them, and they go when their instances are gone."""
 
+    deletes_on_its_own = True
+
     async def delete(self, namespace: str, name: str, options: DeleteOptions, caller: Caller) -> Deleted:
         for _ in range(CONFLICT_ATTEMPTS_MAX):
             entry = self.entry("", name)
@@ -95,7 +97,7 @@ class CustomResourceDefinitionStore(ResourceStore):
     def _mark(self, obj: Object, options: DeleteOptions) -> None:
         meta, now = obj["metadata"], self.state.clock.now()
         finalizers = finalizers_after(meta.get("finalizers") or [], options, self.strategy)
-        meta["deletionTimestamp"], meta["deletionGracePeriodSeconds"] = format_time(now), 0
+        meta["deletionTimestamp"] = format_time(now)
         meta["finalizers"] = finalizers if FINALIZER in finalizers else [*finalizers, FINALIZER]
         message = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon"
         conditions = (obj.get("status") or {}).get("conditions") or ()

@@ -5,6 +5,9 @@ Imitates apiextensions-apiserver's naming, establishing and finalizing controlle
 
 from __future__ import annotations
 
+from datetime import datetime
+
+from kubecosm.api import managedfields
 from kubecosm.api.errors import ApiError, NotFound
 from kubecosm.api.resources import CUSTOMRESOURCEDEFINITIONS, Object
 from kubecosm.runtime.logs import get_logger
@@ -54,10 +57,19 @@ async def _look_at(state: State, registrar: Registrar, name: str) -> None:
     now = state.clock.now()
 
     def change(obj: Object) -> Object:
-        return {**obj, "status": status_of(obj, registrar.decision(obj), now)}
+        return _with_status(obj, status_of(obj, registrar.decision(obj), now), now)
 
     if change(crd) != crd:
         await store.change_system_fields("", name, change, APISERVER)
+
+
+def _with_status(obj: Object, status: Object, now: datetime) -> Object:
+    """The definition with a status that this server owns; the same one if that is what it has."""
+    if status == obj.get("status"):
+        return obj
+    changed = {**obj, "metadata": dict(obj["metadata"]), "status": status}
+    managedfields.on_update(CUSTOMRESOURCEDEFINITIONS, changed, obj, APISERVER.field_manager, now, "status")
+    return changed
 
 
 async def _finalize(state: State, registrar: Registrar, name: str) -> None:
@@ -87,7 +99,7 @@ async def _set_terminating(state: State, name: str, status: str, reason: str, me
     def change(obj: Object) -> Object:
         before = obj.get("status") or {}
         conditions = with_condition(before.get("conditions") or (), TERMINATING, status, reason, message, now)
-        return {**obj, "status": {**before, "conditions": conditions}}
+        return _with_status(obj, {**before, "conditions": conditions}, now)
 
     store = _definitions(state)
     if change(obj := store.entry("", name).decode()) != obj:

@@ -6,7 +6,6 @@ Imitates pkg/registry/core/namespace/storage.
 from __future__ import annotations
 
 from kubecosm.api import errors
-from kubecosm.api.errors import Conflict
 from kubecosm.api.resources import Object
 from kubecosm.api.times import format_time
 
@@ -19,6 +18,8 @@ from .store import CONFLICT_ATTEMPTS_MAX, Caller, Deleted, ResourceStore
 
 class NamespaceStore(ResourceStore):
     """The store of namespaces."""
+
+    deletes_on_its_own = True
 
     async def delete(self, namespace: str, name: str, options: DeleteOptions, caller: Caller) -> Deleted:
         for _ in range(CONFLICT_ATTEMPTS_MAX):
@@ -40,10 +41,6 @@ class NamespaceStore(ResourceStore):
         obj["metadata"]["deletionTimestamp"] = format_time(self.state.clock.now())
         obj["status"] = {**(obj.get("status") or {}), "phase": "Terminating"}
         return await self._write(entry, encode(obj), caller)
-
-    def _precondition(self, what: str, wanted: str, found: str, fate: str, name: str) -> Conflict:
-        """Namespaces look at preconditions on their own, with words of their own."""
-        return errors.conflict(self.row, name, f"Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}")
 
     def is_released(self, obj: Object, old: Object) -> bool:
         if (obj.get("spec") or {}).get("finalizers"):

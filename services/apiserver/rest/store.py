@@ -38,6 +38,9 @@ class Deleted:
 class ResourceStore(Creating):
     """Creates (as `creating` tells), changes and removes objects of one resource."""
 
+    deletes_on_its_own = False
+    """Whether Kubernetes checks the preconditions of this kind's deletes before its generic registry does."""
+
     # ---- changing
 
     async def update(
@@ -199,7 +202,9 @@ class ResourceStore(Creating):
             raise self._precondition("ResourceVersion", options.resource_version, meta["resourceVersion"], "modified", entry.name)
 
     def _precondition(self, what: str, wanted: str, found: str, fate: str, name: str) -> Conflict:
-        """A conflict that names the kind, not the resource, as Kubernetes does here."""
+        """A conflict that names the kind, not the resource, as Kubernetes does here; kinds with a delete of their own say it otherwise."""
+        if self.deletes_on_its_own:
+            return errors.conflict(self.row, name, f"Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}")
         kind = f"{self.row.kind}.{self.row.group}" if self.row.group else self.row.kind
         why = f"the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). The object might have been {fate}"
         details = errors.details_of(self.row, name) | {"kind": self.row.kind}
