@@ -16,6 +16,7 @@ import pytest
 
 from kubecosm.cluster.launch import Options
 from kubecosm.cluster.running import RunningCluster
+from tests.promises import promises_of
 
 KUBECTL_PLACES = ("/usr/lib/google-cloud-sdk/bin/kubectl.1.33", "/usr/local/bin/kubectl", "/usr/bin/kubectl")
 COMMAND_SECONDS_MAX = 60.0
@@ -26,6 +27,16 @@ LOOK_SECONDS = 0.02
 def pytest_addoption(parser: pytest.Parser) -> None:
     help_golden = "write what the code gives now into the golden files, to be reviewed as a diff"
     parser.addoption("--update-golden", action="store_true", help=help_golden)
+    parser.addoption("--promise", default="", metavar="TEXT", help="only tests that keep a conformance promise whose name contains the text")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what `--promise` does not ask for."""
+    wanted = config.getoption("--promise").lower()
+    if wanted:
+        chosen = {item for item in items if any(wanted in name.lower() for name in promises_of(item))}
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = [item for item in items if item in chosen]
 
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background: what tests start must still hear Ctrl-C
