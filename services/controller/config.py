@@ -31,6 +31,22 @@ class Config:
     concurrent_namespace_syncs: int = field(default=16, metadata={"help": "Namespaces synced at once"})
     concurrent_serviceaccount_token_syncs: int = field(default=16, metadata={"help": "ServiceAccounts synced at once"})
     concurrent_gc_syncs: int = field(default=32, metadata={"help": "objects that the garbage collector works on at once"})
+    concurrent_horizontal_pod_autoscaler_syncs: int = field(default=5, metadata={"help": "HorizontalPodAutoscalers synced at once"})
+    horizontal_pod_autoscaler_sync_period: Duration = field(
+        default=Duration(15.0), metadata={"help": "how often each HorizontalPodAutoscaler looks at its metrics"}
+    )
+    horizontal_pod_autoscaler_downscale_stabilization: Duration = field(
+        default=Duration(300.0), metadata={"help": "how long an autoscaler without `behavior` remembers that more replicas were wanted"}
+    )
+    horizontal_pod_autoscaler_tolerance: float = field(
+        default=0.1, metadata={"help": "the difference between the wanted and the present value that does not yet matter"}
+    )
+    horizontal_pod_autoscaler_cpu_initialization_period: Duration = field(
+        default=Duration(300.0), metadata={"help": "how long after its start a pod's CPU use may be left out of account"}
+    )
+    horizontal_pod_autoscaler_initial_readiness_delay: Duration = field(
+        default=Duration(30.0), metadata={"help": "how long after its start a pod's changes of readiness count as its starting up"}
+    )
     max_endpoints_per_slice: int = field(default=100, metadata={"help": "endpoints that an EndpointSlice holds at most"})
     node_monitor_period: Duration = field(default=Duration(5.0), metadata={"help": "how often node health is judged at least"})
     node_monitor_grace_period: Duration = field(

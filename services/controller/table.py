@@ -53,6 +53,7 @@ TABLE = (
     Row("taint-eviction-controller", "cluster.taint_eviction"),
     Row("pod-garbage-collector-controller", "cluster.pod_gc"),
     Row("disruption-controller", "workloads.disruption"),
+    Row("horizontal-pod-autoscaler-controller", "workloads.horizontal", "concurrent_horizontal_pod_autoscaler_syncs"),
     Row("persistentvolume-binder-controller", "storage.pv_binder"),
     Row("persistentvolume-lifecycle-controller", "storage.volumes"),
     Row("volume-provisioner-controller", "storage.provisioner"),
