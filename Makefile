@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKERS ?= auto
 TESTS ?= tests
 
-.PHONY: demo test lint bench chaos venv clean
+.PHONY: demo test lint golden bench chaos venv clean
 
 demo: $(VENV)/.installed ## start a cluster, deploy a web application, break things, watch them heal
 	$(BIN)/python deploy/demo.py
@@ -18,6 +18,9 @@ lint: $(VENV)/.installed-dev ## style, types, architecture
 	scripts/typecheck_tree.sh
 	MYPYPATH=build/typecheck $(BIN)/python -m mypy -p kubecosm
 	$(BIN)/python scripts/lint_imports.py
+
+golden: $(VENV)/.installed-dev ## compare with recorded exchanges of a kube-apiserver, if there are any; GOLDEN="--help" tells the options
+	$(BIN)/python -m tests.golden $(GOLDEN)
 
 bench: $(VENV)/.installed-dev ## measure; BENCH="--help" tells the options
 	$(BIN)/python -m bench $(BENCH)

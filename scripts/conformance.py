@@ -23,9 +23,10 @@ from tests.promises import official_names, plain  # noqa: E402
 PAGE = ROOT / "docs" / "conformance.md"
 HEAD = """# Conformance promises
 
-What Kubernetes 1.36 promises in its conformance tests, by interest group, and the test of ours that keeps the promise. Written by `scripts/conformance.py`
-from the `@promise` marks of the tests (see [tests/conformance](../tests/conformance/README.md)); a dash means that no test of ours claims it.
-Our tests follow the promises' descriptions; they are not the official programs, which need images and a cluster of their own.
+What Kubernetes 1.36 promises in its conformance tests, by interest group, and the test of ours that keeps the promise. Written by
+`scripts/conformance.py` from the `@promise` marks of the tests (see [tests/conformance](../tests/conformance/README.md)); a dash means
+that no test of ours claims it. Our tests follow the promises' descriptions; they are not the official programs, which need images and a
+cluster of their own.
 """
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef

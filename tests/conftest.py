@@ -27,7 +27,8 @@ LOOK_SECONDS = 0.02
 def pytest_addoption(parser: pytest.Parser) -> None:
     help_golden = "write what the code gives now into the golden files, to be reviewed as a diff"
     parser.addoption("--update-golden", action="store_true", help=help_golden)
-    parser.addoption("--promise", default="", metavar="TEXT", help="only tests that keep a conformance promise whose name contains the text")
+    help_promise = "only tests that keep a conformance promise whose name contains the text"
+    parser.addoption("--promise", default="", metavar="TEXT", help=help_promise)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
