@@ -119,6 +119,18 @@ def logs(name: str, component: str | None, **options: Any) -> None:
     command.logs(name, component, **options)
 
 
+@cli.command("explain-scheduling")
+@NAME
+@click.option("--namespace", "-n", default="default", show_default=True, help="The pod's namespace.")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table")
+@click.argument("pod")
+def explain_scheduling(name: str, pod: str, namespace: str, output: str) -> None:
+    """Show why a pod runs where it runs, or nowhere: every node's filter result and scores."""
+    from kubecosm.cli import explain
+
+    explain.explain_scheduling(name, pod, namespace, output)
+
+
 def _operation(op: str, help_text: str) -> None:
     @cli.command(op, help=help_text)
     @NAME

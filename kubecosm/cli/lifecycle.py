@@ -21,7 +21,7 @@ STOP_SECONDS_MAX = 5.0
 
 def down(name: str) -> None:
     """Stops a cluster and waits until it has ended. StartupError if there is none or it does not end."""
-    paths, spec = _existing(name)
+    paths, spec = existing(name)
     if not _stop(paths):
         print(f"Cluster {name} is not running.")
         return
@@ -29,7 +29,7 @@ def down(name: str) -> None:
 
 
 def status(name: str, output: str) -> None:
-    paths, spec = _existing(name)
+    paths, spec = existing(name)
     found = _status_of(paths, spec)
     if output == "json":
         print(json.dumps(found, indent=2))
@@ -52,11 +52,11 @@ def list_clusters(output: str) -> None:
     elif not rows:
         print("No clusters. Start one with `kubecosm up`.")
     else:
-        _print_table(("NAME", "STATE", "NODES", "SERVER", "DIRECTORY"), [[str(value) for value in row.values()] for row in rows])
+        print_table(("NAME", "STATE", "NODES", "SERVER", "DIRECTORY"), [[str(value) for value in row.values()] for row in rows])
 
 
 def delete(name: str, *, force: bool) -> None:
-    paths, _spec = _existing(name, broken_is_fine=True)
+    paths, _spec = existing(name, broken_is_fine=True)
     if force:
         _stop(paths)
     if paths.root.exists():  # an ephemeral cluster has deleted itself
@@ -65,7 +65,7 @@ def delete(name: str, *, force: bool) -> None:
 
 
 def print_kubeconfig(name: str, *, only_path: bool) -> None:
-    paths, _spec = _existing(name)
+    paths, _spec = existing(name)
     if only_path:
         print(paths.kubeconfig)
         return
@@ -75,7 +75,7 @@ def print_kubeconfig(name: str, *, only_path: bool) -> None:
 
 def operate(name: str, op: str, component: str) -> None:
     """kill, pause, resume or restart of one component. StartupError if the cluster does not run or has no such component."""
-    paths, _spec = _existing(name)
+    paths, _spec = existing(name)
     client = Client.connect(paths.socket)
     if client is None:
         raise StartupError(f"cluster {name} is not running: start it with `kubecosm up --name {name}`")
@@ -85,7 +85,8 @@ def operate(name: str, op: str, component: str) -> None:
     print(f"{component} {done}.")
 
 
-def _existing(name: str, *, broken_is_fine: bool = False) -> tuple[ClusterPaths, specs.ClusterSpec]:
+def existing(name: str, *, broken_is_fine: bool = False) -> tuple[ClusterPaths, specs.ClusterSpec]:
+    """Paths and spec of a cluster. StartupError if there is none of this name."""
     paths = cluster_paths(name)
     try:
         spec = specs.load(paths.spec)
@@ -164,7 +165,7 @@ def _print_status(found: dict[str, Any]) -> None:
     for c in found["components"]:
         memory = "-" if c["memoryBytes"] is None else f"{c['memoryBytes'] / 1e6:.1f} MB"
         rows.append([c["name"], c["state"], str(c["pid"] or "-"), str(c["restarts"]), _age(c["seconds"]), memory, c["lastError"]])
-    _print_table(("COMPONENT", "STATE", "PID", "RESTARTS", "FOR", "MEMORY", "LAST END"), rows)
+    print_table(("COMPONENT", "STATE", "PID", "RESTARTS", "FOR", "MEMORY", "LAST END"), rows)
 
 
 def _age(seconds: float) -> str:
@@ -175,7 +176,8 @@ def _age(seconds: float) -> str:
     return f"{int(seconds // 86_400)}d"
 
 
-def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints columns as wide as their widest cell."""
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
     for row in (header, *rows):
         print("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

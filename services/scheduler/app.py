@@ -104,7 +104,7 @@ class Process:
 
         await run_engine(
             self._config, self._settings, self._client, self._factory, self._recorders, self._metrics, self._clock, self._rng,
-            lambda decisions: setattr(self._endpoints, "decisions", decisions),
+            lambda explainer: setattr(self._endpoints, "explainer", explainer),
         )  # fmt: skip
 
     async def _wait_pending_pod(self) -> None:

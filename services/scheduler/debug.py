@@ -11,7 +11,7 @@ from multidict import MultiMapping
 from kubecosm.runtime.health import TEXT, Answer, HealthEndpoints
 
 if TYPE_CHECKING:
-    from .decisions import Decisions
+    from .explain import Explainer
 
 PATH = "/debug/scheduling"
 JSON = "application/json"
@@ -19,9 +19,9 @@ JSON = "application/json"
 
 @dataclass
 class SchedulerEndpoints(HealthEndpoints):
-    """Health, metrics, and the decisions once there are any."""
+    """Health, metrics, and explanations once the engine runs."""
 
-    decisions: Decisions | None = None
+    explainer: Explainer | None = None
 
     async def answer(self, path: str, query: MultiMapping[str], accept: str = "") -> Answer | None:
         if path != PATH:
@@ -29,7 +29,10 @@ class SchedulerEndpoints(HealthEndpoints):
         pod = query.get("pod", "")
         if pod.count("/") != 1:
             return Answer(400, TEXT, b"say which pod: /debug/scheduling?pod=namespace/name\n")
-        decision = self.decisions.get(pod) if self.decisions is not None else None
-        if decision is None:
-            return Answer(404, TEXT, f"no decision about pod {pod} is remembered\n".encode())
-        return Answer(200, JSON, orjson.dumps(decision.explain(), option=orjson.OPT_INDENT_2) + b"\n")
+        if self.explainer is None:
+            return Answer(503, TEXT, b"this scheduler does not schedule now: it has just started, or another one leads\n")
+        explanation = self.explainer.explain(pod)
+        if explanation is None:
+            served = ", ".join(self.explainer.profiles)
+            return Answer(404, TEXT, f"no decision about pod {pod} is remembered (this scheduler serves {served})\n".encode())
+        return Answer(200, JSON, orjson.dumps(explanation, option=orjson.OPT_INDENT_2) + b"\n")

@@ -22,6 +22,17 @@ NODES_SHOWN_MAX = 5_000
 
 
 @dataclass(frozen=True, slots=True)
+class Preemption:
+    """Where a pod that fits nowhere was nominated to run, and who has to go for it; both empty if preemption could not help."""
+
+    node: str = ""
+    victims: tuple[str, ...] = ()
+
+
+NO_PREEMPTION = Preemption()
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """The last attempt for one pod, packed."""
 
@@ -38,6 +49,7 @@ class Decision:
     feasible: NDArray[np.int32]
     scores: Sequence[tuple[str, NDArray[np.int16] | int]]
     total: NDArray[np.int32] | None
+    preemption: Preemption = NO_PREEMPTION
 
     @property
     def size_bytes(self) -> int:
@@ -63,6 +75,7 @@ class Decision:
             "pod": self.pod, "uid": self.uid, "schedulerName": self.profile, "time": self.time, "attempt": self.attempt,
             "result": "Scheduled" if self.node else "Unschedulable", "nodeName": self.node, "message": self.message,
             "feasibleNodes": len(self.feasible), "nodes": nodes[:nodes_max],
+            "preemption": {"nodeName": self.preemption.node, "victims": list(self.preemption.victims)} if self.preemption.node else None,
         }  # fmt: skip
 
     def _scores_of(self, index: int) -> dict[str, Any]:
@@ -87,7 +100,9 @@ class Decisions:
         """By `namespace/name`."""
         return self._by_pod.get(pod)
 
-    def record(self, pod: str, uid: str, profile: str, time: str, attempt: int, outcome: Outcome, message: str) -> None:
+    def record(
+        self, pod: str, uid: str, profile: str, time: str, attempt: int, outcome: Outcome, message: str, preemption: Preemption,
+    ) -> None:  # fmt: skip
         """Keep an outcome; the oldest decisions make room."""
         diagnosis = outcome.diagnosis
         feasible = np.empty(0, np.int32) if outcome.feasible is None else outcome.feasible.astype(np.int32)
@@ -97,7 +112,7 @@ class Decisions:
         total = None if outcome.total is None else outcome.total.astype(np.int32)
         decision = Decision(
             pod, uid, profile, time, attempt, outcome.node, message, diagnosis.node_names, tuple(diagnosis.statuses),
-            diagnosis.of_row.astype(np.int16), feasible, scores, total,
+            diagnosis.of_row.astype(np.int16), feasible, scores, total, preemption,
         )  # fmt: skip
         self.forget(pod)
         self._by_pod[pod] = decision

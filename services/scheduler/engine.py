@@ -15,6 +15,7 @@ from .config import Config
 from .configuration import SchedulerConfiguration
 from .decisions import Decisions
 from .effects import RealEffects
+from .explain import Explainer
 from .handlers import EventHandlers
 from .metrics import SchedulerMetrics
 from .queue.queue import QueueLimits
@@ -23,7 +24,7 @@ from .scheduler import Scheduler
 
 async def run_engine(
     config: Config, settings: SchedulerConfiguration, client: ApiClient, factory: InformerFactory, recorders: dict[str, SeriesRecorder],
-    metrics: Metrics, clock: Clock, rng: random.Random, on_built: Callable[[Decisions], None],
+    metrics: Metrics, clock: Clock, rng: random.Random, on_built: Callable[[Explainer], None],
 ) -> None:  # fmt: skip
     """Build the scheduler from what the informers hold, then schedule until cancelled."""
     decisions = Decisions(config.decisions_memory_bytes_max)
@@ -35,7 +36,7 @@ async def run_engine(
         bindings_max=config.bindings_in_flight_max, decisions=decisions,
     )  # fmt: skip
     EventHandlers(scheduler).attach(factory)
-    on_built(decisions)
+    on_built(Explainer(scheduler))
     await scheduler.run()
 
 

@@ -22,7 +22,7 @@ from kubecosm.runtime.logs import get_logger
 
 from .algorithm import Algorithm, Outcome
 from .conditions import status_patch
-from .decisions import Decisions
+from .decisions import NO_PREEMPTION, Decisions, Preemption
 from .figures import serve_figures
 from .framework.defaults import ProfileConfig
 from .framework.events import ASSIGNED_POD_DELETE
@@ -153,7 +153,7 @@ class Scheduler:
             self.metrics.algorithm(self.clock.monotonic() - started)
             return None
         self.metrics.algorithm(self.clock.monotonic() - started)
-        self._decided(queued, profile, outcome, "")
+        self._decided(queued, profile, outcome, "", NO_PREEMPTION)
         return self._assume(queued, profile, state, outcome.node, started)
 
     def _skip(self, pod: PodInfo) -> bool:
@@ -166,18 +166,19 @@ class Scheduler:
     def _unschedulable(self, queued: QueuedPod, profile: Profile, state: CycleState, outcome: Outcome, started: float) -> None:
         """No node fits: ask the PostFilter plugins for help, then put the pod back."""
         diagnosis, nominated = outcome.diagnosis, None
+        victims: tuple[str, ...] = ()
         if profile.has_post_filter:
             result = profile.run_post_filter(state, queued.info, diagnosis)
-            nominated = result.nominated_node
+            nominated, victims = result.nominated_node, result.victims
             diagnosis.postfilter_message = result.status.message if result.status is not None else ""
         message = diagnosis.message()
-        self._decided(queued, profile, outcome, message)
+        self._decided(queued, profile, outcome, message, Preemption(nominated or "", victims))
         rejectors = frozenset(diagnosis.unschedulable_plugins), frozenset(diagnosis.pending_plugins)
         self._failed(queued, profile, started, message, *rejectors, nominated=nominated)
 
-    def _decided(self, queued: QueuedPod, profile: Profile, outcome: Outcome, message: str) -> None:
-        pod = queued.info
-        self.decisions.record(pod.key, pod.uid, profile.name, format_micro_time(self.clock.now()), queued.attempts, outcome, message)
+    def _decided(self, queued: QueuedPod, profile: Profile, outcome: Outcome, message: str, preemption: Preemption) -> None:
+        pod, now = queued.info, format_micro_time(self.clock.now())
+        self.decisions.record(pod.key, pod.uid, profile.name, now, queued.attempts, outcome, message, preemption)
 
     def _assume(
         self, queued: QueuedPod, profile: Profile, state: CycleState, node: str, started: float

@@ -10,7 +10,9 @@ import pytest
 from tests.conftest import CommandLine
 
 HEAVY = {"asyncio", "aiohttp", "rich", "cryptography", "orjson", "structlog", "yaml", "numpy", "uvloop", "prometheus_client", "ssl"}
-COMMANDS = ("up", "down", "status", "logs", "kubeconfig", "kill", "pause", "resume", "restart", "list", "delete")
+COMMANDS = (
+    "up", "down", "status", "logs", "kubeconfig", "kill", "pause", "resume", "restart", "list", "delete", "explain-scheduling",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("module", ["kubecosm.cli.commands", "kubecosm.cli.lifecycle"])

@@ -10,6 +10,7 @@ from multidict import MultiDict
 from kubecosm.runtime.metrics import Metrics
 from kubecosm.services.scheduler.debug import SchedulerEndpoints
 from kubecosm.services.scheduler.decisions import Decisions
+from kubecosm.services.scheduler.explain import Explainer
 
 from .helpers import Cluster, node, pod
 
@@ -71,7 +72,7 @@ def test_memory_for_decisions_is_bounded() -> None:
 def test_the_endpoint_answers_by_pod() -> None:
     cluster = Cluster(node("a"))
     cluster.schedule(pod("web"))
-    endpoints = SchedulerEndpoints(Metrics(), decisions=cluster.scheduler.decisions)
+    endpoints = SchedulerEndpoints(Metrics(), explainer=Explainer(cluster.scheduler))
 
     def ask(query: dict[str, str]) -> tuple[int, bytes]:
         answer = asyncio.run(endpoints.answer("/debug/scheduling", MultiDict(query)))
@@ -104,3 +105,44 @@ def test_metrics_have_kube_schedulers_names() -> None:
         'scheduler_unschedulable_pods{plugin="NodeResourcesFit",profile="default-scheduler"} 1.0',
     ):
         assert line in text, line
+
+
+def test_a_pending_pod_tells_what_it_waits_for() -> None:
+    cluster = Cluster(node("a", cpu="1"))
+    explainer = Explainer(cluster.scheduler)
+    cluster.add(pod("gated", schedulingGates=[{"name": "x/y"}]), pod("low", cpu="1", node_name="a"))
+    cluster.schedule(pod("web", nodeSelector={"no": "such"}))
+    gated, web = explainer.explain("default/gated"), explainer.explain("default/web")
+    assert gated is not None
+    assert (gated["state"], gated["queue"]["reason"], gated["nodes"]) == ("Gated", "waiting for scheduling gates: [x/y]", [])
+    assert web is not None
+    assert (web["state"], web["queue"]["attempts"], web["queue"]["plugins"]) == ("Unschedulable", 1, ["NodeAffinity"])
+    assert web["queue"]["retriedOn"]["NodeAffinity"] == ["Node: Add, UpdateNodeLabel"]
+    assert web["queue"]["retriedInSeconds"] == 300
+    cluster.handlers.node_added(node("b", labels={"no": "such"}))
+    backing_off = explainer.explain("default/web")
+    assert backing_off is not None
+    assert (backing_off["state"], backing_off["queue"]["backoffSeconds"]) == ("BackOff", 1.0)
+
+
+def test_preemption_is_explained_with_its_victims() -> None:
+    cluster = Cluster(node("a", cpu="1"))
+    cluster.add(pod("low", cpu="1", node_name="a"))
+    cluster.schedule(pod("high", cpu="1", priority=10))
+    told = Explainer(cluster.scheduler).explain("default/high")
+    assert told is not None
+    assert told["preemption"] == {"nodeName": "a", "victims": ["default/low"]}
+    assert told["nominatedNodeName"] == "a"
+
+
+def test_a_pod_of_the_same_name_is_not_explained_by_its_predecessor() -> None:
+    cluster = Cluster(node("a"))
+    first = pod("web", nodeSelector={"no": "such"})
+    cluster.schedule(first)
+    cluster.handlers.pod_deleted(first)
+    second = pod("web", schedulingGates=[{"name": "x/y"}])
+    second["metadata"]["uid"] = "another"
+    cluster.add(second)
+    told = Explainer(cluster.scheduler).explain("default/web")
+    assert told is not None
+    assert (told["uid"], told["state"], told["attempt"]) == ("another", "Gated", 0)

@@ -49,6 +49,8 @@ class PostFilterResult:
 
     nominated_node: str | None = None
     status: Status | None = None
+    victims: tuple[str, ...] = ()
+    """namespace/name of the pods that have to go for it."""
 
 
 class Plugin(Protocol):

@@ -76,6 +76,10 @@ class Profile:
         """The PreEnqueue plugin that holds the pod back, or empty."""
         return next((plugin.name for plugin in self._set.pre_enqueue if plugin.pre_enqueue(pod) is not None), "")
 
+    def ask_gate(self, plugin: str, pod: PodInfo) -> Status | None:
+        """Why this PreEnqueue plugin holds the pod back; None if it does not (any more)."""
+        return next((one.pre_enqueue(pod) for one in self._set.pre_enqueue if one.name == plugin), None)
+
     # ---- scheduling cycle
 
     def run_pre_filter(self, state: CycleState, pod: PodInfo) -> PreFiltered:

@@ -92,7 +92,7 @@ class DefaultPreemption:
             return PostFilterResult("", unschedulable(f"preemption: {message}"))
         best = pick(candidates)
         self._preempt(pod, best)
-        return PostFilterResult(self._cluster.nodes.names[best.row])
+        return PostFilterResult(self._cluster.nodes.names[best.row], victims=tuple(victim.key for victim in best.victims))
 
     def _ineligible(self, pod: PodInfo, diagnosis: Diagnosis) -> str:
         """Why the pod may not preempt (PodEligibleToPreemptOthers), or empty."""

@@ -46,6 +46,10 @@ class HintMap:
             found = self._interested[key] = dict(collected)
         return found
 
+    def registered(self, plugin: str) -> list[ClusterEvent]:
+        """The events that a plugin wants to hear of."""
+        return [hinted.event for hinted in self._events.get(plugin, ())]
+
     def may_help(self, rejectors: frozenset[str], event: ClusterEvent) -> bool:
         """Whether any of these plugins registered for the event at all."""
         return not rejectors or event.resource is EventResource.WILDCARD or not rejectors.isdisjoint(self.hints_for(event))

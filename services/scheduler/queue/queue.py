@@ -229,6 +229,10 @@ class SchedulingQueue:
             return 0.0
         return min(self._limits.initial_backoff_seconds * 2.0 ** min(count - 1, 32), self._limits.max_backoff_seconds)
 
+    def patience_left(self, pod: QueuedPod) -> float:
+        """Seconds until an unschedulable pod is tried even without an event."""
+        return max(0.0, pod.timestamp + self._limits.unschedulable_seconds_max - self._clock.monotonic())
+
     def _backoff_key(self, pod: QueuedPod) -> tuple[float, Any]:
         """Back-offs that end within the same second go by the order of the active queue."""
         return math.ceil(pod.backoff_until), self._sort.queue_key(pod)
