@@ -61,6 +61,7 @@ def _apiserver(spec: ClusterSpec, paths: ClusterPaths) -> dict[str, str]:
         "service-account-issuer": SERVICE_ACCOUNT_ISSUER,
         "service-cluster-ip-range": str(spec.slots.services),
         "service-node-port-range": NODE_PORT_RANGE,
+        "enable-metrics-api": "true" if "kubelet" in spec.components else "false",
     }
 
 

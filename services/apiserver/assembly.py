@@ -53,7 +53,7 @@ from .registry.kinds import strategy_for
 from .registry.strategy import Settings, Strategy
 from .rest.namespaces import NamespaceStore
 from .rest.reviews import Reviews
-from .rest.router import Router
+from .rest.router import Router, Virtual
 from .rest.store import ResourceStore
 from .rest.storedkind import selectable_of
 from .rest.tokens import TokenRequests
@@ -153,6 +153,18 @@ def database_bytes(config: Config) -> int:
     return sum(file.stat().st_size for file in files)
 
 
+def metrics_handlers(config: Config, state: State, backends: Backends) -> Mapping[tuple[str, str], Virtual]:
+    """What answers metrics.k8s.io, if it is served: its rows join the table, but nothing of it is stored."""
+    if not config.enable_metrics_api:
+        return {}
+    from .resourcemetrics.handlers import ResourceMetrics
+    from .resourcemetrics.rows import NODE_METRICS, POD_METRICS
+
+    for row in (NODE_METRICS, POD_METRICS):
+        state.table.add(row)
+    return ResourceMetrics(state, backends).handlers
+
+
 def build_handler(
     config: Config, state: State, metrics: Metrics, health: HealthEndpoints, backends: Backends, server_address: str
 ) -> Handler:
@@ -173,7 +185,8 @@ def build_handler(
         with_authorization(authorizer),
     )
     creates = {(SERVICEACCOUNTS.plural, "token"): TokenRequests(identities.accounts).create}
-    router = Router(state, Connector(backends).handlers, creates, Reviews(authorizer, identities.verify).handlers)
+    virtual = {**Reviews(authorizer, identities.verify).handlers, **metrics_handlers(config, state, backends)}
+    router = Router(state, Connector(backends).handlers, creates, virtual)
 
     def stored_row(row: Resource) -> Resource | None:
         store = state.stores.get((row.group, row.version, row.plural))

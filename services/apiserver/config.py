@@ -41,6 +41,9 @@ class Config:
         default=(), metadata={"help": "further CA bundles in the token volume of pods, as ConfigMap=key"}
     )
     disable_admission_plugins: tuple[str, ...] = field(default=(), metadata={"help": "admission plugins to leave out, by name"})
+    enable_metrics_api: bool = field(
+        default=False, metadata={"help": "serve metrics.k8s.io out of the kubelets' figures, as the metrics-server add-on would"}
+    )
     runtime_config: tuple[str, ...] = field(
         default=(), metadata={"help": "versions to serve besides the stable ones: api/all=true, api/beta=true, group/version=true|false"}
     )

@@ -11,12 +11,13 @@ from ..http.request import Request
 from ..http.response import Answer, text_response
 from ..state import State
 from . import componentstatus, patch, pods, reads, scale, writes
-from .reviews import Review
 from .store import ResourceStore
 from .watch import watch
 
 COMPONENTSTATUSES = builtin("", "v1", "componentstatuses")
 Verb = Callable[[ResourceStore, Request], Awaitable[Answer]]
+Virtual = Callable[[State, Resource, Request], Awaitable[Answer]]
+"""Answers for a resource that has no objects: a review, or the present use of CPU."""
 
 VERBS: dict[str, Verb] = {
     "get": reads.get, "list": reads.list_objects, "watch": watch, "create": writes.create, "update": writes.update,
@@ -36,15 +37,15 @@ class Router:
 
     def __init__(
         self, state: State, connects: Mapping[tuple[str, str], Verb], creates: Mapping[tuple[str, str], Verb],
-        reviews: Mapping[tuple[str, str], Review],
+        virtual: Mapping[tuple[str, str], Virtual],
     ) -> None:  # fmt: skip
         """`connects`: (resource, subresource) → what answers it whatever the verb; `creates`: the same for creates alone;
-        `reviews`: (group, plural) → what answers the create of something that is not stored.
+        `virtual`: (group, plural) → what answers for something that is not stored.
         """
         self._state = state
         self._connects = connects
         self._creates = creates
-        self._reviews = reviews
+        self._virtual = virtual
 
     async def handle(self, request: Request) -> Answer:
         info = request.info
@@ -76,7 +77,7 @@ class Router:
         return found
 
     async def _without_store(self, request: Request) -> Answer:
-        """What has no objects: reviews, and bindings by the collection's name."""
+        """What has no objects: reviews, metrics, and bindings by the collection's name."""
         info, table = request.info, self._state.table
         row = table.by_path(info.group, info.version, info.resource)
         if row is None:
@@ -87,7 +88,7 @@ class Router:
             return await pods.bind(self._state.store("", "v1", "pods"), request)
         if row == COMPONENTSTATUSES:
             return componentstatus.answer(request, row)
-        return await self._reviews[row.group, row.plural](self._state, row, request)
+        return await self._virtual[row.group, row.plural](self._state, row, request)
 
     def _unknown(self, request: Request) -> Answer:
         info = request.info
