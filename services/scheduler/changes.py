@@ -7,6 +7,7 @@ from kubecosm.api.resources import Object
 
 from .framework.events import Action
 from .state.podinfo import PodInfo
+from .state.requests import resize_is_infeasible
 
 
 def same_for_scheduling(old: Object, new: Object) -> bool:
@@ -17,6 +18,7 @@ def same_for_scheduling(old: Object, new: Object) -> bool:
         and before.get("labels") == after.get("labels")
         and before.get("deletionTimestamp") == after.get("deletionTimestamp")
         and _resources_of(old) == _resources_of(new)
+        and resize_is_infeasible(old) == resize_is_infeasible(new)
     )
 
 

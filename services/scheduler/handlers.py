@@ -31,11 +31,14 @@ from .framework.events import (
     ClusterEvent,
     EventResource,
 )
+from .ondemand import CsiInformers
 from .scheduler import Scheduler
 from .state.podinfo import PodInfo, compile_pod
 from .watched import pods_of
 
 TERMINAL_PHASES = ("Succeeded", "Failed")
+
+
 class EventHandlers:
     """Keeps a Scheduler informed."""
 
@@ -43,10 +46,13 @@ class EventHandlers:
         self._scheduler = scheduler
         self._cluster = scheduler.cluster
         self._queue = scheduler.queue
+        self._on_demand: CsiInformers | None = None
+        """None without informers."""
 
     def attach(self, factory: InformerFactory) -> None:
         """Register with the informers of all watched resources; what they hold already is announced now."""
         handle = self._scheduler.handle
+        self._on_demand = CsiInformers(factory, self._scheduler, self.attach_storage)
         factory.informer(NODES).add_handler(self.node_added, self.node_updated, self.node_deleted)
         factory.informer(NAMESPACES).add_handler(
             self._cluster.set_namespace, lambda _, new: self._cluster.set_namespace(new),
@@ -57,10 +63,10 @@ class EventHandlers:
         for resource in (REPLICATIONCONTROLLERS, REPLICASETS, STATEFULSETS):
             self._attach_controllers(factory, resource)
         volumes = handle.volumes
-        self._attach_storage(factory, PERSISTENTVOLUMES, EventResource.PERSISTENT_VOLUME, volumes.set_volume, volumes.remove_volume)
+        self.attach_storage(factory, PERSISTENTVOLUMES, EventResource.PERSISTENT_VOLUME, volumes.set_volume, volumes.remove_volume)
         claims = EventResource.PERSISTENT_VOLUME_CLAIM
-        self._attach_storage(factory, PERSISTENTVOLUMECLAIMS, claims, volumes.set_claim, volumes.remove_claim)
-        self._attach_storage(factory, STORAGECLASSES, EventResource.STORAGE_CLASS, volumes.set_class, volumes.remove_class)
+        self.attach_storage(factory, PERSISTENTVOLUMECLAIMS, claims, volumes.set_claim, volumes.remove_claim)
+        self.attach_storage(factory, STORAGECLASSES, EventResource.STORAGE_CLASS, volumes.set_class, volumes.remove_class)
         factory.informer(PODDISRUPTIONBUDGETS).add_handler(self.budget_set, lambda _, new: self.budget_set(new), self.budget_deleted)
         pods_of(factory).add_handler(self.pod_added, self.pod_updated, self.pod_deleted)
 
@@ -71,7 +77,7 @@ class EventHandlers:
             lambda obj: workloads.remove_controller(kind, obj),
         )  # fmt: skip
 
-    def _attach_storage(
+    def attach_storage(
         self, factory: InformerFactory, resource: Resource, kind: EventResource, keep: Callable[[Object], None],
         drop: Callable[[Object], None],
     ) -> None:  # fmt: skip
@@ -85,7 +91,11 @@ class EventHandlers:
             keep(new)
             self._queue.move(ClusterEvent(kind, Action.UPDATE_OTHER, f"{kind}Update"), old, new)
 
-        factory.informer(resource).add_handler(added, updated, drop)
+        def removed(obj: Object) -> None:
+            drop(obj)
+            self._queue.move(ClusterEvent(kind, Action.DELETE, f"{kind}Delete"), obj, None)
+
+        factory.informer(resource).add_handler(added, updated, removed)
 
     def budget_set(self, budget: Object) -> None:
         self._scheduler.budgets[_key(budget)] = budget
@@ -174,6 +184,8 @@ class EventHandlers:
             self._queue.move(ClusterEvent(EventResource.ASSIGNED_POD, action, "AssignedPodUpdate"), known, info)
 
     def _pend(self, info: PodInfo) -> None:
+        if info.claims and self._on_demand is not None:
+            self._on_demand.start()
         self._scheduler.pending[info.uid] = info
         self._scheduler.nominator.update(info)
 

@@ -74,6 +74,8 @@ class Scheduler:
         """Pods without a node that are ours to schedule, by uid, as the API server has them."""
         self._slots = asyncio.Semaphore(bindings_max)
         self._tasks: asyncio.TaskGroup | None = None
+        self._early: list[tuple[str, Coroutine[Any, Any, None]]] = []
+        """Work from before `run`."""
         serve_figures(self)
 
     def _common_sort(self) -> QueueSortPlugin:
@@ -87,6 +89,8 @@ class Scheduler:
         """Schedule until cancelled."""
         async with asyncio.TaskGroup() as self._tasks:
             self._tasks.create_task(self.queue.run(), name="queue")
+            while self._early:
+                self.spawn(*self._early.pop())
             while True:
                 await self.queue.wait_ready()
                 await self._run_slice()
@@ -124,14 +128,28 @@ class Scheduler:
 
     def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Run work beside scheduling; an expected failure (API, network) is logged."""
-        assert self._tasks is not None, "the scheduler runs"
-        self._tasks.create_task(_logged(name, work), name=name)
+        if self._tasks is None:
+            self._early.append((name, work))
+        else:
+            self._tasks.create_task(_logged(name, work), name=name)
 
     def activate(self, uid: str) -> None:
         self.queue.activate(uid)
 
     def recheck_gates(self, uid: str) -> None:
         self.queue.recheck_gates(uid)
+
+    def reject_waiting(self, uid: str, plugin: str, why: str) -> bool:
+        """Send back a pod that Permit plugins hold; False if it is not one."""
+        waiting = self.waiting.get(uid)
+        if waiting is not None:
+            waiting.reject(plugin, why)
+        return waiting is not None
+
+    def recheck_all_gates(self) -> None:
+        """Something that PreEnqueue plugins wait for has come."""
+        for uid in list(self.queue.gated):
+            self.queue.recheck_gates(uid)
 
     # ---- one attempt
 
@@ -145,7 +163,7 @@ class Scheduler:
         state = CycleState()
         if self.cluster.nodes.count == 0:
             everybody = frozenset(name for name, plugin in profile.plugins.items() if isinstance(plugin, FilterPlugin))
-            self._failed(queued, profile, started, NO_NODES, everybody, frozenset(), nominated="")
+            self._failed(queued, profile, started, NO_NODES, everybody, frozenset())
             return None
         outcome = self.algorithm.schedule(profile, state, pod)
         if not outcome.node:
@@ -204,6 +222,8 @@ class Scheduler:
     ) -> None:
         """Wait for permission, prepare, bind. A failure undoes the assumption and queues the pod again."""
         pod = queued.info
+        if waits or profile.has_pre_bind_work(state, pod):
+            await _logged("nominate", self._expect(pod, node))
         if waits:
             since = self.clock.monotonic()
             async with self._without_slot():
@@ -216,7 +236,7 @@ class Scheduler:
         failure = await self._try_bind(profile, state, pod, node)
         if failure is not None:
             self._take_back(profile, state, pod, node)
-            self._failed(queued, profile, started, failure.message, frozenset(), frozenset(), nominated="")
+            self._failed(queued, profile, started, failure.message, frozenset(), frozenset())
             return
         now = self.clock.monotonic()
         note = f"Successfully assigned {pod.namespace}/{pod.name} to {node}"
@@ -224,6 +244,11 @@ class Scheduler:
         self.metrics.attempted(SCHEDULED, profile.name, now - started)
         self.metrics.bound(queued.attempts, now - (queued.first_attempt or started))
         profile.run_post_bind(state, pod, node)
+
+    async def _expect(self, pod: PodInfo, node: str) -> None:
+        """Binding may take minutes: tell the world, as cluster autoscalers, where the pod is going (NominatedNodeNameForExpectation)."""
+        if pod.nominated_node != node:
+            await self.effects.patch_status(pod, {"nominatedNodeName": node})
 
     async def _try_bind(self, profile: Profile, state: CycleState, pod: PodInfo, node: str) -> Status | None:
         """PreBind and Bind; a failing API is a status, too. PreBind may take minutes (volumes), so others get the slot meanwhile."""
@@ -257,14 +282,14 @@ class Scheduler:
     def _rejected_late(self, queued: QueuedPod, profile: Profile, started: float, rejection: Status) -> None:
         """Reserve or Permit said no to the one node that was chosen."""
         if not rejection.is_rejected:
-            self._failed(queued, profile, started, rejection.message, frozenset(), frozenset(), nominated="")
+            self._failed(queued, profile, started, rejection.message, frozenset(), frozenset())
             return
         message = fit_message(1, dict.fromkeys(rejection.reasons, 1))
-        self._failed(queued, profile, started, message, frozenset((rejection.plugin,)), frozenset(), nominated="")
+        self._failed(queued, profile, started, message, frozenset((rejection.plugin,)), frozenset())
 
     def _failed(
         self, queued: QueuedPod, profile: Profile, started: float, message: str, rejectors: frozenset[str], pending: frozenset[str], *,
-        nominated: str | None,
+        nominated: str | None = None,
     ) -> None:  # fmt: skip
         """Back into the queue, and tell the world why (handleSchedulingFailure). Without rejectors it was an error."""
         rejected = bool(rejectors or pending)
@@ -278,6 +303,8 @@ class Scheduler:
             self.nominator.add(current, nominated)
         elif nominated is not None:
             self.nominator.remove(current.uid)
+        else:
+            self.nominator.update(current)
         self.effects.event(current, "Warning", "FailedScheduling", "Scheduling", truncate(message))
         reason = "Unschedulable" if rejected else "SchedulerError"
         patch = status_patch(current.pod, reason, message, nominated, self.clock.now())

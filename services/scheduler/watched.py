@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from kubecosm.api.resources import (
+    CSIDRIVERS,
+    CSINODES,
+    CSISTORAGECAPACITIES,
     NAMESPACES,
     NODES,
     PERSISTENTVOLUMECLAIMS,
@@ -17,6 +20,7 @@ from kubecosm.api.resources import (
     SERVICES,
     STATEFULSETS,
     STORAGECLASSES,
+    VOLUMEATTACHMENTS,
     Object,
     Resource,
 )
@@ -29,6 +33,10 @@ BESIDES_PODS: tuple[Resource, ...] = (
     NODES, NAMESPACES, SERVICES, REPLICATIONCONTROLLERS, REPLICASETS, STATEFULSETS, PERSISTENTVOLUMES, PERSISTENTVOLUMECLAIMS,
     STORAGECLASSES, PODDISRUPTIONBUDGETS,
 )  # fmt: skip
+
+
+ON_DEMAND: tuple[Resource, ...] = (CSINODES, CSIDRIVERS, CSISTORAGECAPACITIES, VOLUMEATTACHMENTS)
+"""Watched once a pod with claims waits for a node."""
 
 
 def pods_of(factory: InformerFactory) -> Informer:
@@ -47,8 +55,10 @@ PLACED_SPEC = frozenset((
     "nodeName", "schedulerName", "priority", "preemptionPolicy", "affinity", "overhead", "resources", "containers", "initContainers",
     "volumes",
 ))  # fmt: skip
+PLACED_VOLUMES = frozenset(("persistentVolumeClaim", "ephemeral", "gcePersistentDisk", "awsElasticBlockStore", "iscsi", "rbd"))
 PLACED_CONTAINER = frozenset(("name", "image", "resources", "ports", "restartPolicy"))
 NODE_STATUS = frozenset(("allocatable", "conditions", "images"))
+PLACED_CONDITIONS = ("DisruptionTarget", "PodResizePending")
 PLACED_STATUS = frozenset(("phase", "startTime", "nominatedNodeName"))
 
 
@@ -85,16 +95,16 @@ def slim_placed(pod: Object) -> Object:
         if kind in spec:
             spec[kind] = [{name: value for name, value in c.items() if name in PLACED_CONTAINER} for c in spec[kind]]
     if "volumes" in spec:
-        spec["volumes"] = [v for v in spec["volumes"] if "persistentVolumeClaim" in v or "ephemeral" in v]
+        spec["volumes"] = [v for v in spec["volumes"] if not PLACED_VOLUMES.isdisjoint(v)]
     return {"metadata": meta, "spec": spec, "status": _slim_status(pod.get("status") or {})}
 
 
 def _slim_status(status: Object) -> Object:
     """Phase, disruption, and resources in the course of an in-place resize."""
     kept = {name: value for name, value in status.items() if name in PLACED_STATUS}
-    disruption = [c for c in status.get("conditions") or () if c.get("type") == "DisruptionTarget"]
-    if disruption:
-        kept["conditions"] = disruption
+    conditions = [c for c in status.get("conditions") or () if c.get("type") in PLACED_CONDITIONS]
+    if conditions:
+        kept["conditions"] = conditions
     for kind in ("containerStatuses", "initContainerStatuses"):
         resized = [
             {name: c[name] for name in ("name", "allocatedResources", "resources") if name in c}

@@ -293,3 +293,11 @@ def test_default_plugins_have_their_real_names_and_weights() -> None:
         "TaintToleration": 3, "NodeAffinity": 2, "NodeResourcesFit": 1, "PodTopologySpread": 2, "InterPodAffinity": 2,
         "NodeResourcesBalancedAllocation": 1, "ImageLocality": 1,
     }  # fmt: skip
+
+
+def test_an_infeasible_resize_counts_what_the_pod_has() -> None:
+    resize = {"type": "PodResizePending", "status": "True", "reason": "Infeasible"}
+    statuses = [{"name": "c", "allocatedResources": {"cpu": "1"}, "resources": {"requests": {"cpu": "1"}}}]
+    wishing = pod("p", cpu="64", node_name="a", status={"containerStatuses": statuses})
+    refused = pod("p", cpu="64", node_name="a", status={"containerStatuses": statuses, "conditions": [resize]})
+    assert [compile_pod(one).requests["cpu"] for one in (wishing, refused)] == [64_000, 1000]

@@ -75,6 +75,9 @@ class Runner(Protocol):
     def activate(self, uid: str) -> None:
         """Try this pending pod at once."""
 
+    def reject_waiting(self, uid: str, plugin: str, why: str) -> bool:
+        """Send back a pod that Permit plugins hold; False if it is not one."""
+
     def recheck_gates(self, uid: str) -> None:
         """A PreEnqueue plugin may have changed its mind about this pod."""
 

@@ -19,6 +19,7 @@ from ..plugins.nodename import NodeName
 from ..plugins.nodeports import NodePorts
 from ..plugins.noderesources import FitArgs, NodeResourcesFit
 from ..plugins.nodeunschedulable import NodeUnschedulable
+from ..plugins.nodevolumelimits import NodeVolumeLimits
 from ..plugins.podtopologyspread import PodTopologySpread
 from ..plugins.prioritysort import PrioritySort
 from ..plugins.schedulinggates import SchedulingGates
@@ -59,6 +60,7 @@ IN_TREE: Mapping[str, Factory] = {
     "NodePorts": lambda handle, args: NodePorts(handle),
     "NodeResourcesFit": _fit,
     "VolumeRestrictions": lambda handle, args: VolumeRestrictions(handle),
+    "NodeVolumeLimits": lambda handle, args: NodeVolumeLimits(handle),
     "VolumeBinding": _volume_binding,
     "VolumeZone": lambda handle, args: VolumeZone(handle),
     "PodTopologySpread": PodTopologySpread,

@@ -21,6 +21,9 @@ async def evict(handle: Handle, preemptor: PodInfo, node: str, victims: Sequence
 
 
 async def _evict_one(handle: Handle, preemptor: PodInfo, node: str, victim: PodInfo) -> None:
+    assert handle.runner is not None, "plugins run inside a scheduler"
+    if handle.runner.reject_waiting(victim.uid, "DefaultPreemption", "preempted"):
+        return  # it has not been bound yet: it just goes back to the queue
     condition = {
         "type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler",
         "message": f"{preemptor.scheduler_name}: preempting to accommodate a higher priority pod",

@@ -1,11 +1,13 @@
 """VolumeBinding: keeps pods on nodes that reach their volumes, and has volumes bound or made for the node that is chosen.
 
 A claim of a WaitForFirstConsumer class gets a matching volume that exists, or the annotation that tells a provisioner the node; PreBind
-waits until all claims are bound. Left out: CSIStorageCapacity and the alpha scoring by free capacity.
+waits until all claims are bound. Where a CSI driver publishes its capacity, nodes without room for a new volume are refused. Left out: the
+alpha scoring by free capacity.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,16 +22,21 @@ from ..framework.handle import Handle
 from ..framework.interface import CycleState, Verdict
 from ..framework.status import SKIP_STATUS, Status, error, unresolvable
 from ..state.columns import BoolArray, Rows
+from ..state.csi import key_of
 from ..state.nodeselector import compile_selector
 from ..state.podinfo import PodInfo
-from ..state.volumes import PodClaims, class_of, key_of, node_affinity_of, selected_node_of
+from ..state.volumes import PodClaims, class_of, node_affinity_of, request_of, selected_node_of
 
 REASON_BIND_CONFLICT = "node(s) didn't find available persistent volumes to bind"
 REASON_NODE_CONFLICT = "node(s) didn't match PersistentVolume's node affinity"
 REASON_VOLUME_MISSING = "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)"
 REASON_UNBOUND = "pod has unbound immediate PersistentVolumeClaims"
-NODE_CONFLICT, BIND_CONFLICT, VOLUME_MISSING = range(3)
-STATUSES = (unresolvable(REASON_NODE_CONFLICT), unresolvable(REASON_BIND_CONFLICT), unresolvable(REASON_VOLUME_MISSING))
+REASON_NO_ROOM = "node(s) did not have enough free storage"
+REASONS = (REASON_BIND_CONFLICT, REASON_NODE_CONFLICT, REASON_NO_ROOM, REASON_VOLUME_MISSING)
+STATUSES = tuple(
+    unresolvable(*(reason for bit, reason in enumerate(REASONS) if combination >> bit & 1)) for combination in range(1 << len(REASONS))
+)
+"""By combination of reasons: bit i stands for REASONS[i]."""
 
 BIND_TIMEOUT_SECONDS = 600
 """How long PreBind waits for volumes (bindTimeoutSeconds)."""
@@ -52,6 +59,9 @@ class VolumeBinding:
             HintedEvent(ClusterEvent(EventResource.STORAGE_CLASS, changed)),
             HintedEvent(ClusterEvent(EventResource.PERSISTENT_VOLUME_CLAIM, changed), self._claim_changed),
             HintedEvent(ClusterEvent(EventResource.PERSISTENT_VOLUME, changed)),
+            HintedEvent(ClusterEvent(EventResource.CSI_NODE, changed)),
+            HintedEvent(ClusterEvent(EventResource.CSI_DRIVER, changed)),
+            HintedEvent(ClusterEvent(EventResource.CSI_STORAGE_CAPACITY, changed)),
             HintedEvent(ClusterEvent(EventResource.NODE, Action.ADD | Action.UPDATE_NODE_LABEL | Action.UPDATE_NODE_TAINT)),
         ]
 
@@ -79,7 +89,7 @@ class VolumeBinding:
     def filter(self, state: CycleState, pod: PodInfo, rows: Rows) -> Verdict | None:
         claims: PodClaims = state.data[self.name]
         size = self._cluster.nodes.size
-        reachable, bindable = np.ones(size, np.bool_), np.ones(size, np.bool_)
+        reachable = np.ones(size, np.bool_)
         missing = False
         for claim in claims.bound:
             volume = self._volumes.volumes.get(claim["spec"]["volumeName"])
@@ -87,28 +97,59 @@ class VolumeBinding:
             affinity = node_affinity_of(volume) if volume is not None else None
             if affinity is not None:
                 reachable &= self._cluster.matcher.mask(affinity)
-        for claim in claims.waiting:
-            bindable &= self._can_bind(claim)
-        ok = (reachable & bindable & (not missing))[rows]
-        if ok.all():
-            return None
-        codes = np.full(size, VOLUME_MISSING) if missing else np.where(reachable, BIND_CONFLICT, NODE_CONFLICT)
-        return Verdict(ok, STATUSES, codes[rows])
+        bindable, has_room = self._can_bind_all(claims.waiting)
+        codes = ~bindable * 1 + ~reachable * 2 + ~has_room * 4 + missing * 8
+        chosen = codes[rows]
+        return Verdict(chosen == 0, STATUSES, chosen) if chosen.any() else None
 
-    def _can_bind(self, claim: Object) -> BoolArray:
-        """Nodes where a volume for the claim exists or can be made."""
-        nodes = self._cluster.nodes
-        mask = np.zeros(nodes.size, np.bool_)
-        selected = selected_node_of(claim)
-        if selected:
-            row = nodes.row_of.get(selected)
-            if row is not None:
-                mask[row] = True
-            return mask
-        for _, affinity in self._volumes.candidates(claim):
-            mask |= True if affinity is None else self._cluster.matcher.mask(affinity)
-        if self._volumes.can_provision(claim):
-            mask |= self._allowed_topologies(claim)
+    def _can_bind_all(self, waiting: Sequence[Object]) -> tuple[BoolArray, BoolArray]:
+        """Nodes where each claim has a volume of its own or can get one, and nodes where there is room for the new ones."""
+        size = self._cluster.nodes.size
+        bindable, has_room = np.ones(size, np.bool_), np.ones(size, np.bool_)
+        taken: dict[str, BoolArray] = {}
+        for claim in sorted(waiting, key=request_of):
+            selected = selected_node_of(claim)
+            if selected:
+                bindable &= self._only(selected)
+                continue
+            left = ~self._take_volumes(claim, taken)
+            if not left.any():
+                continue
+            if not self._volumes.can_provision(claim):
+                bindable &= ~left
+                continue
+            bindable &= ~left | self._allowed_topologies(claim)
+            has_room &= ~left | self._has_room(claim)
+        return bindable, has_room
+
+    def _only(self, node: str) -> BoolArray:
+        mask = np.zeros(self._cluster.nodes.size, np.bool_)
+        row = self._cluster.nodes.row_of.get(node)
+        if row is not None:
+            mask[row] = True
+        return mask
+
+    def _take_volumes(self, claim: Object, taken: dict[str, BoolArray]) -> BoolArray:
+        """Nodes where an existing volume serves the claim, the best one of each node being taken for it."""
+        served = np.zeros(self._cluster.nodes.size, np.bool_)
+        for volume, affinity in self._volumes.candidates(claim):
+            usable = ~served if affinity is None else ~served & self._cluster.matcher.mask(affinity)
+            name = volume["metadata"]["name"]
+            before = taken.get(name)
+            if before is not None:
+                usable = usable & ~before
+            taken[name] = usable if before is None else before | usable
+            served = served | usable
+        return served
+
+    def _has_room(self, claim: Object) -> BoolArray:
+        """Nodes that reach a part of the storage system with room for the claim; all if the driver does not tell."""
+        rooms = self._volumes.room(claim)
+        if rooms is None:
+            return np.ones(self._cluster.nodes.size, np.bool_)
+        mask = np.zeros(self._cluster.nodes.size, np.bool_)
+        for terms in rooms:
+            mask |= self._cluster.matcher.mask(terms)
         return mask
 
     def _allowed_topologies(self, claim: Object) -> BoolArray:
@@ -132,7 +173,7 @@ class VolumeBinding:
         row = self._cluster.nodes.row_of[node_name]
         static: dict[str, str] = {}
         state.data[self.name + "/static"] = static
-        for claim in claims.waiting:
+        for claim in sorted(claims.waiting, key=request_of):
             volume = None if selected_node_of(claim) else self._static_volume(claim, row)
             if volume is not None:
                 static[key_of(claim)] = volume

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from kubecosm.api import names
@@ -11,11 +13,15 @@ from ..framework.events import Action, ClusterEvent, EventResource, HintedEvent
 from ..framework.handle import Handle
 from ..framework.interface import CycleState, Verdict
 from ..framework.status import SKIP_STATUS, Status, unresolvable
-from ..state.columns import MISSING, Rows
+from ..state.columns import MISSING, BoolArray, LabelColumn, Rows
 from ..state.podinfo import PodInfo
 
 REASON = "node(s) had no available volume zone"
-TOPOLOGY_KEYS = (names.LABEL_ZONE, names.LABEL_REGION)
+TOPOLOGY_KEYS = {
+    names.LABEL_ZONE_BETA: names.LABEL_ZONE, names.LABEL_REGION_BETA: names.LABEL_REGION,
+    names.LABEL_ZONE: names.LABEL_ZONE, names.LABEL_REGION: names.LABEL_REGION,
+}  # fmt: skip
+"""Label → what a node without it may carry instead."""
 SEPARATOR = "__"
 """Between the zones of a volume that is in several."""
 
@@ -54,7 +60,13 @@ class VolumeZone:
         for key in TOPOLOGY_KEYS:
             unlabelled &= self._nodes.labels.get(key).ids == MISSING
         for key, values in state.data[self.name]:
-            column = self._nodes.labels.get(key)
-            allowed = np.isin(column.ids, [column.id_of[value] for value in values if value in column.id_of])
+            own, current = self._nodes.labels.get(key), self._nodes.labels.get(TOPOLOGY_KEYS[key])
+            allowed = np.where(own.ids == MISSING, _in(current, values), _in(own, values))
             ok &= allowed | unlabelled
         return Verdict(ok[rows], (unresolvable(REASON),))
+
+
+def _in(column: LabelColumn, values: Sequence[str]) -> BoolArray:
+    """Rows whose label has one of the values."""
+    found: BoolArray = np.isin(column.ids, [column.id_of[value] for value in values if value in column.id_of])
+    return found

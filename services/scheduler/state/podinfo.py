@@ -38,6 +38,15 @@ class HostPort(NamedTuple):
     port: int
 
 
+class Disk(NamedTuple):
+    """A disk that pods name themselves, without a claim; `hosts` are the monitors of a Ceph image."""
+
+    kind: str
+    identity: tuple[str, ...]
+    hosts: tuple[str, ...] = ()
+    read_only: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class AffinityTerm:
     """One term of pod (anti-)affinity; weight is 0 for required terms."""
@@ -100,6 +109,7 @@ class PodInfo:
     affinity: PodAffinity
     spread: tuple[SpreadConstraint, ...]
     claims: tuple[str, ...]
+    disks: tuple[Disk, ...]
     is_terminating: bool
     nominated_node: str = ""
 
@@ -140,6 +150,7 @@ def compile_pod(pod: Object) -> PodInfo:
         affinity=_pod_affinity(affinity, namespace, labels),
         spread=compile_spread_constraints(constraints, labels) if constraints else (),
         claims=_claims(spec, meta["name"]),
+        disks=_disks(spec),
         is_terminating=meta.get("deletionTimestamp") is not None,
         nominated_node=status.get("nominatedNodeName") or "",
     )
@@ -178,6 +189,25 @@ def _claims(spec: Object, pod_name: str) -> tuple[str, ...]:
         elif volume.get("ephemeral") is not None:
             names.append(f"{pod_name}-{volume['name']}")
     return tuple(names)
+
+
+def _disks(spec: Object) -> tuple[Disk, ...]:
+    """The disks that VolumeRestrictions looks at."""
+    volumes = spec.get("volumes")
+    return tuple(disk for volume in volumes if (disk := _disk(volume)) is not None) if volumes else ()
+
+
+def _disk(volume: Object) -> Disk | None:
+    if source := volume.get("gcePersistentDisk"):
+        return Disk("gce", (source["pdName"],), read_only=bool(source.get("readOnly")))
+    if source := volume.get("awsElasticBlockStore"):
+        return Disk("aws", (source["volumeID"],))
+    if source := volume.get("iscsi"):
+        return Disk("iscsi", (source["iqn"],), read_only=bool(source.get("readOnly")))
+    if source := volume.get("rbd"):
+        identity = (source.get("pool") or "rbd", source["image"])
+        return Disk("rbd", identity, tuple(source.get("monitors") or ()), bool(source.get("readOnly")))
+    return None
 
 
 # ---- pod affinity

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from kubecosm.api.meta import get_condition
 from kubecosm.api.quantity import QuantityError, milli_value, whole_value
 from kubecosm.api.resources import Object
 
@@ -22,6 +23,8 @@ NATIVE = frozenset((CPU, MEMORY, EPHEMERAL_STORAGE))
 DEFAULT_MILLI_CPU = 100
 DEFAULT_MEMORY_BYTES = 200 * 1024 * 1024
 """What a container without a request counts when nodes are scored (schedutil.DefaultMilliCPURequest and -MemoryRequest)."""
+
+RESIZE_PENDING, INFEASIBLE = "PodResizePending", "Infeasible"
 
 POD_LEVEL = (CPU, MEMORY)
 POD_LEVEL_PREFIX = "hugepages-"
@@ -44,10 +47,12 @@ def pod_requests(pod: Object, defaults: Requests | None = None) -> Requests:
     """The requests of a whole pod; `defaults` fills in what a container does not request."""
     spec = pod["spec"]
     statuses = _container_statuses(pod) if spec.get("nodeName") else {}
-    containers = [_container_requests(container, statuses, defaults) for container in spec.get("containers") or ()]
+    wishes = not (statuses and resize_is_infeasible(pod))
+    containers = [_container_requests(container, statuses, defaults, wishes) for container in spec.get("containers") or ()]
     total = containers[0] if len(containers) == 1 else _sum(containers)
     if spec.get("initContainers"):
-        total = _with_init_containers(total, spec["initContainers"], statuses, defaults)
+        started = [(c, _container_requests(c, statuses, defaults, wishes)) for c in spec["initContainers"]]
+        total = _with_init_containers(total, started)
     if spec.get("resources"):
         requests = amounts(spec["resources"].get("requests")).items()
         total = {**total, **{name: value for name, value in requests if name in POD_LEVEL or name.startswith(POD_LEVEL_PREFIX)}}
@@ -72,22 +77,27 @@ def _container_statuses(pod: Object) -> dict[str, Object]:
     return {s["name"]: s for s in both if s.get("allocatedResources") or s.get("resources")}
 
 
-def _container_requests(container: Object, statuses: Mapping[str, Object], defaults: Requests | None) -> Requests:
+def resize_is_infeasible(pod: Object) -> bool:
+    """Whether the kubelet has said that the resize in the spec will never happen (IsPodResizeInfeasible)."""
+    condition = get_condition(pod, RESIZE_PENDING)
+    return condition is not None and condition.get("status") == "True" and condition.get("reason") == INFEASIBLE
+
+
+def _container_requests(container: Object, statuses: Mapping[str, Object], defaults: Requests | None, wishes: bool) -> Requests:
+    """The largest of what the container has, was promised, and (unless its wishes cannot come true) wishes for."""
     requests = amounts((container.get("resources") or {}).get("requests"))
     if statuses and (status := statuses.get(container["name"])):
         actual = amounts((status.get("resources") or {}).get("requests"))
-        requests = _max((requests, actual, amounts(status.get("allocatedResources"))))
+        allocated = amounts(status.get("allocatedResources"))
+        requests = _max((requests, actual, allocated) if wishes else (actual, allocated))
     return {**defaults, **requests} if defaults else requests
 
 
-def _with_init_containers(
-    total: Requests, init_containers: Iterable[Object], statuses: Mapping[str, Object], defaults: Requests | None
-) -> Requests:
+def _with_init_containers(total: Requests, init_containers: Iterable[tuple[Object, Requests]]) -> Requests:
     """Sidecars run beside everything that starts after them; other init containers run one at a time."""
     sidecars: Requests = {}
     peak: Requests = {}
-    for container in init_containers:
-        requests = _container_requests(container, statuses, defaults)
+    for container, requests in init_containers:
         if container.get("restartPolicy") == "Always":
             total = _sum((total, requests))
             sidecars = _sum((sidecars, requests))

@@ -1,6 +1,6 @@
 """PersistentVolumeClaims, PersistentVolumes and StorageClasses as the scheduler needs them, and what it has assumed about them.
 
-Imitates pkg/scheduler/framework/plugins/volumebinding. Left out: CSIStorageCapacity, CSI migration.
+Imitates pkg/scheduler/framework/plugins/volumebinding. Left out: CSI migration.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from kubecosm.api.meta import annotations_of, labels_of
 from kubecosm.api.quantity import Quantity, QuantityError
 from kubecosm.api.resources import Object
 
+from .csi import CsiState, key_of, reach_of
 from .nodeselector import NodeTerms, compile_selector
 
 WAIT_FOR_FIRST_CONSUMER = "WaitForFirstConsumer"
@@ -37,6 +38,7 @@ class VolumeState:
         self.claims: dict[str, Object] = {}
         self.volumes: dict[str, Object] = {}
         self.classes: dict[str, Object] = {}
+        self.csi = CsiState()
         self._assumed_volumes: dict[str, str] = {}
         self._waiters: dict[str, asyncio.Event] = {}
 
@@ -83,9 +85,13 @@ class VolumeState:
         return storage_class is not None and storage_class.get("provisioner") not in (None, "", names.PROVISIONER_NONE)
 
     def candidates(self, claim: Object) -> Iterator[tuple[Object, NodeTerms | None]]:
-        """Available volumes that would satisfy the claim, smallest first, each with the nodes it can be used on (None: all)."""
+        """Available volumes that would satisfy the claim, each with the nodes it can be used on (None: all).
+
+        What is reserved for the claim comes first, then the smallest.
+        """
         fitting = (volume for volume in self.volumes.values() if self._fits(volume, claim))
-        for volume in sorted(fitting, key=lambda v: (_capacity(v), v["metadata"]["name"])):
+        key = key_of(claim)
+        for volume in sorted(fitting, key=lambda v: (_claim_ref(v["spec"]) != key, _capacity(v), v["metadata"]["name"])):
             yield volume, node_affinity_of(volume)
 
     def _fits(self, volume: Object, claim: Object) -> bool:
@@ -99,12 +105,28 @@ class VolumeState:
             return False
         if (spec.get("storageClassName") or "") != class_of(claim):
             return False
+        if spec.get("volumeAttributesClassName") != wanted.get("volumeAttributesClassName"):
+            return False
         if spec.get("volumeMode", "Filesystem") != wanted.get("volumeMode", "Filesystem"):
             return False
-        if not set(wanted.get("accessModes") or ()) <= set(spec.get("accessModes") or ()) or _capacity(volume) < _request(claim):
+        if not set(wanted.get("accessModes") or ()) <= set(spec.get("accessModes") or ()) or _capacity(volume) < request_of(claim):
             return False
         selector = wanted.get("selector")
         return not selector or selectors.from_label_selector(selector).matches(labels_of(volume))
+
+    def room(self, claim: Object) -> Iterator[NodeTerms] | None:
+        """Where the storage system that would make a volume for the claim has room for it; None if it does not say (hasEnoughCapacity)."""
+        storage_class = class_of(claim)
+        if not self.csi.tracks_capacity(self.classes[storage_class].get("provisioner") or ""):
+            return None
+        return self._rooms(storage_class, request_of(claim))
+
+    def _rooms(self, storage_class: str, size: int) -> Iterator[NodeTerms]:
+        for capacity in self.csi.capacities(storage_class):
+            limit = capacity.get("maximumVolumeSize") or capacity.get("capacity")
+            terms = reach_of(capacity)
+            if limit is not None and _bytes(limit) >= size and terms is not None:
+                yield terms
 
     # ---- assumptions
 
@@ -125,10 +147,6 @@ class VolumeState:
             else:
                 immediate.append(claim)
         return PodClaims(tuple(bound), tuple(waiting), tuple(immediate))
-
-
-def key_of(obj: Object) -> str:
-    return f"{obj['metadata'].get('namespace', '')}/{obj['metadata']['name']}"
 
 
 def class_of(claim: Object) -> str:
@@ -159,7 +177,8 @@ def _capacity(volume: Object) -> int:
     return _bytes(((volume.get("spec") or {}).get("capacity") or {}).get("storage", 0))
 
 
-def _request(claim: Object) -> int:
+def request_of(claim: Object) -> int:
+    """How many bytes the claim asks for."""
     return _bytes((((claim.get("spec") or {}).get("resources") or {}).get("requests") or {}).get("storage", 0))
 
 
