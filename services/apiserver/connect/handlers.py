@@ -12,10 +12,12 @@ from kubecosm.api.selectors import parse_labels
 from ..cache.selection import Selection
 from ..http.request import Request
 from ..http.response import Answer, Response
+from ..rest.admitting import admit_connect
 from ..rest.store import ResourceStore
 from . import location
 from .backend import Backends, stream_back
 from .location import Endpoint
+from .options import connect_options
 
 Connect = Callable[[ResourceStore, Request], Awaitable[Answer]]
 UPGRADE_REQUIRED = "Upgrade request required"
@@ -47,18 +49,22 @@ class Connector:
             return await stream_back(request, response)
 
     async def exec(self, store: ResourceStore, request: Request) -> Answer:
+        await admit_connect(store.state, store.row, request, connect_options(store.row, request))
         pod = self._pod(store, request)
         return await self._upgrade(store, request, pod, location.exec_path("exec", pod, request))
 
     async def attach(self, store: ResourceStore, request: Request) -> Answer:
+        await admit_connect(store.state, store.row, request, connect_options(store.row, request))
         pod = self._pod(store, request)
         return await self._upgrade(store, request, pod, location.exec_path("attach", pod, request))
 
     async def port_forward(self, store: ResourceStore, request: Request) -> Answer:
+        await admit_connect(store.state, store.row, request, connect_options(store.row, request))
         pod = self._pod(store, request)
         return await self._upgrade(store, request, pod, location.port_forward_path(pod, request))
 
     async def proxy_node(self, store: ResourceStore, request: Request) -> Answer:
+        await admit_connect(store.state, store.row, request, connect_options(store.row, request))
         scheme, name, port = location.split_name(request.info.name)
         kubelet = location.kubelet_of(store.state, name)
         if port and port != str(kubelet.port):
@@ -66,6 +72,7 @@ class Connector:
         return await self._proxy(store, request, kubelet)
 
     async def proxy_pod(self, store: ResourceStore, request: Request) -> Answer:
+        await admit_connect(store.state, store.row, request, connect_options(store.row, request))
         scheme, name, port = location.split_name(request.info.name)
         pod = store.entry(request.info.namespace, name).decode()
         address = (pod.get("status") or {}).get("podIP")
@@ -74,6 +81,7 @@ class Connector:
         return await self._proxy(store, request, Endpoint(address, pod_port(pod, port, scheme), is_tls=scheme == "https"))
 
     async def proxy_service(self, store: ResourceStore, request: Request) -> Answer:
+        await admit_connect(store.state, store.row, request, connect_options(store.row, request))
         scheme, name, port = location.split_name(request.info.name)
         service = store.entry(request.info.namespace, name).decode()
         host, number = endpoint_of_service(store, service, port)

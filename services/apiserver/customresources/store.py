@@ -80,16 +80,18 @@ class CustomResourceDefinitionStore(ResourceStore):
 
     deletes_on_its_own = True
 
-    async def delete(self, namespace: str, name: str, options: DeleteOptions, caller: Caller) -> Deleted:
+    async def delete(
+        self, namespace: str, name: str, options: DeleteOptions, caller: Caller, *, is_admitted: bool = False
+    ) -> Deleted:
         for _ in range(CONFLICT_ATTEMPTS_MAX):
             entry = self.entry("", name)
             obj = entry.decode()
             if obj["metadata"].get("deletionTimestamp"):
-                return await super().delete(namespace, name, options, caller)
+                return await super().delete(namespace, name, options, caller, is_admitted=is_admitted)
             self._check_preconditions(entry, options)
-            self._admit_delete(obj, "", name, caller)
+            attributes = await self._admit_delete(obj, "", name, caller)
             self._mark(obj, options)
-            marked = await self._write(entry, encode(obj), caller)
+            marked = await self.state.settle(self._write(entry, encode(obj), caller), attributes.hand_over())
             if marked is not None:
                 return Deleted(False, marked)
         raise errors.modified_conflict(self.row, name)

@@ -30,8 +30,8 @@ class Request:
     """`_task` and `_finish` are what aiohttp's protocol demands of a request."""
 
     __slots__ = (
-        "_payload", "_query", "_raw_query", "_task", "audit_id", "connection", "headers", "info", "message", "method", "path",
-        "should_close", "started", "user", "verb", "warnings",
+        "_payload", "_query", "_raw_query", "_task", "audit_annotations", "audit_id", "connection", "headers", "info", "message", "method",
+        "path", "should_close", "started", "user", "verb", "warnings",
     )  # fmt: skip
 
     def __init__(self, message: RawRequestMessage, payload: StreamReader, connection: Connection, _writer: Any, task: Any) -> None:
@@ -52,6 +52,7 @@ class Request:
         self.audit_id = ""
         self.started = 0.0
         self.warnings: list[str] | None = None
+        self.audit_annotations: dict[str, str] | None = None
 
     def _finish(self) -> None:
         """Called by aiohttp once the handler has answered."""
@@ -92,6 +93,12 @@ class Request:
         """Add Warning headers to the answer."""
         if texts:
             self.warnings = [*(self.warnings or ()), *texts]
+
+    def annotate(self, key: str, value: str) -> None:
+        """Add an annotation to the audit event of this request; the first value of a key stays."""
+        if self.audit_annotations is None:
+            self.audit_annotations = {}
+        self.audit_annotations.setdefault(key, value)
 
     async def read(self) -> bytes:
         """The whole body. Raises RequestEntityTooLarge above BODY_BYTES_MAX."""

@@ -9,7 +9,7 @@ from kubecosm.api.resources import Object
 from ..admission.chain import Attributes
 from ..cache.entry import Entry
 from ..registry.meta import check_meta
-from .objectmeta import fill_system_fields, generated_name, set_namespace
+from .objectmeta import drop_system_fields, fill_system_fields, generated_name, set_namespace
 from .storedkind import Caller, StoredKind
 
 NAME_ATTEMPTS_MAX = 8
@@ -30,12 +30,32 @@ class Creating(StoredKind):
         version = meta.pop("resourceVersion", "")
         if by_update:
             version = ""
+        drop_system_fields(meta)
+        attributes = Attributes(
+            "CREATE", self.row, subresource, self._admission_namespace(namespace), meta.get("name", ""), obj, None, caller.user,
+            caller.dry_run, caller.options, caller.notes,
+        )  # fmt: skip
+        try:
+            pending = self.state.admission.admit(attributes)
+            if pending is not None:
+                await pending
+            assert attributes.obj is not None
+            return await self._create_admitted(attributes.obj, attributes, namespace, caller, version)
+        except BaseException:
+            attributes.give_up()
+            raise
+
+    async def _create_admitted(self, obj: Object, attributes: Attributes, namespace: str, caller: Caller, version: str) -> Entry:
+        """Name what has no name yet, and store it. Raises AlreadyExists."""
+        meta, user = obj["metadata"], caller.user
+        set_namespace(meta, self.row, namespace)
+        self.strategy.set_requester(obj, user.name, user.uid, list(user.groups), {k: list(v) for k, v in user.extra.items()})
         generate = meta.get("generateName", "") if not meta.get("name") else ""
         fill_system_fields(meta, self.state.clock.now(), self.state.rng)
         for _ in range(NAME_ATTEMPTS_MAX if generate else 1):
             if generate:
-                meta["name"] = generated_name(generate, self.state.rng)
-            entry = await self._create_named(obj, namespace, caller, subresource, version)
+                meta["name"] = attributes.name = generated_name(generate, self.state.rng)
+            entry = await self._create_named(obj, attributes, caller, version)
             if entry is not None:
                 return entry
         error = errors.already_exists(self.row, meta["name"])
@@ -47,30 +67,20 @@ class Creating(StoredKind):
             error.details = {**(error.details or {}), "retryAfterSeconds": 1}
         raise error
 
-    async def _create_named(self, obj: Object, namespace: str, caller: Caller, subresource: str, version: str) -> Entry | None:
+    async def _create_named(self, obj: Object, attributes: Attributes, caller: Caller, version: str) -> Entry | None:
         """None if the name is taken."""
-        meta = obj["metadata"]
-        attributes = Attributes(
-            "CREATE", self.row, subresource, self._admission_namespace(namespace), meta.get("name", ""), obj, None, caller.user,
-            caller.dry_run,
-        )  # fmt: skip
-        self.state.admission.admit(attributes)
-        strategy = self.strategy
-        user = caller.user
-        strategy.set_requester(obj, user.name, user.uid, list(user.groups), {k: list(v) for k, v in user.extra.items()})
-        if not strategy.is_stateful:
-            self._complete_new(obj, attributes)
+        if self.strategy.is_stateful:
+            attributes.when_settled(self.strategy.begin_create(obj, dry_run=caller.dry_run))
+        self._complete_new(obj)
+        pending = self.state.admission.validate(attributes)
+        if pending is not None:
+            await pending
+        if attributes.settlers is None:
             return await self._insert(obj, caller, version)
-        finish = strategy.begin_create(obj, dry_run=caller.dry_run)
-        try:
-            self._complete_new(obj, attributes)
-        except BaseException:
-            finish(False)
-            raise
-        return await self.state.settle(self._insert(obj, caller, version), finish)
+        return await self.state.settle(self._insert(obj, caller, version), attributes.hand_over())
 
-    def _complete_new(self, obj: Object, attributes: Attributes) -> None:
-        """Prepare and check an admitted object. Raises Invalid, and what admission raises."""
+    def _complete_new(self, obj: Object) -> None:
+        """Prepare and check an admitted object. Raises Invalid."""
         meta, strategy = obj["metadata"], self.strategy
         strategy.prepare_for_create(obj)
         found: list[FieldError] = []
@@ -79,4 +89,3 @@ class Creating(StoredKind):
         if found:
             raise invalid(self.row, meta.get("name", ""), found)
         strategy.canonicalize(obj)
-        self.state.admission.validate(attributes)

@@ -21,7 +21,9 @@ class NamespaceStore(ResourceStore):
 
     deletes_on_its_own = True
 
-    async def delete(self, namespace: str, name: str, options: DeleteOptions, caller: Caller) -> Deleted:
+    async def delete(
+        self, namespace: str, name: str, options: DeleteOptions, caller: Caller, *, is_admitted: bool = False
+    ) -> Deleted:
         for _ in range(CONFLICT_ATTEMPTS_MAX):
             entry = self.entry("", name)
             obj = entry.decode()
@@ -29,10 +31,10 @@ class NamespaceStore(ResourceStore):
                 if (obj.get("spec") or {}).get("finalizers"):
                     self._check_preconditions(entry, options)
                     return Deleted(False, entry)
-                return await super().delete(namespace, name, options, caller)
+                return await super().delete(namespace, name, options, caller, is_admitted=is_admitted)
             self._check_preconditions(entry, options)
-            self._admit_delete(obj, "", name, caller)
-            marked = await self._mark(entry, obj, caller)
+            attributes = await self._admit_delete(obj, "", name, caller)
+            marked = await self.state.settle(self._mark(entry, obj, caller), attributes.hand_over())
             if marked is not None:
                 return Deleted(False, marked)
         raise errors.modified_conflict(self.row, name)

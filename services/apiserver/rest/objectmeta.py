@@ -38,8 +38,14 @@ def encode(obj: Object) -> bytes:
     return orjson.dumps({"kind": obj["kind"], "apiVersion": obj["apiVersion"], **obj, "metadata": ordered})
 
 
+def drop_system_fields(meta: Object) -> None:
+    """What a client may not bring (WipeObjectMetaSystemFields)."""
+    for name in ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
+        meta.pop(name, None)
+
+
 def fill_system_fields(meta: Object, now: datetime, rng: random.Random) -> None:
-    """uid and creationTimestamp are the server's; what a client may not bring is dropped."""
+    """uid and creationTimestamp are the server's; what admission may not bring is dropped."""
     meta["uid"] = new_uid(rng.getrandbits(128))
     meta["creationTimestamp"] = format_time(now)
     for name in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):

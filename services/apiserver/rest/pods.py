@@ -6,13 +6,14 @@ from kubecosm.api import errors
 from kubecosm.api.errors import ApiError, BadRequest, Conflict, InternalError, TooManyRequests
 from kubecosm.api.field import FieldError, invalid_kind, not_supported, required
 from kubecosm.api.meta import get_condition
-from kubecosm.api.resources import PODDISRUPTIONBUDGETS, PODS, Object
+from kubecosm.api.resources import BINDINGS, PODDISRUPTIONBUDGETS, PODS, Object
 from kubecosm.api.selectors import from_label_selector
 from kubecosm.api.times import format_time
 
 from ..cache.selection import Selection
 from ..http.request import Request
 from ..http.response import Answer
+from .admitting import admit_create
 from .body import decode_body
 from .options import delete_options, write_options
 from .represent import answer_object
@@ -33,13 +34,15 @@ async def bind(store: ResourceStore, request: Request) -> Answer:
     name = info.name or binding["metadata"].get("name", "")
     if binding["metadata"].setdefault("name", name) != name:
         raise BadRequest(f"the name of the object ({binding['metadata']['name']}) does not match the name on the URL ({name})")
+    caller = Caller(request.user, options.dry_run, options=options, notes=request)
+    row, subresource = (store.row, "binding") if info.name else (BINDINGS, "")
+    await admit_create(store.state, row, subresource, info.namespace, name, binding, caller)
     _check_binding(binding, name)
 
     def assign(pod: Object) -> Object:
         _assign(pod, binding, format_time(store.state.clock.now()))
         return pod
 
-    caller = Caller(request.user, options.dry_run)
     await store.change_system_fields(info.namespace, name, assign, caller)
     return answer_object(request, SUCCESS, 201)
 
@@ -102,11 +105,12 @@ async def evict(store: ResourceStore, request: Request) -> Answer:
     if eviction["metadata"].get("name", info.name) != info.name:
         raise BadRequest("name in URL does not match name in Eviction object")
     deletion = delete_options(request, eviction.get("deleteOptions") or {})
-    caller = Caller(request.user, options.dry_run or deletion.dry_run)
+    caller = Caller(request.user, options.dry_run or deletion.dry_run, options=options, notes=request)
+    await admit_create(store.state, store.row, "eviction", info.namespace, info.name, eviction, caller)
     pod = store.entry(info.namespace, info.name).decode()
     if needs_budget(pod):
         await _spend_budget(store, pod, caller)
-    await store.delete(info.namespace, info.name, deletion, caller)
+    await store.delete(info.namespace, info.name, deletion, caller, is_admitted=True)
     return answer_object(request, SUCCESS, 201)
 
 

@@ -19,9 +19,11 @@ from ..authz.attributes import Attributes, Authorizer, Decision
 from ..http.request import Request
 from ..http.response import Answer
 from ..state import State
+from .admitting import admit_create
 from .body import decode_body
 from .options import write_options
 from .represent import answer_object
+from .storedkind import Caller
 
 Review = Callable[[State, Resource, Request], Awaitable[Answer]]
 VerifyToken = Callable[[str, tuple[str, ...]], User | None]
@@ -111,6 +113,8 @@ async def _read(state: State, row: Resource, request: Request) -> Object:
     review["spec"] = review.get("spec") or {}
     manager = managedfields.manager_name(options.field_manager, request.headers.get("User-Agent", ""))
     managedfields.on_create(row, review, manager, state.clock.now())
+    caller = Caller(request.user, options.dry_run, manager, options, request)
+    await admit_create(state, row, "", request.info.namespace, "", review, caller)
     prune(review)
     metadata = review["metadata"]
     if row.plural in NAMELESS and metadata.keys() - {"managedFields"}:

@@ -19,7 +19,7 @@ from ..http.response import Answer
 from .body import decode_body
 from .options import write_options
 from .represent import answer_object
-from .store import Caller, ResourceStore
+from .store import Caller, Projection, ResourceStore
 from .writes import caller_of
 
 SCALE_GROUP = "autoscaling"
@@ -76,16 +76,29 @@ async def set_scale(store: ResourceStore, request: Request, change: ScaleChange,
         version = scale["metadata"].get("resourceVersion")
         if version and version != obj["metadata"]["resourceVersion"]:
             raise errors.modified_conflict(store.row, info.name)
-        replicas = (scale.get("spec") or {}).get("replicas", 0)
-        if isinstance(store.row, CustomResource):
-            changed = with_replicas(store.row, obj, replicas)
-        else:
-            changed = {**obj, "metadata": dict(obj["metadata"]), "spec": {**obj["spec"], "replicas": replicas}}
-        managedfields.on_update(store.row, changed, obj, caller.field_manager, store.state.clock.now(), "scale")
-        return changed
+        return with_scale(store, obj, scale, caller)
 
-    entry, _ = await store.update(info.namespace, info.name, apply, caller, subresource="scale")
+    def show(obj: Object) -> Object:
+        return scale_of(store, obj)
+
+    def take(scale: Object, obj: Object) -> Object:
+        """What a mutating plugin made of the Scale."""
+        check_scale(scale, info.name)
+        return obj if scale.get("spec") == show(obj).get("spec") else with_scale(store, obj, scale, caller)
+
+    entry, _ = await store.update(info.namespace, info.name, apply, caller, subresource="scale", projection=Projection(show, take))
     return entry
+
+
+def with_scale(store: ResourceStore, obj: Object, scale: Object, caller: Caller) -> Object:
+    """The workload with the replicas of a Scale."""
+    replicas = (scale.get("spec") or {}).get("replicas", 0)
+    if isinstance(store.row, CustomResource):
+        changed = with_replicas(store.row, obj, replicas)
+    else:
+        changed = {**obj, "metadata": dict(obj["metadata"]), "spec": {**obj["spec"], "replicas": replicas}}
+    managedfields.on_update(store.row, changed, obj, caller.field_manager, store.state.clock.now(), "scale")
+    return changed
 
 
 def check_scale(scale: Object, name: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from kubecosm.api import errors
 from kubecosm.api.errors import BadRequest, Conflict
@@ -24,7 +25,7 @@ from .objectmeta import encode, keep_system_fields, set_namespace
 from .options import DeleteOptions
 from .storedkind import CONFLICT_ATTEMPTS_MAX, Caller, Change
 
-__all__ = ["CONFLICT_ATTEMPTS_MAX", "Caller", "Change", "Deleted", "ResourceStore"]
+__all__ = ["CONFLICT_ATTEMPTS_MAX", "Caller", "Change", "Deleted", "Projection", "ResourceStore"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,24 @@ class Deleted:
 
     gone: bool
     entry: Entry
+
+
+class Projection(NamedTuple):
+    """How admission sees an object whose subresource has a kind of its own (Scale)."""
+
+    show: Callable[[Object], Object]
+    take: Callable[[Object, Object], Object]
+    """(what was shown, as admission left it; the object) → the object with what admission changed."""
+
+
+class Changing(NamedTuple):
+    """One try of a change: the stored entry, the wanted object, the stored one."""
+
+    entry: Entry
+    obj: Object
+    old: Object
+    strategy: Strategy
+    projection: Projection | None
 
 
 class ResourceStore(Creating):
@@ -45,13 +64,14 @@ class ResourceStore(Creating):
 
     async def update(
         self, namespace: str, name: str, change: Change, caller: Caller, *, subresource: str = "", strategy: Strategy | None = None,
-        create: Callable[[], Object] | None = None,
+        create: Callable[[], Object] | None = None, projection: Projection | None = None,
     ) -> tuple[Entry, bool]:  # fmt: skip
         """Change an object; the answer says whether it was created.
 
         `change` is called again with the newest state when somebody else was faster, and must answer a new dict each time.
 
-        `create` makes the object to create when there is none, where the kind allows that. Raises ApiError.
+        `create` makes the object to create when there is none, where the kind allows that. `projection` is what admission sees
+        instead of the object. Raises ApiError.
         """
         strategy = strategy or self.strategy
         key = self.key_of(namespace, name)
@@ -63,7 +83,8 @@ class ResourceStore(Creating):
                 return await self._create_on_update(create(), namespace, name, caller), True
             old = entry.decode()
             obj = change(entry.decode())
-            result = await self._update_once(entry, obj, old, namespace, name, caller, subresource, strategy)
+            self._begin_change(obj, old, namespace, name, strategy)
+            result = await self._update_once(Changing(entry, obj, old, strategy, projection), namespace, subresource, caller)
             if result is not None:
                 return result, False
             # somebody was faster: once more, unless the wanted object names the version it replaces
@@ -79,32 +100,43 @@ class ResourceStore(Creating):
             raise errors.conflict(self.row, name, why)
         return await self.create(obj, namespace, caller, by_update=True)
 
-    async def _update_once(
-        self, entry: Entry, obj: Object, old: Object, namespace: str, name: str, caller: Caller, subresource: str, strategy: Strategy
-    ) -> Entry | None:
-        """None if somebody was faster."""
+    def _begin_change(self, obj: Object, old: Object, namespace: str, name: str, strategy: Strategy) -> None:
+        """Check that the wanted object is the stored one, and restore what a client cannot change. Raises ApiError."""
         meta, old_meta = obj["metadata"], old["metadata"]
         self._check_identity(meta, old_meta, name)
         set_namespace(meta, self.row, namespace)
         self._check_version(meta, old_meta, name, strategy)
         keep_system_fields(meta, old_meta)
-        attributes = Attributes(
-            "UPDATE", self.row, subresource, self._admission_namespace(namespace), name, obj, old, caller.user, caller.dry_run
-        )
-        self.state.admission.admit(attributes)
-        if not strategy.is_stateful:
-            self._complete_changed(obj, old, attributes, strategy)
-            return await self._replace(entry, obj, old, caller)
-        finish = strategy.begin_update(obj, old, dry_run=caller.dry_run)
-        try:
-            self._complete_changed(obj, old, attributes, strategy)
-        except BaseException:
-            finish(False)
-            raise
-        return await self.state.settle(self._replace(entry, obj, old, caller), finish)
 
-    def _complete_changed(self, obj: Object, old: Object, attributes: Attributes, strategy: Strategy) -> None:
-        """Prepare and check an admitted change. Raises Invalid, and what admission raises."""
+    async def _update_once(self, change: Changing, namespace: str, subresource: str, caller: Caller) -> Entry | None:
+        """None if somebody was faster."""
+        obj, old, strategy, projection = change.obj, change.old, change.strategy, change.projection
+        seen, seen_old = (obj, old) if projection is None else (projection.show(obj), projection.show(old))
+        attributes = Attributes(
+            "UPDATE", self.row, subresource, self._admission_namespace(namespace), old["metadata"]["name"], seen, seen_old, caller.user,
+            caller.dry_run, caller.options, caller.notes,
+        )  # fmt: skip
+        try:
+            pending = self.state.admission.admit(attributes)
+            if pending is not None:
+                await pending
+            assert attributes.obj is not None
+            obj = attributes.obj if projection is None else projection.take(attributes.obj, obj)
+            if strategy.is_stateful:
+                attributes.when_settled(strategy.begin_update(obj, old, dry_run=caller.dry_run))
+            self._complete_changed(obj, old, strategy)
+            pending = self.state.admission.validate(attributes)
+            if pending is not None:
+                await pending
+            if attributes.settlers is None:
+                return await self._replace(change.entry, obj, old, caller)
+            return await self.state.settle(self._replace(change.entry, obj, old, caller), attributes.hand_over())
+        except BaseException:
+            attributes.give_up()
+            raise
+
+    def _complete_changed(self, obj: Object, old: Object, strategy: Strategy) -> None:
+        """Prepare and check an admitted change. Raises Invalid."""
         meta, old_meta = obj["metadata"], old["metadata"]
         if "generation" in old_meta:
             meta["generation"] = old_meta["generation"]
@@ -117,7 +149,6 @@ class ResourceStore(Creating):
         if found:
             raise invalid(self.row, meta["name"], found)
         strategy.canonicalize(obj)
-        self.state.admission.validate(attributes)
 
     def _check_identity(self, meta: Object, old_meta: Object, name: str) -> None:
         if meta.get("name", "") != name:
@@ -159,23 +190,36 @@ class ResourceStore(Creating):
 
     # ---- removing
 
-    async def delete(self, namespace: str, name: str, options: DeleteOptions, caller: Caller) -> Deleted:
-        """Remove an object, or mark it as being deleted if it has finalizers or a grace period. Raises ApiError."""
+    async def delete(
+        self, namespace: str, name: str, options: DeleteOptions, caller: Caller, *, is_admitted: bool = False
+    ) -> Deleted:
+        """Remove an object, or mark it as being deleted if it has finalizers or a grace period.
+
+        `is_admitted`: the delete is part of something that has been admitted (an eviction). Raises ApiError.
+        """
         for _ in range(CONFLICT_ATTEMPTS_MAX):
             entry = self.entry(namespace, name)
             self._check_preconditions(entry, options)
             obj = entry.decode()
-            self._admit_delete(obj, namespace if self.row.namespaced else "", name, caller)
+            attributes = None if is_admitted else await self._admit_delete(obj, namespace if self.row.namespaced else "", name, caller)
             plan = deletion.plan(obj, options, self.strategy, self.state.clock.now())
-            outcome = await self._carry_out(entry, plan, caller)
+            carried_out = self._carry_out(entry, plan, caller)
+            if attributes is None or attributes.settlers is None:
+                outcome = await carried_out
+            else:
+                outcome = await self.state.settle(carried_out, attributes.hand_over())
             if outcome is not None:
                 return outcome
         raise errors.modified_conflict(self.row, name)
 
-    def _admit_delete(self, obj: Object, namespace: str, name: str, caller: Caller) -> None:
-        attributes = Attributes("DELETE", self.row, "", namespace, name, None, obj, caller.user, caller.dry_run)
-        self.state.admission.admit(attributes)
-        self.state.admission.validate(attributes)
+    async def _admit_delete(self, obj: Object, namespace: str, name: str, caller: Caller) -> Attributes:
+        """The admitted delete, to be handed over. A delete of a collection names no object. Raises ApiError."""
+        attributes = Attributes(
+            "DELETE", self.row, "", namespace, "" if caller.is_collection else name, None, obj, caller.user, caller.dry_run,
+            caller.options, caller.notes,
+        )  # fmt: skip
+        await self.state.admission.ask(attributes)
+        return attributes
 
     async def _carry_out(self, entry: Entry, plan: deletion.Plan, caller: Caller) -> Deleted | None:
         """None if the object has changed meanwhile."""

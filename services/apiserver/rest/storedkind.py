@@ -15,6 +15,7 @@ from kubecosm.api.errors import ApiError
 from kubecosm.api.resources import NAMESPACES, Object, Resource
 from kubecosm.api.schema import prune
 
+from ..admission.chain import Notes
 from ..authn.user import User
 from ..cache.caches import prefix_of
 from ..cache.entry import REVISION_MARK, Entry, with_revision
@@ -25,6 +26,7 @@ from ..registry.kinds import strategy_for
 from ..registry.strategy import Strategy
 from ..state import State
 from .objectmeta import encode
+from .options import DeleteOptions, WriteOptions
 from .versions import Conversion, conversion_between
 
 CONFLICT_ATTEMPTS_MAX = 64
@@ -40,6 +42,11 @@ class Caller(NamedTuple):
     user: User
     dry_run: bool = False
     field_manager: str = ""
+    options: WriteOptions | DeleteOptions | None = None
+    notes: Notes | None = None
+    """Where admission leaves warnings and audit annotations: the request."""
+    is_collection: bool = False
+    """A delete of many: admission is not told their names."""
 
 
 class StoredKind:

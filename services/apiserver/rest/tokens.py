@@ -14,10 +14,11 @@ from ..authn.accounts import CLAIM, AccountTokens
 from ..http.request import Request
 from ..http.requestinfo import new_uid
 from ..http.response import Answer
+from .admitting import admit_create
 from .body import decode_body
 from .options import write_options
 from .represent import answer_object
-from .store import ResourceStore
+from .store import Caller, ResourceStore
 
 GROUP = "authentication.k8s.io"
 SECONDS_DEFAULT, SECONDS_MIN, SECONDS_MAX = 3600, 600, 1 << 32
@@ -42,6 +43,8 @@ class TokenRequests:
         if name != info.name:
             raise BadRequest("name in URL does not match name in TokenRequest object")
         wanted["metadata"]["namespace"] = info.namespace
+        caller = Caller(request.user, options.dry_run, options=options, notes=request)
+        await admit_create(store.state, store.row, "token", info.namespace, info.name, wanted, caller)
         spec = wanted["spec"] = {**(wanted.get("spec") or {})}
         spec["audiences"] = spec.get("audiences") or [self._tokens.issuer]
         spec["expirationSeconds"] = spec.get("expirationSeconds") or SECONDS_DEFAULT

@@ -70,13 +70,13 @@ async def update(store: ResourceStore, request: Request) -> Answer:
 
 def caller_of(request: Request, options: WriteOptions) -> Caller:
     manager = managedfields.manager_name(options.field_manager, request.headers.get("User-Agent", ""))
-    return Caller(request.user, options.dry_run, manager)
+    return Caller(request.user, options.dry_run, manager, options, request)
 
 
 async def delete(store: ResourceStore, request: Request) -> Answer:
     options = await _delete_options(store, request)
     info = request.info
-    deleted = await store.delete(info.namespace, info.name, options, Caller(request.user, options.dry_run))
+    deleted = await store.delete(info.namespace, info.name, options, Caller(request.user, options.dry_run, options=options, notes=request))
     return answer_deleted(request, store, deleted, options)
 
 
@@ -104,7 +104,7 @@ async def delete_collection(store: ResourceStore, request: Request) -> Answer:
     listing = list_options(request, watch=False)
     selection = selection_of(store, request.info.namespace, listing)
     page = store.cache.page(selection, limit=listing.limit)
-    caller = Caller(request.user, options.dry_run)
+    caller = Caller(request.user, options.dry_run, options=options, notes=request, is_collection=True)
     deleted: list[Entry] = []
     remaining = iter(page.entries)
 
