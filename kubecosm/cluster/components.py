@@ -46,7 +46,7 @@ def process_table(spec: ClusterSpec, paths: ClusterPaths) -> tuple[ProcessSpec, 
 
 def _apiserver(spec: ClusterSpec, paths: ClusterPaths) -> dict[str, str]:
     return {
-        "authorization-mode": "RBAC",
+        "authorization-mode": "Node,RBAC",
         "bind-address": "127.0.0.1",
         "secure-port": str(spec.port),
         "data-dir": str(paths.data),

@@ -65,7 +65,7 @@ IDENTITIES = (
     (ADMIN, "kubernetes-admin", "system:masters"),
     ("scheduler", "system:kube-scheduler", ""),
     ("controller", "system:kube-controller-manager", ""),
-    ("kubelet-client", "system:node:node-0", "system:nodes"),
+    ("kubelet-client", "kubecosm:node-host", "kubecosm:node-hosts"),
     ("proxy", "system:kube-proxy", ""),
 )
 """File name, user and group of each client certificate that a kubeconfig carries."""

@@ -31,6 +31,7 @@ from .authn.filter import with_authentication
 from .authn.impersonation import with_impersonation
 from .authn.tokens import load_tokens
 from .authn.user import User
+from .authz.bootstrap import RESOURCES as RBAC_RESOURCES
 from .authz.filter import with_authorization
 from .authz.modes import build_authorizer
 from .cache.caches import Caches
@@ -52,6 +53,7 @@ from .nonresource import NonResources
 from .registry.kinds import strategy_for
 from .registry.strategy import Settings, Strategy
 from .rest.namespaces import NamespaceStore
+from .rest.rbac import BindingStore, RoleStore
 from .rest.reviews import Reviews
 from .rest.router import Router, Virtual
 from .rest.store import ResourceStore
@@ -62,7 +64,10 @@ from .state import State
 from .storage.contract import Store
 
 DATABASE = "kubecosm.db"
-_STORES: dict[Resource, type[ResourceStore]] = {NAMESPACES: NamespaceStore, CUSTOMRESOURCEDEFINITIONS: CustomResourceDefinitionStore}
+_STORES: dict[Resource, type[ResourceStore]] = {
+    NAMESPACES: NamespaceStore, CUSTOMRESOURCEDEFINITIONS: CustomResourceDefinitionStore,
+    **{row: BindingStore if kind.endswith("Binding") else RoleStore for kind, row in RBAC_RESOURCES.items()},
+}  # fmt: skip
 """Where the generic store does not do."""
 
 
@@ -173,7 +178,7 @@ def build_handler(
     metrics.registry.register(request_metrics)
     metrics.registry.register(CacheMetrics(state.caches, lambda: database_bytes(config)))
     identities = build_identities(config, state)
-    authorizer = build_authorizer(config.authorization_mode, state)
+    authorizer = state.authorizer = build_authorizer(config.authorization_mode, state)
     filters: tuple[Filter, ...] = (
         with_request_info(state.rng),
         with_metrics(request_metrics, state.clock),

@@ -20,7 +20,8 @@ class Config:
     client_ca_file: str = field(default="", metadata={"help": "authority of client certificates (PEM); empty: none are accepted"})
     token_auth_file: str = field(default="", metadata={"help": 'static bearer tokens, one a line: token,user,uid,"group1,group2"'})
     authorization_mode: tuple[str, ...] = field(
-        default=("AlwaysAllow",), metadata={"help": "RBAC, or AlwaysAllow for everybody who has proved who he is"}
+        default=("AlwaysAllow",),
+        metadata={"help": "who decides, in this order: Node, RBAC, AlwaysDeny, or AlwaysAllow for everybody who has proved who he is"},
     )
     anonymous_auth: bool = field(default=True, metadata={"help": "let requests without credentials in as system:anonymous"})
     storage_backend: str = field(default="sqlite", metadata={"help": "sqlite or memory"})

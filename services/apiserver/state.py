@@ -17,6 +17,7 @@ from .storage.contract import StorageError, Store
 
 if TYPE_CHECKING:
     from .admission.chain import AdmissionChain
+    from .authz.attributes import Authorizer
     from .rest.store import ResourceStore
 
 
@@ -41,6 +42,8 @@ class State:
     admission: AdmissionChain
     stores: dict[tuple[str, str, str], ResourceStore] = field(default_factory=dict)
     """(group, version, plural) → the store that serves it."""
+    authorizer: Authorizer | None = None
+    """Who decides what callers may do; for checks beyond the request itself (escalation, admission). None: nobody restricts."""
     streams: set[Stream] = field(default_factory=set)
     """Open watches and kubelet streams, ended when the server stops."""
 

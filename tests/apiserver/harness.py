@@ -18,8 +18,8 @@ from kubecosm.services.apiserver.app import running
 from kubecosm.services.apiserver.config import Config
 from kubecosm.services.apiserver.state import State
 
-ADMIN_TOKEN, USER_TOKEN = "admin-token", "user-token"
-TOKENS = f'{ADMIN_TOKEN},admin,admin,"system:masters"\n{USER_TOKEN},jane,1001,"devs,qa"\n'
+ADMIN_TOKEN, USER_TOKEN, NODE_TOKEN = "admin-token", "user-token", "node-token"
+TOKENS = f'{ADMIN_TOKEN},admin,admin,"system:masters"\n{USER_TOKEN},jane,1001,"devs,qa"\n{NODE_TOKEN},system:node:node-0,,"system:nodes"\n'
 
 
 @dataclass(frozen=True)

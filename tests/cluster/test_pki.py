@@ -88,7 +88,7 @@ def test_each_identity_has_its_user_and_group(paths: ClusterPaths) -> None:
         "admin": (["kubernetes-admin"], ["system:masters"]),
         "scheduler": (["system:kube-scheduler"], []),
         "controller": (["system:kube-controller-manager"], []),
-        "kubelet-client": (["system:node:node-0"], ["system:nodes"]),
+        "kubelet-client": (["kubecosm:node-host"], ["kubecosm:node-hosts"]),
         "proxy": (["system:kube-proxy"], []),
     }
 

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from kubecosm.api.errors import InternalError
 
-from ..authz.attributes import Attributes, Authorizer, Decision
+from ..authz.attributes import Attributes, Authorizer, Decision, decide
 from ..authz.filter import forbidden
 from ..http.handler import Filter, Handler
 from ..http.request import Request
@@ -32,7 +32,7 @@ def with_impersonation(authorizer: Authorizer) -> Filter:
             if USER in headers or GROUP in headers or UID in headers:
                 wanted = wanted_user(headers)
                 for attributes in _permissions(request.user, wanted, headers):
-                    decision, reason = authorizer.authorize(attributes)
+                    decision, reason = await decide(authorizer, attributes)
                     if decision is not Decision.ALLOW:
                         raise forbidden(attributes, reason)
                 request.user = wanted

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
 from kubecosm.api.resources import Object
+from kubecosm.api.selectors import FieldSelector, LabelSelector
 
 from ..authn.user import GROUP_AUTHENTICATED, GROUP_MASTERS, User
 
@@ -26,6 +27,9 @@ class Attributes:
     name: str = ""
     is_resource: bool = True
     path: str = ""
+    fields: FieldSelector | None = None
+    """What a list, watch or deletecollection restricts itself to; None if it does not, or its selector cannot be understood."""
+    labels: LabelSelector | None = None
 
 
 class Decision(Enum):
@@ -34,13 +38,32 @@ class Decision(Enum):
     NO_OPINION = "no opinion"
 
 
-class Authorizer(Protocol):
-    """Decides or leaves it to the next; the reason goes into the 403."""
+Verdict = tuple[Decision, str]
+"""The decision and its reason, which goes into the 403 or the answer of a review."""
 
-    def authorize(self, attributes: Attributes) -> tuple[Decision, str]: ...
+
+class Authorizer(Protocol):
+    """Decides or leaves it to the next."""
+
+    def authorize(self, attributes: Attributes) -> Verdict | Awaitable[Verdict]:
+        """At once if it can be: only an authorizer that must ask somebody else answers something to wait for."""
 
     def rules(self, user: User, namespace: str) -> list[Object]:
-        """What the user may do in a namespace, as PolicyRules."""
+        """What the user may do in a namespace, as PolicyRules; IncompleteRules if that cannot be told."""
+
+
+class IncompleteRules(Exception):
+    """Not all that a user may do can be listed; `rules` is what is known of it."""
+
+    def __init__(self, message: str, rules: Sequence[Object] = ()) -> None:
+        super().__init__(message)
+        self.rules = list(rules)
+
+
+async def decide(authorizer: Authorizer, attributes: Attributes) -> Verdict:
+    """The verdict, waited for if need be."""
+    verdict = authorizer.authorize(attributes)
+    return verdict if isinstance(verdict, tuple) else await verdict
 
 
 EVERYTHING: tuple[Object, ...] = (
@@ -54,7 +77,7 @@ class MastersAuthorizer:
     def rules(self, user: User, namespace: str) -> list[Object]:
         return list(EVERYTHING) if GROUP_MASTERS in user.groups else []
 
-    def authorize(self, attributes: Attributes) -> tuple[Decision, str]:
+    def authorize(self, attributes: Attributes) -> Verdict:
         return (Decision.ALLOW, "") if GROUP_MASTERS in attributes.user.groups else (Decision.NO_OPINION, "")
 
 
@@ -64,8 +87,18 @@ class AuthenticatedAuthorizer:
     def rules(self, user: User, namespace: str) -> list[Object]:
         return list(EVERYTHING) if GROUP_AUTHENTICATED in user.groups else []
 
-    def authorize(self, attributes: Attributes) -> tuple[Decision, str]:
+    def authorize(self, attributes: Attributes) -> Verdict:
         return (Decision.ALLOW, "") if GROUP_AUTHENTICATED in attributes.user.groups else (Decision.NO_OPINION, "")
+
+
+class DenyingAuthorizer:
+    """Nobody may do anything (--authorization-mode=AlwaysDeny); a mode of Kubernetes for tests."""
+
+    def rules(self, user: User, namespace: str) -> list[Object]:
+        return []
+
+    def authorize(self, attributes: Attributes) -> Verdict:
+        return Decision.NO_OPINION, "Everything is forbidden."
 
 
 class PublicInfoAuthorizer:
@@ -76,7 +109,7 @@ class PublicInfoAuthorizer:
     def rules(self, user: User, namespace: str) -> list[Object]:
         return [{"verbs": ["get"], "nonResourceURLs": sorted(self.PATHS)}]
 
-    def authorize(self, attributes: Attributes) -> tuple[Decision, str]:
+    def authorize(self, attributes: Attributes) -> Verdict:
         public = not attributes.is_resource and attributes.verb == "get" and attributes.path in self.PATHS
         return (Decision.ALLOW, "") if public else (Decision.NO_OPINION, "")
 
@@ -88,14 +121,39 @@ class UnionAuthorizer:
         self._authorizers = tuple(authorizers)
 
     def rules(self, user: User, namespace: str) -> list[Object]:
-        return [rule for authorizer in self._authorizers for rule in authorizer.rules(user, namespace)]
-
-    def authorize(self, attributes: Attributes) -> tuple[Decision, str]:
-        reasons = []
+        """Raises IncompleteRules with what is known if one of them cannot tell."""
+        found: list[Object] = []
+        complaints: list[str] = []
         for authorizer in self._authorizers:
-            decision, reason = authorizer.authorize(attributes)
-            if decision is not Decision.NO_OPINION:
-                return decision, reason
-            if reason:
-                reasons.append(reason)
+            try:
+                found += authorizer.rules(user, namespace)
+            except IncompleteRules as error:
+                found += error.rules
+                complaints.append(str(error))
+        if complaints:
+            raise IncompleteRules(", ".join(complaints), found)
+        return found
+
+    def authorize(self, attributes: Attributes) -> Verdict | Awaitable[Verdict]:
+        reasons: list[str] = []
+        for i, authorizer in enumerate(self._authorizers):
+            verdict = authorizer.authorize(attributes)
+            if not isinstance(verdict, tuple):
+                return self._wait(verdict, attributes, i + 1, reasons)
+            if verdict[0] is not Decision.NO_OPINION:
+                return verdict
+            if verdict[1]:
+                reasons.append(verdict[1])
+        return Decision.NO_OPINION, ", ".join(reasons)
+
+    async def _wait(self, pending: Awaitable[Verdict], attributes: Attributes, following: int, reasons: list[str]) -> Verdict:
+        """The rest of the way, once somebody had to be asked."""
+        verdict = await pending
+        for authorizer in (*self._authorizers[following:], None):
+            if verdict[0] is not Decision.NO_OPINION:
+                return verdict
+            if verdict[1]:
+                reasons.append(verdict[1])
+            if authorizer is not None:
+                verdict = await decide(authorizer, attributes)
         return Decision.NO_OPINION, ", ".join(reasons)

@@ -8,12 +8,16 @@ Imitates plugin/pkg/auth/authorizer/rbac/bootstrappolicy and pkg/registry/rbac/r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
 import orjson
 
 from kubecosm.api.resources import Object, Resource, builtin
+
+from .node.identity import GROUP_NODE_HOSTS
 
 GROUP = "rbac.authorization.k8s.io"
 AUTOUPDATE = "rbac.authorization.kubernetes.io/autoupdate"
@@ -27,19 +31,31 @@ RESOURCES: dict[str, Resource] = {
 
 
 CONTROLLER_MANAGER = "system:kube-controller-manager"
+NODE_ROLE = "system:node"
 CONTROLLER_ROLE_PREFIX = "system:controller:"
 READ = ["get", "list", "watch"]
 
 
+def _rows() -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = orjson.loads(files("kubecosm.services.apiserver.authz").joinpath("bootstrap.json").read_bytes())
+    return rows
+
+
+@cache
+def node_rules() -> tuple[Object, ...]:
+    """What any kubelet may do, as far as the Node authorizer does not look closer."""
+    return tuple(next(row["rules"] for row in _rows() if row["name"] == NODE_ROLE))
+
+
 def bootstrap_policy() -> list[tuple[Resource, Object]]:
     """Every default role and binding, roles first: Kubernetes' own, then what our processes need besides."""
-    rows = orjson.loads(files("kubecosm.services.apiserver.authz").joinpath("bootstrap.json").read_bytes())
+    rows = _rows()
     return [(RESOURCES[row["kind"]], _object(row)) for row in [*rows, *_own_rows(rows)]]
 
 
 def _own_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Our controllers share one identity, which gets the union of what each may; a kubelet process hosts many nodes, so nodes are
-    not told apart by a node authorizer; the proxy is the DNS and the load balancer too.
+    """Our controllers share one identity, which gets the union of what each may; a kubelet process that hosts many nodes may do
+    what any node may (one that hosts one node is told apart by the Node authorizer); the proxy is the DNS and the load balancer too.
     """
     controllers = [rule for row in rows if row["name"].startswith(CONTROLLER_ROLE_PREFIX) for rule in row.get("rules", ())]
     controllers.append({"apiGroups": ["storage.k8s.io"], "resources": ["storageclasses"], "verbs": ["create"]})  # the default one
@@ -52,12 +68,12 @@ def _own_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         *_granted("kubecosm:controller-manager", controllers, {"kind": "User", "name": CONTROLLER_MANAGER}),
         *_granted("kubecosm:proxy", proxy, {"kind": "User", "name": "system:kube-proxy"}),
-        _binding("kubecosm:nodes", "system:node", {"kind": "Group", "name": "system:nodes"}),
+        *_granted("kubecosm:node-host", node_rules(), {"kind": "Group", "name": GROUP_NODE_HOSTS}),
     ]
 
 
-def _granted(name: str, rules: list[Object], subject: Object) -> list[dict[str, Any]]:
-    return [{"kind": "ClusterRole", "name": name, "rules": rules}, _binding(name, name, subject)]
+def _granted(name: str, rules: Sequence[Object], subject: Object) -> list[dict[str, Any]]:
+    return [{"kind": "ClusterRole", "name": name, "rules": list(rules)}, _binding(name, name, subject)]
 
 
 def _binding(name: str, role: str, subject: Object) -> dict[str, Any]:
@@ -83,6 +99,8 @@ def reconciled(existing: Object, default: Object) -> Object | None:
     changed["metadata"] = {**meta, **merged}
     for field in ("rules", "subjects"):
         has = existing.get(field) or []
+        if has == default.get(field):
+            continue
         missing = [entry for entry in default.get(field, ()) if not _contains(has, entry, field)]
         if missing and not default.get("aggregationRule"):
             changed[field] = [*has, *missing]

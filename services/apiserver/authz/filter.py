@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import replace
+
 from kubecosm.api.errors import Forbidden
 from kubecosm.api.field import go_quote
 from kubecosm.api.resources import Object
+from kubecosm.api.selectors import SelectorError, parse_fields, parse_labels
 
 from ..authn.user import GROUP_MASTERS
 from ..http.handler import Filter, Handler
 from ..http.request import Request
 from ..http.response import Answer
+from ..registry.formats import is_path_segment
 from .attributes import Attributes, Authorizer, Decision
 
 
@@ -21,7 +26,8 @@ def with_authorization(authorizer: Authorizer) -> Filter:
             if GROUP_MASTERS in request.user.groups:  # never restricted: saves building the attributes
                 return await inner(request)
             attributes = attributes_of(request)
-            decision, reason = authorizer.authorize(attributes)
+            verdict = authorizer.authorize(attributes)
+            decision, reason = verdict if isinstance(verdict, tuple) else await verdict
             if decision is not Decision.ALLOW:
                 raise forbidden(attributes, reason)
             return await inner(request)
@@ -31,12 +37,33 @@ def with_authorization(authorizer: Authorizer) -> Filter:
     return wrap
 
 
+SELECTING_VERBS = ("list", "watch", "deletecollection")
+
+
 def attributes_of(request: Request) -> Attributes:
+    """What the request wants to do, and with what: a selector of one name counts as that name (requestinfo.go)."""
     info = request.info
-    return Attributes(
-        user=request.user, verb=request.verb, namespace=info.namespace, group=info.group, version=info.version, resource=info.resource,
-        subresource=info.subresource, name=info.name, is_resource=info.is_resource, path=info.path,
+    attributes = Attributes(
+        request.user, request.verb, info.namespace, info.group, info.version, info.resource, info.subresource, info.name, info.is_resource,
+        info.path,
     )  # fmt: skip
+    if "Selector=" in request.raw_query and request.verb in SELECTING_VERBS:
+        return _with_selectors(attributes, request.param("fieldSelector"), request.param("labelSelector"))
+    return attributes
+
+
+def _with_selectors(attributes: Attributes, fields: str, labels: str) -> Attributes:
+    """A selector that cannot be understood is as none here: the verb refuses it."""
+    by_field, by_label = None, None
+    with contextlib.suppress(SelectorError):
+        by_field = parse_fields(fields) if fields else None
+    with contextlib.suppress(SelectorError):
+        by_label = parse_labels(labels) if labels else None
+    name = attributes.name
+    if not name and by_field is not None:
+        exact = by_field.exact_value("metadata.name") or ""
+        name = exact if not list(is_path_segment(exact)) else ""
+    return replace(attributes, name=name, fields=by_field, labels=by_label)
 
 
 def forbidden(attributes: Attributes, reason: str) -> Forbidden:

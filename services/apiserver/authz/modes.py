@@ -7,14 +7,19 @@ from collections.abc import Callable, Sequence
 from kubecosm.runtime.errors import StartupError
 
 from ..state import State
-from .attributes import AuthenticatedAuthorizer, Authorizer, MastersAuthorizer, PublicInfoAuthorizer, UnionAuthorizer
+from .attributes import AuthenticatedAuthorizer, Authorizer, DenyingAuthorizer, MastersAuthorizer, PublicInfoAuthorizer, UnionAuthorizer
+from .bootstrap import node_rules
+from .node.authorizer import NodeAuthorizer
+from .node.graph import CachedGraph
 from .policy import CachedPolicy
 from .rbac import RbacAuthorizer
 
-RBAC = "RBAC"
+RBAC, NODE = "RBAC", "Node"
 MODES: dict[str, Callable[[State], Sequence[Authorizer]]] = {
+    "AlwaysDeny": lambda _state: (DenyingAuthorizer(),),
     "AlwaysAllow": lambda _state: (AuthenticatedAuthorizer(), PublicInfoAuthorizer()),
     RBAC: lambda state: (RbacAuthorizer(CachedPolicy(state.caches)),),
+    NODE: lambda state: (NodeAuthorizer(CachedGraph(state.caches), node_rules),),
 }
 
 

@@ -1,20 +1,22 @@
 """Role-based access control: from roles and bindings to decisions. Imitates plugin/pkg/auth/authorizer/rbac.
 
 The policy is read through a PolicySource (the watch cache); a user's grants are gathered once and remembered until the policy changes,
-so a request costs a dictionary look-up. Left out: reporting which binding allowed a request.
+so a request costs a dictionary look-up.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from kubecosm.api.field import go_quote
 from kubecosm.api.resources import Object
 
 from ..authn.user import User
-from .attributes import Attributes, Decision
+from .attributes import Attributes, Decision, IncompleteRules, Verdict
+from .rules import rule_allows_path, rule_covers
 
 USERS_REMEMBERED_MAX = 4096
 ANSWERS_PER_USER_MAX = 4096
@@ -36,18 +38,53 @@ class PolicySource(Protocol):
     def role_bindings(self) -> Iterable[Object]: ...
 
 
+class Grant(NamedTuple):
+    """What one binding gives one user."""
+
+    rules: Sequence[Object]
+    binding: Object
+    subject: Object
+
+    def reason(self) -> str:
+        """Which binding of which role to whom."""
+        kind, meta, role, subject = self.binding["kind"], self.binding["metadata"], self.binding["roleRef"], self.subject
+        where = f"/{meta['namespace']}" if kind == "RoleBinding" else ""
+        home = f"/{subject.get('namespace') or meta.get('namespace', '')}" if subject["kind"] == "ServiceAccount" else ""
+        given_to = f"{subject['kind']} {go_quote(subject['name'] + home)}"
+        return f"RBAC: allowed by {kind} {go_quote(meta['name'] + where)} of {role['kind']} {go_quote(role['name'])} to {given_to}"
+
+
+class Answer(NamedTuple):
+    """Why a verb on a resource is allowed for every name (empty: it is not), and for single ones."""
+
+    reason: str
+    by_name: Mapping[str, str]
+
+
 @dataclass(slots=True)
 class Grants:
-    """All rules that apply to one user: at cluster scope (every namespace too) and by namespace; and answers found so far."""
+    """Everything granted to one user: at cluster scope (every namespace too) and by namespace; and answers found so far."""
 
-    cluster: list[Object] = field(default_factory=list)
-    namespaced: dict[str, list[Object]] = field(default_factory=dict)
-    answers: dict[tuple[str, ...], bool | frozenset[str]] = field(default_factory=dict)
+    cluster: list[Grant] = field(default_factory=list)
+    namespaced: dict[str, list[Grant]] = field(default_factory=dict)
+    complaints: list[str] = field(default_factory=list)
+    """About bindings of roles that do not exist, at cluster scope."""
+    namespaced_complaints: dict[str, list[str]] = field(default_factory=dict)
+    answers: dict[tuple[str, ...], Answer] = field(default_factory=dict)
 
-    def rules_for(self, namespace: str) -> Iterator[Object]:
+    def of(self, namespace: str) -> Iterator[Grant]:
         yield from self.cluster
         if namespace:
             yield from self.namespaced.get(namespace, ())
+
+    def rules_for(self, namespace: str) -> Iterator[Object]:
+        for grant in self.of(namespace):
+            yield from grant.rules
+
+    def complaint(self, namespace: str) -> str:
+        """What could not be looked up, as Go words an aggregate of errors."""
+        found = [*self.complaints, *(self.namespaced_complaints.get(namespace, ()) if namespace else ())]
+        return "" if not found else found[0] if len(found) == 1 else f"[{', '.join(found)}]"
 
 
 class RbacAuthorizer:
@@ -58,20 +95,29 @@ class RbacAuthorizer:
         self._version = -1
         self._by_user: OrderedDict[tuple[str, tuple[str, ...]], Grants] = OrderedDict()
 
-    def authorize(self, attributes: Attributes) -> tuple[Decision, str]:
+    def authorize(self, attributes: Attributes) -> Verdict:
         """Answers ALLOW or NO_OPINION; RBAC never denies."""
         grants = self.grants_of(attributes.user)
-        allowed = _allows_resource(grants, attributes) if attributes.is_resource else _allows_path(grants, attributes)
-        return (Decision.ALLOW, "") if allowed else (Decision.NO_OPINION, "")
+        reason = _resource_reason(grants, attributes) if attributes.is_resource else _path_reason(grants, attributes)
+        if reason:
+            return Decision.ALLOW, reason
+        complaint = grants.complaint(attributes.namespace)
+        return Decision.NO_OPINION, f"RBAC: {complaint}" if complaint else ""
 
     def rules(self, user: User, namespace: str) -> list[Object]:
-        return list(self.grants_of(user).rules_for(namespace))
+        """Raises IncompleteRules where a binding names a role that does not exist."""
+        grants = self.grants_of(user)
+        found = list(grants.rules_for(namespace))
+        if complaint := grants.complaint(namespace):
+            raise IncompleteRules(complaint, found)
+        return found
 
     def grants_of(self, user: User) -> Grants:
         """What the user has been granted, gathered anew after every change of the policy."""
-        if self._source.version != self._version:
+        version = self._source.version
+        if version != self._version:
             self._by_user.clear()
-            self._version = self._source.version
+            self._version = version
         key = (user.name, user.groups)
         grants = self._by_user.get(key)
         if grants is None:
@@ -85,81 +131,75 @@ def gather(source: PolicySource, user: User) -> Grants:
     """The user's grants from all bindings that name him, one of his groups, or his service account."""
     grants = Grants()
     for binding in source.cluster_role_bindings():
-        if applies(binding, user, ""):
-            grants.cluster += role_rules(source, binding, "")
+        subject = subject_of(binding, user, "")
+        if subject is not None:
+            _add(source, binding, "", subject, grants.cluster, grants.complaints)
     for binding in source.role_bindings():
         namespace = binding["metadata"]["namespace"]
-        if applies(binding, user, namespace):
-            grants.namespaced.setdefault(namespace, []).extend(role_rules(source, binding, namespace))
+        subject = subject_of(binding, user, namespace)
+        if subject is not None:
+            granted, complaints = grants.namespaced.setdefault(namespace, []), grants.namespaced_complaints.setdefault(namespace, [])
+            _add(source, binding, namespace, subject, granted, complaints)
     return grants
 
 
-def role_rules(source: PolicySource, binding: Object, namespace: str) -> list[Object]:
-    """The rules of the role a binding refers to; none if the role does not exist."""
+def _add(source: PolicySource, binding: Object, namespace: str, subject: Object, granted: list[Grant], complaints: list[str]) -> None:
+    rules = role_rules(source, binding["roleRef"], namespace)
+    if rules is not None:
+        granted.append(Grant(rules, binding, subject))
+        return
     ref = binding["roleRef"]
+    complaints.append(f'{ref["kind"].lower()}.rbac.authorization.k8s.io {go_quote(ref["name"])} not found')
+
+
+def role_rules(source: PolicySource, ref: Object, namespace: str) -> list[Object] | None:
+    """The rules of the role a binding's roleRef names; None if the role does not exist."""
     role = source.cluster_role(ref["name"]) if ref["kind"] == "ClusterRole" else source.role(namespace, ref["name"])
-    return (role.get("rules") or []) if role else []
+    return None if role is None else role.get("rules") or []
 
 
-def applies(binding: Object, user: User, namespace: str) -> bool:
-    """Whether one of a binding's subjects is this user (appliesToUser)."""
-    for subject in binding.get("subjects") or ():
+def subject_of(binding: Object, user: User, namespace: str) -> Object | None:
+    """The first of a binding's subjects that is this user (appliesTo); None if none is."""
+    subjects: list[Object] = binding.get("subjects") or []
+    for subject in subjects:
         kind, name = subject["kind"], subject["name"]
-        if kind == "User" and name == user.name:
-            return True
-        if kind == "Group" and name in user.groups:
-            return True
-        if kind == "ServiceAccount" and user.name == f"{SERVICE_ACCOUNT_PREFIX}{subject.get('namespace') or namespace}:{name}":
-            return True
-    return False
+        if kind == "User":
+            if name == user.name:
+                return subject
+        elif kind == "Group":
+            if name in user.groups:
+                return subject
+        elif kind == "ServiceAccount" and user.name == f"{SERVICE_ACCOUNT_PREFIX}{subject.get('namespace') or namespace}:{name}":
+            return subject
+    return None
 
 
-def _allows_resource(grants: Grants, attributes: Attributes) -> bool:
+def _resource_reason(grants: Grants, attributes: Attributes) -> str:
     resource = f"{attributes.resource}/{attributes.subresource}" if attributes.subresource else attributes.resource
     key = (attributes.verb, attributes.group, resource, attributes.namespace)
     answer = grants.answers.get(key)
     if answer is None:
         if len(grants.answers) >= ANSWERS_PER_USER_MAX:
             grants.answers.clear()
-        answer = grants.answers[key] = _names_allowed(grants.rules_for(attributes.namespace), attributes.verb, attributes.group, resource)
-    return answer if isinstance(answer, bool) else attributes.name in answer
+        answer = grants.answers[key] = _answer(grants.of(attributes.namespace), attributes.verb, attributes.group, resource)
+    return answer.reason or answer.by_name.get(attributes.name, "")
 
 
-def _names_allowed(rules: Iterable[Object], verb: str, group: str, resource: str) -> bool | frozenset[str]:
-    """True for any name, False for none, or the names that may be acted on."""
-    names: set[str] = set()
-    for rule in rules:
-        if not rule_covers(rule, verb, group, resource):
-            continue
-        if not rule.get("resourceNames"):
-            return True
-        names.update(rule["resourceNames"])
-    return frozenset(names) if names else False
+def _answer(granted: Iterable[Grant], verb: str, group: str, resource: str) -> Answer:
+    by_name: dict[str, str] = {}
+    for grant in granted:
+        for rule in grant.rules:
+            if not rule_covers(rule, verb, group, resource):
+                continue
+            if not rule.get("resourceNames"):
+                return Answer(grant.reason(), {})
+            for name in rule["resourceNames"]:
+                by_name.setdefault(name, grant.reason())
+    return Answer("", by_name)
 
 
-def rule_covers(rule: Object, verb: str, group: str, resource: str) -> bool:
-    """Whether a rule speaks of the verb on the resource (`pods`, `pods/log`), names aside."""
-    if not _has(rule.get("verbs"), verb) or not _has(rule.get("apiGroups"), group):
-        return False
-    resources = rule.get("resources") or ()
-    if "*" in resources or resource in resources:
-        return True
-    _, slash, subresource = resource.partition("/")
-    return bool(slash) and f"*/{subresource}" in resources
-
-
-def _allows_path(grants: Grants, attributes: Attributes) -> bool:
-    return any(
-        _has(rule.get("verbs"), attributes.verb) and any(path_matches(p, attributes.path) for p in rule.get("nonResourceURLs") or ())
-        for rule in grants.cluster
-    )
-
-
-def path_matches(pattern: str, path: str) -> bool:
-    """`*`, an exact path, or a prefix that ends in `*`."""
-    return pattern in ("*", path) or (pattern.endswith("*") and path.startswith(pattern[:-1]))
-
-
-def _has(values: Iterable[str] | None, wanted: str) -> bool:
-    values = values or ()
-    return "*" in values or wanted in values
+def _path_reason(grants: Grants, attributes: Attributes) -> str:
+    for grant in grants.cluster:
+        if any(rule_allows_path(rule, attributes.verb, attributes.path) for rule in grant.rules):
+            return grant.reason()
+    return ""

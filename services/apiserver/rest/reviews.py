@@ -15,7 +15,7 @@ from kubecosm.api.schema import prune
 from kubecosm.api.times import format_time
 
 from ..authn.user import User
-from ..authz.attributes import Attributes, Authorizer, Decision
+from ..authz.attributes import Attributes, Authorizer, Decision, IncompleteRules, decide
 from ..http.request import Request
 from ..http.response import Answer
 from ..state import State
@@ -51,22 +51,22 @@ class Reviews:
 
     async def self_access(self, state: State, row: Resource, request: Request) -> Answer:
         review = await _read(state, row, request)
-        return self._decide(row, request, review, request.user)
+        return await self._decide(row, request, review, request.user)
 
     async def access(self, state: State, row: Resource, request: Request) -> Answer:
         review = await _read(state, row, request)
-        return self._decide(row, request, review, _subject(row, review["spec"]))
+        return await self._decide(row, request, review, _subject(row, review["spec"]))
 
     async def local_access(self, state: State, row: Resource, request: Request) -> Answer:
         review = await _read(state, row, request)
         namespace = (review["spec"].get("resourceAttributes") or {}).get("namespace", "")
         if namespace != request.info.namespace:
             raise BadRequest(f"spec.resourceAttributes.namespace must match namespace: {request.info.namespace}")
-        return self._decide(row, request, review, _subject(row, review["spec"]))
+        return await self._decide(row, request, review, _subject(row, review["spec"]))
 
-    def _decide(self, row: Resource, request: Request, review: Object, user: User) -> Answer:
+    async def _decide(self, row: Resource, request: Request, review: Object, user: User) -> Answer:
         attributes = _attributes(row, review["spec"], user)
-        decision, reason = self._authorizer.authorize(attributes)
+        decision, reason = await decide(self._authorizer, attributes)
         status: Object = {"allowed": decision is Decision.ALLOW}
         if decision is Decision.DENY:
             status["denied"] = True
@@ -79,10 +79,16 @@ class Reviews:
         namespace = review["spec"].get("namespace", "")
         if not namespace:
             raise BadRequest("no namespace on request")
-        found = self._authorizer.rules(request.user, namespace)
+        complaint = ""
+        try:
+            found = self._authorizer.rules(request.user, namespace)
+        except IncompleteRules as error:
+            found, complaint = error.rules, str(error)
         resource_rules = [_only(rule, "verbs", "apiGroups", "resources", "resourceNames") for rule in found if rule.get("resources")]
         path_rules = [_only(rule, "verbs", "nonResourceURLs") for rule in found if rule.get("nonResourceURLs")]
-        status = {"resourceRules": resource_rules, "nonResourceRules": path_rules, "incomplete": False}
+        status = {"resourceRules": resource_rules, "nonResourceRules": path_rules, "incomplete": bool(complaint)}
+        if complaint:
+            status["evaluationError"] = complaint
         return answer_object(request, {**review, "metadata": {}, "spec": {}, "status": status}, 201)
 
     async def self_subject(self, state: State, row: Resource, request: Request) -> Answer:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 ADMIN_GROUP = "system:masters"
-NODE_GROUP = "system:nodes"
+NODE_GROUPS = frozenset(("system:nodes", "kubecosm:node-hosts"))
+"""Kubelets: of one node, and of many."""
 PROXY_USER = "system:kube-proxy"
 OPEN_PATHS = frozenset(("/healthz", "/livez", "/readyz"))
 READ_PATHS = ("/metrics", "/stats", "/pods", "/healthz", "/livez", "/readyz")
@@ -40,7 +41,7 @@ def refusal(caller: Caller | None, method: str, path: str) -> tuple[int, str] | 
         return 401, "Unauthorized"
     if ADMIN_GROUP in caller.groups:
         return None
-    if method == "CONNECT" and (caller.user == PROXY_USER or NODE_GROUP in caller.groups):
+    if method == "CONNECT" and (caller.user == PROXY_USER or not NODE_GROUPS.isdisjoint(caller.groups)):
         return None
     if method == "GET" and path.startswith(READ_PATHS):
         return None
