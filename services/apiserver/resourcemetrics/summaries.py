@@ -21,7 +21,7 @@ Fetch = Callable[[str], Awaitable[bytes]]
 log = get_logger("apiserver")
 FRESH_SECONDS = 10.0
 """How long a summary is good for; a metrics-server asks every 15 s."""
-FRESH_SECONDS_FOR_NEW_PODS = 1.0
+FRESH_SECONDS_FOR_NEW_PODS = 0.2
 """How long one is good for that does not know a pod which runs."""
 SCRAPES_AT_ONCE_MAX = 64
 SCRAPE_SECONDS_MAX = 10.0
