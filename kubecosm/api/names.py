@@ -43,6 +43,10 @@ LABEL_CLUSTER_SERVICE = "kubernetes.io/cluster-service"
 LABEL_CLUSTER_SERVICE_NAME = "kubernetes.io/name"
 LABEL_NODE_ROLE_PREFIX = "node-role.kubernetes.io/"
 LABEL_NODE_ROLE_OLD = "kubernetes.io/role"
+LABEL_SIMULATED = "kubecosm.dev/simulated"
+"""`true` on a Node: a kubelet of this cluster hosts it."""
+LABEL_NODE_GROUP = "kubecosm.dev/node-group"
+"""The group of the cluster autoscaler that a Node was made for."""
 
 # Annotations
 ANNOTATION_CONFIG_MIRROR = "kubernetes.io/config.mirror"

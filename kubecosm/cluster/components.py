@@ -94,6 +94,7 @@ def _kubelet(spec: ClusterSpec, paths: ClusterPaths) -> dict[str, str]:
         "tls-private-key-file": str(paths.key(pki.KUBELET)),
         "client-ca-file": str(paths.cert(pki.CA)),
         "root-dir": str(paths.root / "kubelet"),
+        "adopt-nodes": "true",
     }
 
 

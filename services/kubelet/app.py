@@ -32,6 +32,7 @@ from .env.objects import ObjectCache
 from .metrics import KubeletCollector, PodMetrics
 from .network.listeners import PodNetwork
 from .nodes.addresses import NodeRanges, NodeSpec, plan_nodes
+from .nodes.adopted import AdoptedNodes
 from .nodes.heartbeat import Heartbeat
 from .nodes.objects import NodeShape, allocatable_memory
 from .nodes.registration import RegisteredNode, Registrar
@@ -123,6 +124,8 @@ class Kubelet:
         self._heartbeat: Heartbeat | None = None
         self.is_ready = False
         self.nodes: dict[str, NodeInfo] = {}
+        self._shapes: dict[str, NodeShape] = {}
+        """Of adopted nodes."""
         self.timers = Timers(clock)
         self.pods = PodManager(self.nodes, self._new_budget)
         self.factory = InformerFactory(client, clock, transform=drop_managed_fields)
@@ -192,10 +195,22 @@ class Kubelet:
             return ""
         return str(answer["status"]["token"])
 
-    def _new_budget(self) -> NodeBudget:
-        config = self._config
-        offered = {"cpu": config.cpu, "memory": allocatable_memory(config.memory), "ephemeral-storage": config.ephemeral_storage}
-        return NodeBudget(amounts(offered), config.max_pods)
+    def _new_budget(self, node: str) -> NodeBudget:
+        shape = self._shapes.get(node) or self._config
+        offered = {"cpu": shape.cpu, "memory": allocatable_memory(shape.memory), "ephemeral-storage": shape.ephemeral_storage}
+        return NodeBudget(amounts(offered), shape.max_pods)
+
+    def _host(self, node: NodeInfo, shape: NodeShape) -> None:
+        """An adopted node: its pods are run from now on."""
+        self.nodes[node.name] = node
+        self._shapes[node.name] = shape
+
+    def _drop(self, name: str) -> None:
+        """An adopted node was deleted; pods that still end keep what they need."""
+        self._shapes.pop(name, None)
+        self.pods.forget_node(name)
+        if not any(worker.node.name == name for worker in self.pods.workers()):
+            self.nodes.pop(name, None)
 
     def _tls(self) -> ssl.SSLContext:
         config = self._config
@@ -215,6 +230,13 @@ class Kubelet:
         """What the simulated pods of a node (all nodes if empty) use now."""
         uids = [worker.uid for worker in self.pods.workers() if not node or worker.node.name == node]
         return [usage for uid in uids if (usage := self.runtime.usage(uid)) is not None]
+
+    def _adopted(self, shape: NodeShape) -> AdoptedNodes:
+        config = self._config
+        return AdoptedNodes(
+            self._client, self._pipeline, self._clock, shape, node_cidr=config.node_cidr, cluster_cidr=config.cluster_cidr,
+            status_seconds=config.node_status_report_frequency, host=self._host, drop=self._drop,
+        )  # fmt: skip
 
     async def run(self, specs: list[NodeSpec], labels: dict[str, str], stop: asyncio.Event, on_ready: Callable[[ReadyInfo], None]) -> None:
         config = self._config
@@ -242,6 +264,10 @@ class Kubelet:
         )
         running.append(self._tasks.create_task(heartbeat.run(registered), name="heartbeat"))
         await pods.wait_synced()
+        if config.adopt_nodes:
+            adopted = self._adopted(shape)
+            running.append(self._tasks.create_task(adopted.run(), name="adopted-nodes"))
+            await adopted.wait_synced()
         self.pods.start(self.context, pods)
         self.pods.recovered()
         self.logs.sweep(worker.uid for worker in self.pods.workers())

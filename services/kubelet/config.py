@@ -31,6 +31,9 @@ class Config:
     memory: str = field(default="256Gi", metadata={"help": "memory capacity of each node"})
     ephemeral_storage: str = field(default="1Ti", metadata={"help": "disk capacity of each node"})
     max_pods: int = field(default=110, metadata={"help": "pods that fit on a node"})
+    adopt_nodes: bool = field(
+        default=False, metadata={"help": "host Nodes that others create with the label kubecosm.dev/simulated=true, too"}
+    )
     node_lease_duration_seconds: int = field(
         default=40, metadata={"help": "how long a node's lease holds; it is renewed four times as often"}
     )

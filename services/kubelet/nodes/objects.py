@@ -34,7 +34,7 @@ NAMESPACE_UUID = uuid.UUID("5b0f2c1e-9f3a-4d64-8f5e-6b7f5a0a3d36")
 
 @dataclass(frozen=True, slots=True)
 class NodeShape:
-    """What all nodes of a process have in common."""
+    """What the nodes of a process have in common; each adopted node has a shape of its own."""
 
     cpu: str
     memory: str
@@ -44,6 +44,8 @@ class NodeShape:
     runtime_version: str
     labels: Mapping[str, str] = field(default_factory=dict)
     zones: int = 0
+    extended: Mapping[str, str] = field(default_factory=dict)
+    """More resources: `nvidia.com/gpu`, huge pages."""
     lease_seconds: int = 40
 
 
@@ -75,7 +77,7 @@ def node_labels(node: NodeSpec, shape: NodeShape) -> dict[str, str]:
 def node_status(node: NodeSpec, shape: NodeShape, now: datetime) -> Object:
     capacity = {
         "cpu": shape.cpu, "memory": shape.memory, "ephemeral-storage": shape.ephemeral_storage, "pods": str(shape.max_pods),
-        "hugepages-1Gi": "0", "hugepages-2Mi": "0",
+        "hugepages-1Gi": "0", "hugepages-2Mi": "0", **shape.extended,
     }  # fmt: skip
     return {
         "addresses": [{"type": "InternalIP", "address": node.ip}, {"type": "Hostname", "address": node.name}],

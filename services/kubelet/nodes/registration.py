@@ -36,7 +36,10 @@ class RegisteredNode:
 
 
 class Registrar:
-    def __init__(self, pipeline: ApiPipeline, clock: Clock, shape: NodeShape) -> None:
+    """`may_create`: whether a Node that does not exist is made; if not, it is waited for."""
+
+    def __init__(self, pipeline: ApiPipeline, clock: Clock, shape: NodeShape, *, may_create: bool = True) -> None:
+        self._may_create = may_create
         self._pipeline = pipeline
         self._clock = clock
         self._shape = shape
@@ -67,6 +70,8 @@ class Registrar:
                 wait = min(wait * 2, RETRY_SECONDS_MAX)
 
     async def _register(self, node: NodeSpec) -> Object:
+        if not self._may_create:
+            return await self._adopt(node)
         now = self._clock.now()
         wanted = node_object(node, self._shape, now)
         answer = await self._pipeline.request("POST", NODES.path(), orjson.dumps(wanted))

@@ -20,7 +20,7 @@ from .worker import PodWorker, has_run
 class PodManager:
     """Workers by uid, for the pods bound to `nodes` (by name)."""
 
-    def __init__(self, nodes: Mapping[str, NodeInfo], new_budget: Callable[[], NodeBudget]) -> None:
+    def __init__(self, nodes: Mapping[str, NodeInfo], new_budget: Callable[[str], NodeBudget]) -> None:
         self._nodes = nodes
         self._new_budget = new_budget
         self._budgets: dict[str, NodeBudget] = {}
@@ -88,8 +88,12 @@ class PodManager:
     def _budget(self, node: str) -> NodeBudget:
         budget = self._budgets.get(node)
         if budget is None:
-            budget = self._budgets[node] = self._new_budget()
+            budget = self._budgets[node] = self._new_budget(node)
         return budget
+
+    def forget_node(self, name: str) -> None:
+        """The node is gone; a new one of its name may have another size."""
+        self._budgets.pop(name, None)
 
     def ended(self, uid: str) -> None:
         """Everything of a pod has ended: its room is free."""
