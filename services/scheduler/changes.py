@@ -22,6 +22,11 @@ def same_for_scheduling(old: Object, new: Object) -> bool:
     )
 
 
+def started_between(old: Object, new: Object) -> bool:
+    """Whether the kubelet has said meanwhile when the pod started."""
+    return bool((old.get("status") or {}).get("startTime") != (new.get("status") or {}).get("startTime"))
+
+
 def _resources_of(pod: Object) -> list[object]:
     """What the kubelet says of resources during an in-place resize."""
     status = pod.get("status") or {}

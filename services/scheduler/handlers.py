@@ -21,7 +21,7 @@ from kubecosm.api.resources import (
 )
 from kubecosm.client.informer import InformerFactory
 
-from .changes import node_action, pod_action, same_for_scheduling
+from .changes import node_action, pod_action, same_for_scheduling, started_between
 from .framework.events import (
     ASSIGNED_POD_ADD,
     ASSIGNED_POD_DELETE,
@@ -176,6 +176,8 @@ class EventHandlers:
             return
         if same_for_scheduling(old, new):
             known.pod = new
+            if started_between(old, new):
+                self._cluster.touch(known.uid)
             return
         info = compile_pod(new)
         self._cluster.set_pod(info)

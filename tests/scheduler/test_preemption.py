@@ -9,7 +9,7 @@ import pytest
 
 from kubecosm.api.resources import Object
 from kubecosm.services.scheduler.framework.status import Status
-from kubecosm.services.scheduler.plugins.defaultpreemption import DefaultPreemption, QuickFit
+from kubecosm.services.scheduler.plugins.defaultpreemption import DefaultPreemption
 from kubecosm.services.scheduler.plugins.preemption_choice import Candidate, pick
 from kubecosm.services.scheduler.state.podinfo import compile_pod
 
@@ -197,13 +197,45 @@ def test_plain_arithmetic_finds_the_same_victims_as_trying(seed: int) -> None:
     wanted = compile_pod(pod("high", cpu=r.choice(["1", "3", "5"]), memory=r.choice(["", "6Gi"]), priority=r.randint(1, 6)))
     plugin = cluster.scheduler.profiles["default-scheduler"].plugins["DefaultPreemption"]
     assert isinstance(plugin, DefaultPreemption)
-    fit = plugin._framework.fit_by_resources(wanted)
-    assert fit is not None
-    quick = QuickFit(cluster.scheduler.cluster.nodes, fit)
-    budgets = list(cluster.scheduler.budgets.values())
-    for row in range(4):
-        by_trying, by_arithmetic = (plugin._try_node(wanted, row, budgets, way) for way in (None, quick))
-        assert summary(by_trying) == summary(by_arithmetic)
+    for round in range(4):
+        fit = plugin._framework.fit_by_resources(wanted)
+        assert fit is not None
+        budgets = list(cluster.scheduler.budgets.values())
+        quick = plugin._quick.for_pod(wanted, fit, budgets)
+        for row in range(4):
+            by_arithmetic = quick.try_node(row)
+            assert by_arithmetic is not None
+            assert summary(plugin._try_node(wanted, row, budgets)) == summary(by_arithmetic)
+        change_something(cluster, r, round)
+
+
+def change_something(cluster: Cluster, r: random.Random, round: int) -> None:
+    """What the plugin remembers must not outlive these."""
+    where = f"n{r.randrange(4)}"
+    name = f"late-{round}"
+    match r.randrange(4):
+        case 0:
+            cluster.add(pod(name, cpu="500m", priority=r.randint(0, 5), node_name=where))
+        case 1:
+            nominated = compile_pod(pod(name, cpu="1", priority=r.randint(0, 6), status={"nominatedNodeName": where}))
+            cluster.scheduler.nominator.add(nominated, where)
+        case 2:
+            row = cluster.scheduler.cluster.nodes.row_of[where]
+            for placed in list(cluster.scheduler.cluster.nodes.pods[row].values())[:1]:
+                started = {**placed.pod, "status": {"startTime": "2024-01-01"}}
+                cluster.handlers.pod_updated(placed.pod, started)
+        case _:
+            row = cluster.scheduler.cluster.nodes.row_of[where]
+            for placed in list(cluster.scheduler.cluster.nodes.pods[row].values())[:1]:
+                cluster.handlers.pod_deleted(placed.pod)
+
+
+def test_a_remembered_node_does_not_serve_a_pod_that_may_not_run_there() -> None:
+    cluster = Cluster(node("a", cpu="1"), node("b", cpu="1", labels={"disk": "ssd"}))
+    cluster.add(pod("low-a", cpu="1", node_name="a"), pod("low-b", cpu="1", node_name="b", priority=5))
+    cluster.schedule(pod("first", cpu="1", priority=10))
+    cluster.schedule(pod("second", cpu="1", priority=10, nodeSelector={"disk": "ssd"}))
+    assert cluster.api.deleted == ["default/low-a", "default/low-b"]
 
 
 def summary(found: Candidate | Status) -> object:

@@ -15,17 +15,15 @@ from kubecosm.api.resources import Object
 
 from ..framework.diagnosis import Diagnosis
 from ..framework.events import Action, ClusterEvent, EventResource, HintedEvent
-from ..framework.handle import Framework, Handle, ResourceFit
+from ..framework.handle import Framework, Handle
 from ..framework.interface import CycleState, PostFilterResult
 from ..framework.status import Code, Status, fit_message, unresolvable, unschedulable
 from ..state.cluster import Simulation
-from ..state.nodes import NodeTable
 from ..state.podinfo import PodInfo
-from ..state.requests import PODS
-from .preemption_choice import Candidate, choose_victims, hopeless_status, importance, pick, split_by_budget
+from .preemption_choice import Candidate, importance, pick, split_by_budget
+from .preemption_quick import NO_VICTIMS, QuickVictims
 from .preemption_victims import evict
 
-NO_VICTIMS = "No preemption victims found for incoming pod"
 NOT_HELPFUL = "Preemption is not helpful for scheduling"
 NEVER = "not eligible due to preemptionPolicy=Never."
 TERMINATING = "not eligible due to a terminating pod on the nominated node."
@@ -47,25 +45,6 @@ class PreemptionArgs:
         return PreemptionArgs(int(args.get("minCandidateNodesPercentage", 10)), int(args.get("minCandidateNodesAbsolute", 100)))
 
 
-class QuickFit:
-    """Victims by plain arithmetic, for pods whom nothing but the requests of others keeps from a node."""
-
-    def __init__(self, nodes: NodeTable, fit: ResourceFit) -> None:
-        self.ok = fit.ok
-        self._names = (PODS, *fit.wanted)
-        self._wanted = [1, *fit.wanted.values()]
-        self._allocatable = [nodes.allocatable(name).tolist() for name in self._names]
-        self._requested = [nodes.requested(name).tolist() for name in self._names]
-
-    def try_node(self, row: int, lower: list[PodInfo], budgets: Sequence[Object]) -> Candidate | Status:
-        columns = zip(self._allocatable, self._requested, self._wanted, strict=True)
-        room = [allocatable[row] - requested[row] - wanted for allocatable, requested, wanted in columns]
-        found = choose_victims(row, lower, self._names, room, budgets)
-        if isinstance(found, Candidate):
-            return found
-        return hopeless_status(found, self._names, self._wanted, [column[row] for column in self._allocatable])
-
-
 class DefaultPreemption:
     name = "DefaultPreemption"
 
@@ -74,6 +53,7 @@ class DefaultPreemption:
         self._cluster = handle.cluster
         self._args = args or PreemptionArgs()
         self._in_progress: set[str] = set()
+        self._quick = QuickVictims(handle.cluster.nodes, handle.nominator)
 
     def events_to_register(self) -> list[HintedEvent]:
         return [HintedEvent(ClusterEvent(EventResource.ASSIGNED_POD, Action.DELETE))]
@@ -116,7 +96,7 @@ class DefaultPreemption:
 
     def _find_candidates(self, pod: PodInfo, diagnosis: Diagnosis) -> tuple[list[Candidate], list[Status]]:
         """Candidates from a random place on until there are enough; for the other nodes tried, why they are none."""
-        rows = [int(row) for row in diagnosis.rows_with(Code.UNSCHEDULABLE)]
+        rows: list[int] = diagnosis.rows_with(Code.UNSCHEDULABLE).tolist()
         refusals: list[Status] = []
         candidates: list[Candidate] = []
         if not rows:
@@ -125,9 +105,11 @@ class DefaultPreemption:
         offset = self._handle.random.randrange(len(rows))
         budgets = list(self._handle.disruption_budgets.values())
         fit = self._framework.fit_by_resources(pod)
-        quick = QuickFit(self._cluster.nodes, fit) if fit is not None else None
+        quick = self._quick.for_pod(pod, fit, budgets) if fit is not None else None
         for row in rows[offset:] + rows[:offset]:
-            found = self._try_node(pod, row, budgets, quick)
+            found = quick.try_node(row) if quick is not None else None
+            if found is None:
+                found = self._try_node(pod, row, budgets)
             if isinstance(found, Status):
                 refusals.append(found)
             else:
@@ -136,14 +118,12 @@ class DefaultPreemption:
                     break
         return candidates, refusals
 
-    def _try_node(self, pod: PodInfo, row: int, budgets: Sequence[Object], quick: QuickFit | None) -> Candidate | Status:
+    def _try_node(self, pod: PodInfo, row: int, budgets: Sequence[Object]) -> Candidate | Status:
         """The victims on one node, or why there is no use (SelectVictimsOnNode)."""
         priority = pod.priority
         lower = [other for other in self._cluster.nodes.pods[row].values() if other.priority < priority]
         if not lower:
             return unresolvable(NO_VICTIMS)
-        if quick is not None and quick.ok[row] and not self._handle.nominator.on(self._cluster.nodes.names[row]):
-            return quick.try_node(row, lower, budgets)
         with self._cluster.without(row, lower) as simulation:
             refusal = self._fits(pod, row)
             if refusal is not None:

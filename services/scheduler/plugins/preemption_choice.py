@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from kubecosm.api import selectors
 from kubecosm.api.resources import Object
@@ -14,13 +15,20 @@ from ..state.requests import PODS
 from .noderesources import lacking_status
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Candidate:
     """A node where the pod would fit without `victims` (most important first), `violations` of which break a disruption budget."""
 
     row: int
     victims: tuple[PodInfo, ...]
     violations: int
+
+    @cached_property
+    def cost(self) -> tuple[int, int, int, int]:
+        """The least is best: broken budgets, highest priority, sum of priorities, number."""
+        priorities = [victim.priority for victim in self.victims]
+        total = sum(priorities) + 2**31 * len(priorities)
+        return self.violations, priorities[0] if priorities else -(2**31), total, len(priorities)
 
 
 def importance(pod: PodInfo) -> tuple[int, str]:
@@ -34,20 +42,19 @@ def start_time(pod: PodInfo) -> str:
 
 
 def choose_victims(
-    row: int, lower: list[PodInfo], names: Sequence[str], room: list[int], budgets: Sequence[Object]
+    row: int, lower: Sequence[PodInfo], names: Sequence[str], room: list[int], budgets: Sequence[Object]
 ) -> Candidate | list[str]:
-    """Victims among the `lower`-priority pods of a node, by requests alone.
+    """Victims among the `lower`-priority pods of a node (the most important first), by requests alone.
 
     `room` is what the node has left of each of `names` beside the incoming pod, negative where it lacks; the first name is `pods`. Answers
     the names of what would be lacking even if all of `lower` went.
     """
-    for pod in lower:
-        for index, name in enumerate(names):
-            room[index] += 1 if name == PODS else pod.requests.get(name, 0)
-    lacking = [name for name, left in zip(names, room, strict=True) if left < 0]
-    if lacking:
-        return lacking
-    lower.sort(key=importance)
+    room[0] += len(lower)
+    for index, name in enumerate(names[1:], 1):
+        for pod in lower:
+            room[index] += pod.requests.get(name, 0)
+    if min(room) < 0:
+        return [name for name, left in zip(names, room, strict=True) if left < 0]
     violating, others = split_by_budget(lower, budgets)
     victims = [pod for pod in violating if not _keep(pod, names, room)]
     violations = len(victims)
@@ -59,13 +66,16 @@ def choose_victims(
 
 def _keep(pod: PodInfo, names: Sequence[str], room: list[int]) -> bool:
     """Let the pod stay if there is room for it; takes that out of `room`."""
-    requests = pod.requests
-    needs = [1, *(requests.get(name, 0) for name in names[1:])]
-    for index, need in enumerate(needs):
-        if need > room[index]:
+    needs = pod.requests
+    if room[0] < 1:
+        return False
+    for index, name in enumerate(names):
+        if index and needs.get(name, 0) > room[index]:
             return False
-    for index, need in enumerate(needs):
-        room[index] -= need
+    room[0] -= 1
+    for index, name in enumerate(names):
+        if index:
+            room[index] -= needs.get(name, 0)
     return True
 
 
@@ -82,16 +92,11 @@ def pick(candidates: Sequence[Candidate]) -> Candidate:
     youngest of its most important victims; then whichever comes first.
     """
 
-    def cost(candidate: Candidate) -> tuple[int, int, int, int]:
-        priorities = [victim.priority for victim in candidate.victims]
-        total = sum(priorities) + 2**31 * len(priorities)
-        return candidate.violations, priorities[0] if priorities else -(2**31), total, len(priorities)
-
     def youngest(candidate: Candidate) -> str:
         highest = candidate.victims[0].priority if candidate.victims else 0
         return min((start_time(victim) for victim in candidate.victims if victim.priority == highest), default="")
 
-    costs = [cost(candidate) for candidate in candidates]
+    costs = [candidate.cost for candidate in candidates]
     cheapest = min(costs)
     return max((candidate for candidate, paid in zip(candidates, costs, strict=True) if paid == cheapest), key=youngest)
 

@@ -39,6 +39,10 @@ class Nominator:
     def node_of(self, uid: str) -> str:
         return self._node_of.get(uid, "")
 
+    def any_on(self, node_name: str) -> bool:
+        """Whether any pod is nominated to run there."""
+        return node_name in self._by_node
+
     def on(self, node_name: str) -> list[PodInfo]:
         return list(self._by_node.get(node_name, {}).values())
 

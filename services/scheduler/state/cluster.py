@@ -109,6 +109,12 @@ class ClusterState:
             if not waiting:
                 self._homeless.pop(pod.node_name, None)
 
+    def touch(self, uid: str) -> None:
+        """Something changed about a placed pod that only preemption looks at: when it started."""
+        row = self._row_of_pod.get(uid)
+        if row is not None:
+            self.nodes.generations[row] += 1
+
     def _insert(self, pod: PodInfo) -> None:
         self._pods[pod.uid] = pod
         row = self.nodes.row_of.get(pod.node_name)

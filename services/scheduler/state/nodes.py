@@ -58,6 +58,8 @@ class NodeTable:
         self.objects: list[Object | None] = []
         self.pods: list[dict[str, PodInfo]] = []
         """Per row the pods that run or are assumed there, by uid."""
+        self.generations: list[int] = []
+        """Per row a number that changes with the node and with each of its pods."""
         self.labels_by_row: list[dict[str, str]] = []
         self.labels = LabelColumns(self.columns, self.labels_by_row)
         self.taint_lists = Interned()
@@ -139,6 +141,7 @@ class NodeTable:
         row = self.row_of.get(name)
         if row is None:
             row = self._new_row(name)
+        self.generations[row] += 1
         spec, status = node.get("spec") or {}, node.get("status") or {}
         self.objects[row] = node
         self._set_labels(row, labels_of(node))
@@ -162,6 +165,7 @@ class NodeTable:
         self.columns.reset_row(row)
         self.names[row], self.objects[row] = "", None
         self.pods[row] = {}
+        self.generations[row] += 1
         heapq.heappush(self._free, row)
         self.version += 1
         self.taints_version += 1
@@ -176,6 +180,7 @@ class NodeTable:
             self.names.append(name)
             self.objects.append(None)
             self.pods.append({})
+            self.generations.append(0)
             self.labels_by_row.append({})
         self.row_of[name] = row
         self._exists.data[row] = True
@@ -227,6 +232,7 @@ class NodeTable:
         self._count(row, pod, -1)
 
     def _count(self, row: int, pod: PodInfo, sign: int) -> None:
+        self.generations[row] += 1
         for resource, value in pod.requests.items():
             self._resource(self._requested, resource).data[row] += sign * value
         self._resource(self._requested, PODS).data[row] += sign

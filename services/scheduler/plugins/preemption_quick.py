@@ -1,0 +1,107 @@
+"""Victims by plain arithmetic, for preemptors whom nothing but the requests of others keeps from a node.
+
+What was found on a node is remembered for all preemptors of the same priority and requests until something changes on the node: the pods
+of one workload, which mostly preempt together, look at hundreds of nodes each and find nearly all of them as they were.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from kubecosm.api.resources import Object
+
+from ..framework.handle import ResourceFit
+from ..framework.status import Status, unresolvable
+from ..queue.nominator import Nominator
+from ..state.columns import IntArray
+from ..state.nodes import NodeTable
+from ..state.podinfo import PodInfo
+from ..state.requests import PODS
+from .preemption_choice import Candidate, choose_victims, hopeless_status, importance
+
+NO_VICTIMS = "No preemption victims found for incoming pod"
+KINDS_MAX = 16
+"""Kinds of preemptors remembered at once; the least recently seen is forgotten."""
+
+Found = Candidate | Status
+Memory = dict[int, tuple[int, Found]]
+"""Row → its generation when it was judged, and the judgement."""
+Kind = tuple[int, tuple[tuple[str, int], ...], tuple[tuple[str, str], ...]]
+"""Priority, requests, and the disruption budgets with their versions."""
+
+
+class QuickVictims:
+    """The memory of one scheduler."""
+
+    def __init__(self, nodes: NodeTable, nominator: Nominator) -> None:
+        self.nodes, self.nominator = nodes, nominator
+        self._memories: OrderedDict[Kind, Memory] = OrderedDict()
+        self._ranked: dict[int, tuple[int, list[PodInfo]]] = {}
+
+    def for_pod(self, pod: PodInfo, fit: ResourceFit, budgets: Sequence[Object]) -> QuickFit:
+        """Ready to judge nodes for this pod."""
+        versions = tuple((budget["metadata"].get("uid", ""), budget["metadata"].get("resourceVersion", "")) for budget in budgets)
+        kind = pod.priority, tuple(fit.wanted.items()), versions
+        memory = self._memories.setdefault(kind, {})
+        self._memories.move_to_end(kind)
+        if len(self._memories) > KINDS_MAX:
+            self._memories.popitem(last=False)
+        return QuickFit(self, pod, fit, budgets, memory)
+
+    def lower_on(self, row: int, priority: int) -> list[PodInfo]:
+        """The pods of a node with less than `priority`, the most important first."""
+        generation = self.nodes.generations[row]
+        known = self._ranked.get(row)
+        if known is None or known[0] != generation:
+            known = self._ranked[row] = generation, sorted(self.nodes.pods[row].values(), key=importance)
+        ranked = known[1]
+        above = sum(pod.priority >= priority for pod in ranked)
+        return ranked[above:] if above else ranked
+
+
+class QuickFit:
+    """Judges nodes for one preemptor."""
+
+    def __init__(self, quick: QuickVictims, pod: PodInfo, fit: ResourceFit, budgets: Sequence[Object], memory: Memory) -> None:
+        self._quick, self._pod, self._budgets, self._memory = quick, pod, budgets, memory
+        nodes = quick.nodes
+        self._ok = fit.ok
+        self._names = (PODS, *fit.wanted)
+        self._wanted = [1, *fit.wanted.values()]
+        self._allocatable: list[IntArray] = [nodes.allocatable(name) for name in self._names]
+        self._requested: list[IntArray] = [nodes.requested(name) for name in self._names]
+
+    def try_node(self, row: int) -> Found | None:
+        """The victims on a node, or why there is no use; None if arithmetic cannot tell."""
+        if not self._ok[row]:
+            return None
+        quick = self._quick
+        node, generation = quick.nodes.names[row], quick.nodes.generations[row]
+        if quick.nominator.any_on(node):
+            earlier = [o for o in quick.nominator.on(node) if o.priority >= self._pod.priority and o.uid != self._pod.uid]
+            if any(other.affinity.anti_required for other in earlier):
+                return None
+            return self._judge(row, earlier)
+        known = self._memory.get(row)
+        if known is not None and known[0] == generation:
+            return known[1]
+        found = self._judge(row, ())
+        self._memory[row] = generation, found
+        return found
+
+    def _judge(self, row: int, earlier: Sequence[PodInfo]) -> Found:
+        """`earlier`: pods that are nominated to run there before this one."""
+        lower = self._quick.lower_on(row, self._pod.priority)
+        if not lower:
+            return unresolvable(NO_VICTIMS)
+        columns = zip(self._allocatable, self._requested, self._wanted, strict=True)
+        room = [allocatable.item(row) - requested.item(row) - wanted for allocatable, requested, wanted in columns]
+        for other in earlier:
+            room[0] -= 1
+            for index, name in enumerate(self._names[1:], 1):
+                room[index] -= other.requests.get(name, 0)
+        found = choose_victims(row, lower, self._names, room, self._budgets)
+        if isinstance(found, Candidate):
+            return found
+        return hopeless_status(found, self._names, self._wanted, [column.item(row) for column in self._allocatable])
