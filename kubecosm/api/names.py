@@ -1,5 +1,6 @@
 """Well-known labels, annotations, taints, finalizers, condition types and namespaces: the only place they are spelled out."""
 
+DOMAIN = "kubernetes.io"
 NAMESPACE_DEFAULT = "default"
 NAMESPACE_SYSTEM = "kube-system"
 NAMESPACE_PUBLIC = "kube-public"

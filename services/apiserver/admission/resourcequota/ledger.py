@@ -1,0 +1,160 @@
+"""Charges to the quotas of a namespace, many at a time.
+
+Whatever arrives while the quotas of a namespace are being written is the next batch: it is checked in order against what is used by then,
+and each quota is written once for all of it, with compare-and-swap on its status. Concurrent creates therefore share two commits (the
+quota's and their own) instead of queueing up, and none can pass a limit. Imitates resourcequota/controller.go (checkQuotas).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from kubecosm.api.errors import ApiError, modified_conflict
+from kubecosm.api.resources import RESOURCEQUOTAS, Object
+
+from ...cache.entry import Entry
+from ...storage.contract import StorageError
+from ..chain import Attributes
+from .accounting import Account, Demands, take
+
+BATCH_MAX = 512
+"""Charges checked in one go."""
+ATTEMPTS_MAX = 16
+"""Tries to write a quota that somebody else (the controller) keeps changing."""
+
+
+class Books(Protocol):
+    """Where quotas are read and written."""
+
+    def accounts(self, namespace: str) -> list[Account]:
+        """The quotas of a namespace as they are now."""
+
+    async def write(self, entry: Entry, quota: Object) -> bool:
+        """Replace a quota that must still be this entry; False if it is not. Raises StorageError."""
+
+
+@dataclass(eq=False)
+class Charge:
+    """A write that waits for its quotas; `demands_of` may refuse it (Forbidden)."""
+
+    attributes: Attributes
+    demands_of: Callable[[Sequence[Account]], Demands]
+    answer: asyncio.Future[None]
+    taken: Demands = field(default_factory=dict)
+    """What has been added to which quota on its behalf."""
+
+    def refuse(self, error: ApiError | StorageError) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+    def admit(self) -> None:
+        if not self.answer.done():
+            self.answer.set_result(None)
+
+
+class Refund(NamedTuple):
+    """What was taken for a write that did not take place."""
+
+    charge: Charge
+
+
+class Ledger:
+    """The charges under way, by namespace. `spawn` starts work that outlasts the request that asked for it."""
+
+    def __init__(self, books: Books, spawn: Callable[[Coroutine[None, None, None], str], None]) -> None:
+        self._books = books
+        self._spawn = spawn
+        self._waiting: dict[str, deque[Charge | Refund]] = {}
+
+    def add(self, namespace: str, item: Charge | Refund) -> None:
+        queue = self._waiting.get(namespace)
+        if queue is None:
+            queue = self._waiting[namespace] = deque()
+            self._spawn(self._work(namespace), f"quota {namespace}")
+        queue.append(item)
+
+    async def _work(self, namespace: str) -> None:
+        queue = self._waiting[namespace]
+        try:
+            while queue:
+                batch = [queue.popleft() for _ in range(min(len(queue), BATCH_MAX))]
+                charges = [item for item in batch if isinstance(item, Charge)]
+                try:
+                    await self._settle(namespace, charges, [item.charge.taken for item in batch if isinstance(item, Refund)])
+                except StorageError as error:
+                    for charge in charges:
+                        charge.refuse(error)
+        finally:
+            del self._waiting[namespace]
+
+    async def _settle(self, namespace: str, charges: list[Charge], refunds: list[Demands]) -> None:
+        """Check a batch and write what it changes. Raises StorageError."""
+        again: frozenset[str] | None = None
+        """The quotas that somebody else was faster to change; the others have been written."""
+        for _ in range(ATTEMPTS_MAX):
+            accounts = {account.name: account for account in self._books.accounts(namespace)}
+            for demands in refunds:
+                _give_back(accounts, _only(demands, again))
+            for charge in charges:
+                self._check(namespace, charge, accounts, again)
+            lost = await self._write([account for account in accounts.values() if account.changed])
+            for charge in charges:
+                if lost.isdisjoint(charge.taken):
+                    charge.admit()
+                charge.taken = {name: demand for name, demand in charge.taken.items() if name not in lost}
+            if not lost:
+                return
+            charges = [charge for charge in charges if not charge.answer.done()]
+            again = lost
+        for charge in charges:
+            self._refuse(namespace, charge, modified_conflict(RESOURCEQUOTAS, ",".join(sorted(again or ()))))
+
+    def _check(self, namespace: str, charge: Charge, accounts: Mapping[str, Account], again: frozenset[str] | None) -> None:
+        """Take what the charge demands, or refuse it; what needs nothing is done."""
+        if charge.answer.done():  # its client has left
+            return
+        dry_run = charge.attributes.dry_run
+        try:
+            demands = _only(charge.demands_of(tuple(accounts.values())), again)
+            take({n: a.copy() for n, a in accounts.items()} if dry_run else accounts, demands, charge.attributes)
+        except ApiError as error:
+            self._refuse(namespace, charge, error)
+            return
+        if not dry_run:
+            charge.taken |= demands
+        if not charge.taken:
+            charge.admit()
+
+    def _refuse(self, namespace: str, charge: Charge, error: ApiError) -> None:
+        charge.refuse(error)
+        if charge.taken:  # by quotas that had no objection
+            self._waiting[namespace].append(Refund(charge))
+
+    async def _write(self, accounts: Sequence[Account]) -> frozenset[str]:
+        """Write them all at once; answers those that somebody else has changed. Raises StorageError."""
+        if not accounts:
+            return frozenset()
+        if len(accounts) == 1:
+            written = [await self._books.write(accounts[0].entry, accounts[0].rewritten())]
+        else:
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    writes = [tasks.create_task(self._books.write(a.entry, a.rewritten()), name="quota status") for a in accounts]
+            except ExceptionGroup as group:
+                raise group.exceptions[0] from None
+            written = [write.result() for write in writes]
+        return frozenset(account.name for account, done in zip(accounts, written, strict=True) if not done)
+
+
+def _only(demands: Demands, names: frozenset[str] | None) -> Demands:
+    return demands if names is None else {name: demand for name, demand in demands.items() if name in names}
+
+
+def _give_back(accounts: Mapping[str, Account], demands: Demands) -> None:
+    for name, demand in demands.items():
+        if name in accounts:
+            accounts[name].give_back(demand)
