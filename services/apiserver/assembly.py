@@ -25,7 +25,8 @@ from kubecosm.runtime.health import HealthEndpoints
 from kubecosm.runtime.metrics import Metrics
 
 from .admission.chain import AdmissionChain
-from .admission.plugins import build_admission, build_plugins
+from .admission.configuration import load_configuration
+from .admission.plugins import Parts, build_admission
 from .authn.accounts import AccountTokens, TokenKeys
 from .authn.filter import with_authentication
 from .authn.impersonation import with_impersonation
@@ -96,7 +97,8 @@ def build_state(config: Config, storage: Store, table: ResourceTable, clock: Clo
     state = State(clock=clock, rng=rng, storage=storage, caches=caches, table=table, admission=AdmissionChain(()))
     add_stores(state, list(table))
     extra = tuple((name, key) for name, _, key in (pair.partition("=") for pair in config.service_account_extra_config_maps))
-    state.admission = build_admission(build_plugins(state, extra), config.disable_admission_plugins)
+    parts = Parts(state, load_configuration(config.admission_control_config_file), extra)
+    state.admission = build_admission(parts, config.enable_admission_plugins, config.disable_admission_plugins)
     return state
 
 

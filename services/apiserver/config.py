@@ -41,9 +41,15 @@ class Config:
     service_account_extra_config_maps: tuple[str, ...] = field(
         default=(), metadata={"help": "further CA bundles in the token volume of pods, as ConfigMap=key"}
     )
+    enable_admission_plugins: tuple[str, ...] = field(
+        default=(), metadata={"help": "admission plugins to ask besides those that are on by default, by name"}
+    )
     disable_admission_plugins: tuple[str, ...] = field(default=(), metadata={"help": "admission plugins to leave out, by name"})
     enable_metrics_api: bool = field(
         default=False, metadata={"help": "serve metrics.k8s.io out of the kubelets' figures, as the metrics-server add-on would"}
+    )
+    admission_control_config_file: str = field(
+        default="", metadata={"help": "AdmissionConfiguration (YAML) with the configuration of admission plugins"}
     )
     runtime_config: tuple[str, ...] = field(
         default=(), metadata={"help": "versions to serve besides the stable ones: api/all=true, api/beta=true, group/version=true|false"}

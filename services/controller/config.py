@@ -30,6 +30,10 @@ class Config:
     concurrent_service_endpoint_syncs: int = field(default=16, metadata={"help": "Services whose EndpointSlices are synced at once"})
     concurrent_namespace_syncs: int = field(default=16, metadata={"help": "Namespaces synced at once"})
     concurrent_serviceaccount_token_syncs: int = field(default=16, metadata={"help": "ServiceAccounts synced at once"})
+    concurrent_resource_quota_syncs: int = field(default=5, metadata={"help": "ResourceQuotas synced at once"})
+    resource_quota_sync_period: Duration = field(
+        default=Duration(300.0), metadata={"help": "how often what a quota limits is counted at least"}
+    )
     concurrent_gc_syncs: int = field(default=32, metadata={"help": "objects that the garbage collector works on at once"})
     concurrent_horizontal_pod_autoscaler_syncs: int = field(default=5, metadata={"help": "HorizontalPodAutoscalers synced at once"})
     horizontal_pod_autoscaler_sync_period: Duration = field(

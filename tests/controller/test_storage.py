@@ -8,6 +8,7 @@ from kubecosm.api.meta import is_deleting
 from kubecosm.api.resources import (
     CLUSTERROLES,
     EVENTS,
+    LEASES,
     PERSISTENTVOLUMECLAIMS,
     PERSISTENTVOLUMES,
     PODS,
@@ -17,7 +18,8 @@ from kubecosm.api.resources import (
     Object,
 )
 from kubecosm.services.controller.caches import slimming
-from kubecosm.services.controller.cluster import clusterrole_aggregation, resource_quota
+from kubecosm.services.controller.cluster import clusterrole_aggregation
+from kubecosm.services.controller.cluster.resource_quota import ResourceQuotas
 from kubecosm.services.controller.storage import ephemeral, protection, provisioner, pv_binder, volumes
 
 from .fake_api import FakeApi
@@ -146,14 +148,14 @@ def test_an_ephemeral_volume_gets_a_claim_that_the_pod_owns() -> None:
 def test_a_quota_counts_what_its_namespace_uses() -> None:
     async def test(api: FakeApi) -> None:
         hard = {"pods": "10", "requests.cpu": "2", "limits.memory": "1Gi", "services.nodeports": "2", "count/deployments.apps": "5"}
-        async with controllers(api, resource_quota):
+        async with controllers(api, ResourceQuotas(5, 300.0)):
             await api.create(RESOURCEQUOTAS, {"metadata": {"name": "q", "namespace": "default"}, "spec": {"hard": hard}})
             resources = {"requests": {"cpu": "250m"}, "limits": {"memory": "64Mi"}}
             for index in range(3):
                 spec = {"containers": [{"name": "c", "resources": resources}]}
                 await api.create(PODS, {"metadata": {"name": f"p{index}", "namespace": "default"}, "spec": spec})
             await api.create(PODS, {"metadata": {"name": "elsewhere", "namespace": "other"}, "spec": {"containers": []}})
-            await api.create(SERVICES, {"metadata": {"name": "s", "namespace": "default"}, "spec": {"type": "NodePort"}})
+            await api.create(SERVICES, {"metadata": {"name": "s", "namespace": "default"}, "spec": {"type": "NodePort", "ports": [{}]}})
             wanted = {
                 "pods": "3",
                 "requests.cpu": "750m",
@@ -164,6 +166,41 @@ def test_a_quota_counts_what_its_namespace_uses() -> None:
             await wait_for(lambda: (api.all(RESOURCEQUOTAS)[0].get("status") or {}).get("used") == wanted)
             api.set_status(PODS, api.all(PODS, "default")[0], phase="Succeeded")
             await wait_for(lambda: api.all(RESOURCEQUOTAS)[0]["status"]["used"]["requests.cpu"] == "500m")
+
+    run(test)
+
+
+def test_less_is_counted_only_once_the_quota_has_come_to_rest() -> None:
+    """Between its charge and its own write an object is not there to be counted."""
+
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, ResourceQuotas(5, 300.0)):
+            quota = {"metadata": {"name": "q", "namespace": "default"}, "spec": {"hard": {"pods": "10"}}}
+            await api.create(RESOURCEQUOTAS, quota)
+            await wait_for(lambda: (api.all(RESOURCEQUOTAS)[0].get("status") or {}).get("used") == {"pods": "0"})
+            await api.create(PODS, {"metadata": {"name": "gone", "namespace": "default"}, "spec": {"containers": []}})
+            await wait_for(lambda: api.all(RESOURCEQUOTAS)[0]["status"]["used"] == {"pods": "1"})
+            for charged in range(2, 8):  # admission charges one pod after the other
+                api.set_status(RESOURCEQUOTAS, api.all(RESOURCEQUOTAS)[0], used={"pods": str(charged)})
+                if charged == 4:
+                    await api.delete(PODS, "gone", "default")
+                await settle(0.1)
+                assert api.all(RESOURCEQUOTAS)[0]["status"]["used"] == {"pods": str(charged)}
+            await wait_for(lambda: api.all(RESOURCEQUOTAS)[0]["status"]["used"] == {"pods": "0"})
+
+    run(test)
+
+
+def test_a_quota_counts_any_kind_by_number() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, ResourceQuotas(5, 300.0)):
+            hard = {"count/leases.coordination.k8s.io": "5", "count/nothing.example.com": "1"}
+            await api.create(RESOURCEQUOTAS, {"metadata": {"name": "q", "namespace": "default"}, "spec": {"hard": hard}})
+            await api.create(LEASES, {"metadata": {"name": "l", "namespace": "default"}, "spec": {}})
+            used = {"count/leases.coordination.k8s.io": "1"}
+            await wait_for(lambda: (api.all(RESOURCEQUOTAS)[0].get("status") or {}).get("used") == used)
+            await api.delete(LEASES, "l", "default")
+            await wait_for(lambda: api.all(RESOURCEQUOTAS)[0]["status"]["used"] == {"count/leases.coordination.k8s.io": "0"})
 
     run(test)
 
@@ -191,7 +228,7 @@ def test_an_aggregated_role_has_the_rules_of_those_it_selects() -> None:
 
 
 def test_caches_keep_no_secret_data() -> None:
-    slim = slimming([resource_quota])
+    slim = slimming([ResourceQuotas(5, 300.0)])
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "uid": "u", "managedFields": [1]}, "data": {"k": "dg=="}}
     assert slim(secret) == {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "uid": "u"}}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "managedFields": [1]}, "spec": {}}

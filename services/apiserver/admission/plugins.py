@@ -1,8 +1,13 @@
-"""The built-in plugins in the order in which kube-apiserver asks them."""
+"""The table of admission plugins, in the order in which kube-apiserver asks them, and which of them are on.
+
+Imitates pkg/kubeapiserver/options/plugins.go.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
 
 from kubecosm.api.resources import (
     INGRESSCLASSES,
@@ -10,9 +15,11 @@ from kubecosm.api.resources import (
     NAMESPACES,
     NODES,
     PRIORITYCLASSES,
+    RESOURCEQUOTAS,
     RUNTIMECLASSES,
     SERVICEACCOUNTS,
     STORAGECLASSES,
+    Object,
     Resource,
 )
 from kubecosm.runtime.errors import StartupError
@@ -24,6 +31,7 @@ from .claimresize import PersistentVolumeClaimResize
 from .lifecycle import NamespaceLifecycle
 from .limitranger import LimitRanger
 from .priority import PriorityPlugin
+from .resourcequota import ResourceQuota, limited_resources
 from .runtimeclass import RuntimeClass
 from .serviceaccount import ServiceAccountPlugin
 from .small import (
@@ -36,30 +44,72 @@ from .small import (
 from .topology import PodTopologyLabels
 
 
-def build_plugins(state: State, extra_config_maps: tuple[tuple[str, str], ...] = ()) -> tuple[Plugin, ...]:
-    def cache(resource: Resource) -> ResourceCache:
-        return state.store(resource.group, resource.version, resource.plural).cache
+@dataclass(frozen=True)
+class Parts:
+    """What plugins are made of."""
 
-    return (
-        NamespaceLifecycle(cache(NAMESPACES)),
-        LimitRanger(cache(LIMITRANGES)),
-        ServiceAccountPlugin(cache(SERVICEACCOUNTS), state.rng, extra_config_maps),
-        TaintNodesByCondition(),
-        PriorityPlugin(cache(PRIORITYCLASSES)),
-        DefaultTolerationSeconds(),
-        DefaultStorageClass(cache(STORAGECLASSES)),
-        StorageObjectInUseProtection(),
-        PersistentVolumeClaimResize(cache(STORAGECLASSES)),
-        RuntimeClass(cache(RUNTIMECLASSES)),
-        DefaultIngressClass(cache(INGRESSCLASSES)),
-        PodTopologyLabels(cache(NODES)),
-    )
+    state: State
+    configuration: Mapping[str, Object] = field(default_factory=dict)
+    """By plugin, from --admission-control-config-file."""
+    extra_config_maps: tuple[tuple[str, str], ...] = ()
+
+    def cache(self, resource: Resource) -> ResourceCache:
+        return self.state.store(resource.group, resource.version, resource.plural).cache
 
 
-def build_admission(plugins: Sequence[Plugin], disabled: Sequence[str]) -> AdmissionChain:
-    """The chain without the disabled plugins. Raises StartupError for a name that is none."""
-    known = [plugin.name for plugin in plugins]
-    for name in disabled:
-        if name not in known:
-            raise StartupError(f"invalid --disable-admission-plugins {name!r}: the plugins are {', '.join(known)}")
-    return AdmissionChain([plugin for plugin in plugins if plugin.name not in disabled])
+@dataclass(frozen=True)
+class Row:
+    """One plugin."""
+
+    name: str
+    build: Callable[[Parts], Plugin]
+    on_by_default: bool = True
+
+
+def _lazy(module: str) -> Callable[[Parts], Plugin]:
+    """`build(parts)` of a module that is imported only if the plugin is on."""
+
+    def build(parts: Parts) -> Plugin:
+        plugin: Plugin = import_module(f".{module}", __package__).build(parts)
+        return plugin
+
+    return build
+
+
+TABLE: tuple[Row, ...] = (
+    Row("NamespaceLifecycle", lambda parts: NamespaceLifecycle(parts.cache(NAMESPACES))),
+    Row("LimitRanger", lambda parts: LimitRanger(parts.cache(LIMITRANGES))),
+    Row("ServiceAccount", lambda parts: ServiceAccountPlugin(parts.cache(SERVICEACCOUNTS), parts.state.rng, parts.extra_config_maps)),
+    Row("TaintNodesByCondition", lambda parts: TaintNodesByCondition()),
+    Row("Priority", lambda parts: PriorityPlugin(parts.cache(PRIORITYCLASSES))),
+    Row("DefaultTolerationSeconds", lambda parts: DefaultTolerationSeconds()),
+    Row("DefaultStorageClass", lambda parts: DefaultStorageClass(parts.cache(STORAGECLASSES))),
+    Row("StorageObjectInUseProtection", lambda parts: StorageObjectInUseProtection()),
+    Row("PersistentVolumeClaimResize", lambda parts: PersistentVolumeClaimResize(parts.cache(STORAGECLASSES))),
+    Row("RuntimeClass", lambda parts: RuntimeClass(parts.cache(RUNTIMECLASSES))),
+    Row("DefaultIngressClass", lambda parts: DefaultIngressClass(parts.cache(INGRESSCLASSES))),
+    Row("PodTopologyLabels", lambda parts: PodTopologyLabels(parts.cache(NODES))),
+    # new plugins go above this line; policies, webhooks, ResourceQuota and AlwaysDeny are last, in this order
+    Row(
+        "ResourceQuota",
+        lambda parts: ResourceQuota(parts.cache(RESOURCEQUOTAS), parts.state, limited_resources(parts.configuration.get("ResourceQuota"))),
+    ),
+)
+
+
+def chosen_plugins(enabled: Sequence[str], disabled: Sequence[str]) -> tuple[Row, ...]:
+    """The rows that are on, in order. Raises StartupError for a name that is none, or is in both lists."""
+    known = [row.name for row in TABLE]
+    for flag, given in (("enable", enabled), ("disable", disabled)):
+        for name in given:
+            if name not in known:
+                raise StartupError(f"invalid --{flag}-admission-plugins {name!r}: the plugins are {', '.join(known)}")
+    both = sorted(set(enabled) & set(disabled))
+    if both:
+        raise StartupError(f"{', '.join(both)} in both --enable-admission-plugins and --disable-admission-plugins")
+    return tuple(row for row in TABLE if (row.on_by_default or row.name in enabled) and row.name not in disabled)
+
+
+def build_admission(parts: Parts, enabled: Sequence[str], disabled: Sequence[str]) -> AdmissionChain:
+    """The chain of the plugins that are on. Raises StartupError."""
+    return AdmissionChain([row.build(parts) for row in chosen_plugins(enabled, disabled)])

@@ -1,158 +1,204 @@
 """ResourceQuota controller: counts what a namespace uses of its quotas.
 
-Watches ResourceQuotas and everything that is counted. Writes status.hard and status.used. Imitates pkg/controller/resourcequota and
-pkg/quota/v1/evaluator/core. Refusing what exceeds a quota is admission's part. Leaves out scopes by priority class and volume attributes.
+Follows ResourceQuotas and every kind that one of them counts, custom ones included. Writes status.hard and status.used. Admission charges
+what is created; this controller counts what quotas find there, what goes away, and what anybody missed. Imitates
+pkg/controller/resourcequota.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 
-from kubecosm.api.meta import Key, key_of
+from kubecosm.api.meta import Key, key_of, uid_of
+from kubecosm.api.podresources import Amounts, add, amounts
 from kubecosm.api.quantity import Quantity
+from kubecosm.api.quota import evaluator_for
 from kubecosm.api.resources import (
-    CONFIGMAPS,
-    CRONJOBS,
-    DAEMONSETS,
-    DEPLOYMENTS,
-    JOBS,
+    BUILTIN,
     PERSISTENTVOLUMECLAIMS,
     PODS,
-    REPLICASETS,
-    REPLICATIONCONTROLLERS,
     RESOURCEQUOTAS,
-    SECRETS,
     SERVICES,
-    STATEFULSETS,
     Object,
     Resource,
+    builtin,
 )
-from kubecosm.client.controller import Context, ControllerSpec, Reader, Result, done
+from kubecosm.client.controller import Context, ControllerSpec, Result, requeue
+from kubecosm.client.informer import InformerFactory
 
-from ..common.pods import is_terminal
+from ..common.discovery import discover
 from ..common.status import update_status
+from ..config import Config
 
-COUNTED: tuple[Resource, ...] = (
-    PODS, SERVICES, SECRETS, CONFIGMAPS, PERSISTENTVOLUMECLAIMS, REPLICATIONCONTROLLERS, RESOURCEQUOTAS, DEPLOYMENTS, REPLICASETS,
-    STATEFULSETS, DAEMONSETS, JOBS, CRONJOBS,
-)  # fmt: skip
-PLAIN = {r.plural: r for r in (PODS, SERVICES, SECRETS, CONFIGMAPS, PERSISTENTVOLUMECLAIMS, REPLICATIONCONTROLLERS, RESOURCEQUOTAS)}
-"""Resources that a quota may name without `count/`."""
-SERVICE_TYPES = {"services.nodeports": ("NodePort", "LoadBalancer"), "services.loadbalancers": ("LoadBalancer",)}
+MEASURED = (PODS, SERVICES, PERSISTENTVOLUMECLAIMS, builtin("resource.k8s.io", "v1", "resourceclaims"))
+"""Kinds whose objects use more or less of a quota as they change; of others only the number matters."""
 REST_SECONDS = 0.25
 """Counting follows a burst of changes a few times a second."""
+AT_REST_SECONDS = 0.25
+"""How long a quota must not have been charged before less is counted than was charged: an object is written right after its charge,
+and counting in between would let too many in."""
+REMEMBERED_MAX = 10_000
+REDISCOVER_SECONDS = 5.0
+"""How often the server is asked at most what a quota's unknown resources could be."""
+INCOMPLETE_SECONDS = 0.5
+"""When to look again whether a kind that is followed since now has been listed."""
+ZERO = Quantity.from_value(0)
 
 Objects = Mapping[Resource, Iterable[Object]]
 """What a namespace holds of each counted resource."""
 
 
-def is_best_effort(pod: Object) -> bool:
-    """No container asks for or is limited in anything."""
-    spec = pod["spec"]
-    containers = (*(spec.get("containers") or ()), *(spec.get("initContainers") or ()))
-    return not any((c.get("resources") or {}).get(kind) for c in containers for kind in ("requests", "limits"))
+def plan_used(quota: Object, objects: Objects, now: datetime) -> dict[str, str]:
+    """status.used for every resource of spec.hard that is about one of these kinds (quota.CalculateUsage)."""
+    hard = (quota.get("spec") or {}).get("hard") or {}
+    used: Amounts = {}
+    for resource, found in objects.items():
+        evaluator = evaluator_for(resource)
+        names = evaluator.resources(hard) if evaluator is not None else []
+        if evaluator is None or not names:
+            continue
+        used |= dict.fromkeys(names, ZERO)
+        for obj in found:
+            if evaluator.in_scope(quota, obj):
+                usage = evaluator.usage(obj, now)
+                add(used, {name: usage[name] for name in names if name in usage})
+    return {name: str(used[name]) for name in hard if name in used}
 
 
-def in_scope(quota: Object, pod: Object) -> bool:
-    """The pod is of the kind that the quota's scopes are about."""
-    terminating = pod["spec"].get("activeDeadlineSeconds") is not None
-    verdicts = {
-        "BestEffort": is_best_effort(pod),
-        "NotBestEffort": not is_best_effort(pod),
-        "Terminating": terminating,
-        "NotTerminating": not terminating,
-    }
-    return all(verdicts.get(scope, True) for scope in quota["spec"].get("scopes") or ())
+def counted_kinds(hard: Iterable[str], known: Iterable[Resource]) -> list[Resource]:
+    """The kinds that these quota resources are about, each in one version."""
+    found: dict[str, Resource] = {}
+    for resource in known:
+        evaluator = evaluator_for(resource)
+        if evaluator is not None and evaluator.resources(hard):
+            found.setdefault(resource.group_resource, resource)
+    return list(found.values())
 
 
-def pod_amount(pod: Object, kind: str, resource: str) -> Quantity:
-    """What the pod's containers ask for (kind `requests`) or are limited to (`limits`): the sum, or the largest init container."""
-    spec = pod["spec"]
-
-    def amount(container: Object) -> Quantity:
-        return Quantity.of(((container.get("resources") or {}).get(kind) or {}).get(resource, 0))
-
-    total = _sum(amount(container) for container in spec.get("containers") or ())
-    return max([total, *(amount(container) for container in spec.get("initContainers") or ())])
+def counts_less(before: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    """Whether less of something is used than was."""
+    old = amounts(before)
+    return any(name in old and value < old[name] for name, value in amounts(now).items())
 
 
-def _sum(amounts: Iterable[Quantity]) -> Quantity:
-    total = Quantity.of(0)
-    for amount in amounts:
-        total = total + amount
-    return total
+class ResourceQuotas:
+    """The controller; `SPEC` and `reconcile` are what the runner asks for."""
+
+    def __init__(self, workers: int, sync_seconds: float) -> None:
+        self.SPEC = ControllerSpec(
+            name="resource_quota_controller_resource_changes",
+            component="resourcequota-controller",
+            primary=RESOURCEQUOTAS,
+            reads=MEASURED,
+            cares={RESOURCEQUOTAS: _limits_differ},
+            workers=workers,
+            connect=self.connect,
+        )
+        self._sync_seconds = sync_seconds
+        self._factory: InformerFactory | None = None
+        self._wake: Callable[[Key], None] = lambda key: None
+        self._followed: dict[str, Resource] = {}
+        self._discovered: list[Resource] = []
+        self._discover_again = 0.0
+        self._seen: dict[str, tuple[str, float]] = {}
+        """uid → the version of a quota last met, and since when."""
+
+    def connect(self, factory: InformerFactory, wake: Callable[[Key], None]) -> None:
+        """The runner's hook: where informers come from and how a work item is woken."""
+        self._factory, self._wake = factory, wake
+        for resource in MEASURED:
+            self._follow(resource)
+
+    def _follow(self, resource: Resource) -> None:
+        """Let the quotas of a namespace be counted anew when such an object comes, goes or (if it is measured) changes."""
+        assert self._factory is not None, "connect is called before anything runs"
+        self._followed[resource.group_resource] = resource
+        quotas = self._factory.informer(RESOURCEQUOTAS).store
+        measured, evaluator = resource in MEASURED, evaluator_for(resource)
+        assert evaluator is not None, "only kinds that quotas count are followed"
+
+        def concerned(obj: Object) -> list[Object]:
+            found = quotas.list(obj["metadata"].get("namespace", ""))
+            return [quota for quota in found if evaluator.resources((quota.get("spec") or {}).get("hard") or ())]
+
+        def wake(obj: Object) -> None:
+            for quota in concerned(obj):
+                self._wake(key_of(quota))
+
+        def update(old: Object, new: Object) -> None:
+            if measured and concerned(new) and amount_matters(old, new):
+                wake(new)
+
+        self._factory.informer(resource).add_handler(wake, update, wake)
+
+    # One work item
+
+    async def reconcile(self, ctx: Context, key: Key) -> Result:
+        quota = ctx.cache(RESOURCEQUOTAS).get(key)
+        if quota is None:
+            return Result()
+        hard, before = ((quota.get(part) or {}).get(field) or {} for part, field in (("spec", "hard"), ("status", "used")))
+        objects, complete = await self._objects(ctx, key.namespace, hard)
+        used = plan_used(quota, objects, ctx.clock.now())
+        if not complete:
+            used = {name: value for name, value in before.items() if name in hard} | used
+        wait = self._seconds_to_rest(quota, ctx.clock.monotonic())
+        if wait and counts_less(before, used):
+            return requeue(after_seconds=wait, rest_seconds=wait)
+        await update_status(ctx, RESOURCEQUOTAS, quota, {**(quota.get("status") or {}), "hard": hard, "used": used})
+        return requeue(after_seconds=self._sync_seconds if complete else INCOMPLETE_SECONDS, rest_seconds=REST_SECONDS)
+
+    def _seconds_to_rest(self, quota: Object, now: float) -> float:
+        """What is missing until the quota has been the same for long enough; counted from when this version was first met."""
+        version = quota["metadata"].get("resourceVersion", "")
+        seen = self._seen.get(uid_of(quota))
+        if seen is None or seen[0] != version:
+            if len(self._seen) >= REMEMBERED_MAX:  # quotas that were deleted meanwhile
+                self._seen.clear()
+            seen = self._seen[uid_of(quota)] = version, now
+        return max(seen[1] + AT_REST_SECONDS - now, 0.0)
+
+    async def _objects(self, ctx: Context, namespace: str, hard: Mapping[str, str]) -> tuple[Objects, bool]:
+        """What the namespace holds of the kinds that the quota is about, and whether that is all of them."""
+        assert self._factory is not None, "connect is called before anything runs"
+        resources = counted_kinds(hard, self._known())
+        if any(not counted_kinds((name,), resources) for name in hard) and ctx.clock.monotonic() >= self._discover_again:
+            self._discover_again = ctx.clock.monotonic() + REDISCOVER_SECONDS
+            self._discovered = [found for found in await discover(ctx.client) if {"list", "watch"} <= set(found.verbs)]
+            resources = counted_kinds(hard, self._known())
+        held: dict[Resource, Iterable[Object]] = {}
+        for resource in resources:
+            if resource.group_resource not in self._followed:
+                self._follow(resource)
+            informer = self._factory.informer(resource)
+            if informer.has_synced:
+                held[resource] = informer.store.list(namespace)
+        return held, len(held) == len(resources)
+
+    def _known(self) -> Iterable[Resource]:
+        return (*self._followed.values(), *BUILTIN_KINDS, *self._discovered)
 
 
-def _pods_used(quota: Object, name: str, pods: Iterable[Object]) -> str:
-    counted = [pod for pod in pods if not is_terminal(pod) and in_scope(quota, pod)]
-    if name in ("pods", "count/pods"):
-        return str(len(counted))
-    kind, _, resource = name.partition(".") if name.startswith(("requests.", "limits.")) else ("requests", "", name)
-    return str(_sum(pod_amount(pod, kind, resource) for pod in counted))
-
-
-def _claims_used(name: str, claims: Iterable[Object]) -> str:
-    class_name, found, _ = name.partition(".storageclass.storage.k8s.io/")
-    chosen = [c for c in claims if not found or c["spec"].get("storageClassName") == class_name]
-    if name.endswith("persistentvolumeclaims"):
-        return str(len(chosen))
-    return str(_sum(Quantity.of(((c["spec"].get("resources") or {}).get("requests") or {}).get("storage", 0)) for c in chosen))
-
-
-def plan_used(quota: Object, objects: Objects) -> dict[str, str]:
-    """status.used for every resource of spec.hard that is understood."""
-    used: dict[str, str] = {}
-    by_count = {f"count/{resource.group_resource}": resource for resource in COUNTED}
-    for name in quota["spec"].get("hard") or {}:
-        resource = PLAIN.get(name) or by_count.get(name)
-        if name in SERVICE_TYPES:
-            types = Counter(service["spec"].get("type", "ClusterIP") for service in objects[SERVICES])
-            used[name] = str(sum(types[kind] for kind in SERVICE_TYPES[name]))
-        elif name == "requests.storage" or ".storageclass.storage.k8s.io/" in name:
-            used[name] = _claims_used(name, objects[PERSISTENTVOLUMECLAIMS])
-        elif resource == PODS or resource is None:
-            used[name] = _pods_used(quota, name, objects[PODS])
-        else:
-            used[name] = str(sum(1 for _ in objects[resource]))
-    return used
-
-
-async def reconcile(ctx: Context, key: Key) -> Result:
-    quota = ctx.cache(RESOURCEQUOTAS).get(key)
-    if quota is None:
-        return done()
-    objects = {resource: ctx.cache(resource).list(key.namespace) for resource in COUNTED}
-    hard = quota["spec"].get("hard") or {}
-    status = {**(quota.get("status") or {}), "hard": hard, "used": plan_used(quota, objects)}
-    await update_status(ctx, RESOURCEQUOTAS, quota, status)
-    return done(rest_seconds=REST_SECONDS)
-
-
-def map_counted(reader: Reader, obj: Object) -> Iterable[Key]:
-    """The quotas of the namespace."""
-    return [key_of(quota) for quota in reader.cache(RESOURCEQUOTAS).list(obj["metadata"]["namespace"])]
+def _limits_differ(old: Object, new: Object) -> bool:
+    """Only what users change; the use is written here and by admission."""
+    return bool(old.get("spec") != new.get("spec"))
 
 
 def amount_matters(old: Object, new: Object) -> bool:
-    return is_terminal(old) != is_terminal(new) or old["spec"] != new["spec"]
+    """Whether an object may use more or less than it did: its spec or the parts of its status that are counted have changed."""
+    if old.get("spec") != new.get("spec"):
+        return True
+    before, after = old.get("status") or {}, new.get("status") or {}
+    return any(before.get(field) != after.get(field) for field in ("phase", "allocatedResources", "currentVolumeAttributesClassName"))
 
 
-def never(old: Object, new: Object) -> bool:
-    """The number of objects does not change with their content."""
-    return False
+def _is_countable(row: Resource) -> bool:
+    return row.namespaced and {"list", "watch"} <= set(row.verbs) and not row.version.strip("v0123456789")
 
 
-SPEC = ControllerSpec(
-    name="resource_quota_controller_resource_changes",
-    component="resourcequota-controller",
-    primary=RESOURCEQUOTAS,
-    watches={resource: map_counted for resource in COUNTED if resource != RESOURCEQUOTAS},
-    cares={
-        **{resource: never for resource in COUNTED if resource != RESOURCEQUOTAS},
-        PODS: amount_matters,
-        SERVICES: amount_matters,
-        PERSISTENTVOLUMECLAIMS: amount_matters,
-    },
-    workers=5,
-)
+BUILTIN_KINDS = tuple(row for row in BUILTIN if _is_countable(row))
+
+
+def build(config: Config) -> ResourceQuotas:
+    return ResourceQuotas(config.concurrent_resource_quota_syncs, config.resource_quota_sync_period)

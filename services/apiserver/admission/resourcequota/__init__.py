@@ -3,6 +3,7 @@
 Imitates k8s.io/apiserver/pkg/admission/plugin/resourcequota. Unlike it, a charge is given back when the write it was made for fails.
 """
 
+from .accounting import limited_resources
 from .plugin import ResourceQuota
 
-__all__ = ["ResourceQuota"]
+__all__ = ["ResourceQuota", "limited_resources"]

@@ -39,6 +39,11 @@ class LimitedResource:
         return cls(name, tuple(raw.get("matchContains") or ()), tuple(parse_scopes(raw.get("matchScopes"))))
 
 
+def limited_resources(configuration: Object | None) -> tuple[LimitedResource, ...]:
+    """Of a ResourceQuotaConfiguration."""
+    return tuple(LimitedResource.parse(raw) for raw in (configuration or {}).get("limitedResources") or ())
+
+
 @dataclass
 class Account:
     """One quota: what it grants, and what is used of that so far."""
