@@ -49,7 +49,7 @@ async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: 
     client_metrics = PrometheusClientMetrics(metrics.registry)
     async with AsyncExitStack() as stack:
         connections = config.bindings_in_flight_max + CONNECTIONS_MARGIN
-        client_config = ClientConfig.from_kubeconfig(config.kubeconfig)
+        client_config = ClientConfig.from_kubeconfig(config.kubeconfig or settings.kubeconfig)
         client = await stack.enter_async_context(
             ApiClient(client_config, clock=clock, user_agent=USER_AGENT, metrics=client_metrics, connections_max=connections)
         )
@@ -91,7 +91,8 @@ class Process:
                 tasks.create_task(recorder.run(), name=f"events-{name}")
             await self._factory.wait_synced()
             synced.set()
-            if self._config.leader_elect:
+            election = self._settings.leader_election.leader_elect
+            if self._config.leader_elect if election is None else election:
                 await self._elector().run(self._schedule)
             else:
                 await self._schedule()
@@ -118,9 +119,11 @@ class Process:
         await found.wait()
 
     def _elector(self) -> LeaderElector:
-        config = self._config
+        config, file = self._config, self._settings.leader_election
         return LeaderElector(
-            self._client, config.leader_elect_resource_name, self._identity, self._clock, random=self._rng,
-            namespace=config.leader_elect_resource_namespace, lease_duration_seconds=config.leader_elect_lease_duration,
-            renew_deadline_seconds=config.leader_elect_renew_deadline, retry_period_seconds=config.leader_elect_retry_period,
+            self._client, file.resource_name or config.leader_elect_resource_name, self._identity, self._clock, random=self._rng,
+            namespace=file.resource_namespace or config.leader_elect_resource_namespace,
+            lease_duration_seconds=file.lease_duration_seconds or config.leader_elect_lease_duration,
+            renew_deadline_seconds=file.renew_deadline_seconds or config.leader_elect_renew_deadline,
+            retry_period_seconds=file.retry_period_seconds or config.leader_elect_retry_period,
         )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -82,16 +83,113 @@ def test_back_offs_are_read() -> None:
 @pytest.mark.parametrize(
     ("document", "why"),
     [
-        ({}, "expected a document with apiVersion: kubescheduler.config.k8s.io/v1"),
-        ({**HEAD, "profiles": [{"plugins": {"sort": {}}}]}, "'sort' is no extension point"),
-        ({**HEAD, "profiles": [{}, {}]}, "schedulerName 'default-scheduler' appears twice"),
-        ({**HEAD, "podMaxBackoffSeconds": 0.5}, "podMaxBackoffSeconds must not be smaller"),
+        ({}, "Object 'Kind' is missing"),
+        ({**HEAD, "kind": "Pod"}, 'no kind "Pod" is registered for version "kubescheduler.config.k8s.io/v1"'),
+        ({**HEAD, "apiVersion": "kubescheduler.config.k8s.io/v1beta3"}, 'no kind "KubeSchedulerConfiguration" is registered for version '),
+        ({**HEAD, "profiles": [{"plugins": {"sort": {}}}], "x": 1},
+         'strict decoding error: unknown field "profiles[0].plugins.sort", unknown field "x"'),
+        ({**HEAD, "parallelism": "many"},
+         "json: cannot unmarshal string into Go struct field KubeSchedulerConfiguration.parallelism of type int32"),
+        ({**HEAD, "podMaxBackoffSeconds": 0.5}, "json: cannot unmarshal number into Go struct field"),
+        ({**HEAD, "leaderElection": {"leaseDuration": "soon"}}, 'time: invalid duration "soon"'),
+        ({**HEAD, "parallelism": 0}, "parallelism: Invalid value: 0: should be an integer value greater than zero"),
+        ({**HEAD, "profiles": [{"schedulerName": "a"}, {"schedulerName": "a"}]},
+         'profiles[1].schedulerName: Duplicate value: "profiles[0].schedulerName"'),
+        ({**HEAD, "profiles": [{"schedulerName": "a"}, {}]}, "profiles[1].schedulerName: Required value"),
+        ({**HEAD, "profiles": [{"percentageOfNodesToScore": 101}]},
+         "profiles[0].percentageOfNodesToScore: Invalid value: 101: not in valid range [0-100]"),
+        ({**HEAD, "profiles": [{"schedulerName": "a"}, {"schedulerName": "b", "plugins": {"queueSort": {"disabled": [{"name": "*"}]}}}]},
+         "profiles[1].plugins.queueSort: Invalid value"),
+        ({**HEAD, "podInitialBackoffSeconds": 0}, "podInitialBackoffSeconds: Invalid value: 0: must be greater than 0"),
+        ({**HEAD, "podInitialBackoffSeconds": 5, "podMaxBackoffSeconds": 2},
+         "podMaxBackoffSeconds: Invalid value: 2: must be greater than or equal to PodInitialBackoffSeconds"),
+        ({**HEAD, "leaderElection": {"leaderElect": True, "leaseDuration": "5s", "renewDeadline": "10s"}},
+         'leaderElection.leaseDuration: Invalid value: "10s": LeaseDuration must be greater than RenewDeadline'),
+        ({**HEAD, "leaderElection": {"resourceLock": "endpoints"}},
+         'leaderElection.resourceLock: Invalid value: "endpoints": resourceLock value must be "leases"'),
+        ({**HEAD, "clientConnection": {"burst": -1}}, "clientConnection.burst: Invalid value: -1: must be non-negative"),
+        ({**HEAD, "extenders": [{"urlPrefix": "http://x", "prioritizeVerb": "p"}]},
+         "extenders[0].weight: Invalid value: 0: must have a positive weight applied to it"),
+        ({**HEAD, "extenders": [{"bindVerb": "b"}, {"bindVerb": "b"}]},
+         'extenders: Invalid value: "found 2 extenders implementing bind": only one extender can implement bind'),
+        ({**HEAD, "extenders": [{"managedResources": [{"name": "cpu"}]}]},
+         'extenders[0].managedResources[0].name: Invalid value: "cpu": is an invalid extended resource name'),
     ],
-    ids=["kind", "point", "twice", "backoff"],
-)
+)  # fmt: skip
 def test_bad_configurations_are_refused_with_the_reason(document: Any, why: str) -> None:
-    with pytest.raises(ValueError, match=why):
+    with pytest.raises(ValueError, match=re.escape(why)):
         from_document(document, 100)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "args", "why"),
+    [
+        ("NodeResourcesFit", {"scoringStrategy": {"kind": 1}}, 'strict decoding error: unknown field "scoringStrategy.kind"'),
+        ("NodeResourcesFit", {"kind": "InterPodAffinityArgs"}, "args for plugin NodeResourcesFit were not of type NodeResourcesFitArgs"),
+        ("NodeResourcesFit", {"ignoredResourceGroups": ["a/b"]},
+         """args.ignoredResourceGroups[0]: Invalid value: "a/b": resource group name can't contain '/'"""),
+        ("NodeResourcesFit", {"scoringStrategy": {"resources": [{"name": "cpu", "weight": 101}]}},
+         "args.scoringStrategy.resources[0].weight: Invalid value: 101: resource weight of cpu not in valid range [1, 100]"),
+        ("NodeResourcesFit", {"scoringStrategy": {"type": "RequestedToCapacityRatio", "requestedToCapacityRatio": {"shape": [
+            {"utilization": 50, "score": 1}, {"utilization": 50, "score": 11}]}}},
+         "utilization values must be sorted in increasing order"),
+        ("NodeResourcesBalancedAllocation", {"resources": [{"name": "cpu", "weight": 2}]},
+         "args.resources[0].weight: Invalid value: 2: must be 1"),
+        ("InterPodAffinity", {"hardPodAffinityWeight": 101}, "args.hardPodAffinityWeight: Invalid value: 101: not in valid range [0, 100]"),
+        ("DefaultPreemption", {"minCandidateNodesAbsolute": -1},
+         "args.minCandidateNodesAbsolute: Invalid value: -1: not in valid range [0, inf)"),
+        ("VolumeBinding", {"bindTimeoutSeconds": -1},
+         "args.bindTimeoutSeconds: Invalid value: -1: invalid BindTimeoutSeconds, should not be a negative value"),
+        ("PodTopologySpread", {"defaultConstraints": [{"maxSkew": 1, "topologyKey": "z", "whenUnsatisfiable": "ScheduleAnyway"}]},
+         'args.defaultingType: Invalid value: "System": when .defaultConstraints are not empty'),
+        ("PodTopologySpread", {"defaultingType": "Mine"},
+         'args.defaultingType: Unsupported value: "Mine": supported values: "List", "System"'),
+        ("PodTopologySpread", {"defaultingType": "List", "defaultConstraints": [{"maxSkew": 0, "labelSelector": {}}]},
+         "[profiles[0].pluginConfig[0].args.defaultConstraints[0].maxSkew: Invalid value: 0: not in valid range (0, inf), "),
+        ("NodeAffinity", {"addedAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {}}},
+         "must have at least one node selector term"),
+    ],
+)  # fmt: skip
+def test_bad_arguments_are_refused_as_kube_scheduler_does(plugin: str, args: Any, why: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(why)):
+        profile(pluginConfig=[{"name": plugin, "args": args}])
+
+
+def test_a_full_configuration_is_understood() -> None:
+    settings = from_document({
+        **HEAD, "parallelism": 16, "percentageOfNodesToScore": 50, "enableProfiling": True, "delayCacheUntilActive": False,
+        "clientConnection": {"kubeconfig": "/k", "qps": 50, "burst": 100, "contentType": "application/json"},
+        "leaderElection": {"leaderElect": True, "leaseDuration": "30s", "renewDeadline": "20s", "resourceName": "mine"},
+        "profiles": [{"schedulerName": "a", "percentageOfNodesToScore": 10}, {"schedulerName": "b"}],
+        "extenders": [{
+            "urlPrefix": "http://x/", "filterVerb": "f", "httpTimeout": "250ms", "ignorable": True,
+            "managedResources": [{"name": "example.com/a", "ignoredByScheduler": True}, {"name": "example.com/b"}],
+        }],
+    }, 100)  # fmt: skip
+    assert [(p.scheduler_name, p.percentage_of_nodes_to_score) for p in settings.profiles] == [("a", 10), ("b", 50)]
+    assert settings.profiles[0].args["NodeResourcesFit"]["ignoredResources"] == ["example.com/a"]
+    assert (settings.kubeconfig, settings.leader_election.leader_elect) == ("/k", True)
+    assert (settings.leader_election.lease_duration_seconds, settings.leader_election.resource_name) == (30, "mine")
+    [extender] = settings.extenders
+    assert (extender.http_timeout_seconds, extender.managed_resources) == (0.25, ("example.com/a", "example.com/b"))
+
+
+def test_plugins_come_in_kube_schedulers_order() -> None:
+    chosen = profile(plugins={
+        "multiPoint": {"enabled": [{"name": "ImageLocality", "weight": 9}, {"name": "Mine"}], "disabled": [{"name": "NodeAffinity"}]},
+        "filter": {"enabled": [{"name": "Only"}, {"name": "NodePorts"}, {"name": "NodeName"}], "disabled": [{"name": "VolumeZone"}]},
+    })  # fmt: skip
+    everywhere = list(chosen.plugins)
+    assert everywhere.index("ImageLocality") == [n for n in DEFAULT_PLUGINS if n != "NodeAffinity"].index("ImageLocality")
+    assert (chosen.plugins["ImageLocality"], everywhere[-1], "NodeAffinity" in everywhere) == (9, "Mine", False)
+    at_filter = list(chosen.points["filter"])
+    assert at_filter[:3] == ["NodePorts", "NodeName", "SchedulingGates"]
+    assert (at_filter[-1], "VolumeZone" in at_filter) == ("Only", False)
+
+
+def test_a_plugin_must_extend_the_point_it_is_enabled_at() -> None:
+    with pytest.raises(StartupError, match='plugin "NodeName" does not extend ScorePlugin plugin'):
+        Cluster(profiles=(profile(plugins={"score": {"enabled": [{"name": "NodeName"}]}}),))
 
 
 def test_unknown_plugins_are_named() -> None:
@@ -117,7 +215,8 @@ def test_arguments_that_a_plugin_refuses_are_told(args: Any, why: str) -> None:
     ("text", "why"),
     [
         (None, "no such file"), ("a: [", "is not YAML"), ("- 1", "is not valid"),
-        ("{apiVersion: kubescheduler.config.k8s.io/v1, kind: KubeSchedulerConfiguration, profiles: 3}", "wrong type"),
+        ("{apiVersion: kubescheduler.config.k8s.io/v1, kind: KubeSchedulerConfiguration, profiles: 3}",
+         "cannot unmarshal number into Go struct field KubeSchedulerConfiguration.profiles"),
     ],
     ids=["missing", "not yaml", "a list", "wrong type"],
 )  # fmt: skip

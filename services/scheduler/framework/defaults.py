@@ -32,3 +32,5 @@ class ProfileConfig:
     args: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     percentage_of_nodes_to_score: int = 100
     """100: all. 0: Kubernetes' adaptive share. Ours judges all nodes at once, so leaving some out saves next to nothing."""
+    explicit: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Extension point → plugins that the configuration enables right there, so that they must extend it."""

@@ -60,6 +60,10 @@ class PluginSet:
     def _at(self, point: str, protocol: Callable[..., P]) -> list[P]:
         """The plugins that are enabled at a point and extend it; `protocol` is what the point's plugins are typed as."""
         enabled = self._config.points.get(point, self._config.plugins)
+        for name in self._config.explicit.get(point, ()):
+            if not isinstance(self.all[name], EXTENSION_POINTS[point]):
+                extended = f"{point[0].upper()}{point[1:]}Plugin"
+                raise StartupError(f'profile {self._config.scheduler_name}: plugin "{name}" does not extend {extended} plugin')
         return [cast(P, self.all[name]) for name in enabled if isinstance(self.all[name], EXTENSION_POINTS[point])]
 
     def _only(self, point: str, protocol: Callable[..., P]) -> P:

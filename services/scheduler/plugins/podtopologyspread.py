@@ -60,7 +60,7 @@ class PodTopologySpread:
         self._nodes: NodeTable = handle.cluster.nodes
         self._workloads = handle.workloads
         args = args or {}
-        self._system_defaulted = args.get("defaultingType", "System" if not args.get("defaultConstraints") else "List") == "System"
+        self._system_defaulted = (args.get("defaultingType") or "System") == "System"
         self._defaults = compile_spread_constraints(args.get("defaultConstraints") or [], {})
 
     def events_to_register(self) -> list[HintedEvent]:
