@@ -128,6 +128,13 @@ class CommandLine:
         assert done.returncode == code, f"kubecosm {' '.join(arguments)} ended with {done.returncode}: {done.stdout}{done.stderr}"
         return done
 
+    def kubectl(self, *arguments: str, stdin: str = "") -> str:
+        """What a kubectl command printed about the cluster `default`; it must succeed."""
+        command = [find_kubectl(), f"--kubeconfig={self.home / 'default' / 'kubeconfig'}", *arguments]
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=COMMAND_SECONDS_MAX, check=False)
+        assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr}{done.stdout}"
+        return done.stdout
+
     def popen(self, *arguments: str) -> subprocess.Popen[str]:
         """Starts a command that stays."""
         return subprocess.Popen(self._command(arguments), env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

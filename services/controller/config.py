@@ -63,6 +63,16 @@ class Config:
     secondary_node_eviction_rate: float = field(default=0.01, metadata={"help": "the same in an unhealthy zone that is large"})
     large_cluster_size_threshold: int = field(default=50, metadata={"help": "nodes above which a zone is large"})
     unhealthy_zone_threshold: float = field(default=0.55, metadata={"help": "fraction of nodes not ready that makes a zone unhealthy"})
+    scan_interval: Duration = field(default=Duration(1.0), metadata={"help": "cluster autoscaler: how often it looks at most"})
+    scale_down_unneeded_time: Duration = field(
+        default=Duration(600.0), metadata={"help": "cluster autoscaler: how long a node must be unneeded before it is removed"}
+    )
+    scale_down_delay_after_add: Duration = field(
+        default=Duration(600.0), metadata={"help": "cluster autoscaler: how long after a scale-up no node is removed"}
+    )
+    scale_down_utilization_threshold: float = field(
+        default=0.5, metadata={"help": "cluster autoscaler: share of CPU or memory requested above which a node is needed"}
+    )
     terminated_pod_gc_threshold: int = field(default=12500, metadata={"help": "ended pods that may exist before the oldest are deleted"})
     allocate_node_cidrs: bool = field(default=True, metadata={"help": "give each node a range of pod addresses"})
     cluster_cidr: str = field(default="127.64.0.0/16", metadata={"help": "range of all pod addresses"})

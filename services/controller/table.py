@@ -50,6 +50,7 @@ TABLE = (
     Row("root-ca-certificate-publisher-controller", "cluster.root_ca_publisher"),
     Row("node-ipam-controller", "cluster.node_ipam"),
     Row("node-lifecycle-controller", "cluster.node_lifecycle"),
+    Row("cluster-autoscaler-controller", "cluster.autoscaler"),
     Row("taint-eviction-controller", "cluster.taint_eviction"),
     Row("pod-garbage-collector-controller", "cluster.pod_gc"),
     Row("disruption-controller", "workloads.disruption"),

@@ -34,6 +34,8 @@ CONTROLLER_MANAGER = "system:kube-controller-manager"
 NODE_ROLE = "system:node"
 CONTROLLER_ROLE_PREFIX = "system:controller:"
 READ = ["get", "list", "watch"]
+AGGREGATED = {f"rbac.authorization.k8s.io/aggregate-to-{role}": "true" for role in ("view", "edit", "admin")}
+"""Labels of a role that whoever may view, edit or administer a namespace has, too."""
 
 
 def _rows() -> list[dict[str, Any]]:
@@ -65,7 +67,15 @@ def _own_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         {"apiGroups": [""], "resources": ["services/status"], "verbs": ["patch", "update"]},
         {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch", "update"]},
     ]
+    autoscaler = [
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["create", "delete", "patch"]},
+        {"apiGroups": [""], "resources": ["pods/eviction"], "verbs": ["create"]},
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create", "get", "update"]},
+    ]
+    metrics = [{"apiGroups": ["metrics.k8s.io"], "resources": ["pods", "nodes"], "verbs": READ}]
     return [
+        {"kind": "ClusterRole", "name": "system:aggregated-metrics-reader", "labels": AGGREGATED, "rules": metrics},
+        *_granted("kubecosm:cluster-autoscaler", autoscaler, {"kind": "User", "name": CONTROLLER_MANAGER}),
         *_granted("kubecosm:controller-manager", controllers, {"kind": "User", "name": CONTROLLER_MANAGER}),
         *_granted("kubecosm:proxy", proxy, {"kind": "User", "name": "system:kube-proxy"}),
         *_granted("kubecosm:node-host", node_rules(), {"kind": "Group", "name": GROUP_NODE_HOSTS}),

@@ -11,8 +11,7 @@ from ..authz.escalation import FULL_AUTHORITY, excess, may_bind, may_escalate
 from ..authz.policy import CachedPolicy
 from ..authz.rbac import role_rules
 from ..cache.entry import Entry
-from ..registry.strategy import Strategy
-from .store import ResourceStore
+from .store import Changing, ResourceStore
 from .storedkind import Caller
 
 _GC_FIELDS = ("ownerReferences", "finalizers")
@@ -28,12 +27,11 @@ class _GuardedStore(ResourceStore):
             await self._check(obj, None, namespace, name, name if by_update else "", caller)
         return await super().create(obj, namespace, caller, subresource=subresource, by_update=by_update)
 
-    async def _update_once(
-        self, entry: Entry, obj: Object, old: Object, namespace: str, name: str, caller: Caller, subresource: str, strategy: Strategy
-    ) -> Entry | None:
-        if GROUP_MASTERS not in caller.user.groups and not changes_gc_fields_only(obj, old):
-            await self._check(obj, old, namespace, name, name, caller)
-        return await super()._update_once(entry, obj, old, namespace, name, caller, subresource, strategy)
+    async def _update_once(self, change: Changing, namespace: str, subresource: str, caller: Caller) -> Entry | None:
+        if GROUP_MASTERS not in caller.user.groups and not changes_gc_fields_only(change.obj, change.old):
+            name = change.old["metadata"]["name"]
+            await self._check(change.obj, change.old, namespace, name, name, caller)
+        return await super()._update_once(change, namespace, subresource, caller)
 
     async def _check(self, obj: Object, old: Object | None, namespace: str, name: str, url_name: str, caller: Caller) -> None:
         """`name` is the object's, `url_name` what the request's path names. Raises Forbidden, NotFound."""

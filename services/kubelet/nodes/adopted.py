@@ -26,8 +26,8 @@ from .objects import NodeShape
 from .registration import Registrar
 
 SELECTOR = f"{LABEL_SIMULATED}=true"
-OWN_CAPACITY = {"cpu": "cpu", "memory": "memory", "ephemeral-storage": "ephemeral_storage"}
-"""Resource → the field of NodeShape that holds it; others are passed on as they are."""
+OWN_CAPACITY = ("cpu", "memory", "ephemeral-storage", "pods")
+"""Resources that a NodeShape has fields for; others are passed on as they are."""
 
 log = get_logger("kubelet")
 
@@ -35,10 +35,12 @@ log = get_logger("kubelet")
 def shape_of(node: Object, default: NodeShape) -> NodeShape:
     """The capacity the Node was created with; what it does not say is that of this process's own nodes."""
     capacity: dict[str, str] = {name: str(value) for name, value in ((node.get("status") or {}).get("capacity") or {}).items()}
-    own = {field: capacity[name] for name, field in OWN_CAPACITY.items() if name in capacity}
-    extended = {name: value for name, value in capacity.items() if name not in OWN_CAPACITY and name != "pods" and value != "0"}
-    pods = int(capacity.get("pods", default.max_pods))
-    return dataclasses.replace(default, **own, max_pods=pods, extended=extended, labels={}, zones=0)
+    extended = {name: value for name, value in capacity.items() if name not in OWN_CAPACITY and value != "0"}
+    return dataclasses.replace(
+        default, cpu=capacity.get("cpu", default.cpu), memory=capacity.get("memory", default.memory),
+        ephemeral_storage=capacity.get("ephemeral-storage", default.ephemeral_storage),
+        max_pods=int(capacity.get("pods", default.max_pods)), extended=extended, labels={}, zones=0,
+    )  # fmt: skip
 
 
 def spec_of(node: Object, node_cidr: str, cluster_cidr: str) -> NodeSpec | None:

@@ -1,0 +1,212 @@
+"""Cluster autoscaler controller: one look at the whole cluster, at most once per scan interval, and only where node groups are declared.
+
+Watches the ConfigMap of the node groups, Pods and Nodes. Creates, taints and deletes Nodes; evicts Pods; writes the status ConfigMap and
+events. Imitates kubernetes/autoscaler's cluster-autoscaler with its flags; leaves out provisioning requests, expander choice, back-off of
+groups whose nodes never come, and the simulation of anything that simulation.py leaves out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from kubecosm.api.errors import AlreadyExists, NotFound
+from kubecosm.api.meta import Key, get_condition, is_deleting, key_of
+from kubecosm.api.names import LABEL_NODE_GROUP, NAMESPACE_SYSTEM
+from kubecosm.api.resources import CONFIGMAPS, NODES, PODS, Object
+from kubecosm.client.controller import Context, ControllerSpec, Reader, Result, done, requeue
+
+from ...common.pods import INDEX_NODE, is_terminal, node_names, node_of
+from ...config import Config
+from .groups import CONFIG_MAP, GroupsError, NodeGroup, plan_groups
+from .removal import CANDIDATE, TO_BE_DELETED, advance, begin, has_taint, set_taint
+from .scale_down import plan_unneeded
+from .scale_up import Increase, ScaleUp, plan_scale_up
+from .simulation import ask_of, room_of
+from .status import STATUS_MAP, plan_status, status_map
+
+CLUSTER = Key("", "cluster")
+"""The one work item."""
+CONFIG_KEY = Key(NAMESPACE_SYSTEM, CONFIG_MAP)
+SUFFIX_LETTERS, SUFFIX_LENGTH = "bcdfghjklmnpqrstvwxz2456789", 5
+REFUSALS_MAX = 10_000
+"""Pods whose refusal is remembered, so that it is told once."""
+
+
+@dataclass
+class Memory:
+    """What is known from one look to the next; it may be lost."""
+
+    version: str = ""
+    """resourceVersion of the ConfigMap that `groups` were read from."""
+    groups: tuple[NodeGroup, ...] = ()
+    unneeded_since: dict[str, float] = field(default_factory=dict)
+    grown_at: float = float("-inf")
+    refusals: dict[str, str] = field(default_factory=dict)
+    told: Object = field(default_factory=dict)
+
+
+class ClusterAutoscaler:
+    """The controller; `SPEC` and `reconcile` are what the runner asks for."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._memory = Memory()
+        self.SPEC = ControllerSpec(
+            name="cluster_autoscaler", component="cluster-autoscaler",
+            watches={CONFIGMAPS: map_config, PODS: self._map_pod, NODES: self._map_node},
+            cares={PODS: pod_matters, NODES: node_matters}, indexers={PODS: {INDEX_NODE: node_names}}, workers=1,
+        )  # fmt: skip
+
+    def _map_pod(self, _reader: Reader, pod: Object) -> Iterable[Key]:
+        return (CLUSTER,) if self._memory.groups and (is_unschedulable(pod) or node_of(pod)) else ()
+
+    def _map_node(self, _reader: Reader, _node: Object) -> Iterable[Key]:
+        return (CLUSTER,) if self._memory.groups else ()
+
+    async def reconcile(self, ctx: Context, key: Key) -> Result:
+        config_map = ctx.cache(CONFIGMAPS).get(CONFIG_KEY)
+        if config_map is None:
+            self._memory = Memory()
+            return done()
+        await self._read_groups(ctx, config_map)
+        memory, groups = self._memory, self._memory.groups
+        if not groups:
+            return done()
+        nodes = [node for node in ctx.cache(NODES).list() if not is_deleting(node)]
+        members = {group.name: group.members(nodes) for group in groups}
+        await self._scale_up(ctx, config_map, nodes, members)
+        wait = await self._scale_down(ctx, config_map, nodes, members)
+        await self._tell(ctx, plan_status(groups, members, memory.unneeded_since))
+        rest = self._config.scan_interval
+        return done(rest_seconds=rest) if wait is None else requeue(after_seconds=max(wait, rest), rest_seconds=rest)
+
+    async def _read_groups(self, ctx: Context, config_map: Object) -> None:
+        """A ConfigMap that cannot be read is told, and the last good one stays in force."""
+        if config_map["metadata"]["resourceVersion"] == self._memory.version:
+            return
+        try:
+            full = await ctx.client.get(CONFIGMAPS, CONFIG_KEY.name, CONFIG_KEY.namespace)  # caches do not keep data
+            self._memory.version = full["metadata"]["resourceVersion"]
+            self._memory.groups = plan_groups(full.get("data"))
+        except NotFound:
+            self._memory = Memory()
+        except GroupsError as error:
+            ctx.recorder.event(config_map, CONFIGMAPS, "Warning", "InvalidNodeGroups", str(error))
+
+    async def _scale_up(self, ctx: Context, config_map: Object, nodes: Sequence[Object], members: Mapping[str, Sequence[Object]]) -> None:
+        pending = [pod for pod in ctx.cache(PODS).list() if is_unschedulable(pod)]
+        sizes = {name: len(found) for name, found in members.items()}
+        if not pending and all(sizes[group.name] >= group.minimum for group in self._memory.groups):
+            return
+        rooms = [room_of(node, _running(ctx, node)) for node in nodes if not has_taint(node, TO_BE_DELETED)]
+        plan = plan_scale_up(self._memory.groups, sizes, [ask_of(pod) for pod in pending], rooms)
+        for increase in plan.increases:
+            await self._grow(ctx, config_map, increase)
+        self._tell_pods(ctx, plan)
+
+    async def _grow(self, ctx: Context, config_map: Object, increase: Increase) -> None:
+        group, after = increase.group, increase.before + increase.nodes
+        message = f"Scale-up: setting group {group.name} size to {after} instead of {increase.before} (max: {group.maximum})"
+        ctx.recorder.event(config_map, CONFIGMAPS, "Normal", "ScaledUpGroup", message)
+        for _ in range(increase.nodes):
+            suffix = "".join(ctx.random.choices(SUFFIX_LETTERS, k=SUFFIX_LENGTH))
+            try:
+                ctx.expect_written(await ctx.client.create(NODES, group.node(f"{group.name}-{suffix}")))
+            except AlreadyExists:
+                continue  # the next look sees that one is missing
+        self._memory.grown_at = ctx.clock.monotonic()
+
+    def _tell_pods(self, ctx: Context, plan: ScaleUp) -> None:
+        """Events on the pods: helped, or why not; the same refusal is told once."""
+        for increase in plan.increases:
+            group, after = increase.group, increase.before + increase.nodes
+            for ask in increase.pods:
+                message = f"pod triggered scale-up: [{{{group.name} {increase.before}->{after} (max: {group.maximum})}}]"
+                ctx.recorder.event(ask.pod, PODS, "Normal", "TriggeredScaleUp", message)
+        refusals = self._memory.refusals
+        for ask, reasons in plan.refused:
+            why = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+            uid, message = ask.pod["metadata"]["uid"], f"pod didn't trigger scale-up: {why}"
+            if refusals.get(uid) != message:
+                while len(refusals) >= REFUSALS_MAX:
+                    del refusals[next(iter(refusals))]
+                refusals[uid] = message
+                ctx.recorder.event(ask.pod, PODS, "Normal", "NotTriggerScaleUp", message)
+
+    async def _scale_down(
+        self, ctx: Context, config_map: Object, nodes: Sequence[Object], members: Mapping[str, Sequence[Object]]
+    ) -> float | None:
+        """Take away what has been unneeded for long enough; the seconds until the next node may have been."""
+        by_node = {node["metadata"]["name"]: _running(ctx, node) for node in nodes}
+        leaving = [node for node in nodes if has_taint(node, TO_BE_DELETED)]
+        for node in leaving:
+            if not await advance(ctx, node, by_node[node["metadata"]["name"]]):
+                self._memory.unneeded_since[node["metadata"]["name"]] = ctx.clock.monotonic()
+        names = {node["metadata"]["name"] for node in leaving}
+        others = [node for node in nodes if (node["metadata"].get("labels") or {}).get(LABEL_NODE_GROUP) not in members]
+        groups = {group.name: group for group in self._memory.groups}
+        threshold = self._config.scale_down_utilization_threshold
+        unneeded = plan_unneeded(groups, members, by_node, others, threshold, names)
+        now, since = ctx.clock.monotonic(), self._memory.unneeded_since
+        self._memory.unneeded_since = since = {name: since.get(name, now) for name in unneeded}
+        free_at = self._memory.grown_at + self._config.scale_down_delay_after_add
+        due = {name: max(at + self._config.scale_down_unneeded_time, free_at) - now for name, at in since.items()}
+        for node in (node for found in members.values() for node in found if node["metadata"]["name"] not in names):
+            name = node["metadata"]["name"]
+            if due.get(name, 1.0) <= 0:
+                message = f"Scale-down: removing node {name}, utilization: {room_of(node, by_node[name]).utilization():.2f}"
+                ctx.recorder.event(config_map, CONFIGMAPS, "Normal", "ScaleDown", message)
+                await begin(ctx, node)
+            else:
+                await set_taint(ctx, node, CANDIDATE, present=name in due)
+        return min((seconds for seconds in due.values() if seconds > 0), default=None)
+
+    async def _tell(self, ctx: Context, told: Object) -> None:
+        """Write the status ConfigMap when there is news."""
+        if told == self._memory.told:
+            return
+        wanted = status_map(told, ctx.clock.now())
+        if ctx.cache(CONFIGMAPS).get(key_of(wanted)) is None:
+            try:
+                await ctx.client.create(CONFIGMAPS, wanted, NAMESPACE_SYSTEM)
+            except AlreadyExists:
+                await ctx.client.update(CONFIGMAPS, wanted)
+        else:
+            await ctx.client.update(CONFIGMAPS, wanted)
+        self._memory.told = told
+
+
+def is_unschedulable(pod: Object) -> bool:
+    """The scheduler found no place for the pod."""
+    condition = get_condition(pod, "PodScheduled")
+    if condition is None or condition["status"] != "False" or condition.get("reason") != "Unschedulable":
+        return False
+    return not is_deleting(pod) and not node_of(pod)
+
+
+def _running(ctx: Context, node: Object) -> list[Object]:
+    return [pod for pod in ctx.cache(PODS).by_index(INDEX_NODE, node["metadata"]["name"]) if not is_terminal(pod)]
+
+
+def map_config(_reader: Reader, config_map: Object) -> Iterable[Key]:
+    meta = config_map["metadata"]
+    return (CLUSTER,) if meta["namespace"] == NAMESPACE_SYSTEM and meta["name"] in (CONFIG_MAP, STATUS_MAP) else ()
+
+
+def pod_matters(old: Object, new: Object) -> bool:
+    """Whether a pod now needs a place, or has taken or left one."""
+
+    def seen(pod: Object) -> tuple[object, ...]:
+        return is_unschedulable(pod), node_of(pod), is_terminal(pod), is_deleting(pod)
+
+    return seen(old) != seen(new)
+
+
+def node_matters(old: Object, new: Object) -> bool:
+    """Anything but a heartbeat."""
+    return old["spec"] != new["spec"] or (old.get("status") or {}).get("allocatable") != (new.get("status") or {}).get("allocatable")
+
+
+def build(config: Config) -> ClusterAutoscaler:
+    return ClusterAutoscaler(config)

@@ -1,0 +1,141 @@
+"""Whether a pod would fit on a node, without asking the scheduler: resources, node selectors and affinity, taints, ports, anti-affinity.
+
+Pure. Imitates what cluster-autoscaler has from the scheduler's framework; leaves out volumes, topology spread, and affinity between pods
+but for required anti-affinity by host name.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from kubecosm.api.meta import labels_of
+from kubecosm.api.names import LABEL_HOSTNAME
+from kubecosm.api.podresources import pod_requests
+from kubecosm.api.quantity import Quantity
+from kubecosm.api.resources import Object
+from kubecosm.api.selectors import from_label_selector
+
+from ...common.nodes import NO_EXECUTE, NO_SCHEDULE, matches_node, taints_of, untolerated
+
+EFFECTS = (NO_SCHEDULE, NO_EXECUTE)
+UNSCHEDULABLE, AFFINITY = "node(s) were unschedulable", "node(s) didn't match Pod's node affinity/selector"
+TAINTED, PORTS = "node(s) had untolerated taint(s)", "node(s) didn't have free ports for the requested pod ports"
+ANTI_AFFINITY, FULL = "node(s) didn't match pod anti-affinity rules", "Too many pods"
+PODS = "pods"
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A pod that looks for a place, with what it requests in nanos."""
+
+    pod: Object
+    requests: dict[str, int]
+    ports: frozenset[tuple[int, str]]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.requests.get("cpu", 0), self.requests.get("memory", 0)
+
+
+@dataclass
+class Room:
+    """A node, or one that might be made, and what is left of it."""
+
+    node: Object
+    free: dict[str, int]
+    capacity: dict[str, int]
+    pods: list[Object] = field(default_factory=list)
+    ports: set[tuple[int, str]] = field(default_factory=set)
+
+    def take(self, ask: Ask) -> None:
+        for name, amount in ask.requests.items():
+            self.free[name] = self.free.get(name, 0) - amount
+        self.free[PODS] = self.free.get(PODS, 0) - Quantity.from_value(1).nanos
+        self.pods.append(ask.pod)
+        self.ports |= ask.ports
+
+    def utilization(self) -> float:
+        """The larger share of CPU and memory that is requested."""
+        shares = (1 - self.free.get(name, 0) / self.capacity[name] for name in ("cpu", "memory") if self.capacity.get(name))
+        return max(shares, default=0.0)
+
+
+def ask_of(pod: Object) -> Ask:
+    requests = {name: quantity.nanos for name, quantity in pod_requests(pod).items() if quantity.nanos}
+    ports = {
+        (port["hostPort"], port.get("protocol") or "TCP")
+        for container in pod["spec"]["containers"]
+        for port in container.get("ports") or ()
+        if port.get("hostPort")
+    }
+    return Ask(pod, requests, frozenset(ports))
+
+
+def room_of(node: Object, pods: Iterable[Object] = ()) -> Room:
+    """A node with these pods on it. One that has not told what it offers offers its capacity."""
+    status = node.get("status") or {}
+    offered = status.get("allocatable") or status.get("capacity") or {}
+    capacity = {name: Quantity.of(value).nanos for name, value in offered.items()}
+    room = Room(node, dict(capacity), capacity)
+    for pod in pods:
+        room.take(ask_of(pod))
+    return room
+
+
+def why_not(ask: Ask, room: Room) -> str | None:
+    """Why the pod does not fit, in the scheduler's words; None if it does."""
+    spec, node = ask.pod["spec"], room.node
+    if (node.get("spec") or {}).get("unschedulable"):
+        return UNSCHEDULABLE
+    if not matches_node(spec, node):
+        return AFFINITY
+    if untolerated(taints_of(node), spec.get("tolerations") or (), EFFECTS) is not None:
+        return TAINTED
+    if room.free.get(PODS, 0) < Quantity.from_value(1).nanos:
+        return FULL
+    for name, amount in ask.requests.items():
+        if amount > room.free.get(name, 0):
+            return f"Insufficient {name}"
+    if ask.ports & room.ports:
+        return PORTS
+    return ANTI_AFFINITY if _is_repelled(ask.pod, room.pods) else None
+
+
+def _is_repelled(pod: Object, others: Iterable[Object]) -> bool:
+    """Whether the pod, or one of the others, must not share a host with the other."""
+    return any(_repels(pod, other) or _repels(other, pod) for other in others)
+
+
+def _repels(pod: Object, other: Object) -> bool:
+    rules = ((pod["spec"].get("affinity") or {}).get("podAntiAffinity") or {}).get("requiredDuringSchedulingIgnoredDuringExecution")
+    own, others = pod["metadata"]["namespace"], other["metadata"]["namespace"]
+    return any(
+        term["topologyKey"] == LABEL_HOSTNAME
+        and others in (term.get("namespaces") or [own])
+        and from_label_selector(term.get("labelSelector")).matches(labels_of(other))
+        for term in rules or ()
+    )
+
+
+def place(asks: Iterable[Ask], rooms: Sequence[Room]) -> tuple[list[Ask], list[tuple[Ask, Counter[str]]]]:
+    """First fit: (those that found a room, and took it; those that did not, with how often which reason spoke against it)."""
+    placed, left = [], []
+    for ask in asks:
+        reasons: Counter[str] = Counter()
+        for room in rooms:
+            reason = why_not(ask, room)
+            if reason is None:
+                room.take(ask)
+                placed.append(ask)
+                break
+            reasons[reason] += 1
+        else:
+            left.append((ask, reasons))
+    return placed, left
+
+
+def largest_first(asks: Iterable[Ask]) -> list[Ask]:
+    """The order in which first fit packs best; equal ones by name, so that the plan is always the same."""
+    return sorted(asks, key=lambda ask: (*(-amount for amount in ask.size), ask.pod["metadata"]["namespace"], ask.pod["metadata"]["name"]))

@@ -1,0 +1,221 @@
+"""The cluster autoscaler: its decisions as pure functions, and a cluster that grows and shrinks."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from kubecosm.api.resources import Object
+from kubecosm.services.controller.cluster.autoscaler.groups import GroupsError, NodeGroup, plan_groups
+from kubecosm.services.controller.cluster.autoscaler.scale_down import (
+    ANNOTATION_SAFE_TO_EVICT,
+    ANNOTATION_SCALE_DOWN_DISABLED,
+    plan_unneeded,
+)
+from kubecosm.services.controller.cluster.autoscaler.scale_up import plan_scale_up
+from kubecosm.services.controller.cluster.autoscaler.simulation import ask_of, room_of, why_not
+from kubecosm.services.controller.cluster.autoscaler.status import plan_status
+from tests.conftest import CommandLine, wait_for
+
+
+def a_group(name: str = "small", cpu: str = "4", memory: str = "8Gi", low: int = 0, high: int = 10, **spec: Any) -> NodeGroup:
+    template = {"metadata": {"labels": {"pool": name}}, "spec": spec, "status": {"capacity": {"cpu": cpu, "memory": memory}}}
+    return NodeGroup(name, low, high, template)
+
+
+def a_pod(name: str = "p", cpu: str = "1", memory: str = "1Gi", owner: str = "ReplicaSet", **spec: Any) -> Object:
+    owners = [{"kind": owner, "name": "o", "uid": "u", "controller": True}] if owner else []
+    container = {"name": "c", "image": "nginx", "resources": {"requests": {"cpu": cpu, "memory": memory}}}
+    return {
+        "metadata": {"name": name, "namespace": "default", "labels": {"app": "web"}, "ownerReferences": owners},
+        "spec": {"containers": [container], **spec},
+    }  # fmt: skip
+
+
+def increases(groups: list[NodeGroup], pods: list[Object], sizes: dict[str, int] | None = None, rooms: Any = ()) -> dict[str, int]:
+    plan = plan_scale_up(groups, sizes or {}, [ask_of(pod) for pod in pods], list(rooms))
+    return {increase.group.name: increase.nodes for increase in plan.increases}
+
+
+def test_pods_are_packed_into_as_few_nodes_as_they_fit_in() -> None:
+    assert increases([a_group()], [a_pod(f"p{i}") for i in range(10)]) == {"small": 3}
+
+
+def test_the_group_that_wastes_least_is_chosen() -> None:
+    groups = [a_group("huge", "64", "256Gi"), a_group("small"), a_group("tiny", "1", "1Gi")]
+    assert increases(groups, [a_pod(cpu="3500m", memory="7Gi")]) == {"small": 1}
+    assert increases(groups, [a_pod(cpu="1", memory="1Gi")]) == {"tiny": 1}
+    assert increases(groups, [a_pod("a", "32", "100Gi"), a_pod("b", "30", "100Gi")]) == {"huge": 1}
+
+
+def test_what_fits_on_nodes_that_exist_or_are_on_their_way_makes_no_new_ones() -> None:
+    coming = room_of(a_group().node("small-abcde"))
+    assert increases([a_group()], [a_pod(f"p{i}") for i in range(4)], {"small": 1}, [coming]) == {}
+    coming = room_of(a_group().node("small-abcde"))
+    assert increases([a_group()], [a_pod(f"p{i}") for i in range(5)], {"small": 1}, [coming]) == {"small": 1}
+
+
+def test_groups_stay_within_their_sizes_and_refusals_name_the_reasons() -> None:
+    groups = [a_group(high=2), a_group("gpu", taints=[{"key": "gpu", "effect": "NoSchedule"}]), a_group("arm", cpu="500m")]
+    plan = plan_scale_up(groups, {"small": 1}, [ask_of(a_pod(f"p{i}", cpu="3")) for i in range(3)], [])
+    assert [(increase.group.name, increase.before, increase.nodes) for increase in plan.increases] == [("small", 1, 1)]
+    assert [ask.pod["metadata"]["name"] for ask, _ in plan.refused] == ["p1", "p2"]
+    assert plan.refused[0][1] == {"max node group size reached": 1, "node(s) had untolerated taint(s)": 1, "Insufficient cpu": 1}
+
+
+def test_a_group_below_its_minimum_grows_without_any_pod() -> None:
+    assert increases([a_group(low=2)], [], {"small": 1}) == {"small": 1}
+    assert increases([a_group(low=1)], [a_pod()], {}) == {"small": 1}, "the node of the minimum takes the pod"
+
+
+APART = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+    {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "web"}}},
+]}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ({"nodeSelector": {"pool": "other"}}, "node(s) didn't match Pod's node affinity/selector"),
+        ({"affinity": APART}, "node(s) didn't match pod anti-affinity rules"),
+        ({"containers": [{"name": "c", "ports": [{"hostPort": 80}]}]}, "node(s) didn't have free ports for the requested pod ports"),
+        ({"containers": [{"name": "c", "resources": {"requests": {"nvidia.com/gpu": "1"}}}]}, "Insufficient nvidia.com/gpu"),
+        ({"nodeSelector": {"pool": "small"}}, None),
+    ],
+    ids=["selector", "anti-affinity", "port", "device", "fits"],
+)
+def test_a_room_refuses_for_the_scheduler_s_reasons(spec: Object, reason: str | None) -> None:
+    other = a_pod("other")
+    other["spec"]["containers"][0]["ports"] = [{"hostPort": 80}]
+    pod = a_pod()
+    pod["spec"] |= spec
+    assert why_not(ask_of(pod), room_of(a_group().node("n"), [other])) == reason
+
+
+def unneeded(pods: dict[str, list[Object]], *, low: int = 0, nodes: list[Object] | None = None, leaving: tuple[str, ...] = ()) -> list[str]:
+    group = a_group(low=low)
+    members = nodes or [group.node(name) for name in ("a", "b", "c")]
+    return plan_unneeded({"small": group}, {"small": members}, pods, [], 0.5, leaving)
+
+
+def test_empty_nodes_can_go_down_to_the_minimum_and_busy_ones_stay() -> None:
+    busy = {"b": [a_pod(cpu="3")]}
+    assert unneeded(busy) == ["a", "c"]
+    assert unneeded(busy, low=2) == ["a"]
+    assert unneeded(busy, low=2, leaving=("a",)) == []
+
+
+def test_a_hardly_used_node_goes_if_its_pods_fit_elsewhere_and_what_takes_them_in_stays() -> None:
+    assert unneeded({"a": [a_pod("x")], "b": [a_pod("y")], "c": [a_pod("z", cpu="3")]}) == ["a"]
+    assert unneeded({name: [a_pod(name, cpu="1500m"), a_pod(name + "2", cpu="100m")] for name in "abc"}) == ["a"]
+    assert unneeded({name: [a_pod(name, cpu="3500m")] for name in "abc"}) == []
+
+
+@pytest.mark.parametrize(
+    ("pod", "goes"),
+    [
+        (a_pod(), True),
+        (a_pod(owner=""), False),
+        (a_pod(volumes=[{"name": "v", "emptyDir": {}}]), False),
+        ({**a_pod(), "metadata": {**a_pod()["metadata"], "namespace": "kube-system"}}, False),
+        ({**a_pod(owner=""), "metadata": {"name": "p", "namespace": "default", "annotations": {ANNOTATION_SAFE_TO_EVICT: "true"}}}, True),
+        ({**a_pod(), "metadata": {**a_pod()["metadata"], "annotations": {ANNOTATION_SAFE_TO_EVICT: "false"}}}, False),
+        (a_pod(owner="DaemonSet", cpu="3"), True),
+    ],
+    ids=["plain", "nobody would make it anew", "local data", "of the system", "said to be safe", "said not to be", "the node's own"],
+)
+def test_some_pods_hold_their_node(pod: Object, goes: bool) -> None:
+    busy = {name: [a_pod(cpu="2500m")] for name in "bc"}
+    assert ("a" in unneeded({"a": [pod], **busy})) is goes
+
+
+def test_an_annotation_keeps_a_node() -> None:
+    node = a_group().node("a")
+    node["metadata"]["annotations"] = {ANNOTATION_SCALE_DOWN_DISABLED: "true"}
+    assert unneeded({}, nodes=[node]) == []
+
+
+GROUPS = """
+- name: large
+  maxSize: 3
+  template:
+    metadata: {labels: {pool: large}}
+    spec: {taints: [{key: pool, value: large, effect: NoSchedule}]}
+    status: {capacity: {cpu: "8", memory: 16Gi}}
+"""
+
+
+def test_groups_are_read_from_yaml() -> None:
+    (group,) = plan_groups({"groups.yaml": GROUPS})
+    node = group.node("large-abcde")
+    assert (group.minimum, group.maximum) == (0, 3)
+    assert node["metadata"]["labels"] == {
+        "pool": "large", "kubecosm.dev/simulated": "true", "kubecosm.dev/node-group": "large", "kubernetes.io/hostname": "large-abcde",
+    }  # fmt: skip
+    assert node["status"]["capacity"] == {"pods": "110", "cpu": "8", "memory": "16Gi"}
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("a: [", "is not YAML"),
+        ("{}", "expected a list of"),
+        ("[{name: A}]", "needs a `name`"),
+        ("[{name: a, minSize: 3, maxSize: 2}]", "group a: minSize and maxSize"),
+        ("[{name: a, maxSize: 2}]", "group a: template.status.capacity must name at least cpu and memory"),
+        (
+            "[{name: a, maxSize: 2, template: {status: {capacity: {cpu: x, memory: 1Gi}}}}]",
+            "group a: template.status.capacity: quantities must",
+        ),
+        (
+            "[{name: a, maxSize: 1, template: &t {status: {capacity: {cpu: 1, memory: 1}}}}, {name: a, maxSize: 1, template: *t}]",
+            "two groups",
+        ),
+    ],
+)
+def test_a_bad_description_of_groups_is_one_clear_complaint(text: str, complaint: str) -> None:
+    with pytest.raises(GroupsError, match=complaint):
+        plan_groups({"groups.yaml": text})
+
+
+def test_the_status_counts_nodes_and_candidates() -> None:
+    group = a_group()
+    ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+    told = plan_status([group], {"small": [group.node("a") | ready, group.node("b")]}, {"a"})
+    assert told["nodeGroups"][0]["health"]["nodeCounts"] == {"registered": {"total": 2, "ready": 1, "notStarted": 1}}
+    assert told["nodeGroups"][0]["scaleDown"] == {"status": "CandidatesPresent", "candidates": 1}
+
+
+@pytest.mark.process
+def test_a_cluster_grows_for_its_pods_and_shrinks_when_they_are_gone(kubecosm: CommandLine) -> None:
+    quick = ("--set", "controller.scale-down-unneeded-time=1s", "--set", "controller.scale-down-delay-after-add=1s")
+    kubecosm("up", "--detach", "--nodes", "1", *quick, "--set", "kubelet.cpu=1")
+    kubectl = kubecosm.kubectl
+    config = {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "cluster-autoscaler-node-groups", "namespace": "kube-system"}}
+    kubectl("apply", "-f", "-", stdin=json.dumps(config | {"data": {"groups.yaml": GROUPS}}))
+    container = {"name": "c", "image": "nginx", "resources": {"requests": {"cpu": "3"}}}
+    template = {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [container], "tolerations": [{"operator": "Exists"}]}}
+    spec = {"replicas": 3, "selector": {"matchLabels": {"app": "web"}}, "template": template}
+    deployment = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": spec}
+    kubectl("apply", "-f", "-", stdin=json.dumps(deployment))
+    kubectl("rollout", "status", "deployment/web", "--timeout=30s")
+
+    def nodes() -> list[str]:
+        return kubectl("get", "nodes", "-l", "pool=large", "-o", "name").split()
+
+    assert len(nodes()) == 2
+    events = kubectl("get", "events", "-A", "-o", "jsonpath={range .items[*]}{.reason}: {.message}{'\\n'}{end}")
+    assert "TriggeredScaleUp: pod triggered scale-up: [{large 0->2 (max: 3)}]" in events
+    kubectl("scale", "deployment/web", "--replicas=1")
+    wait_for(lambda: len(nodes()) == 1, "one node is enough")
+    kubectl("rollout", "status", "deployment/web", "--timeout=30s")
+    kubectl("scale", "deployment/web", "--replicas=0")
+    wait_for(lambda: not nodes(), "no node is needed")
+    kubectl("scale", "deployment/web", "--replicas=9")
+    wait_for(lambda: len(nodes()) == 3, "as many as the group may have")
+    refusal = "didn't trigger scale-up: 1 max node group size reached"
+    wait_for(lambda: refusal in kubectl("get", "events", "-o", "jsonpath={.items[*].message}"), "the refusal is told")
+    status = kubectl("-n", "kube-system", "get", "configmap", "cluster-autoscaler-status", "-o", "jsonpath={.data.status}")
+    assert "autoscalerStatus: Running" in status
