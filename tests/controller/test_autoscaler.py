@@ -7,13 +7,10 @@ from typing import Any
 
 import pytest
 
+from kubecosm.api.names import ANNOTATION_SAFE_TO_EVICT, ANNOTATION_SCALE_DOWN_DISABLED
 from kubecosm.api.resources import Object
 from kubecosm.services.controller.cluster.autoscaler.groups import GroupsError, NodeGroup, plan_groups
-from kubecosm.services.controller.cluster.autoscaler.scale_down import (
-    ANNOTATION_SAFE_TO_EVICT,
-    ANNOTATION_SCALE_DOWN_DISABLED,
-    plan_unneeded,
-)
+from kubecosm.services.controller.cluster.autoscaler.scale_down import plan_unneeded
 from kubecosm.services.controller.cluster.autoscaler.scale_up import plan_scale_up
 from kubecosm.services.controller.cluster.autoscaler.simulation import ask_of, room_of, why_not
 from kubecosm.services.controller.cluster.autoscaler.status import plan_status

@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from kubecosm.api.meta import annotations_of, controller_of, is_deleting
-from kubecosm.api.names import ANNOTATION_CONFIG_MIRROR, NAMESPACE_SYSTEM
+from kubecosm.api.names import (
+    ANNOTATION_CONFIG_MIRROR,
+    ANNOTATION_SAFE_TO_EVICT,
+    ANNOTATION_SCALE_DOWN_DISABLED,
+    NAMESPACE_SYSTEM,
+)
 from kubecosm.api.resources import Object
 
 from ...common.pods import is_terminal
 from .groups import NodeGroup
 from .simulation import Room, ask_of, largest_first, place, room_of
-
-ANNOTATION_SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict"
-ANNOTATION_SCALE_DOWN_DISABLED = "cluster-autoscaler.kubernetes.io/scale-down-disabled"
 
 
 def is_daemon(pod: Object) -> bool:

@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from kubecosm.api.names import NAMESPACE_SYSTEM
+from kubecosm.api.names import ANNOTATION_AUTOSCALER_LAST_UPDATED, NAMESPACE_SYSTEM
 from kubecosm.api.resources import Object
 
 from ...common.nodes import ready_status
 from .groups import NodeGroup, ordered
 
 STATUS_MAP = "cluster-autoscaler-status"
-ANNOTATION_LAST_UPDATED = "cluster-autoscaler.kubernetes.io/last-updated"
 
 
 def plan_status(groups: Sequence[NodeGroup], members: Mapping[str, Sequence[Object]], unneeded: Collection[str]) -> Object:
@@ -48,5 +47,5 @@ def status_map(told: Object, now: datetime) -> Object:
 
     stamp = f"{now:%Y-%m-%d %H:%M:%S.%f} +0000 UTC"
     text = yaml.safe_dump({"time": stamp, **told}, sort_keys=False)
-    metadata = {"name": STATUS_MAP, "namespace": NAMESPACE_SYSTEM, "annotations": {ANNOTATION_LAST_UPDATED: stamp}}
+    metadata = {"name": STATUS_MAP, "namespace": NAMESPACE_SYSTEM, "annotations": {ANNOTATION_AUTOSCALER_LAST_UPDATED: stamp}}
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"status": text}}
