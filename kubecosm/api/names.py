@@ -132,3 +132,7 @@ PROVISIONER_DEFAULT = "k8s.io/minikube-hostpath"
 # TLS
 KUBELET_SERVER_NAME = "kubelet.kubecosm.internal"
 """A name that every kubelet's serving certificate carries, whichever nodes and addresses it serves."""
+
+USER_EXTRA_PREFIX = "authentication.kubernetes.io/"
+USER_EXTRA_CREDENTIAL_ID = f"{USER_EXTRA_PREFIX}credential-id"
+SECRET_BOOTSTRAP_TOKEN = "bootstrap.kubernetes.io/token"

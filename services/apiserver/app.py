@@ -89,6 +89,8 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
                     task.cancel()
                 await end_requests(state, server)
                 await backends.close()
+                for close in state.closers:
+                    await close()
     finally:
         await storage.close()
 

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from kubecosm.api.meta import uid_of
 from kubecosm.api.resources import (
     CUSTOMRESOURCEDEFINITIONS,
     NAMESPACES,
-    NODES,
-    PODS,
-    SECRETS,
     SERVICEACCOUNTS,
     Resource,
     ResourceTable,
@@ -27,11 +22,9 @@ from kubecosm.runtime.metrics import Metrics
 from .admission.chain import AdmissionChain
 from .admission.configuration import load_configuration
 from .admission.plugins import Parts, build_admission
-from .authn.accounts import AccountTokens, TokenKeys
+from .authn.build import build_identities
 from .authn.filter import with_authentication
 from .authn.impersonation import with_impersonation
-from .authn.tokens import load_tokens
-from .authn.user import User
 from .authz.bootstrap import RESOURCES as RBAC_RESOURCES
 from .authz.filter import with_authorization
 from .authz.modes import build_authorizer
@@ -125,35 +118,6 @@ def start_strategies(state: State, config: Config) -> None:
             store.strategy.start(settings, state.rng, (entry.decode() for entry in store.cache.entries()))
 
 
-@dataclass(frozen=True)
-class Identities:
-    """How requests and TokenReviews find out who somebody is."""
-
-    static: Mapping[str, User]
-    accounts: AccountTokens
-
-    def verify(self, token: str, audiences: tuple[str, ...]) -> User | None:
-        """Who a token stands for, if it is meant for one of the audiences (none given: for this server)."""
-        found = self.static.get(token)
-        if found is not None:
-            return found
-        return self.accounts.verify_for(token, audiences or (self.accounts.issuer,))
-
-
-def build_identities(config: Config, state: State) -> Identities:
-    """Raises StartupError."""
-    static = load_tokens(Path(config.token_auth_file)) if config.token_auth_file else {}
-    keys = TokenKeys(config.service_account_signing_key_file, config.service_account_key_file)
-    bound = {row.kind: row for row in (SERVICEACCOUNTS, PODS, SECRETS, NODES)}
-
-    def find_uid(kind: str, namespace: str, name: str) -> str | None:
-        row = bound[kind]
-        entry = state.caches.of(row.group, row.plural).get(f"{namespace}/{name}" if row.namespaced else name)
-        return None if entry is None else uid_of(entry.decode())
-
-    return Identities(static, AccountTokens(config.service_account_issuer, keys, find_uid, state.clock.now))
-
-
 def database_bytes(config: Config) -> int:
     """The size of the database and its journal; 0 for storage in memory."""
     files = Path(config.data_dir).glob(f"{DATABASE}*") if config.storage_backend == "sqlite" else ()
@@ -185,21 +149,22 @@ def build_handler(
         with_request_info(state.rng),
         with_metrics(request_metrics, state.clock),
         with_errors(),
-        with_authentication(identities.static, (identities.accounts.verify,), anonymous=config.anonymous_auth),
+        with_authentication(identities.ways, state.clock),
         with_impersonation(authorizer),
         with_timeout(config.request_timeout),
         with_max_in_flight(request_metrics),
         with_authorization(authorizer),
     )
     creates = {(SERVICEACCOUNTS.plural, "token"): TokenRequests(identities.accounts).create}
-    virtual = {**Reviews(authorizer, identities.verify).handlers, **metrics_handlers(config, state, backends)}
+    virtual = {**Reviews(authorizer, identities.ways.tokens).handlers, **metrics_handlers(config, state, backends)}
     router = Router(state, Connector(backends).handlers, creates, virtual)
 
     def stored_row(row: Resource) -> Resource | None:
         store = state.stores.get((row.group, row.version, row.plural))
         return None if store is None else store.stored
 
-    others = NonResources(state, health, Discovery(state.table, stored_row, server_address), identities.accounts)
+    discovery = Discovery(state.table, stored_row, server_address)
+    others = NonResources(state, health, discovery, identities.accounts, config.service_account_jwks_uri)
 
     async def dispatch(request: Request) -> Answer:
         return await (router if request.info.is_resource else others).handle(request)

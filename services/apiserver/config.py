@@ -7,9 +7,11 @@ from ipaddress import IPv4Network
 
 from kubecosm.runtime.flags import Duration
 
+from .authflags import AuthFlags
+
 
 @dataclass(frozen=True)
-class Config:
+class Config(AuthFlags):
     """The Kubernetes API server: validates and stores objects, and lets the others watch them."""
 
     bind_address: str = field(default="127.0.0.1", metadata={"help": "address to listen on; loopback unless told otherwise"})
@@ -17,13 +19,6 @@ class Config:
     advertise_address: str = field(default="", metadata={"help": "address published as the endpoint of the kubernetes Service"})
     tls_cert_file: str = field(default="", metadata={"help": "server certificate (PEM); empty: a self-signed one is made for this run"})
     tls_private_key_file: str = field(default="", metadata={"help": "key of the server certificate (PEM)"})
-    client_ca_file: str = field(default="", metadata={"help": "authority of client certificates (PEM); empty: none are accepted"})
-    token_auth_file: str = field(default="", metadata={"help": 'static bearer tokens, one a line: token,user,uid,"group1,group2"'})
-    authorization_mode: tuple[str, ...] = field(
-        default=("AlwaysAllow",),
-        metadata={"help": "who decides, in this order: Node, RBAC, AlwaysDeny, or AlwaysAllow for everybody who has proved who he is"},
-    )
-    anonymous_auth: bool = field(default=True, metadata={"help": "let requests without credentials in as system:anonymous"})
     storage_backend: str = field(default="sqlite", metadata={"help": "sqlite or memory"})
     data_dir: str = field(default="data", metadata={"help": "directory of the SQLite database"})
     service_cluster_ip_range: str = field(default="127.32.0.0/20", metadata={"help": "range that Service addresses are taken from"})
@@ -31,8 +26,16 @@ class Config:
     kubelet_client_certificate: str = field(default="", metadata={"help": "certificate shown to kubelets (PEM)"})
     kubelet_client_key: str = field(default="", metadata={"help": "its key (PEM)"})
     kubelet_certificate_authority: str = field(default="", metadata={"help": "authority of the kubelets' serving certificates (PEM)"})
-    service_account_issuer: str = field(
-        default="https://kubernetes.default.svc.cluster.local", metadata={"help": "issuer (iss) of ServiceAccount tokens"}
+    service_account_issuer: tuple[str, ...] = field(
+        default=("https://kubernetes.default.svc.cluster.local",),
+        metadata={"help": "issuer (iss) of ServiceAccount tokens; tokens of further ones are accepted but not made"},
+    )
+    service_account_jwks_uri: str = field(default="", metadata={"help": "where others find the keys; empty: below the issuer"})
+    service_account_max_token_expiration: Duration = field(
+        default=Duration(0.0), metadata={"help": "the longest that ServiceAccount tokens may last; 0: no bound"}
+    )
+    service_account_extend_token_expiration: bool = field(
+        default=True, metadata={"help": "let tokens that kubelets put into pods last a year, for clients that never read them again"}
     )
     service_account_key_file: tuple[str, ...] = field(
         default=(), metadata={"help": "public keys (PEM) that ServiceAccount tokens are checked with; empty: that of the signing key"}

@@ -28,11 +28,12 @@ INDEX_PATHS = ("/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "
 OPENID_PATH, JWKS_PATH = "/.well-known/openid-configuration", "/openid/v1/jwks"
 
 
-def openid_configuration(accounts: AccountTokens) -> Object:
+def openid_configuration(accounts: AccountTokens, jwks_uri: str) -> Object:
     """How others check ServiceAccount tokens (OIDC discovery)."""
     algorithms = sorted({key.algorithm for key in accounts.keys.public.values()})
+    found_at = jwks_uri or accounts.issuer.rstrip("/") + JWKS_PATH
     return {
-        "issuer": accounts.issuer, "jwks_uri": accounts.issuer.rstrip("/") + JWKS_PATH, "response_types_supported": ["id_token"],
+        "issuer": accounts.issuer, "jwks_uri": found_at, "response_types_supported": ["id_token"],
         "subject_types_supported": ["public"], "id_token_signing_alg_values_supported": algorithms,
     }  # fmt: skip
 
@@ -40,11 +41,14 @@ def openid_configuration(accounts: AccountTokens) -> Object:
 class NonResources:
     """Answers what has no group, version and resource."""
 
-    def __init__(self, state: State, health: HealthEndpoints, discovery: Discovery, accounts: AccountTokens) -> None:
+    def __init__(
+        self, state: State, health: HealthEndpoints, discovery: Discovery, accounts: AccountTokens, jwks_uri: str = ""
+    ) -> None:
         self._state = state
         self._health = health
         self._discovery = discovery
         self._accounts = accounts
+        self._jwks_uri = jwks_uri
         self._openapi = OpenAPI(state.table, published_schema)
         self._version = orjson.dumps(version_info(), option=orjson.OPT_INDENT_2)
 
@@ -64,7 +68,7 @@ class NonResources:
             keys = [key.jwk() for key in self._accounts.keys.public.values()]
             return Response(200, orjson.dumps({"keys": keys}), "application/jwk-set+json")
         if path == OPENID_PATH:
-            return Response(200, orjson.dumps(openid_configuration(self._accounts)))
+            return Response(200, orjson.dumps(openid_configuration(self._accounts, self._jwks_uri)))
         if path == "/":
             return Response(200, orjson.dumps({"paths": self._index()}, option=orjson.OPT_INDENT_2))
         return await self._health_answer(request, path)

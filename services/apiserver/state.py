@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -47,6 +47,8 @@ class State:
     streams: set[Stream] = field(default_factory=set)
     """Open watches and kubelet streams, ended when the server stops."""
 
+    closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
+    """What ends with the server: clients of services outside."""
     tasks: asyncio.TaskGroup | None = None
     """Where work lives that outlasts its request; None until the server runs."""
 

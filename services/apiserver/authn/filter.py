@@ -1,50 +1,110 @@
-"""The authentication filter: bearer token, else client certificate, else anonymous."""
+"""The authentication filter: a front proxy's word, else a client certificate, else a bearer token, else anonymous, as in Kubernetes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import base64
+import binascii
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
 
 from kubecosm.api.errors import Unauthorized
+from kubecosm.runtime.clock import Clock
 
 from ..http.handler import Filter, Handler
 from ..http.request import Request
 from ..http.response import Answer
-from .certificates import user_of_certificate
+from .certificates import certificate_of
+from .contract import TokenError, TokenUnion, Verified
+from .frontproxy import FrontProxy
 from .user import ANONYMOUS, User
 
-VerifyToken = Callable[[str], User | None]
-"""Answers who a bearer token stands for; None if it does not know it."""
+WEBSOCKET_PROTOCOLS = "Sec-WebSocket-Protocol"
+WEBSOCKET_BEARER = "base64url.bearer.authorization.k8s.io."
+"""Browsers cannot set headers on WebSockets: the token comes as a protocol."""
 
 
-def with_authentication(tokens: Mapping[str, User], verifiers: tuple[VerifyToken, ...], *, anonymous: bool) -> Filter:
-    """Sets request.user. 401 for a token nobody knows, and for no credentials at all unless `anonymous`."""
-    by_header = {f"Bearer {token}": user for token, user in tokens.items()}
+@dataclass(frozen=True)
+class AnonymousAccess:
+    """Whether requests without credentials are let in: everywhere, or at some paths only."""
 
-    def authenticate(request: Request) -> User | None:
+    enabled: bool = True
+    paths: frozenset[str] = frozenset()
+
+    def allows(self, path: str) -> bool:
+        return self.enabled and (not self.paths or path in self.paths)
+
+
+@dataclass(frozen=True)
+class Authenticators:
+    """All ways to prove who one is."""
+
+    tokens: TokenUnion
+    static: Mapping[str, User]
+    anonymous: AnonymousAccess = AnonymousAccess()
+    front_proxy: FrontProxy | None = None
+    accepts_certificates: bool = True
+    """Whether there is an authority of client certificates beside that of front proxies."""
+
+
+def with_authentication(ways: Authenticators, clock: Clock) -> Filter:
+    """Sets request.user. 401 for a token nobody knows, and for no credentials at all where the anonymous are not let in."""
+    by_header = {f"Bearer {token}": user for token, user in ways.static.items()}
+    tokens, proxy, anonymous = ways.tokens, ways.front_proxy, ways.anonymous
+
+    def by_certificate(request: Request) -> User | None:
+        found = certificate_of(request, clock)
+        if found is None:
+            return None
+        if proxy is None:
+            return found.user
+        if found.issuer in proxy.authorities:
+            return proxy.user_of(request.headers) if proxy.is_proxy(found.issuer, found.common_name) else None
+        return found.user if ways.accepts_certificates else None
+
+    def authenticate(request: Request) -> User | Awaitable[Verified]:
+        """Raises Unauthorized, TokenError."""
+        user = by_certificate(request)
+        if user is not None:
+            return user
         header = request.headers.get("Authorization")
+        token = ""
         if header is not None:
             user = by_header.get(header)
             if user is not None:
                 return user
-            scheme, _, token = header.partition(" ")
-            if scheme.lower() == "bearer" and token.strip():
-                return _verify(token.strip())
-        return user_of_certificate(request) or (ANONYMOUS if anonymous else None)
-
-    def _verify(token: str) -> User | None:
-        found = tokens.get(token)
-        if found is not None:
-            return found
-        return next((user for verify in verifiers if (user := verify(token)) is not None), None)
+            scheme, _, rest = header.partition(" ")
+            token = rest.strip() if scheme.lower() == "bearer" else ""
+        elif WEBSOCKET_PROTOCOLS in request.headers:
+            token = websocket_token(request.headers[WEBSOCKET_PROTOCOLS])
+        if token:
+            found = tokens.verify(token)
+            return found.user if isinstance(found, Verified) else found
+        if not anonymous.allows(request.info.path):
+            raise Unauthorized("Unauthorized")
+        return ANONYMOUS
 
     def wrap(inner: Handler) -> Handler:
         async def handle(request: Request) -> Answer:
-            user = authenticate(request)
-            if user is None:
-                raise Unauthorized("Unauthorized")
-            request.user = user
+            try:
+                found = authenticate(request)
+                request.user = found if isinstance(found, User) else (await found).user
+            except TokenError as error:
+                raise Unauthorized("Unauthorized") from error
             return await inner(request)
 
         return handle
 
     return wrap
+
+
+def websocket_token(protocols: str) -> str:
+    """The token among the protocols that a WebSocket client offers; empty if there is none."""
+    for protocol in protocols.split(","):
+        name = protocol.strip()
+        if name.startswith(WEBSOCKET_BEARER):
+            encoded = name[len(WEBSOCKET_BEARER) :]
+            try:
+                return base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
+            except (binascii.Error, UnicodeDecodeError):
+                return ""
+    return ""

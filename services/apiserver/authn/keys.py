@@ -14,6 +14,8 @@ from kubecosm.runtime.errors import StartupError, startup
 
 _CURVES = {"secp256r1": ("ES256", "P-256", 32), "secp384r1": ("ES384", "P-384", 48), "secp521r1": ("ES512", "P-521", 66)}
 RSA_ALGORITHM = "RS256"
+RSA_ALGORITHMS = ("RS256", "RS384", "RS512")
+"""Others sign with all of them, this server with the first."""
 
 
 def encode64(data: bytes) -> str:
@@ -39,7 +41,7 @@ class PublicKey:
         from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
         try:
-            if self.algorithm == RSA_ALGORITHM:
+            if self.algorithm in RSA_ALGORITHMS:
                 self.key.verify(signature, message, padding.PKCS1v15(), _hash_of(self.algorithm))
             else:
                 half = len(signature) // 2
@@ -53,7 +55,7 @@ class PublicKey:
         """As published at /openid/v1/jwks."""
         entry: Object = {"use": "sig", "kid": self.key_id, "alg": self.algorithm}
         numbers = self.key.public_numbers()
-        if self.algorithm == RSA_ALGORITHM:
+        if self.algorithm in RSA_ALGORITHMS:
             return entry | {"kty": "RSA", "n": encode64(_big_endian(numbers.n)), "e": encode64(_big_endian(numbers.e))}
         _, curve, size = _CURVES[self.key.curve.name]
         x, y = numbers.x.to_bytes(size, "big"), numbers.y.to_bytes(size, "big")
@@ -145,3 +147,27 @@ def load_public_keys(paths: Iterable[Path]) -> list[PublicKey]:
         except (ValueError, UnsupportedAlgorithm) as error:
             raise StartupError(f"cannot use the ServiceAccount key {path}: {error}") from error
     return found
+
+
+def key_of_jwk(entry: Object) -> PublicKey | None:
+    """A key as published; None for a kind that is not for signatures we know."""
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+    curves: dict[str, Any] = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1(), "P-521": ec.SECP521R1()}
+    if entry.get("use", "sig") != "sig":
+        return None
+    try:
+        if entry.get("kty") == "RSA":
+            key: Any = rsa.RSAPublicNumbers(_number(entry["e"]), _number(entry["n"])).public_key()
+        elif entry.get("kty") == "EC" and entry.get("crv") in curves:
+            key = ec.EllipticCurvePublicNumbers(_number(entry["x"]), _number(entry["y"]), curves[entry["crv"]]).public_key()
+        else:
+            return None
+    except (KeyError, ValueError, TypeError):
+        return None
+    found = public_key(key)
+    return PublicKey(key, entry.get("kid", ""), entry.get("alg") or found.algorithm)
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(decode64(text), "big")

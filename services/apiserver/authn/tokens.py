@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 
 from kubecosm.runtime.errors import StartupError, startup
 
+from .contract import Verified, meant_for
 from .user import GROUP_AUTHENTICATED, User
+
+
+class StaticTokens:
+    """The tokens of a file; meant for this server alone."""
+
+    def __init__(self, users: Mapping[str, User], api_audiences: tuple[str, ...]) -> None:
+        self.users = users
+        self._api_audiences = api_audiences
+
+    def verify(self, token: str, audiences: tuple[str, ...]) -> Verified | None:
+        user = self.users.get(token)
+        accepted = meant_for(audiences, self._api_audiences)
+        return Verified(user, accepted) if user is not None and accepted else None
 
 
 def load_tokens(path: Path) -> dict[str, User]:

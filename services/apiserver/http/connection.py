@@ -12,7 +12,7 @@ from .request import Request
 from .response import Response, text_response
 
 if TYPE_CHECKING:
-    from ..authn.user import User
+    from ..authn.certificates import Certificate
 
 HEADER_BYTES_MAX = 64 * 1024
 """One header line or the request line: bearer tokens and long selectors are allowed (Go: 1 MiB for all headers)."""
@@ -20,14 +20,14 @@ KEEPALIVE_SECONDS = 180.0
 
 
 class Connection(RequestHandler):
-    """Keeps who its client certificate says it is, asked once."""
+    """Keeps what its client certificate says, looked at once."""
 
-    __slots__ = ("certificate_user", "user_known")
+    __slots__ = ("certificate", "certificate_known")
 
     def __init__(self, manager: web.Server, **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
-        self.certificate_user: User | None = None
-        self.user_known = False
+        self.certificate: Certificate | None = None
+        self.certificate_known = False
 
     async def drain(self) -> None:
         """Return when the client has taken most of what was written; ConnectionError if it is gone."""

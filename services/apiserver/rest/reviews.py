@@ -14,6 +14,7 @@ from kubecosm.api.resources import Object, Resource
 from kubecosm.api.schema import prune
 from kubecosm.api.times import format_time
 
+from ..authn.contract import TokenError, TokenUnion, settled
 from ..authn.user import User
 from ..authz.attributes import Attributes, Authorizer, Decision, IncompleteRules, decide
 from ..http.request import Request
@@ -26,8 +27,6 @@ from .represent import answer_object
 from .storedkind import Caller
 
 Review = Callable[[State, Resource, Request], Awaitable[Answer]]
-VerifyToken = Callable[[str, tuple[str, ...]], User | None]
-"""(token, audiences) → who it stands for; without audiences the server's own are meant."""
 NAMELESS = ("selfsubjectaccessreviews", "subjectaccessreviews")
 """Reviews whose metadata must be empty."""
 GROUP_AUTHZ, GROUP_AUTHN = "authorization.k8s.io", "authentication.k8s.io"
@@ -36,9 +35,9 @@ GROUP_AUTHZ, GROUP_AUTHN = "authorization.k8s.io", "authentication.k8s.io"
 class Reviews:
     """Answers them with the authorizer and the authenticators of this server."""
 
-    def __init__(self, authorizer: Authorizer, verify_token: VerifyToken) -> None:
+    def __init__(self, authorizer: Authorizer, tokens: TokenUnion) -> None:
         self._authorizer = authorizer
-        self._verify_token = verify_token
+        self._tokens = tokens
         self.handlers: dict[tuple[str, str], Review] = {
             (GROUP_AUTHZ, "selfsubjectaccessreviews"): self.self_access,
             (GROUP_AUTHZ, "subjectaccessreviews"): self.access,
@@ -102,13 +101,12 @@ class Reviews:
         spec = review["spec"]
         if not spec.get("token"):
             raise BadRequest("token is required for TokenReview in authentication")
-        audiences = tuple(spec.get("audiences") or ())
-        user = self._verify_token(spec["token"], audiences)
-        status: Object = {"authenticated": True, "user": user_info(user)} if user is not None else {"user": {}}
-        if user is None:
-            status["error"] = "invalid bearer token"
-        elif audiences:
-            status["audiences"] = list(audiences)
+        try:
+            found = await settled(self._tokens.verify(spec["token"], tuple(spec.get("audiences") or ())))
+        except TokenError as error:
+            status: Object = {"user": {}, "error": str(error)}
+        else:
+            status = {"authenticated": True, "user": user_info(found.user), "audiences": list(found.audiences)}
         return answer_object(request, {**review, "status": status}, 201)
 
 

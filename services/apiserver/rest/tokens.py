@@ -49,11 +49,21 @@ class TokenRequests:
         spec["audiences"] = spec.get("audiences") or [self._tokens.issuer]
         spec["expirationSeconds"] = spec.get("expirationSeconds") or SECONDS_DEFAULT
         check_seconds(spec["expirationSeconds"])
+        self._bound_seconds(request, spec)
         claims, expires = self._claims(store, account, spec)
         created = format_time(store.state.clock.now())
         wanted["metadata"]["creationTimestamp"] = created
         wanted["status"] = {"token": self._tokens.sign(claims), "expirationTimestamp": expires}
         return answer_object(request, wanted, 201)
+
+    def _bound_seconds(self, request: Request, spec: Object) -> None:
+        """--service-account-max-token-expiration."""
+        most = int(self._tokens.max_seconds)
+        if most and spec["expirationSeconds"] > most:
+            request.warn(
+                f"requested expiration of {spec['expirationSeconds']} seconds shortened to {most} seconds due to server configuration"
+            )
+            spec["expirationSeconds"] = most
 
     def _claims(self, store: ResourceStore, account: Object, spec: Object) -> tuple[Object, str]:
         now, seconds = store.state.clock.now(), spec["expirationSeconds"]
@@ -62,7 +72,7 @@ class TokenRequests:
         private |= _bound(store, namespace, spec.get("boundObjectRef"), account["metadata"]["name"])
         issued = int(now.timestamp())
         expires = issued + seconds
-        if seconds == PROJECTED_SECONDS and spec["audiences"] == [self._tokens.issuer] and "pod" in private:
+        if self._tokens.extends and seconds == PROJECTED_SECONDS and spec["audiences"] == [self._tokens.issuer] and "pod" in private:
             private["warnafter"] = expires
             expires = issued + EXTENDED_SECONDS
         claims: Object = {

@@ -1,0 +1,120 @@
+"""Tokens of OpenID Connect providers: what their claims mean here is configured, by flags or by an AuthenticationConfiguration.
+
+Imitates k8s.io/apiserver/plugin/pkg/authenticator/token/oidc. Left out: distributed claims, and CEL expressions (see configuration.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from kubecosm.api.names import USER_EXTRA_CREDENTIAL_ID
+from kubecosm.api.resources import Object
+
+from ..authz.rules import quoted_list
+from ..outside import OutsideError
+from .contract import TokenError, Verified, meant_for
+from .jwks import ProviderKeys
+from .jwt import Jwt, parse_jwt
+from .user import GROUP_AUTHENTICATED, User
+
+NOT_BEFORE_LEEWAY_SECONDS = 300
+ALGORITHMS = ("RS256", "RS384", "RS512", "ES256", "ES384", "ES512")
+"""What a structured configuration accepts; the flags accept what --oidc-signing-algs says."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim and what is put before its value."""
+
+    name: str
+    prefix: str = ""
+
+
+@dataclass(frozen=True)
+class Provider:
+    """One issuer and what its claims mean."""
+
+    issuer: str
+    audiences: tuple[str, ...]
+    username: Claim
+    groups: Claim | None = None
+    uid: str = ""
+    required: Mapping[str, str] = field(default_factory=dict)
+    algorithms: tuple[str, ...] = ALGORITHMS
+    discovery_url: str = ""
+
+
+class OidcTokens:
+    """The tokens of one provider."""
+
+    def __init__(self, provider: Provider, keys: ProviderKeys, now: Callable[[], datetime], api_audiences: tuple[str, ...]) -> None:
+        self._provider = provider
+        self._keys = keys
+        self._now = now
+        self._api_audiences = api_audiences
+
+    def verify(self, token: str, audiences: tuple[str, ...]) -> Verified | Awaitable[Verified | None] | None:
+        parsed = parse_jwt(token)
+        accepted = meant_for(audiences, self._api_audiences)
+        if parsed is None or parsed.claims.get("iss") != self._provider.issuer or not accepted:
+            return None
+        return self._check(parsed, accepted)
+
+    async def _check(self, token: Jwt, accepted: tuple[str, ...]) -> Verified:
+        """Raises TokenError."""
+        claims = token.claims
+        check_times(claims, self._now().timestamp())
+        given = claims.get("aud") or ()
+        audiences = [given] if isinstance(given, str) else list(given)
+        if not meant_for(self._provider.audiences, audiences):
+            wanted = quoted_list(self._provider.audiences)
+            raise TokenError(f"oidc: verify token: oidc: expected audience in {wanted} got {quoted_list(audiences)}")
+        try:
+            signed = await self._keys.signed(token, self._provider.algorithms)
+        except OutsideError as error:
+            raise TokenError(f"oidc: verify token: fetching keys {error}") from error
+        if not signed:
+            raise TokenError("oidc: verify token: failed to verify signature: failed to verify id token signature")
+        return Verified(user_of(self._provider, claims), accepted)
+
+
+def check_times(claims: Object, now: float) -> None:
+    """Raises TokenError for a token that is over or has not begun."""
+    expires, begins = claims.get("exp"), claims.get("nbf")
+    if not isinstance(expires, int | float) or expires < now:
+        raise TokenError("oidc: verify token: oidc: token is expired")
+    if isinstance(begins, int | float) and begins > now + NOT_BEFORE_LEEWAY_SECONDS:
+        raise TokenError("oidc: verify token: oidc: current time is before the nbf (not before) time")
+
+
+def user_of(provider: Provider, claims: Object) -> User:
+    """Who the claims speak of. Pure. Raises TokenError."""
+    name = claims.get(provider.username.name)
+    if not isinstance(name, str) or not name:
+        raise TokenError(f'oidc: parse username claims "{provider.username.name}": claim not present')
+    if provider.username.name == "email" and claims.get("email_verified", True) is not True:
+        raise TokenError("oidc: email not verified")
+    for claim, wanted in provider.required.items():
+        if claim not in claims:
+            raise TokenError(f"oidc: required claim {claim} not present in ID token")
+        if claims[claim] != wanted:
+            raise TokenError(f"oidc: required claim {claim} value does not match. Got = {claims[claim]}, want = {wanted}")
+    groups = _groups(provider.groups, claims)
+    uid = claims.get(provider.uid, "") if provider.uid else ""
+    if not isinstance(uid, str):
+        raise TokenError(f'oidc: parse uid claim "{provider.uid}": not a string')
+    extra: dict[str, tuple[str, ...]] = {USER_EXTRA_CREDENTIAL_ID: (f"JTI={claims['jti']}",)} if isinstance(claims.get("jti"), str) else {}
+    return User(provider.username.prefix + name, (*groups, GROUP_AUTHENTICATED), uid, extra)
+
+
+def _groups(claim: Claim | None, claims: Object) -> tuple[str, ...]:
+    given: Any = claims.get(claim.name) if claim is not None else None
+    if claim is None or given is None:
+        return ()
+    names = [given] if isinstance(given, str) else given
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise TokenError(f'oidc: parse groups claim "{claim.name}": json: cannot unmarshal into a list of strings')
+    return tuple(claim.prefix + name for name in names if claim.prefix + name != GROUP_AUTHENTICATED)
