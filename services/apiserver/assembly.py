@@ -21,7 +21,8 @@ from kubecosm.runtime.metrics import Metrics
 
 from .admission.chain import AdmissionChain
 from .admission.configuration import load_configuration
-from .admission.plugins import Parts, build_admission
+from .admission.parts import Parts
+from .admission.plugins import build_admission
 from .authn.build import build_identities
 from .authn.filter import with_authentication
 from .authn.impersonation import with_impersonation

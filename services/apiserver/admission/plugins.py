@@ -5,8 +5,8 @@ Imitates pkg/kubeapiserver/options/plugins.go.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 
 from kubecosm.api.resources import (
@@ -19,17 +19,15 @@ from kubecosm.api.resources import (
     RUNTIMECLASSES,
     SERVICEACCOUNTS,
     STORAGECLASSES,
-    Object,
-    Resource,
 )
 from kubecosm.runtime.errors import StartupError
 
-from ..cache.resource import ResourceCache
-from ..state import State
 from .chain import AdmissionChain, Plugin
 from .claimresize import PersistentVolumeClaimResize
 from .lifecycle import NamespaceLifecycle
 from .limitranger import LimitRanger
+from .parts import Parts
+from .podsecurity import build as build_podsecurity
 from .priority import PriorityPlugin
 from .resourcequota import ResourceQuota, limited_resources
 from .runtimeclass import RuntimeClass
@@ -42,19 +40,6 @@ from .small import (
     TaintNodesByCondition,
 )
 from .topology import PodTopologyLabels
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What plugins are made of."""
-
-    state: State
-    configuration: Mapping[str, Object] = field(default_factory=dict)
-    """By plugin, from --admission-control-config-file."""
-    extra_config_maps: tuple[tuple[str, str], ...] = ()
-
-    def cache(self, resource: Resource) -> ResourceCache:
-        return self.state.store(resource.group, resource.version, resource.plural).cache
 
 
 @dataclass(frozen=True)
@@ -81,6 +66,7 @@ TABLE: tuple[Row, ...] = (
     Row("LimitRanger", lambda parts: LimitRanger(parts.cache(LIMITRANGES))),
     Row("ServiceAccount", lambda parts: ServiceAccountPlugin(parts.cache(SERVICEACCOUNTS), parts.state.rng, parts.extra_config_maps)),
     Row("TaintNodesByCondition", lambda parts: TaintNodesByCondition()),
+    Row("PodSecurity", build_podsecurity),
     Row("Priority", lambda parts: PriorityPlugin(parts.cache(PRIORITYCLASSES))),
     Row("DefaultTolerationSeconds", lambda parts: DefaultTolerationSeconds()),
     Row("DefaultStorageClass", lambda parts: DefaultStorageClass(parts.cache(STORAGECLASSES))),
