@@ -136,6 +136,3 @@ KUBELET_SERVER_NAME = "kubelet.kubecosm.internal"
 USER_EXTRA_PREFIX = "authentication.kubernetes.io/"
 USER_EXTRA_CREDENTIAL_ID = f"{USER_EXTRA_PREFIX}credential-id"
 SECRET_BOOTSTRAP_TOKEN = "bootstrap.kubernetes.io/token"
-
-# Pod security: labels of namespaces and annotations of audit events have this prefix
-POD_SECURITY_PREFIX = "pod-security.kubernetes.io/"

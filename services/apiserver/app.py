@@ -58,6 +58,7 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
         await state.caches.start()
         await registrar.follow()
         start_strategies(state, config)
+        state.admission.start()
         metrics = Metrics()
         health = HealthEndpoints(metrics)
         reached_at = advertised_address(config)

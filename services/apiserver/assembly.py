@@ -21,8 +21,7 @@ from kubecosm.runtime.metrics import Metrics
 
 from .admission.chain import AdmissionChain
 from .admission.configuration import load_configuration
-from .admission.parts import Parts
-from .admission.plugins import build_admission
+from .admission.plugins import Parts, build_admission
 from .authn.build import build_identities
 from .authn.filter import with_authentication
 from .authn.impersonation import with_impersonation
@@ -143,6 +142,8 @@ def build_handler(
     """The whole chain from filter to verb. Raises StartupError."""
     request_metrics = RequestMetrics(Seats(config.max_requests_inflight), Seats(config.max_mutating_requests_inflight))
     metrics.registry.register(request_metrics)
+    if state.admission.metrics is not None:
+        state.admission.metrics.register(metrics)
     metrics.registry.register(CacheMetrics(state.caches, lambda: database_bytes(config)))
     identities = build_identities(config, state)
     authorizer = state.authorizer = build_authorizer(config.authorization_mode, state)

@@ -14,6 +14,8 @@ from kubecosm.runtime.clock import Clock
 
 from .cache.caches import Caches
 from .storage.contract import StorageError, Store
+from .webhook.client import WebhookClients
+from .webhook.services import resolver
 
 if TYPE_CHECKING:
     from .admission.chain import AdmissionChain
@@ -49,8 +51,15 @@ class State:
 
     closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     """What ends with the server: clients of services outside."""
+    webhooks: WebhookClients = field(init=False)
+    """Asks webhooks for whoever needs it; connects only then."""
+
     tasks: asyncio.TaskGroup | None = None
     """Where work lives that outlasts its request; None until the server runs."""
+
+    def __post_init__(self) -> None:
+        self.webhooks = WebhookClients(resolver(self))
+        self.closers.append(self.webhooks.close)
 
     async def settle(self, write: Coroutine[Any, Any, T | None], finish: Callable[[bool], None]) -> T | None:
         """Carry out a write and tell `finish` whether it took place, even if the request is cancelled meanwhile.

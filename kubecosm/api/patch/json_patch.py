@@ -1,6 +1,6 @@
 """JSON patches (RFC 6902) with the ways of the library that Kubernetes uses (evanphx/json-patch v4): negative indices, `1` is not `1.0`.
 
-Left out: its messages, which Kubernetes keeps from clients.
+Its messages are those of the library where clients see them: when the patch of a webhook does not apply.
 """
 
 from __future__ import annotations
@@ -19,35 +19,49 @@ class PatchFailed(Exception):
     """An operation does not apply, or a test failed."""
 
 
+class _NoPath(PatchFailed):
+    """What leads to the last element of a path is missing."""
+
+
 def apply_operations(document: Any, operations: list[dict[str, Any]]) -> Any:
     """The document after all operations, in order. Changes `document` in place where it can. Raises PatchFailed."""
     copied = 0
     for operation in operations:
-        kind, path = operation.get("op"), operation.get("path")
-        if not isinstance(path, str):
-            raise PatchFailed("operation missing path field")
-        if kind == "add":
-            _add(document, path, operation.get("value"))
-        elif kind == "remove":
-            _remove(document, path)
-        elif kind == "replace":
-            _replace(document, path, operation.get("value"))
-        elif kind == "move":
-            source = _source(operation)
-            value = _get(document, source)
-            _remove(document, source)
-            _add(document, path, value)
-        elif kind == "copy":
-            value = copy.deepcopy(_get(document, _source(operation)))
-            copied += len(repr(value))
-            if copied > COPIED_BYTES_MAX:
-                raise PatchFailed("unable to complete the copy, the accumulated size increase is too large")
-            _add(document, path, value)
-        elif kind == "test":
-            _test(document, path, operation.get("value"))
-        else:
-            raise PatchFailed(f"Unexpected kind: {kind}")
+        try:
+            copied = _apply(document, operation, copied)
+        except _NoPath:
+            path = operation["path"] if operation["op"] == "replace" else f'"{operation["path"]}"'
+            raise PatchFailed(f"{operation['op']} operation does not apply: doc is missing path: {path}: missing value") from None
     return document
+
+
+def _apply(document: Any, operation: dict[str, Any], copied: int) -> int:
+    """Carry out one operation; `copied` and the answer are what `copy` operations have added in all."""
+    kind, path = operation.get("op"), operation.get("path")
+    if not isinstance(path, str):
+        raise PatchFailed("operation missing path field")
+    if kind == "add":
+        _add(document, path, operation.get("value"))
+    elif kind == "remove":
+        _remove(document, path)
+    elif kind == "replace":
+        _replace(document, path, operation.get("value"))
+    elif kind == "move":
+        source = _source(operation)
+        value = _get(document, source)
+        _remove(document, source)
+        _add(document, path, value)
+    elif kind == "copy":
+        value = copy.deepcopy(_get(document, _source(operation)))
+        copied += len(repr(value))
+        if copied > COPIED_BYTES_MAX:
+            raise PatchFailed("unable to complete the copy, the accumulated size increase is too large")
+        _add(document, path, value)
+    elif kind == "test":
+        _test(document, path, operation.get("value"))
+    else:
+        raise PatchFailed(f"Unexpected kind: {kind}")
+    return copied
 
 
 def _source(operation: dict[str, Any]) -> str:
@@ -61,11 +75,11 @@ def _container(document: Any, path: str) -> tuple[Any, str]:
     """The dict or list that holds the path's last element, and that element's key."""
     parts = path.split("/")
     if len(parts) < 2:
-        raise PatchFailed(f"doc is missing path: {path!r}")
+        raise _NoPath(path)
     for part in parts[1:-1]:
         document = _child(document, _unescape(part))
     if not isinstance(document, dict | list):
-        raise PatchFailed(f"doc is missing path: {path!r}")
+        raise _NoPath(path)
     return document, _unescape(parts[-1])
 
 
@@ -76,11 +90,11 @@ def _unescape(part: str) -> str:
 def _child(container: Any, key: str) -> Any:
     if isinstance(container, dict):
         if key not in container:
-            raise PatchFailed(f"unable to get nonexistent key: {key}")
+            raise _NoPath(key)
         return container[key]
     if isinstance(container, list):
         return container[_index(key, len(container))]
-    raise PatchFailed("missing value")
+    raise _NoPath(key)
 
 
 def _index(key: str, size: int) -> int:
@@ -109,8 +123,9 @@ def _add(document: Any, path: str, value: Any) -> None:
 
 def _remove(document: Any, path: str) -> None:
     container, key = _container(document, path)
-    _child(container, key)
     if isinstance(container, dict):
+        if key not in container:
+            raise PatchFailed(f"error in remove for path: '{path}': Unable to remove nonexistent key: {key}: missing value")
         del container[key]
     else:
         del container[_index(key, len(container))]
@@ -118,8 +133,9 @@ def _remove(document: Any, path: str) -> None:
 
 def _replace(document: Any, path: str, value: Any) -> None:
     container, key = _container(document, path)
-    _child(container, key)
     if isinstance(container, dict):
+        if key not in container:
+            raise PatchFailed(f"replace operation does not apply: doc is missing key: {path}: missing value")
         container[key] = value
     else:
         container[_index(key, len(container))] = value

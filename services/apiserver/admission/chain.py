@@ -17,6 +17,7 @@ from ..authn.user import User
 
 if TYPE_CHECKING:
     from ..rest.options import DeleteOptions, WriteOptions
+    from .metrics import AdmissionMetrics
 
 CREATE, UPDATE, DELETE, CONNECT = "CREATE", "UPDATE", "DELETE", "CONNECT"
 Settled = Callable[[bool], None]
@@ -123,6 +124,9 @@ class Plugin:
     def follow(self, interest_changed: Callable[[], None]) -> None:
         """A plugin whose `handles` depends on stored objects keeps the callback and calls it when the answer may have changed."""
 
+    def start(self) -> None:
+        """Called once, when the caches are filled and before the first request."""
+
     def admit(self, attributes: Attributes) -> Awaitable[None] | None:
         """Change the object in place, or put another one into `attributes.obj`."""
         return None
@@ -138,11 +142,16 @@ Plugins = tuple[Plugin, ...]
 class AdmissionChain:
     """Asks the plugins that have a say."""
 
-    def __init__(self, plugins: Sequence[Plugin]) -> None:
+    def __init__(self, plugins: Sequence[Plugin], metrics: AdmissionMetrics | None = None) -> None:
         self.plugins = tuple(plugins)
+        self.metrics = metrics
         self._interested: dict[tuple[Resource, str], tuple[Plugins, Plugins]] = {}
         for plugin in plugins:
             plugin.follow(self._interested.clear)
+
+    def start(self) -> None:
+        for plugin in self.plugins:
+            plugin.start()
 
     def _for(self, resource: Resource, subresource: str) -> tuple[Plugins, Plugins]:
         found = self._interested.get((resource, subresource))

@@ -5,8 +5,9 @@ Imitates pkg/kubeapiserver/options/plugins.go.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import import_module
 
 from kubecosm.api.resources import (
@@ -19,15 +20,21 @@ from kubecosm.api.resources import (
     RUNTIMECLASSES,
     SERVICEACCOUNTS,
     STORAGECLASSES,
+    Object,
+    Resource,
+    builtin,
 )
 from kubecosm.runtime.errors import StartupError
 
+from ..cache.resource import ResourceCache
+from ..state import State
 from .chain import AdmissionChain, Plugin
 from .claimresize import PersistentVolumeClaimResize
+from .conditions import Conditions
 from .lifecycle import NamespaceLifecycle
 from .limitranger import LimitRanger
-from .parts import Parts
-from .podsecurity import build as build_podsecurity
+from .matching import GROUP, Surroundings
+from .metrics import AdmissionMetrics
 from .priority import PriorityPlugin
 from .resourcequota import ResourceQuota, limited_resources
 from .runtimeclass import RuntimeClass
@@ -40,6 +47,37 @@ from .small import (
     TaintNodesByCondition,
 )
 from .topology import PodTopologyLabels
+from .webhooks.hooks import HookIndex
+from .webhooks.mutating import MutatingAdmissionWebhook
+from .webhooks.validating import ValidatingAdmissionWebhook
+
+MUTATING_WEBHOOKS = builtin(GROUP, "v1", "mutatingwebhookconfigurations")
+VALIDATING_WEBHOOKS = builtin(GROUP, "v1", "validatingwebhookconfigurations")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What plugins are made of."""
+
+    state: State
+    configuration: Mapping[str, Object] = field(default_factory=dict)
+    """By plugin, from --admission-control-config-file."""
+    extra_config_maps: tuple[tuple[str, str], ...] = ()
+    metrics: AdmissionMetrics = field(default_factory=AdmissionMetrics)
+
+    @cached_property
+    def surroundings(self) -> Surroundings:
+        return Surroundings(self.state)
+
+    @cached_property
+    def conditions(self) -> Conditions:
+        return Conditions()
+
+    def hooks(self, resource: Resource) -> HookIndex:
+        return HookIndex(self.cache(resource), self.surroundings)
+
+    def cache(self, resource: Resource) -> ResourceCache:
+        return self.state.store(resource.group, resource.version, resource.plural).cache
 
 
 @dataclass(frozen=True)
@@ -66,7 +104,6 @@ TABLE: tuple[Row, ...] = (
     Row("LimitRanger", lambda parts: LimitRanger(parts.cache(LIMITRANGES))),
     Row("ServiceAccount", lambda parts: ServiceAccountPlugin(parts.cache(SERVICEACCOUNTS), parts.state.rng, parts.extra_config_maps)),
     Row("TaintNodesByCondition", lambda parts: TaintNodesByCondition()),
-    Row("PodSecurity", build_podsecurity),
     Row("Priority", lambda parts: PriorityPlugin(parts.cache(PRIORITYCLASSES))),
     Row("DefaultTolerationSeconds", lambda parts: DefaultTolerationSeconds()),
     Row("DefaultStorageClass", lambda parts: DefaultStorageClass(parts.cache(STORAGECLASSES))),
@@ -76,6 +113,18 @@ TABLE: tuple[Row, ...] = (
     Row("DefaultIngressClass", lambda parts: DefaultIngressClass(parts.cache(INGRESSCLASSES))),
     Row("PodTopologyLabels", lambda parts: PodTopologyLabels(parts.cache(NODES))),
     # new plugins go above this line; policies, webhooks, ResourceQuota and AlwaysDeny are last, in this order
+    Row(
+        "MutatingAdmissionWebhook",
+        lambda parts: MutatingAdmissionWebhook(
+            parts.hooks(MUTATING_WEBHOOKS), parts.state.webhooks, parts.surroundings, parts.metrics, parts.conditions
+        ),
+    ),
+    Row(
+        "ValidatingAdmissionWebhook",
+        lambda parts: ValidatingAdmissionWebhook(
+            parts.hooks(VALIDATING_WEBHOOKS), parts.state.webhooks, parts.surroundings, parts.metrics, parts.conditions
+        ),
+    ),
     Row(
         "ResourceQuota",
         lambda parts: ResourceQuota(parts.cache(RESOURCEQUOTAS), parts.state, limited_resources(parts.configuration.get("ResourceQuota"))),
@@ -98,4 +147,4 @@ def chosen_plugins(enabled: Sequence[str], disabled: Sequence[str]) -> tuple[Row
 
 def build_admission(parts: Parts, enabled: Sequence[str], disabled: Sequence[str]) -> AdmissionChain:
     """The chain of the plugins that are on. Raises StartupError."""
-    return AdmissionChain([row.build(parts) for row in chosen_plugins(enabled, disabled)])
+    return AdmissionChain([row.build(parts) for row in chosen_plugins(enabled, disabled)], parts.metrics)

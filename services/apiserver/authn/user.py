@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 GROUP_AUTHENTICATED = "system:authenticated"
 GROUP_UNAUTHENTICATED = "system:unauthenticated"
@@ -25,3 +26,14 @@ class User:
 
 
 ANONYMOUS = User("system:anonymous", (GROUP_UNAUTHENTICATED,))
+
+
+def user_info(user: User) -> dict[str, Any]:
+    """authentication.k8s.io/v1 UserInfo."""
+    info: dict[str, Any] = {"username": user.name}
+    if user.uid:
+        info["uid"] = user.uid
+    info["groups"] = list(user.groups)
+    if user.extra:
+        info["extra"] = {name: list(values) for name, values in user.extra.items()}
+    return info

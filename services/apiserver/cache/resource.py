@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from .entry import AttributesOf, Entry, with_revision
@@ -34,6 +34,8 @@ class ResourceCache:
         self._keys: list[str] = []
         self.history = History(revision)
         self.watches = WatchIndex(attributes_of)
+        self.followers: list[Callable[[Sequence[Event]], None]] = []
+        """Parts of this server that want every change, before watchers get it; they must not raise."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -71,6 +73,8 @@ class ResourceCache:
         return event
 
     def publish(self, events: Sequence[Event]) -> None:
+        for follow in self.followers:
+            follow(events)
         self.watches.publish(events)
 
     def page(self, selection: Selection, *, after: str = "", limit: int = 0) -> Page:

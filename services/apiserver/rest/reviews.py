@@ -15,7 +15,7 @@ from kubecosm.api.schema import prune
 from kubecosm.api.times import format_time
 
 from ..authn.contract import TokenError, TokenUnion, settled
-from ..authn.user import User
+from ..authn.user import User, user_info
 from ..authz.attributes import Attributes, Authorizer, Decision, IncompleteRules, decide
 from ..http.request import Request
 from ..http.response import Answer
@@ -152,17 +152,6 @@ def _attributes(row: Resource, spec: Object, user: User) -> Attributes:
         user, resource.get("verb", ""), resource.get("namespace", ""), resource.get("group", ""), resource.get("version", ""),
         resource.get("resource", ""), resource.get("subresource", ""), resource.get("name", ""),
     )  # fmt: skip
-
-
-def user_info(user: User) -> Object:
-    """authentication.k8s.io/v1 UserInfo."""
-    info: Object = {"username": user.name}
-    if user.uid:
-        info["uid"] = user.uid
-    info["groups"] = list(user.groups)
-    if user.extra:
-        info["extra"] = {name: list(values) for name, values in user.extra.items()}
-    return info
 
 
 def _only(rule: Object, *fields: str) -> Object:
