@@ -44,19 +44,28 @@ class Algorithm:
 
     def schedule(self, profile: Profile, state: CycleState, pod: PodInfo) -> Outcome:
         """Filter, score, choose. The cluster must have a node."""
+        diagnosis, feasible = self.find_feasible(profile, state, pod)
+        return self.choose(profile, state, pod, diagnosis, feasible)
+
+    def find_feasible(self, profile: Profile, state: CycleState, pod: PodInfo) -> tuple[Diagnosis, IntArray]:
+        """The rows of nodes that fit, and why the others do not."""
         nodes = self._cluster.nodes
         diagnosis = Diagnosis(nodes.exists.copy(), nodes.names_now)
-        feasible = self._find_feasible(profile, state, pod, diagnosis)
+        return diagnosis, self._find_feasible(profile, state, pod, diagnosis)
+
+    def choose(self, profile: Profile, state: CycleState, pod: PodInfo, diagnosis: Diagnosis, feasible: IntArray) -> Outcome:
+        """Score the feasible nodes and take the best."""
+        nodes = self._cluster.nodes
         if not len(feasible):
             return Outcome(diagnosis)
         if len(feasible) == 1:
             return Outcome(diagnosis, nodes.names[int(feasible[0])], feasible)
         rows: Rows = ALL if len(feasible) == nodes.size else feasible
         total, scores = profile.run_score(state, pod, rows, len(feasible))
-        chosen = self._select(total)
+        chosen = self.select(total)
         return Outcome(diagnosis, nodes.names[int(feasible[chosen])], feasible, tuple(scores), total)
 
-    def _select(self, total: IntArray) -> int:
+    def select(self, total: IntArray) -> int:
         """Index of a node with the highest total; chance decides between equals (selectHost)."""
         best = np.flatnonzero(total == total.max())
         return int(best[0]) if len(best) == 1 else int(best[self._handle.random.randrange(len(best))])

@@ -15,7 +15,7 @@ from contextlib import AsyncExitStack
 from kubecosm.api.resources import Object
 from kubecosm.client.config import ClientConfig
 from kubecosm.client.http import ApiClient
-from kubecosm.client.informer import InformerFactory
+from kubecosm.client.informer import InformerFactory, drop_managed_fields
 from kubecosm.client.leaderelection import LeaderElector
 from kubecosm.client.metrics import PrometheusClientMetrics
 from kubecosm.client.series import SeriesRecorder
@@ -76,7 +76,7 @@ class Process:
     ) -> None:  # fmt: skip
         self._config, self._settings, self._client, self._endpoints = config, settings, client, endpoints
         self._metrics, self._clock, self._rng = metrics, clock, rng
-        self._factory = InformerFactory(client, clock, random=rng, transform=slim)
+        self._factory = InformerFactory(client, clock, random=rng, transform=drop_managed_fields if settings.extenders else slim)
         host = socket.gethostname()
         names = [profile.scheduler_name for profile in settings.profiles]
         self._recorders = {name: SeriesRecorder(client, name, f"{name}-{host}", clock) for name in names}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 
 from kubecosm.client.http import ApiClient
 from kubecosm.client.informer import InformerFactory
@@ -12,7 +13,7 @@ from kubecosm.runtime.clock import Clock
 from kubecosm.runtime.metrics import Metrics
 
 from .config import Config
-from .configuration import SchedulerConfiguration
+from .configuration import ExtenderSettings, SchedulerConfiguration
 from .decisions import Decisions
 from .effects import RealEffects
 from .explain import Explainer
@@ -35,8 +36,24 @@ async def run_engine(
         settings.profiles, RealEffects(client, recorders), SchedulerMetrics(metrics), clock=clock, rng=rng, limits=limits,
         bindings_max=config.bindings_in_flight_max, decisions=decisions,
     )  # fmt: skip
-    EventHandlers(scheduler).attach(factory)
-    on_built(Explainer(scheduler))
-    await scheduler.run()
+    async with AsyncExitStack() as stack:
+        if settings.extenders:
+            await _extend(scheduler, settings.extenders, stack)
+        EventHandlers(scheduler).attach(factory)
+        on_built(Explainer(scheduler))
+        await scheduler.run()
+
+
+async def _extend(scheduler: Scheduler, settings: Sequence[ExtenderSettings], stack: AsyncExitStack) -> None:
+    """Let extenders take part; only who has some pays for an HTTP client of their own."""
+    import aiohttp
+
+    from .extended import ExtendedCycle
+    from .extenders.chain import Extenders
+    from .extenders.client import HttpExtender
+
+    session = await stack.enter_async_context(aiohttp.ClientSession())
+    chain = Extenders([HttpExtender(one, session) for one in settings], scheduler.cluster.nodes)
+    scheduler.extended = ExtendedCycle(scheduler, chain)
 
 

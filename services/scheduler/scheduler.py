@@ -10,7 +10,8 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from kubecosm.api.errors import ApiError
 from kubecosm.api.resources import Object
@@ -27,7 +28,7 @@ from .figures import serve_figures
 from .framework.defaults import ProfileConfig
 from .framework.events import ASSIGNED_POD_DELETE
 from .framework.handle import ApiEffects, Handle
-from .framework.interface import CycleState, FilterPlugin, QueueSortPlugin
+from .framework.interface import CycleState, FilterPlugin, PostFilterResult, QueueSortPlugin
 from .framework.profile import Profile
 from .framework.status import Status, error, fit_message, truncate
 from .metrics import ERROR, SCHEDULED, UNSCHEDULABLE, SchedulerMetrics
@@ -39,6 +40,9 @@ from .state.cluster import ClusterState
 from .state.podinfo import PodInfo
 from .waiting import WaitingPods
 
+if TYPE_CHECKING:
+    from .extended import ExtendedCycle
+
 BINDINGS_IN_FLIGHT_MAX = 32
 """Pods whose binding cycle runs at once; deciding waits when there are more."""
 SLICE_SECONDS = 0.005
@@ -46,6 +50,22 @@ NO_NODES = "no nodes available to schedule pods"
 EXPECTED_FAILURES = (ApiError, *TRANSPORT_ERRORS)
 
 log = get_logger("kube-scheduler")
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try to schedule one pod, from its leaving the queue to its being bound or back there."""
+
+    queued: QueuedPod
+    profile: Profile
+    state: CycleState
+    started: float
+    moves: int
+    """SchedulingQueue.moves when it began."""
+
+    @property
+    def pod(self) -> PodInfo:
+        return self.queued.info
 
 
 class Scheduler:
@@ -72,6 +92,8 @@ class Scheduler:
         self.waiting = WaitingPods()
         self.pending: dict[str, PodInfo] = {}
         """Pods without a node that are ours to schedule, by uid, as the API server has them."""
+        self.extended: ExtendedCycle | None = None
+        """How pods that concern extenders are scheduled; None without extenders."""
         self._slots = asyncio.Semaphore(bindings_max)
         self._tasks: asyncio.TaskGroup | None = None
         self._early: list[tuple[str, Coroutine[Any, Any, None]]] = []
@@ -101,7 +123,7 @@ class Scheduler:
         while self.clock.monotonic() < ends:
             await self._slots.acquire()
             queued = self.queue.pop()
-            binding = self.schedule_one(queued) if queued is not None else None
+            binding = await self._decide(queued) if queued is not None else None
             if binding is None:
                 self._slots.release()
             else:
@@ -109,6 +131,12 @@ class Scheduler:
             if queued is None:
                 return
         await asyncio.sleep(0)
+
+    async def _decide(self, queued: QueuedPod) -> Coroutine[Any, Any, None] | None:
+        """Pods that concern an extender wait for its answers; all others are decided at once."""
+        if self.extended is not None and self.extended.concerns(queued.info):
+            return await self.extended.schedule_one(queued)
+        return self.schedule_one(queued)
 
     async def _bind_and_release(self, binding: Coroutine[Any, Any, None]) -> None:
         try:
@@ -155,24 +183,33 @@ class Scheduler:
 
     def schedule_one(self, queued: QueuedPod) -> Coroutine[Any, Any, None] | None:
         """Decide about one pod. The binding cycle to run if it found a node; otherwise the pod is back in the queue."""
-        pod = queued.info
-        profile = self.profiles.get(pod.scheduler_name)
-        if profile is None or self._skip(pod):
+        attempt = self.begin(queued)
+        if attempt is None:
             return None
-        started = self.clock.monotonic()
-        state = CycleState()
+        outcome = self.algorithm.schedule(attempt.profile, attempt.state, queued.info)
+        if not outcome.node:
+            self._unschedulable(attempt, outcome)
+            self.metrics.algorithm(self.clock.monotonic() - attempt.started)
+            return None
+        return self.place(attempt, outcome)
+
+    def begin(self, queued: QueuedPod) -> Attempt | None:
+        """An attempt, unless there is nothing to try: the pod is none of ours any more, or there is no node."""
+        profile = self.profiles.get(queued.info.scheduler_name)
+        if profile is None or self._skip(queued.info):
+            return None
+        attempt = Attempt(queued, profile, CycleState(), self.clock.monotonic(), self.queue.moves)
         if self.cluster.nodes.count == 0:
             everybody = frozenset(name for name, plugin in profile.plugins.items() if isinstance(plugin, FilterPlugin))
-            self._failed(queued, profile, started, NO_NODES, everybody, frozenset())
+            self.failed(attempt, NO_NODES, everybody, frozenset())
             return None
-        outcome = self.algorithm.schedule(profile, state, pod)
-        if not outcome.node:
-            self._unschedulable(queued, profile, state, outcome, started)
-            self.metrics.algorithm(self.clock.monotonic() - started)
-            return None
-        self.metrics.algorithm(self.clock.monotonic() - started)
-        self._decided(queued, profile, outcome, "", NO_PREEMPTION)
-        return self._assume(queued, profile, state, outcome.node, started)
+        return attempt
+
+    def place(self, attempt: Attempt, outcome: Outcome) -> Coroutine[Any, Any, None] | None:
+        """A node was found: remember why, and begin to bind."""
+        self.metrics.algorithm(self.clock.monotonic() - attempt.started)
+        self._decided(attempt, outcome, "", NO_PREEMPTION)
+        return self._assume(attempt, outcome.node)
 
     def _skip(self, pod: PodInfo) -> bool:
         if pod.is_terminating:
@@ -181,28 +218,29 @@ class Scheduler:
             return True
         return self.cluster.pod(pod.uid) is not None
 
-    def _unschedulable(self, queued: QueuedPod, profile: Profile, state: CycleState, outcome: Outcome, started: float) -> None:
+    def _unschedulable(self, attempt: Attempt, outcome: Outcome) -> None:
         """No node fits: ask the PostFilter plugins for help, then put the pod back."""
-        diagnosis, nominated = outcome.diagnosis, None
-        victims: tuple[str, ...] = ()
-        if profile.has_post_filter:
-            result = profile.run_post_filter(state, queued.info, diagnosis)
-            nominated, victims = result.nominated_node, result.victims
-            diagnosis.postfilter_message = result.status.message if result.status is not None else ""
+        profile = attempt.profile
+        result = profile.run_post_filter(attempt.state, attempt.pod, outcome.diagnosis) if profile.has_post_filter else PostFilterResult()
+        self.give_up(attempt, outcome, result)
+
+    def give_up(self, attempt: Attempt, outcome: Outcome, result: PostFilterResult) -> None:
+        """Back into the queue with what the PostFilter plugins said."""
+        diagnosis = outcome.diagnosis
+        diagnosis.postfilter_message = result.status.message if result.status is not None else ""
         message = diagnosis.message()
-        self._decided(queued, profile, outcome, message, Preemption(nominated or "", victims))
+        self._decided(attempt, outcome, message, Preemption(result.nominated_node or "", result.victims))
         rejectors = frozenset(diagnosis.unschedulable_plugins), frozenset(diagnosis.pending_plugins)
-        self._failed(queued, profile, started, message, *rejectors, nominated=nominated)
+        self.failed(attempt, message, *rejectors, nominated=result.nominated_node)
 
-    def _decided(self, queued: QueuedPod, profile: Profile, outcome: Outcome, message: str, preemption: Preemption) -> None:
-        pod, now = queued.info, format_micro_time(self.clock.now())
-        self.decisions.record(pod.key, pod.uid, profile.name, now, queued.attempts, outcome, message, preemption)
+    def _decided(self, attempt: Attempt, outcome: Outcome, message: str, preemption: Preemption) -> None:
+        pod, now = attempt.pod, format_micro_time(self.clock.now())
+        attempts = attempt.queued.attempts
+        self.decisions.record(pod.key, pod.uid, attempt.profile.name, now, attempts, outcome, message, preemption)
 
-    def _assume(
-        self, queued: QueuedPod, profile: Profile, state: CycleState, node: str, started: float
-    ) -> Coroutine[Any, Any, None] | None:
+    def _assume(self, attempt: Attempt, node: str) -> Coroutine[Any, Any, None] | None:
         """Count the pod on its node, reserve what it needs there, ask for permission."""
-        pod = queued.info
+        pod, profile, state = attempt.pod, attempt.profile, attempt.state
         self.cluster.assume(pod, node)
         self.nominator.remove(pod.uid)
         waits: dict[str, float] = {}
@@ -210,18 +248,16 @@ class Scheduler:
         if rejection is None:
             rejection, waits = profile.run_permit(state, pod, node)
         if rejection is not None:
-            self._take_back(profile, state, pod, node)
-            self._rejected_late(queued, profile, started, rejection)
+            self._take_back(attempt, node)
+            self._rejected_late(attempt, rejection)
             return None
-        return self._bind(queued, profile, state, node, waits, started)
+        return self._bind(attempt, node, waits)
 
     # ---- binding cycle
 
-    async def _bind(
-        self, queued: QueuedPod, profile: Profile, state: CycleState, node: str, waits: dict[str, float], started: float
-    ) -> None:
+    async def _bind(self, attempt: Attempt, node: str, waits: dict[str, float]) -> None:
         """Wait for permission, prepare, bind. A failure undoes the assumption and queues the pod again."""
-        pod = queued.info
+        pod, profile, state = attempt.pod, attempt.profile, attempt.state
         if waits or profile.has_pre_bind_work(state, pod):
             await _logged("nominate", self._expect(pod, node))
         if waits:
@@ -230,20 +266,23 @@ class Scheduler:
                 rejection = await self.waiting.wait(pod.uid, waits, self.clock)
             self.metrics.permit_waited(rejection.code_name if rejection else "Success", self.clock.monotonic() - since)
             if rejection is not None:
-                self._take_back(profile, state, pod, node)
-                self._rejected_late(queued, profile, started, rejection)
+                self._take_back(attempt, node)
+                self._rejected_late(attempt, rejection)
                 return
         failure = await self._try_bind(profile, state, pod, node)
         if failure is not None:
-            self._take_back(profile, state, pod, node)
-            self._failed(queued, profile, started, failure.message, frozenset(), frozenset())
+            self._take_back(attempt, node)
+            self.failed(attempt, failure.message, frozenset(), frozenset())
             return
-        now = self.clock.monotonic()
+        self._bound(attempt, node)
+
+    def _bound(self, attempt: Attempt, node: str) -> None:
+        pod, now = attempt.pod, self.clock.monotonic()
         note = f"Successfully assigned {pod.namespace}/{pod.name} to {node}"
         self.effects.event(pod, "Normal", "Scheduled", "Binding", note, once=True)
-        self.metrics.attempted(SCHEDULED, profile.name, now - started)
-        self.metrics.bound(queued.attempts, now - (queued.first_attempt or started))
-        profile.run_post_bind(state, pod, node)
+        self.metrics.attempted(SCHEDULED, attempt.profile.name, now - attempt.started)
+        self.metrics.bound(attempt.queued.attempts, now - (attempt.queued.first_attempt or attempt.started))
+        attempt.profile.run_post_bind(attempt.state, pod, node)
 
     async def _expect(self, pod: PodInfo, node: str) -> None:
         """Binding may take minutes: tell the world, as cluster autoscalers, where the pod is going (NominatedNodeNameForExpectation)."""
@@ -257,7 +296,10 @@ class Scheduler:
                 failure = await profile.run_pre_bind(state, pod, node)
             if failure is not None:
                 return failure
-        failure = await profile.run_bind(state, pod, node)
+        if self.extended is not None:
+            failure = await self.extended.bind(profile, state, pod, node)
+        else:
+            failure = await profile.run_bind(state, pod, node)
         return error(f"binding rejected: {failure.message}") if failure is not None else None
 
     @asynccontextmanager
@@ -269,36 +311,38 @@ class Scheduler:
         finally:
             await self._slots.acquire()
 
-    def _take_back(self, profile: Profile, state: CycleState, pod: PodInfo, node: str) -> None:
+    def _take_back(self, attempt: Attempt, node: str) -> None:
         """Undo an assumption: its room is free again, which may help others."""
-        profile.run_unreserve(state, pod, node)
+        pod = attempt.pod
+        attempt.profile.run_unreserve(attempt.state, pod, node)
         was_there = self.cluster.pod(pod.uid)
         self.cluster.forget(pod)
         if was_there is not None:
             self.queue.move(ASSIGNED_POD_DELETE, was_there, None)
+            attempt.moves += 1  # its own going is no news to the pod itself
 
     # ---- failures
 
-    def _rejected_late(self, queued: QueuedPod, profile: Profile, started: float, rejection: Status) -> None:
+    def _rejected_late(self, attempt: Attempt, rejection: Status) -> None:
         """Reserve or Permit said no to the one node that was chosen."""
         if not rejection.is_rejected:
-            self._failed(queued, profile, started, rejection.message, frozenset(), frozenset())
+            self.failed(attempt, rejection.message, frozenset(), frozenset())
             return
         message = fit_message(1, dict.fromkeys(rejection.reasons, 1))
-        self._failed(queued, profile, started, message, frozenset((rejection.plugin,)), frozenset())
+        self.failed(attempt, message, frozenset((rejection.plugin,)), frozenset())
 
-    def _failed(
-        self, queued: QueuedPod, profile: Profile, started: float, message: str, rejectors: frozenset[str], pending: frozenset[str], *,
-        nominated: str | None = None,
-    ) -> None:  # fmt: skip
+    def failed(
+        self, attempt: Attempt, message: str, rejectors: frozenset[str], pending: frozenset[str], *, nominated: str | None = None
+    ) -> None:
         """Back into the queue, and tell the world why (handleSchedulingFailure). Without rejectors it was an error."""
-        rejected = bool(rejectors or pending)
-        self.metrics.attempted(UNSCHEDULABLE if rejected else ERROR, profile.name, self.clock.monotonic() - started)
+        rejected, queued = bool(rejectors or pending), attempt.queued
+        took = self.clock.monotonic() - attempt.started
+        self.metrics.attempted(UNSCHEDULABLE if rejected else ERROR, attempt.profile.name, took)
         current = self.pending.get(queued.uid)
         if current is None:
             return  # deleted, or bound by somebody else, meanwhile
         queued.info = current
-        self.queue.rejected(queued, rejectors, pending)
+        self.queue.rejected(queued, rejectors, pending, attempt.moves)
         if nominated:
             self.nominator.add(current, nominated)
         elif nominated is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from kubecosm.api import names
 from kubecosm.api.field import FieldError, duplicate, invalid_value, required
 from kubecosm.api.validation import qualified_name
 from kubecosm.runtime.flags import parse_duration
@@ -15,7 +16,7 @@ from .pluginargs import validate_args
 Document = Mapping[str, Any]
 
 DEFAULT_RESOURCE_LOCK = "leases"
-NATIVE_DOMAIN = "kubernetes.io/"
+NATIVE_DOMAIN = f"{names.DOMAIN}/"
 
 
 def validate(document: Document) -> list[FieldError]:

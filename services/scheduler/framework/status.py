@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
+EXTENDER = "Extender"
+"""Who rejected a pod when an extender did, and not a plugin (framework.ExtenderName)."""
+
 MESSAGE_LENGTH_MAX = 1024
 """Longest note of an events.k8s.io Event (NoteLengthLimit)."""
 

@@ -63,6 +63,11 @@ class DefaultPreemption:
         return unresolvable(IN_PROGRESS) if pod.uid in self._in_progress else None
 
     def post_filter(self, state: CycleState, pod: PodInfo, diagnosis: Diagnosis) -> PostFilterResult:
+        proposed = self.propose(pod, diagnosis)
+        return proposed if isinstance(proposed, PostFilterResult) else self.carry_out(pod, proposed)
+
+    def propose(self, pod: PodInfo, diagnosis: Diagnosis) -> PostFilterResult | list[Candidate]:
+        """The candidates to choose from, or why there are none."""
         why_not = self._ineligible(pod, diagnosis)
         if why_not:
             return PostFilterResult(None, unschedulable(f"preemption: {why_not}"))
@@ -70,6 +75,10 @@ class DefaultPreemption:
         if not candidates:
             message = fit_message(diagnosis.node_count, _reasons(refusals, diagnosis.node_count))
             return PostFilterResult("", unschedulable(f"preemption: {message}"))
+        return candidates
+
+    def carry_out(self, pod: PodInfo, candidates: Sequence[Candidate]) -> PostFilterResult:
+        """Take the best candidate: its victims are asked to leave, the pod is nominated there."""
         best = pick(candidates)
         self._preempt(pod, best)
         return PostFilterResult(self._cluster.nodes.names[best.row], victims=tuple(victim.key for victim in best.victims))

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..framework.events import Action, ClusterEvent, EventResource, Hint, HintedEvent
 from ..framework.interface import EnqueueExtensions, Plugin
+from ..framework.status import EXTENDER
 from .podqueue import QueuedPod
 
 
@@ -31,6 +32,7 @@ class HintMap:
         for plugin in plugins:
             registered = plugin.events_to_register() if isinstance(plugin, EnqueueExtensions) else (ALL_EVENTS,)
             self._events[plugin.name] = tuple(registered)
+        self._events[EXTENDER] = (ALL_EVENTS,)
         self._interested: dict[tuple[EventResource, int], Mapping[str, list[Hint | None]]] = {}
 
     def hints_for(self, event: ClusterEvent) -> Mapping[str, list[Hint | None]]:

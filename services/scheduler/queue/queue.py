@@ -5,7 +5,8 @@
 - unschedulable: rejected, waiting for a cluster event that the rejecting plugins care about, for five minutes at most.
 - gated: held by a PreEnqueue plugin; Kubernetes counts them among the unschedulable ones.
 
-Attempts are synchronous, so no event can slip in between a decision and its coming back here: there are no in-flight events to keep.
+Decisions are synchronous, so no event slips in between a decision and its coming back here. Where a pod comes back later (extenders were
+asked, its binding failed) and there were events meanwhile, it is tried again after its back-off: there are no in-flight events to keep.
 `wait_ready` sleeps until there is work: nothing polls.
 """
 
@@ -71,6 +72,10 @@ class SchedulingQueue:
         self.error_backoff = PodHeap(lambda pod: pod.backoff_until)
         self.unschedulable = UnschedulablePods()
         self.gated: dict[str, QueuedPod] = {}
+        self.in_flight: set[str] = set()
+        """Pods whose attempt waits for somebody: they come back by themselves."""
+        self.moves = 0
+        """How many events there have been."""
         self._ready = asyncio.Event()
         self._rescheduled = asyncio.Event()
         self._alarm_at = math.inf
@@ -105,7 +110,8 @@ class SchedulingQueue:
         """The pod changed; `event` says how, if in a way that matters for scheduling. Unknown pods are added."""
         queued = self.get(pod.uid)
         if queued is None:
-            self.add(pod)
+            if pod.uid not in self.in_flight:
+                self.add(pod)
             return
         old, queued.info = queued.info, pod
         if pod.uid in self.gated:
@@ -152,13 +158,19 @@ class SchedulingQueue:
             self.gated[pod.uid] = pod
         return None
 
-    def rejected(self, pod: QueuedPod, unschedulable: frozenset[str], pending: frozenset[str]) -> None:
-        """An attempt failed: by these plugins, or by an error if there are none. (AddUnschedulableIfNotPresent)"""
+    def rejected(self, pod: QueuedPod, unschedulable: frozenset[str], pending: frozenset[str], moves: int | None = None) -> None:
+        """An attempt failed: by these plugins, or by an error if there are none. (AddUnschedulableIfNotPresent)
+
+        `moves` as it was when the attempt began: events since then may have been for this pod, so it does not wait for another.
+        """
         pod.unschedulable_plugins, pod.pending_plugins = unschedulable, pending
         pod.timestamp = self._clock.monotonic()
         if pod.rejectors:
             pod.unschedulable_count += 1
             pod.consecutive_errors = 0
+            if moves is not None and moves != self.moves:
+                self._back_off(pod, SCHEDULE_ATTEMPT_FAILURE)
+                return
             self.unschedulable.add(pod)
             self._observer.incoming("unschedulable", SCHEDULE_ATTEMPT_FAILURE)
             self._set_alarm(pod.timestamp + self._limits.unschedulable_seconds_max)
@@ -182,6 +194,7 @@ class SchedulingQueue:
 
     def move(self, event: ClusterEvent, old: Any = None, new: Any = None) -> None:
         """Something happened in the cluster: requeue the rejected pods for which it may matter."""
+        self.moves += 1
         for group in self.unschedulable.groups():
             scheduler_name, rejectors = group
             hints = self._rules.hints(scheduler_name)
