@@ -1,4 +1,4 @@
-"""The cluster's certificates: one authority, serving certificates, one client certificate an identity, the service-account key.
+"""The cluster's certificates: two authorities, serving certificates, one client certificate an identity, the service-account key.
 
 What is wanted is data (`leaves`); what lies on disk is kept when it still matches, so restarts change nothing and a changed port,
 address block or node count renews only what names it. Keys are EC P-256. This is the only module that imports cryptography here, and
@@ -31,6 +31,10 @@ NAMED_NODES_MAX = 256
 """A kubelet certificate names so many nodes; beyond, it lists addresses only (TLS stacks refuse certificates of 100 KB)."""
 
 CA = "ca"
+FRONT_PROXY_CA = "front-proxy-ca"
+FRONT_PROXY = "front-proxy-client"
+AUTHORITIES = {CA: "kubecosm-ca", FRONT_PROXY_CA: "kubecosm-front-proxy-ca"}
+"""File → common name. Front proxies have an authority of their own, because whoever it certifies may speak for anybody."""
 SERVICE_ACCOUNT = "sa"
 APISERVER = "apiserver"
 KUBELET = "kubelet"
@@ -47,6 +51,7 @@ class Leaf:
     organization: str = ""
     names: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
+    authority: str = CA
 
 
 def leaves(spec: ClusterSpec) -> tuple[Leaf, ...]:
@@ -57,6 +62,7 @@ def leaves(spec: ClusterSpec) -> tuple[Leaf, ...]:
         Leaf(APISERVER, "kube-apiserver", names=apiserver_names(), addresses=("127.0.0.1", str(spec.slots.apiserver_service_ip))),
         Leaf(KUBELET, "kubelet", names=(names.KUBELET_SERVER_NAME, "localhost", *node_names), addresses=("127.0.0.1", *node_addresses)),
         Leaf(KUBELET_CLIENT, "kube-apiserver-kubelet-client", "system:masters"),
+        Leaf(FRONT_PROXY, "front-proxy-client", authority=FRONT_PROXY_CA),
         *(Leaf(identity, common_name, organization) for identity, common_name, organization in IDENTITIES),
     )
 
@@ -88,9 +94,14 @@ def ensure(paths: ClusterPaths, spec: ClusterSpec, clock: Clock) -> None:
     if not missing:
         return
     issuer = _Issuer(clock.now())
-    authority = issuer.load(paths) if issued else issuer.create_authority(paths)
+    if not issued:
+        issuer.create_account_key(paths)
+    authorities = {
+        file: issuer.load(paths, file) if issued and paths.cert(file).exists() else issuer.create_authority(paths, file, name)
+        for file, name in AUTHORITIES.items()
+    }
     for leaf in missing:
-        issuer.issue(paths, leaf, *authority)
+        issuer.issue(paths, leaf, *authorities[leaf.authority])
     write_atomically(issued_path, json.dumps(wanted, indent=1).encode())
 
 
@@ -105,11 +116,11 @@ class _Issuer:
         self._x509, self._ec, self._serialization, self._sha256 = x509, ec, serialization, hashes.SHA256()
         self._now = now
 
-    def create_authority(self, paths: ClusterPaths) -> tuple[x509.Certificate, EllipticCurvePrivateKey]:
-        """A new authority and service-account key on disk."""
+    def create_authority(self, paths: ClusterPaths, file: str, common_name: str) -> tuple[x509.Certificate, EllipticCurvePrivateKey]:
+        """A new authority on disk."""
         x509 = self._x509
         key = self._new_key()
-        name = self._name("kubecosm-ca", "")
+        name = self._name(common_name, "")
         usage = x509.KeyUsage(
             digital_signature=True, key_cert_sign=True, crl_sign=False, content_commitment=False, key_encipherment=False,
             data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
@@ -121,21 +132,24 @@ class _Issuer:
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         )
         certificate = builder.sign(key, self._sha256)
-        self._write_pair(paths, CA, certificate, key)
+        self._write_pair(paths, file, certificate, key)
+        return certificate, key
+
+    def create_account_key(self, paths: ClusterPaths) -> None:
+        """A new key for ServiceAccount tokens on disk."""
         account_key = self._new_key()
         public = account_key.public_key().public_bytes(
             self._serialization.Encoding.PEM, self._serialization.PublicFormat.SubjectPublicKeyInfo
         )
         _write(paths.key(SERVICE_ACCOUNT), self._private_pem(account_key))
         _write(paths.pki / f"{SERVICE_ACCOUNT}.pub", public, 0o644)
-        return certificate, key
 
-    def load(self, paths: ClusterPaths) -> tuple[x509.Certificate, EllipticCurvePrivateKey]:
+    def load(self, paths: ClusterPaths, file: str) -> tuple[x509.Certificate, EllipticCurvePrivateKey]:
         with startup(f"read the certificate authority in {paths.pki}"):
-            certificate = self._x509.load_pem_x509_certificate(paths.cert(CA).read_bytes())
-            key = self._serialization.load_pem_private_key(paths.key(CA).read_bytes(), None)
+            certificate = self._x509.load_pem_x509_certificate(paths.cert(file).read_bytes())
+            key = self._serialization.load_pem_private_key(paths.key(file).read_bytes(), None)
         if not isinstance(key, self._ec.EllipticCurvePrivateKey):
-            raise TypeError(f"{paths.key(CA)} is not an EC key")
+            raise TypeError(f"{paths.key(file)} is not an EC key")
         return certificate, key
 
     def issue(self, paths: ClusterPaths, leaf: Leaf, ca: x509.Certificate, ca_key: EllipticCurvePrivateKey) -> None:

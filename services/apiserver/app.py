@@ -16,6 +16,7 @@ from kubecosm.runtime.metrics import Metrics
 from kubecosm.runtime.service import ReadyInfo
 
 from .assembly import DATABASE, build_handler, build_state, served_table, start_strategies
+from .authn.facts import ensure_authentication_facts
 from .authz.modes import RBAC
 from .authz.upkeep import ensure_policy
 from .background import bookmarks_forever, compact_forever, expire_events_forever
@@ -25,10 +26,11 @@ from .connect.backend import Backends
 from .customresources.registrar import Registrar
 from .customresources.upkeep import maintain_definitions
 from .http.connection import Server
-from .serving import advertised_address, kubelet_context, tls_context
+from .serving import advertised_address, kubelet_context
 from .state import State
 from .storage.contract import Store
 from .storage.memory import open_memory
+from .tls import ServingTls, reload_forever
 
 log = get_logger("apiserver")
 
@@ -49,7 +51,7 @@ async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: 
 async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, int]]:
     """A server that serves while the block runs; gives its state and port."""
     table = served_table(config.runtime_config)
-    context = tls_context(config, clock)
+    serving = ServingTls(config, clock)
     storage = open_storage(config)
     try:
         state = build_state(config, storage, table, clock, random.Random())
@@ -68,10 +70,11 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
             state.tasks = tasks
             with startup(f"listen on {config.bind_address}:{config.secure_port}"):
                 listener = await asyncio.get_running_loop().create_server(
-                    server, config.bind_address, config.secure_port, ssl=context, backlog=BACKLOG, start_serving=False
+                    server, config.bind_address, config.secure_port, ssl=serving.context, backlog=BACKLOG, start_serving=False
                 )
             port = listener.sockets[0].getsockname()[1]
             await ensure_system_objects(state, service_range=config.service_cluster_ip_range, address=reached_at, port=port)
+            await ensure_authentication_facts(state, config)
             if RBAC in config.authorization_mode:
                 await ensure_policy(state, APISERVER)
             await listener.start_serving()
@@ -80,6 +83,7 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
                 tasks.create_task(bookmarks_forever(state), name="bookmarks"),
                 tasks.create_task(maintain_definitions(state, registrar), name="custom-resource-definitions"),
                 tasks.create_task(expire_events_forever(state, config.event_ttl), name="event-expiry"),
+                tasks.create_task(reload_forever(serving, clock), name="certificates"),
             ]
             try:
                 yield state, port

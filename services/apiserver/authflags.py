@@ -46,6 +46,10 @@ class AuthFlags:
     requestheader_client_ca_file: str = field(
         default="", metadata={"help": "authority of front proxies (PEM), whose headers are believed; not named as --client-ca-file's is"}
     )
+    proxy_client_cert_file: str = field(
+        default="", metadata={"help": "certificate with which this server is a front proxy to extension servers (PEM)"}
+    )
+    proxy_client_key_file: str = field(default="", metadata={"help": "its key (PEM)"})
     requestheader_allowed_names: tuple[str, ...] = field(
         default=(), metadata={"help": "common names of front proxies; empty: whoever that authority certifies"}
     )
