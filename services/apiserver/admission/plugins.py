@@ -48,11 +48,6 @@ from .small import (
 )
 from .topology import PodTopologyLabels
 from .webhooks.hooks import HookIndex
-from .webhooks.mutating import MutatingAdmissionWebhook
-from .webhooks.validating import ValidatingAdmissionWebhook
-
-MUTATING_WEBHOOKS = builtin(GROUP, "v1", "mutatingwebhookconfigurations")
-VALIDATING_WEBHOOKS = builtin(GROUP, "v1", "validatingwebhookconfigurations")
 
 
 @dataclass(frozen=True)
@@ -73,8 +68,8 @@ class Parts:
     def conditions(self) -> Conditions:
         return Conditions()
 
-    def hooks(self, resource: Resource) -> HookIndex:
-        return HookIndex(self.cache(resource), self.surroundings)
+    def hooks(self, plural: str) -> HookIndex:
+        return HookIndex(self.cache(builtin(GROUP, "v1", plural)), self.surroundings)
 
     def cache(self, resource: Resource) -> ResourceCache:
         return self.state.store(resource.group, resource.version, resource.plural).cache
@@ -104,6 +99,7 @@ TABLE: tuple[Row, ...] = (
     Row("LimitRanger", lambda parts: LimitRanger(parts.cache(LIMITRANGES))),
     Row("ServiceAccount", lambda parts: ServiceAccountPlugin(parts.cache(SERVICEACCOUNTS), parts.state.rng, parts.extra_config_maps)),
     Row("TaintNodesByCondition", lambda parts: TaintNodesByCondition()),
+    Row("ImagePolicyWebhook", _lazy("imagepolicy"), on_by_default=False),
     Row("Priority", lambda parts: PriorityPlugin(parts.cache(PRIORITYCLASSES))),
     Row("DefaultTolerationSeconds", lambda parts: DefaultTolerationSeconds()),
     Row("DefaultStorageClass", lambda parts: DefaultStorageClass(parts.cache(STORAGECLASSES))),
@@ -113,18 +109,8 @@ TABLE: tuple[Row, ...] = (
     Row("DefaultIngressClass", lambda parts: DefaultIngressClass(parts.cache(INGRESSCLASSES))),
     Row("PodTopologyLabels", lambda parts: PodTopologyLabels(parts.cache(NODES))),
     # new plugins go above this line; policies, webhooks, ResourceQuota and AlwaysDeny are last, in this order
-    Row(
-        "MutatingAdmissionWebhook",
-        lambda parts: MutatingAdmissionWebhook(
-            parts.hooks(MUTATING_WEBHOOKS), parts.state.webhooks, parts.surroundings, parts.metrics, parts.conditions
-        ),
-    ),
-    Row(
-        "ValidatingAdmissionWebhook",
-        lambda parts: ValidatingAdmissionWebhook(
-            parts.hooks(VALIDATING_WEBHOOKS), parts.state.webhooks, parts.surroundings, parts.metrics, parts.conditions
-        ),
-    ),
+    Row("MutatingAdmissionWebhook", _lazy("webhooks.mutating")),
+    Row("ValidatingAdmissionWebhook", _lazy("webhooks.validating")),
     Row(
         "ResourceQuota",
         lambda parts: ResourceQuota(parts.cache(RESOURCEQUOTAS), parts.state, limited_resources(parts.configuration.get("ResourceQuota"))),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -25,6 +26,9 @@ from ..patched import decode_patched, put_back
 from .calling import Caller, Rejected, internal
 from .hooks import Found, Hook, HookIndex
 from .review import Verdict
+
+if TYPE_CHECKING:
+    from ..plugins import Parts
 
 
 @dataclass
@@ -154,3 +158,8 @@ def _operations(verdict: Verdict) -> list[Object]:
 def snapshot(obj: Object | None) -> bytes:
     """Equal for equal objects, whatever the order of their fields."""
     return orjson.dumps(obj, option=orjson.OPT_SORT_KEYS)
+
+
+def build(parts: Parts) -> Plugin:
+    index = parts.hooks("mutatingwebhookconfigurations")
+    return MutatingAdmissionWebhook(index, parts.state.webhooks, parts.surroundings, parts.metrics, parts.conditions)

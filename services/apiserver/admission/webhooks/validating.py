@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 from kubecosm.api.errors import ApiError
 from kubecosm.api.resources import Object, Resource
@@ -20,6 +21,9 @@ from ..matching import Surroundings
 from ..metrics import AdmissionMetrics
 from .calling import Caller, Rejected
 from .hooks import Found, HookIndex
+
+if TYPE_CHECKING:
+    from ..plugins import Parts
 
 
 class ValidatingAdmissionWebhook(Plugin):
@@ -81,3 +85,8 @@ class ValidatingAdmissionWebhook(Plugin):
         if isinstance(failure, CallFailed):
             return self._caller.outcome(hook, attributes, failure, f"round_0_index_{place}")
         return failure.error if isinstance(failure, Rejected) else failure
+
+
+def build(parts: Parts) -> Plugin:
+    index = parts.hooks("validatingwebhookconfigurations")
+    return ValidatingAdmissionWebhook(index, parts.state.webhooks, parts.surroundings, parts.metrics, parts.conditions)
