@@ -147,49 +147,6 @@ def test_a_gated_pod_waits_until_its_gates_are_gone(k: Kube) -> None:
     k.wait_scheduled("gated")
 
 
-def test_basic_preemption(k: Kube) -> None:
-    """SchedulerPreemption validates basic preemption works: the lowest-priority pod makes room, and only it."""
-    classes = [
-        {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": f"{k.namespace}-{name}"}, "value": value}
-        for name, value in (("low", 1), ("medium", 100), ("high", 1000))
-    ]
-    k.apply(*classes)
-    with k.resource_on_nodes(k.namespace, 1) as resource:
-        def pinned(name: str, node: str, level: str) -> Object:
-            selector = {"kubernetes.io/hostname": node} if node else None
-            spec: Object = {"nodeSelector": selector} if selector else {}
-            return pod(name, requests={resource: "1"}, priorityClassName=f"{k.namespace}-{level}", **spec)
-
-        nodes = [node["metadata"]["name"] for node in k.get("nodes")["items"]]
-        k.apply(pinned("victim", nodes[0], "low"), *(pinned(f"keeps-{i}", name, "medium") for i, name in enumerate(nodes[1:])))
-        k.wait_scheduled("victim", *(f"keeps-{i}" for i in range(len(nodes) - 1)))
-        k.apply(pinned("preemptor", "", "high"))
-        assert k.wait_scheduled("preemptor") == [nodes[0]]
-        left = {item["metadata"]["name"] for item in k.get("pods")["items"]}
-        assert left == {"preemptor", *(f"keeps-{i}" for i in range(len(nodes) - 1))}
-        assert "nominatedNodeName" not in k.get("pod", "preemptor")["status"]
-        told = f"Preempted by pod {k.get('pod', 'preemptor')['metadata']['uid']} on node {nodes[0]}"
-        wait_for(lambda: told in [event.get("message") for event in k.get("events")["items"]], told)
-
-
-def test_a_preempted_pod_tells_that_it_was_a_disruption(k: Kube) -> None:
-    """SchedulerPreemption validates pod disruption condition is added to the preempted pod: a finalizer keeps it to be looked at."""
-    priority = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": f"{k.namespace}-high"}, "value": 1000}
-    k.apply(priority)
-    with k.resource_on_nodes(k.namespace, 1) as resource:
-        here = {"nodeSelector": {"kubernetes.io/hostname": first_node(k)}}
-        victim = pod("victim", requests={resource: "1"}, **here)
-        victim["metadata"]["finalizers"] = ["example.com/test"]
-        k.apply(victim)
-        k.wait_scheduled("victim")
-        k.apply(pod("preemptor", requests={resource: "1"}, priorityClassName=f"{k.namespace}-high", **here))
-        wait_for(lambda: "deletionTimestamp" in k.get("pod", "victim")["metadata"], "the victim is deleted")
-        conditions = {c["type"]: c for c in k.get("pod", "victim")["status"]["conditions"]}
-        assert conditions["DisruptionTarget"]["reason"] == "PreemptionByScheduler"
-        k.run("patch", "pod", "victim", "--type=json", "-p", '[{"op": "remove", "path": "/metadata/finalizers"}]')
-        k.wait_scheduled("preemptor")
-
-
 def test_replicas_spread_over_the_nodes(k: Kube) -> None:
     spread = {
         "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule",
