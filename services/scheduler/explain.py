@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .framework.events import Action, ClusterEvent
+from .framework.events import Action, ClusterEvent, action_name
 from .state.podinfo import PodInfo
 
 if TYPE_CHECKING:
@@ -95,5 +95,4 @@ def describe(event: ClusterEvent) -> str:
     """`Node: ADD, UPDATE_NODE_LABEL` in Kubernetes' spelling: `Node: Add, UpdateNodeLabel`."""
     if event.action == Action.ALL:
         return f"{event.resource}: All"
-    names = ("".join(part.capitalize() for part in (action.name or "").split("_")) for action in event.action)
-    return f"{event.resource}: {', '.join(names)}"
+    return f"{event.resource}: {', '.join(action_name(action) for action in event.action)}"

@@ -30,6 +30,7 @@ from .framework.events import (
     Action,
     ClusterEvent,
     EventResource,
+    changed,
 )
 from .ondemand import CsiInformers
 from .scheduler import Scheduler
@@ -115,7 +116,7 @@ class EventHandlers:
         self._cluster.set_node(new)
         action = node_action(old, new)
         if action:
-            self._queue.move(ClusterEvent(EventResource.NODE, action, "NodeUpdate"), old, new)
+            self._queue.move(changed(EventResource.NODE, action), old, new)
 
     def node_deleted(self, node: Object) -> None:
         self._cluster.remove_node(node["metadata"]["name"])
@@ -183,7 +184,7 @@ class EventHandlers:
         self._cluster.set_pod(info)
         action = pod_action(known, info)
         if action:
-            self._queue.move(ClusterEvent(EventResource.ASSIGNED_POD, action, "AssignedPodUpdate"), known, info)
+            self._queue.move(changed(EventResource.ASSIGNED_POD, action), known, info)
 
     def _pend(self, info: PodInfo) -> None:
         if info.claims and self._on_demand is not None:
@@ -204,7 +205,7 @@ class EventHandlers:
         self._pend(info)
         if not self._cluster.is_assumed(info.uid):
             action = pod_action(known, info)
-            event = ClusterEvent(EventResource.UNSCHEDULED_POD, action, "UnscheduledPodUpdate") if action else None
+            event = changed(EventResource.UNSCHEDULED_POD, action) if action else None
             self._queue.update(info, event)
 
 

@@ -15,6 +15,7 @@ SCHEDULED, UNSCHEDULABLE, ERROR = "scheduled", "unschedulable", "error"
 POINT_BUCKETS = exponential_buckets(0.0001, 2, 12)
 SLI_BUCKETS = exponential_buckets(0.01, 2, 20)
 ATTEMPT_BUCKETS = exponential_buckets(1, 2, 5)
+PLUGIN_BUCKETS = exponential_buckets(0.00001, 1.5, 20)
 VICTIM_BUCKETS = exponential_buckets(1, 2, 7)
 ATTEMPTS_LABEL_MAX = 15
 LABEL_CHILDREN_MAX = 1024
@@ -57,9 +58,24 @@ class SchedulerMetrics:
         self._permit_seconds = metrics.histogram(
             "scheduler_permit_wait_duration_seconds", "Duration of waiting on permit.", ("result",), SCHEDULING_BUCKETS
         )
+        self._event_seconds = metrics.histogram(
+            "scheduler_event_handling_duration_seconds", "Event handling latency in seconds.", ("event",), POINT_BUCKETS
+        )
+        self._plugin_seconds = metrics.histogram(
+            "scheduler_plugin_execution_duration_seconds", "Duration for running a plugin at a specific extension point.",
+            ("plugin", "extension_point", "status"), PLUGIN_BUCKETS,
+        )  # fmt: skip
+        self._eviction_seconds = metrics.histogram(
+            "scheduler_preemption_goroutines_duration_seconds", "Duration in seconds for running goroutines for the preemption.",
+            ("result",), SLI_BUCKETS,
+        )  # fmt: skip
+        self._evictions = metrics.counter(
+            "scheduler_preemption_goroutines_execution_total", "Number of preemption goroutines executed.", ("result",)
+        )
         self.bindings = self._goroutines.labels("binding")
         self._point = lru_cache(LABEL_CHILDREN_MAX)(lambda point, status, profile: self._point_seconds.labels(point, status, profile))
         self._arrival = lru_cache(LABEL_CHILDREN_MAX)(lambda queue, event: self._incoming.labels(queue, event))
+        self._event = lru_cache(LABEL_CHILDREN_MAX)(lambda event: self._event_seconds.labels(event))
         self._result: Callable[[str, str], tuple[object, Histogram]] = lru_cache(LABEL_CHILDREN_MAX)(
             lambda result, profile: (self._attempts.labels(result, profile), self._attempt_seconds.labels(result, profile))
         )
@@ -78,6 +94,19 @@ class SchedulerMetrics:
 
     def incoming(self, queue: str, event: str) -> None:
         self._arrival(queue, event).inc()
+
+    def handled(self, event: str, seconds: float) -> None:
+        """An event of the cluster has been looked at for all rejected pods."""
+        self._event(event).observe(seconds)
+
+    def plugin(self, plugin: str, extension_point: str, status: str, seconds: float) -> None:
+        """A plugin was run in an attempt that is measured closely."""
+        self._plugin_seconds.labels(plugin, extension_point, status).observe(seconds)
+
+    def evicted(self, result: str, seconds: float) -> None:
+        """The victims of a preemption were told to go (`success`), or that failed (`error`)."""
+        self._eviction_seconds.labels(result).observe(seconds)
+        self._evictions.labels(result).inc()
 
     def attempted(self, result: str, profile: str, seconds: float) -> None:
         """An attempt ended: scheduled (bound), unschedulable or error."""

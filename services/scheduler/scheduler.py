@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 BINDINGS_IN_FLIGHT_MAX = 32
 """Pods whose binding cycle runs at once; deciding waits when there are more."""
 SLICE_SECONDS = 0.005
+MEASURED_SHARE = 0.1
+"""Of the attempts, in which each plugin's time is taken (pluginMetricsSamplePercent)."""
 NO_NODES = "no nodes available to schedule pods"
 EXPECTED_FAILURES = (ApiError, *TRANSPORT_ERRORS)
 
@@ -83,7 +85,8 @@ class Scheduler:
         self.budgets: dict[str, Object] = {}
         """PodDisruptionBudgets by namespace/name."""
         self.handle = Handle(
-            self.cluster, clock, rng, self.nominator, effects, disruption_budgets=self.budgets, runner=self, preempted=metrics.preempted
+            self.cluster, clock, rng, self.nominator, effects, disruption_budgets=self.budgets, runner=self, preempted=metrics.preempted,
+            evicted=metrics.evicted,
         )
         self.profiles = {config.scheduler_name: Profile(config, self.handle, metrics) for config in profiles}
         self.queue = SchedulingQueue(clock, self._common_sort(), self, metrics, limits)
@@ -198,7 +201,8 @@ class Scheduler:
         profile = self.profiles.get(queued.info.scheduler_name)
         if profile is None or self._skip(queued.info):
             return None
-        attempt = Attempt(queued, profile, CycleState(), self.clock.monotonic(), self.queue.moves)
+        state = CycleState(measured=self.handle.random.random() < MEASURED_SHARE)
+        attempt = Attempt(queued, profile, state, self.clock.monotonic(), self.queue.moves)
         if self.cluster.nodes.count == 0:
             everybody = frozenset(name for name, plugin in profile.plugins.items() if isinstance(plugin, FilterPlugin))
             self.failed(attempt, NO_NODES, everybody, frozenset())

@@ -146,3 +146,16 @@ def test_a_pod_of_the_same_name_is_not_explained_by_its_predecessor() -> None:
     told = Explainer(cluster.scheduler).explain("default/web")
     assert told is not None
     assert (told["uid"], told["state"], told["attempt"]) == ("another", "Gated", 0)
+
+
+def test_some_attempts_tell_how_long_each_plugin_took() -> None:
+    cluster = Cluster(node("a"), node("b"))
+    cluster.add(pod("low", cpu="4", node_name="a"), pod("low-2", cpu="4", node_name="b"))
+    cluster.schedule(*(pod(f"p{i}", labels={"app": "x"}) for i in range(60)), pod("high", cpu="4", priority=10))
+    text = cluster.metrics.render()[1].decode()
+    counts = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("scheduler_plugin_execution_duration_seconds_count"))
+    labels = '{extension_point="Filter",plugin="NodeResourcesFit",status="Success"}'
+    assert 0 < float(counts[f"scheduler_plugin_execution_duration_seconds_count{labels}"]) < 30
+    assert any('extension_point="Bind",plugin="DefaultBinder"' in line for line in counts)
+    assert 'scheduler_preemption_goroutines_execution_total{result="success"} 1.0' in text
+    assert 'scheduler_event_handling_duration_seconds_count{event="AssignedPodAdd"} 62.0' in text

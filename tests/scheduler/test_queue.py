@@ -178,7 +178,7 @@ def test_incoming_pods_are_counted_by_queue_and_event() -> None:
     text = cluster.metrics.render()[1].decode()
     assert 'scheduler_queue_incoming_pods_total{event="PodAdd",queue="active"} 1.0' in text
     assert 'scheduler_queue_incoming_pods_total{event="ScheduleAttemptFailure",queue="unschedulable"} 1.0' in text
-    assert 'scheduler_queue_incoming_pods_total{event="NodeUpdate",queue="backoff"} 1.0' in text
+    assert 'scheduler_queue_incoming_pods_total{event="NodeUpdateNodeTaint",queue="backoff"} 1.0' in text
     assert 'scheduler_pending_pods{queue="backoff"} 1.0' in text
 
 

@@ -63,6 +63,19 @@ class ClusterEvent:
         return same and bool(self.action & other.action)
 
 
+_NAMES = {Action.UPDATE_POD_GATES_ELIMINATED: "UpdatePodSchedulingGatesEliminated", Action.UPDATE_OTHER: "Update"}
+
+
+def action_name(action: Action) -> str:
+    """One action in Kubernetes' spelling: `UpdateNodeLabel`."""
+    return _NAMES.get(action) or "".join(part.capitalize() for part in (action.name or "").split("_"))
+
+
+def changed(resource: EventResource, action: Action) -> ClusterEvent:
+    """An update, labelled by the first of what it changed, as kube-scheduler would tell it first."""
+    return ClusterEvent(resource, action, f"{resource}{action_name(next(iter(action)))}")
+
+
 Hint = Callable[["PodInfo", Any, Any], bool]
 """(rejected pod, old object, new object) → whether it is worth another try. Pods are PodInfo, other objects are as received;
 old is None for an addition, new for a deletion."""

@@ -99,3 +99,5 @@ class Handle:
     runner: Runner | None = None
     preempted: Callable[[int], None] | None = None
     """Told of each preemption's number of victims, for metrics."""
+    evicted: Callable[[str, float], None] | None = None
+    """Told how each eviction of victims ended (success, error), after how many seconds."""

@@ -26,9 +26,11 @@ SCORE_MAX = 100
 class CycleState:
     """Scratch space of one attempt to schedule one pod."""
 
-    __slots__ = ("data", "skip_filter", "skip_score")
+    __slots__ = ("data", "measured", "skip_filter", "skip_score")
 
-    def __init__(self) -> None:
+    def __init__(self, measured: bool = False) -> None:
+        self.measured = measured
+        """Whether the time of each plugin is taken (recordPluginMetrics)."""
         self.data: dict[str, Any] = {}
         self.skip_filter: set[str] = set()
         self.skip_score: set[str] = set()

@@ -23,6 +23,7 @@ from .handle import Handle, ResourceFit
 from .interface import CycleState, PostFilterResult, QueueSortPlugin
 from .pluginset import PluginSet
 from .status import Code, Status, error, merge, unresolvable
+from .timed import TimedSet
 
 API_FAILURES = (ApiError, *TRANSPORT_ERRORS)
 
@@ -31,6 +32,8 @@ class PointObserver(Protocol):
     """Told how long each extension point took, for metrics."""
 
     def point(self, profile: str, extension_point: str, status: str, seconds: float) -> None: ...
+
+    def plugin(self, plugin: str, extension_point: str, status: str, seconds: float) -> None: ...
 
 
 class PluginScores(NamedTuple):
@@ -57,6 +60,7 @@ class Profile:
         handle = self._handle = replace(handle, framework=self)
         self._observer = observer
         self._set = PluginSet(config, handle)
+        self._timed: TimedSet | None = None
         self.plugins = self._set.all
         self.evaluations: defaultdict[tuple[str, str], int] = defaultdict(int)
         """(plugin, extension point) → how often it was asked."""
@@ -91,7 +95,7 @@ class Profile:
     def _ask_pre_filter(self, state: CycleState, pod: PodInfo) -> PreFiltered:
         names: frozenset[str] | None = None
         narrowing: list[str] = []
-        for plugin in self._set.pre_filter:
+        for plugin in self._of(state).pre_filter:
             self.evaluations[plugin.name, "PreFilter"] += 1
             answer = plugin.pre_filter(state, pod)
             if answer is None:
@@ -110,7 +114,7 @@ class Profile:
     def run_filter(self, state: CycleState, pod: PodInfo, diagnosis: Diagnosis, alive: BoolArray) -> BoolArray:
         """The rows of `alive` that pass every Filter; the first plugin to refuse a node gives the reason."""
         started = self._now()
-        for plugin in self._set.filter:
+        for plugin in self._of(state).filter:
             if plugin.name in state.skip_filter:
                 continue
             self.evaluations[plugin.name, "Filter"] += 1
@@ -170,7 +174,7 @@ class Profile:
     def _ask_post_filter(self, state: CycleState, pod: PodInfo, diagnosis: Diagnosis) -> PostFilterResult:
         statuses: list[Status] = []
         nominated: str | None = None
-        for plugin in self._set.post_filter:
+        for plugin in self._of(state).post_filter:
             result = plugin.post_filter(state, pod, diagnosis)
             if result.status is None or result.status.code is Code.ERROR:
                 return result
@@ -181,7 +185,7 @@ class Profile:
     def run_score(self, state: CycleState, pod: PodInfo, rows: Rows, count: int) -> tuple[IntArray, list[PluginScores]]:
         """The total per row, and what each plugin gave (already weighted)."""
         started = self._now()
-        for pre in self._set.pre_score:
+        for pre in self._of(state).pre_score:
             self.evaluations[pre.name, "PreScore"] += 1
             answer = pre.pre_score(state, pod, rows)
             if answer is not None and answer.code is Code.SKIP:
@@ -190,7 +194,7 @@ class Profile:
         started = self._now()
         total: IntArray = np.zeros(count, np.int64)
         parts: list[PluginScores] = []
-        for plugin in self._set.score:
+        for plugin in self._of(state).score:
             if plugin.name in state.skip_score:
                 continue
             self.evaluations[plugin.name, "Score"] += 1
@@ -206,7 +210,7 @@ class Profile:
     def run_reserve(self, state: CycleState, pod: PodInfo, node: str) -> Status | None:
         started = self._now()
         rejection = None
-        for plugin in self._set.reserve:
+        for plugin in self._of(state).reserve:
             rejection = plugin.reserve(state, pod, node)
             if rejection is not None:
                 rejection = rejection.of(plugin.name)
@@ -223,7 +227,7 @@ class Profile:
         """A rejection, or the plugins that want the pod to wait and for how many seconds at most."""
         started = self._now()
         rejection, waits = None, {}
-        for plugin in self._set.permit:
+        for plugin in self._of(state).permit:
             answer, seconds = plugin.permit(state, pod, node)
             if answer is None:
                 continue
@@ -243,7 +247,7 @@ class Profile:
     async def run_pre_bind(self, state: CycleState, pod: PodInfo, node: str) -> Status | None:
         started = self._now()
         answer = None
-        for plugin in self._set.pre_bind:
+        for plugin in self._of(state).pre_bind:
             try:
                 answer = await plugin.pre_bind(state, pod, node)
             except API_FAILURES as failed:
@@ -258,7 +262,7 @@ class Profile:
         """The first Bind plugin that does not skip binds."""
         started = self._now()
         answer: Status | None = error("no Bind plugin took the pod")
-        for plugin in self._set.bind:
+        for plugin in self._of(state).bind:
             try:
                 given = await plugin.bind(state, pod, node)
             except API_FAILURES as failed:
@@ -270,8 +274,16 @@ class Profile:
         return answer
 
     def run_post_bind(self, state: CycleState, pod: PodInfo, node: str) -> None:
-        for plugin in self._set.post_bind:
+        for plugin in self._of(state).post_bind:
             plugin.post_bind(state, pod, node)
+
+    def _of(self, state: CycleState) -> PluginSet | TimedSet:
+        """The plugins, or for an attempt that is measured closely their timed stand-ins."""
+        if not state.measured:
+            return self._set
+        if self._timed is None:
+            self._timed = TimedSet(self._set, self._now, self._observer.plugin)
+        return self._timed
 
     def _now(self) -> float:
         return self._handle.clock.monotonic()

@@ -182,12 +182,14 @@ class DefaultPreemption:
     async def _finish(self, pod: PodInfo, node: str, victims: Sequence[PodInfo], outranked: Sequence[PodInfo]) -> None:
         runner = self._handle.runner
         assert runner is not None, "plugins run inside a scheduler"
-        succeeded = False
+        succeeded, started = False, self._handle.clock.monotonic()
         try:
             await evict(self._handle, pod, node, victims, outranked)
             succeeded = True
         finally:
             self._in_progress.discard(pod.uid)
+            if self._handle.evicted is not None:
+                self._handle.evicted("success" if succeeded else "error", self._handle.clock.monotonic() - started)
             if succeeded:
                 runner.recheck_gates(pod.uid)
             else:

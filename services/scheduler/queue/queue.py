@@ -48,6 +48,8 @@ class QueueObserver(Protocol):
 
     def incoming(self, queue: str, event: str) -> None: ...
 
+    def handled(self, event: str, seconds: float) -> None: ...
+
 
 class QueueRules(Protocol):
     """What the queue asks of the profiles."""
@@ -194,6 +196,7 @@ class SchedulingQueue:
 
     def move(self, event: ClusterEvent, old: Any = None, new: Any = None) -> None:
         """Something happened in the cluster: requeue the rejected pods for which it may matter."""
+        started = self._clock.monotonic()
         self.moves += 1
         for group in self.unschedulable.groups():
             scheduler_name, rejectors = group
@@ -204,6 +207,7 @@ class SchedulingQueue:
                 worth = hints.worth(pod, event, old, new)
                 if worth is not Worth.NOTHING:
                     self._requeue(pod, event.label, at_once=worth is Worth.AT_ONCE)
+        self._observer.handled(event.label, self._clock.monotonic() - started)
 
     def _requeue(self, pod: QueuedPod, event: str, *, at_once: bool = False) -> None:
         """Out of the unschedulable pods, into the back-off queue while its penalty lasts."""
