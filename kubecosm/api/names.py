@@ -136,3 +136,29 @@ KUBELET_SERVER_NAME = "kubelet.kubecosm.internal"
 USER_EXTRA_PREFIX = "authentication.kubernetes.io/"
 USER_EXTRA_CREDENTIAL_ID = f"{USER_EXTRA_PREFIX}credential-id"
 SECRET_BOOTSTRAP_TOKEN = "bootstrap.kubernetes.io/token"
+
+# Pod security: labels of namespaces and annotations of audit events have this prefix
+POD_SECURITY_PREFIX = "pod-security.kubernetes.io/"
+
+# Labels that kubelets may set on their nodes although their domain is Kubernetes' own
+LABEL_DOMAIN_NODE_RESTRICTION = "node-restriction.kubernetes.io"
+LABEL_INSTANCE_TYPE = "node.kubernetes.io/instance-type"
+LABEL_INSTANCE_TYPE_BETA = "beta.kubernetes.io/instance-type"
+LABEL_ZONE_BETA = "failure-domain.beta.kubernetes.io/zone"
+LABEL_REGION_BETA = "failure-domain.beta.kubernetes.io/region"
+KUBELET_LABELS = frozenset((
+    LABEL_HOSTNAME, LABEL_ZONE, LABEL_REGION, LABEL_ZONE_BETA, LABEL_REGION_BETA, LABEL_INSTANCE_TYPE, LABEL_INSTANCE_TYPE_BETA,
+    LABEL_OS, LABEL_ARCH, LABEL_OS_BETA, LABEL_ARCH_BETA,
+))  # fmt: skip
+KUBELET_LABEL_DOMAINS = (".kubelet.kubernetes.io", ".node.kubernetes.io")
+
+# Signers of certificates
+SIGNER_API_CLIENT = "kubernetes.io/kube-apiserver-client"
+SIGNER_KUBELET_CLIENT = "kubernetes.io/kube-apiserver-client-kubelet"
+SIGNER_KUBELET_SERVING = "kubernetes.io/kubelet-serving"
+SIGNER_LEGACY_UNKNOWN = "kubernetes.io/legacy-unknown"
+
+# Annotations of namespaces by which admission places their pods
+ANNOTATION_NODE_SELECTOR = "scheduler.alpha.kubernetes.io/node-selector"
+ANNOTATION_DEFAULT_TOLERATIONS = "scheduler.alpha.kubernetes.io/defaultTolerations"
+ANNOTATION_TOLERATIONS_WHITELIST = "scheduler.alpha.kubernetes.io/tolerationsWhitelist"

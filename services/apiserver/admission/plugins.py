@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
+from typing import Any
 
 from kubecosm.api.resources import (
     INGRESSCLASSES,
@@ -28,6 +29,7 @@ from kubecosm.runtime.errors import StartupError
 
 from ..cache.resource import ResourceCache
 from ..state import State
+from .certificates import CertificateApproval, CertificateSigning, CertificateSubjectRestriction, ClusterTrustBundleAttest
 from .chain import AdmissionChain, Plugin
 from .claimresize import PersistentVolumeClaimResize
 from .conditions import Conditions
@@ -35,6 +37,7 @@ from .lifecycle import NamespaceLifecycle
 from .limitranger import LimitRanger
 from .matching import GROUP, Surroundings
 from .metrics import AdmissionMetrics
+from .podsecurity import build as build_podsecurity
 from .priority import PriorityPlugin
 from .resourcequota import ResourceQuota, limited_resources
 from .runtimeclass import RuntimeClass
@@ -84,29 +87,51 @@ class Row:
     on_by_default: bool = True
 
 
+def _import(module: str) -> Any:
+    """A module of this folder that only its plugins need."""
+    return import_module(f".{module}", __package__)
+
+
 def _lazy(module: str) -> Callable[[Parts], Plugin]:
     """`build(parts)` of a module that is imported only if the plugin is on."""
 
     def build(parts: Parts) -> Plugin:
-        plugin: Plugin = import_module(f".{module}", __package__).build(parts)
+        plugin: Plugin = _import(module).build(parts)
         return plugin
 
     return build
 
 
 TABLE: tuple[Row, ...] = (
+    Row("AlwaysAdmit", lambda parts: _import("always").AlwaysAdmit(), on_by_default=False),
+    Row("NamespaceAutoProvision", lambda parts: _import("namespaces").build_auto_provision(parts), on_by_default=False),
     Row("NamespaceLifecycle", lambda parts: NamespaceLifecycle(parts.cache(NAMESPACES))),
+    Row("NamespaceExists", lambda parts: _import("namespaces").build_exists(parts), on_by_default=False),
+    Row("LimitPodHardAntiAffinityTopology", lambda parts: _import("placement").LimitPodHardAntiAffinityTopology(), on_by_default=False),
     Row("LimitRanger", lambda parts: LimitRanger(parts.cache(LIMITRANGES))),
     Row("ServiceAccount", lambda parts: ServiceAccountPlugin(parts.cache(SERVICEACCOUNTS), parts.state.rng, parts.extra_config_maps)),
+    Row("NodeRestriction", _lazy("noderestriction"), on_by_default=False),
     Row("TaintNodesByCondition", lambda parts: TaintNodesByCondition()),
+    Row("AlwaysPullImages", lambda parts: _import("always").AlwaysPullImages(), on_by_default=False),
     Row("ImagePolicyWebhook", _lazy("imagepolicy"), on_by_default=False),
+    Row("PodSecurity", build_podsecurity),
+    Row("PodNodeSelector", lambda parts: _import("placement").build_node_selector(parts), on_by_default=False),
     Row("Priority", lambda parts: PriorityPlugin(parts.cache(PRIORITYCLASSES))),
     Row("DefaultTolerationSeconds", lambda parts: DefaultTolerationSeconds()),
+    Row("PodTolerationRestriction", lambda parts: _import("placement").build_toleration_restriction(parts), on_by_default=False),
+    Row("EventRateLimit", _lazy("eventratelimit"), on_by_default=False),
+    Row("ExtendedResourceToleration", lambda parts: _import("placement").ExtendedResourceToleration(), on_by_default=False),
     Row("DefaultStorageClass", lambda parts: DefaultStorageClass(parts.cache(STORAGECLASSES))),
     Row("StorageObjectInUseProtection", lambda parts: StorageObjectInUseProtection()),
+    Row("OwnerReferencesPermissionEnforcement", _lazy("ownerreferences"), on_by_default=False),
     Row("PersistentVolumeClaimResize", lambda parts: PersistentVolumeClaimResize(parts.cache(STORAGECLASSES))),
     Row("RuntimeClass", lambda parts: RuntimeClass(parts.cache(RUNTIMECLASSES))),
+    Row("CertificateApproval", lambda parts: CertificateApproval(parts.state)),
+    Row("CertificateSigning", lambda parts: CertificateSigning(parts.state)),
+    Row("ClusterTrustBundleAttest", lambda parts: ClusterTrustBundleAttest(parts.state)),
+    Row("CertificateSubjectRestriction", lambda parts: CertificateSubjectRestriction()),
     Row("DefaultIngressClass", lambda parts: DefaultIngressClass(parts.cache(INGRESSCLASSES))),
+    Row("DenyServiceExternalIPs", _lazy("externalips"), on_by_default=False),
     Row("PodTopologyLabels", lambda parts: PodTopologyLabels(parts.cache(NODES))),
     # new plugins go above this line; policies, webhooks, ResourceQuota and AlwaysDeny are last, in this order
     Row("MutatingAdmissionWebhook", _lazy("webhooks.mutating")),
@@ -115,6 +140,7 @@ TABLE: tuple[Row, ...] = (
         "ResourceQuota",
         lambda parts: ResourceQuota(parts.cache(RESOURCEQUOTAS), parts.state, limited_resources(parts.configuration.get("ResourceQuota"))),
     ),
+    Row("AlwaysDeny", lambda parts: _import("always").AlwaysDeny(), on_by_default=False),
 )
 
 
