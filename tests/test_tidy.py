@@ -40,7 +40,6 @@ UNBOUNDED_QUEUES: dict[str, int] = {}
 
 NAME_LITERALS: dict[str, int] = {
     "kubecosm/client/config.py": 1,
-    "services/apiserver/authn/accounts.py": 1,
     "services/apiserver/authz/bootstrap.py": 2,
     "services/apiserver/registry/core/pod_defaults.py": 1,
     "services/apiserver/registry/core/pod_warnings.py": 10,

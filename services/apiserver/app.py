@@ -17,7 +17,7 @@ from kubecosm.runtime.service import ReadyInfo
 
 from .assembly import DATABASE, build_handler, build_state, served_table, start_strategies
 from .authn.facts import ensure_authentication_facts
-from .authz.modes import RBAC
+from .authz.modes import uses_rbac
 from .authz.upkeep import ensure_policy
 from .background import bookmarks_forever, compact_forever, expire_events_forever
 from .bootstrap import APISERVER, ensure_system_objects
@@ -75,7 +75,7 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
             port = listener.sockets[0].getsockname()[1]
             await ensure_system_objects(state, service_range=config.service_cluster_ip_range, address=reached_at, port=port)
             await ensure_authentication_facts(state, config)
-            if RBAC in config.authorization_mode:
+            if uses_rbac(config):
                 await ensure_policy(state, APISERVER)
             await listener.start_serving()
             background = [

@@ -146,7 +146,7 @@ def build_handler(
         state.admission.metrics.register(metrics)
     metrics.registry.register(CacheMetrics(state.caches, lambda: database_bytes(config)))
     identities = build_identities(config, state)
-    authorizer = state.authorizer = build_authorizer(config.authorization_mode, state)
+    authorizer = state.authorizer = build_authorizer(config, state)
     filters: tuple[Filter, ...] = (
         with_request_info(state.rng),
         with_metrics(request_metrics, state.clock),

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from kubecosm.api.errors import InternalError
 
 from ..authz.attributes import Attributes, Authorizer, Decision, decide
-from ..authz.filter import forbidden
+from ..authz.filter import answered, forbidden
 from ..http.handler import Filter, Handler
 from ..http.request import Request
 from ..http.response import Answer
@@ -32,7 +32,7 @@ def with_impersonation(authorizer: Authorizer) -> Filter:
             if USER in headers or GROUP in headers or UID in headers:
                 wanted = wanted_user(headers)
                 for attributes in _permissions(request.user, wanted, headers):
-                    decision, reason = await decide(authorizer, attributes)
+                    decision, reason = await answered(decide(authorizer, attributes))
                     if decision is not Decision.ALLOW:
                         raise forbidden(attributes, reason)
                 request.user = wanted

@@ -42,6 +42,10 @@ Verdict = tuple[Decision, str]
 """The decision and its reason, which goes into the 403 or the answer of a review."""
 
 
+class CannotDecide(Exception):
+    """Somebody who had to be asked could not answer, and nobody else allowed it: an internal error, not a 403."""
+
+
 class Authorizer(Protocol):
     """Decides or leaves it to the next."""
 
@@ -148,12 +152,17 @@ class UnionAuthorizer:
 
     async def _wait(self, pending: Awaitable[Verdict], attributes: Attributes, following: int, reasons: list[str]) -> Verdict:
         """The rest of the way, once somebody had to be asked."""
-        verdict = await pending
-        for authorizer in (*self._authorizers[following:], None):
+        failures: list[str] = []
+        for authorizer in (None, *self._authorizers[following:]):
+            try:
+                verdict = await (pending if authorizer is None else decide(authorizer, attributes))
+            except CannotDecide as error:
+                failures.append(str(error))
+                continue
             if verdict[0] is not Decision.NO_OPINION:
                 return verdict
             if verdict[1]:
                 reasons.append(verdict[1])
-            if authorizer is not None:
-                verdict = await decide(authorizer, attributes)
+        if failures:
+            raise CannotDecide(", ".join(failures))
         return Decision.NO_OPINION, ", ".join(reasons)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Awaitable
 from dataclasses import replace
 
-from kubecosm.api.errors import Forbidden
+from kubecosm.api.errors import Forbidden, InternalError
 from kubecosm.api.field import go_quote
 from kubecosm.api.resources import Object
 from kubecosm.api.selectors import SelectorError, parse_fields, parse_labels
@@ -15,7 +16,7 @@ from ..http.handler import Filter, Handler
 from ..http.request import Request
 from ..http.response import Answer
 from ..registry.formats import is_path_segment
-from .attributes import Attributes, Authorizer, Decision
+from .attributes import Attributes, Authorizer, CannotDecide, Decision, Verdict
 
 
 def with_authorization(authorizer: Authorizer) -> Filter:
@@ -27,7 +28,7 @@ def with_authorization(authorizer: Authorizer) -> Filter:
                 return await inner(request)
             attributes = attributes_of(request)
             verdict = authorizer.authorize(attributes)
-            decision, reason = verdict if isinstance(verdict, tuple) else await verdict
+            decision, reason = verdict if isinstance(verdict, tuple) else await answered(verdict)
             if decision is not Decision.ALLOW:
                 raise forbidden(attributes, reason)
             return await inner(request)
@@ -35,6 +36,14 @@ def with_authorization(authorizer: Authorizer) -> Filter:
         return handle
 
     return wrap
+
+
+async def answered(pending: Awaitable[Verdict]) -> Verdict:
+    """Raises InternalError if those who had to be asked could not answer."""
+    try:
+        return await pending
+    except CannotDecide as error:
+        raise InternalError(f"Internal error occurred: {error}") from error
 
 
 SELECTING_VERBS = ("list", "watch", "deletecollection")

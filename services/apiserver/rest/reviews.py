@@ -9,14 +9,15 @@ from collections.abc import Awaitable, Callable
 
 from kubecosm.api import managedfields
 from kubecosm.api.errors import BadRequest
-from kubecosm.api.field import FieldError, invalid, invalid_kind, invalid_value
+from kubecosm.api.field import invalid_kind, invalid_value
 from kubecosm.api.resources import Object, Resource
 from kubecosm.api.schema import prune
 from kubecosm.api.times import format_time
 
 from ..authn.contract import TokenError, TokenUnion, settled
 from ..authn.user import User, user_info
-from ..authz.attributes import Attributes, Authorizer, Decision, IncompleteRules, decide
+from ..authz.attributes import Authorizer, CannotDecide, Decision, IncompleteRules, decide
+from ..authz.reviewed import reviewed_attributes, reviewed_user
 from ..http.request import Request
 from ..http.response import Answer
 from ..state import State
@@ -54,23 +55,28 @@ class Reviews:
 
     async def access(self, state: State, row: Resource, request: Request) -> Answer:
         review = await _read(state, row, request)
-        return await self._decide(row, request, review, _subject(row, review["spec"]))
+        return await self._decide(row, request, review, reviewed_user(row, review["spec"]))
 
     async def local_access(self, state: State, row: Resource, request: Request) -> Answer:
         review = await _read(state, row, request)
         namespace = (review["spec"].get("resourceAttributes") or {}).get("namespace", "")
         if namespace != request.info.namespace:
             raise BadRequest(f"spec.resourceAttributes.namespace must match namespace: {request.info.namespace}")
-        return await self._decide(row, request, review, _subject(row, review["spec"]))
+        return await self._decide(row, request, review, reviewed_user(row, review["spec"]))
 
     async def _decide(self, row: Resource, request: Request, review: Object, user: User) -> Answer:
-        attributes = _attributes(row, review["spec"], user)
-        decision, reason = await decide(self._authorizer, attributes)
+        attributes, complaint = reviewed_attributes(row, review["spec"], user)
+        try:
+            decision, reason = await decide(self._authorizer, attributes)
+        except CannotDecide as error:
+            decision, reason, complaint = Decision.NO_OPINION, "", str(error)
         status: Object = {"allowed": decision is Decision.ALLOW}
         if decision is Decision.DENY:
             status["denied"] = True
         if reason:
             status["reason"] = reason
+        if complaint:
+            status["evaluationError"] = complaint
         return answer_object(request, {**review, "status": status}, 201)
 
     async def rules(self, state: State, row: Resource, request: Request) -> Answer:
@@ -124,34 +130,6 @@ async def _read(state: State, row: Resource, request: Request) -> Object:
     if row.plural in NAMELESS and metadata.keys() - {"managedFields"}:
         raise invalid_kind(GROUP_AUTHZ, "", "", [invalid_value("metadata", metadata, "must be empty")])
     return review
-
-
-def _subject(row: Resource, spec: Object) -> User:
-    """Raises Invalid if nobody is asked about."""
-    user, groups = spec.get("user", ""), tuple(spec.get("groups") or ())
-    if not user and not groups:
-        raise invalid(row, "", [invalid_value("spec.user", "", "at least one of user or group must be specified")])
-    return User(user, groups, spec.get("uid", ""), {name: tuple(values) for name, values in (spec.get("extra") or {}).items()})
-
-
-def _attributes(row: Resource, spec: Object, user: User) -> Attributes:
-    """What is asked. Raises Invalid."""
-    resource, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
-    found: list[FieldError] = []
-    if resource is not None and path is not None:
-        found.append(invalid_value("spec.nonResourceAttributes", path, "cannot be specified in combination with resourceAttributes"))
-    if resource is None and path is None:
-        why = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
-        found.append(invalid_value("spec.resourceAttributes", None, why))
-    if found:
-        raise invalid(row, "", found)
-    if path is not None:
-        return Attributes(user, path.get("verb", ""), is_resource=False, path=path.get("path", ""))
-    assert resource is not None
-    return Attributes(
-        user, resource.get("verb", ""), resource.get("namespace", ""), resource.get("group", ""), resource.get("version", ""),
-        resource.get("resource", ""), resource.get("subresource", ""), resource.get("name", ""),
-    )  # fmt: skip
 
 
 def _only(rule: Object, *fields: str) -> Object:
