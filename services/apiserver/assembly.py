@@ -157,7 +157,7 @@ def build_handler(
         with_max_in_flight(request_metrics),
         with_authorization(authorizer),
     )
-    creates = {(SERVICEACCOUNTS.plural, "token"): TokenRequests(identities.accounts).create}
+    creates = {(SERVICEACCOUNTS.plural, "token"): TokenRequests(identities.accounts, identities.ways.tokens.api_audiences).create}
     virtual = {**Reviews(authorizer, identities.ways.tokens).handlers, **metrics_handlers(config, state, backends)}
     router = Router(state, Connector(backends).handlers, creates, virtual)
 

@@ -31,8 +31,10 @@ BOUND_KINDS = {("v1", "Pod"): PODS, ("v1", "Secret"): SECRETS, ("v1", "Node"): N
 class TokenRequests:
     """Answers TokenRequests."""
 
-    def __init__(self, tokens: AccountTokens) -> None:
+    def __init__(self, tokens: AccountTokens, api_audiences: tuple[str, ...]) -> None:
+        """`api_audiences`: what tokens are meant for if nobody says."""
         self._tokens = tokens
+        self._api_audiences = list(api_audiences)
 
     async def create(self, store: ResourceStore, request: Request) -> Answer:
         options, info = write_options(request, "CreateOptions"), request.info
@@ -46,7 +48,7 @@ class TokenRequests:
         caller = Caller(request.user, options.dry_run, options=options, notes=request)
         await admit_create(store.state, store.row, "token", info.namespace, info.name, wanted, caller)
         spec = wanted["spec"] = {**(wanted.get("spec") or {})}
-        spec["audiences"] = spec.get("audiences") or [self._tokens.issuer]
+        spec["audiences"] = spec.get("audiences") or self._api_audiences
         spec["expirationSeconds"] = spec.get("expirationSeconds") or SECONDS_DEFAULT
         check_seconds(spec["expirationSeconds"])
         self._bound_seconds(request, spec)
@@ -72,7 +74,7 @@ class TokenRequests:
         private |= _bound(store, namespace, spec.get("boundObjectRef"), account["metadata"]["name"])
         issued = int(now.timestamp())
         expires = issued + seconds
-        if self._tokens.extends and seconds == PROJECTED_SECONDS and spec["audiences"] == [self._tokens.issuer] and "pod" in private:
+        if self._tokens.extends and seconds == PROJECTED_SECONDS and spec["audiences"] == self._api_audiences and "pod" in private:
             private["warnafter"] = expires
             expires = issued + EXTENDED_SECONDS
         claims: Object = {
