@@ -15,6 +15,9 @@ from kubecosm.runtime.logs import get_logger
 from kubecosm.runtime.metrics import Metrics
 from kubecosm.runtime.service import ReadyInfo
 
+from .aggregation.aggregator import Aggregator
+from .aggregation.registration import keep_local_services
+from .aggregation.remote import Identity
 from .assembly import DATABASE, build_handler, build_state, served_table, start_strategies
 from .authn.facts import ensure_authentication_facts
 from .authz.modes import uses_rbac
@@ -65,7 +68,8 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
         health = HealthEndpoints(metrics)
         reached_at = advertised_address(config)
         backends = Backends(kubelet_context(config))
-        server = Server(build_handler(config, state, metrics, health, backends, f"{reached_at}:{config.secure_port}"))
+        aggregator = Aggregator(state, backends, Identity(config.proxy_client_cert_file, config.proxy_client_key_file))
+        server = Server(build_handler(config, state, metrics, health, backends, aggregator, f"{reached_at}:{config.secure_port}"))
         async with asyncio.TaskGroup() as tasks:
             state.tasks = tasks
             with startup(f"listen on {config.bind_address}:{config.secure_port}"):
@@ -77,11 +81,13 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
             await ensure_authentication_facts(state, config)
             if uses_rbac(config):
                 await ensure_policy(state, APISERVER)
+            await aggregator.start(tasks)
             await listener.start_serving()
             background = [
                 tasks.create_task(compact_forever(state, config.compaction_interval), name="compaction"),
                 tasks.create_task(bookmarks_forever(state), name="bookmarks"),
                 tasks.create_task(maintain_definitions(state, registrar), name="custom-resource-definitions"),
+                tasks.create_task(keep_local_services(state), name="apiservice-registration"),
                 tasks.create_task(expire_events_forever(state, config.event_ttl), name="event-expiry"),
                 tasks.create_task(reload_forever(serving, clock), name="certificates"),
             ]
@@ -90,6 +96,7 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
             finally:
                 listener.close()
                 registrar.stop()
+                aggregator.stop()
                 for task in background:
                     task.cancel()
                 await end_requests(state, server)

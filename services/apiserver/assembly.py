@@ -22,6 +22,7 @@ from kubecosm.runtime.metrics import Metrics
 from .admission.chain import AdmissionChain
 from .admission.configuration import load_configuration
 from .admission.plugins import Parts, build_admission
+from .aggregation.aggregator import Aggregator
 from .authn.build import build_identities
 from .authn.filter import with_authentication
 from .authn.impersonation import with_impersonation
@@ -137,7 +138,8 @@ def metrics_handlers(config: Config, state: State, backends: Backends) -> Mappin
 
 
 def build_handler(
-    config: Config, state: State, metrics: Metrics, health: HealthEndpoints, backends: Backends, server_address: str
+    config: Config, state: State, metrics: Metrics, health: HealthEndpoints, backends: Backends, aggregator: Aggregator,
+    server_address: str,
 ) -> Handler:
     """The whole chain from filter to verb. Raises StartupError."""
     request_metrics = RequestMetrics(Seats(config.max_requests_inflight), Seats(config.max_mutating_requests_inflight))
@@ -165,10 +167,12 @@ def build_handler(
         store = state.stores.get((row.group, row.version, row.plural))
         return None if store is None else store.stored
 
-    discovery = Discovery(state.table, stored_row, server_address)
-    others = NonResources(state, health, discovery, identities.accounts, config.service_account_jwks_uri)
+    discovery = Discovery(state.table, aggregator.catalog, stored_row, server_address)
+    others = NonResources(state, health, discovery, identities.accounts, aggregator, config.service_account_jwks_uri)
 
     async def dispatch(request: Request) -> Answer:
+        if aggregator.remotes and (remote := aggregator.remote_of(request)) is not None:
+            return await aggregator.forward(remote, request)
         return await (router if request.info.is_resource else others).handle(request)
 
     return build_chain(filters, dispatch)

@@ -12,9 +12,9 @@ import kubecosm
 from kubecosm.api.resources import Object
 from kubecosm.runtime.health import HealthEndpoints
 
+from .aggregation.aggregator import Aggregator
 from .authn.accounts import AccountTokens
 from .customresources.publishing import published_schema
-from .discovery.documents import group_versions
 from .discovery.handlers import Discovery
 from .http.request import Request
 from .http.response import Answer, Response
@@ -42,14 +42,16 @@ class NonResources:
     """Answers what has no group, version and resource."""
 
     def __init__(
-        self, state: State, health: HealthEndpoints, discovery: Discovery, accounts: AccountTokens, jwks_uri: str = ""
+        self, state: State, health: HealthEndpoints, discovery: Discovery, accounts: AccountTokens, aggregator: Aggregator,
+        jwks_uri: str = "",
     ) -> None:
         self._state = state
         self._health = health
         self._discovery = discovery
         self._accounts = accounts
         self._jwks_uri = jwks_uri
-        self._openapi = OpenAPI(state.table, published_schema)
+        self._aggregator = aggregator
+        self._openapi = OpenAPI(state.table, published_schema, aggregator.specs)
         self._version = orjson.dumps(version_info(), option=orjson.OPT_INDENT_2)
 
     async def handle(self, request: Request) -> Answer:
@@ -63,7 +65,7 @@ class NonResources:
         if self._discovery.matches(path):
             return await self._discovery.handle(request)
         if self._openapi.matches(path):
-            return self._openapi_answer(request, path)
+            return await self._openapi_answer(request, path)
         if path == JWKS_PATH:
             keys = [key.jwk() for key in self._accounts.keys.public.values()]
             return Response(200, orjson.dumps({"keys": keys}), "application/jwk-set+json")
@@ -80,14 +82,16 @@ class NonResources:
             return page_not_found()
         return Response(answer.status, answer.body, answer.content_type, (("X-Content-Type-Options", "nosniff"),))
 
-    def _openapi_answer(self, request: Request, path: str) -> Answer:
+    async def _openapi_answer(self, request: Request, path: str) -> Answer:
+        if self._aggregator.remotes:
+            await self._aggregator.specs.refresh(self._aggregator.remotes)
         headers, accept = request.headers, request.headers.get("Accept", "")
         status, answer, body = self._openapi.handle(path, accept, query=request.raw_query, headers=headers)
         content_type = answer.pop("Content-Type", "text/plain; charset=utf-8")
         return Response(status, body, content_type, tuple(answer.items()))
 
     def _index(self) -> Sequence[str]:
-        groups = group_versions(self._state.table)
+        groups = self._aggregator.catalog.group_versions(self._state.table)
         paths = {"/api", "/api/v1", "/apis", *INDEX_PATHS}
         for group, versions in groups.items():
             if group:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from multidict import CIMultiDict
+
 from kubecosm.api.errors import InternalError, ServiceUnavailable
 from kubecosm.api.names import KUBELET_SERVER_NAME
 
@@ -43,6 +45,8 @@ class Backends:
         """(context, server name). Raises ServiceUnavailable if kubelets cannot be reached for want of a certificate."""
         if not endpoint.is_tls:
             return None, None
+        if endpoint.context is not None:
+            return endpoint.context, endpoint.server_name
         if endpoint.is_kubelet:
             if self.kubelet_tls is None:
                 why = "--kubelet-client-certificate, --kubelet-client-key and --kubelet-certificate-authority are not set"
@@ -54,15 +58,20 @@ class Backends:
             self.insecure_tls.verify_mode = ssl.CERT_NONE
         return self.insecure_tls, endpoint.host
 
-    async def upgrade(self, state: State, request: Request, endpoint: Endpoint, path: str) -> Answer:
-        """Pass an upgrade request on; if the backend agrees, the connection is spliced until it ends. Raises InternalError."""
+    async def upgrade(
+        self, state: State, request: Request, endpoint: Endpoint, path: str, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Pass an upgrade request on; if the backend agrees, the connection is spliced until it ends. Raises InternalError.
+
+        `headers` replace those of the request, but for the ones that ask for the upgrade.
+        """
         context, server_name = self.tls_for(endpoint)
         try:
             async with asyncio.timeout(CONNECT_SECONDS_MAX):
                 transport, handshake = await asyncio.get_running_loop().create_connection(
                     Handshake, endpoint.host, endpoint.port, ssl=context, server_hostname=server_name
                 )
-                transport.write(_upgrade_head(request, endpoint, path))
+                transport.write(_upgrade_head(request, endpoint, path, headers))
                 head = await handshake.head
         except (OSError, TimeoutError) as error:
             raise dial_error(endpoint, error) from error
@@ -76,9 +85,10 @@ class Backends:
             state.streams.discard(splice)
         return Streamed(101, keep_alive=False)
 
-    async def forward(self, request: Request, endpoint: Endpoint, path: str) -> Answer:
-        """Pass a request on and its answer back as it comes. Raises InternalError."""
-        async with await self.open(request.method, endpoint, path, _passed(request.headers), await request.read()) as response:
+    async def forward(self, request: Request, endpoint: Endpoint, path: str, headers: Mapping[str, str] | None = None) -> Answer:
+        """Pass a request on and its answer back as it comes; `headers` replace those of the request. Raises InternalError."""
+        sent = passed_headers(request.headers) if headers is None else headers
+        async with await self.open(request.method, endpoint, path, sent, await request.read()) as response:
             return await stream_back(request, response)
 
     async def open(
@@ -119,17 +129,22 @@ def dial_error(endpoint: Endpoint, error: BaseException) -> InternalError:
     return InternalError(f"error dialing backend: dial tcp {endpoint.host}:{endpoint.port}: {why}")
 
 
-def _passed(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if name.lower() not in _HOP_BY_HOP and name.lower() not in _SECRET}
+def passed_headers(headers: Mapping[str, str]) -> CIMultiDict[str]:
+    """What a backend gets of a client's headers: nothing about this connection, and no credentials."""
+    return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in _HOP_BY_HOP and not _is_secret(name))
 
 
-def _upgrade_head(request: Request, endpoint: Endpoint, path: str) -> bytes:
+def _is_secret(name: str) -> bool:
+    lower = name.lower()
+    return lower in _SECRET or lower.startswith("impersonate-extra-")
+
+
+def _upgrade_head(request: Request, endpoint: Endpoint, path: str, headers: Mapping[str, str] | None) -> bytes:
     lines = [f"{request.method} {path} HTTP/1.1", f"Host: {endpoint.host}:{endpoint.port}"]
-    lines += [
-        f"{name}: {value}"
-        for name, value in request.headers.items()
-        if name.lower() not in _SECRET and name.lower() not in ("host", "content-length")
-    ]
+    asked = [(name, value) for name, value in request.headers.items() if not _is_secret(name)]
+    if headers is not None:
+        asked = [*((name, value) for name, value in asked if name.lower() in ("connection", "upgrade")), *headers.items()]
+    lines += [f"{name}: {value}" for name, value in asked if name.lower() not in ("host", "content-length")]
     if request.method != "GET":
         lines.append("Content-Length: 0")
     return ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8", "surrogateescape")

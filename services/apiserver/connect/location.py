@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from ssl import SSLContext
 from urllib.parse import quote, urlencode
 
 from kubecosm.api import errors
@@ -26,12 +27,17 @@ _LOG_VALUES = ("sinceSeconds", "sinceTime", "tailLines", "limitBytes", "stream")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where to connect; `is_kubelet` means TLS with our client certificate and the kubelets' authority."""
+    """Where to connect; `is_kubelet` means TLS with our client certificate and the kubelets' authority.
+
+    With a `context` of its own, that decides, and the certificate must be for `server_name`.
+    """
 
     host: str
     port: int
     is_kubelet: bool = False
     is_tls: bool = False
+    context: SSLContext | None = None
+    server_name: str = ""
 
 
 def kubelet_of(state: State, node_name: str) -> Endpoint:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from kubecosm.api.resources import Object, Resource
 
 GroupVersion = tuple[str, str]
+GroupVersions = Mapping[str, Sequence[str]]
+"""group → versions in order of preference."""
 StorageHash = Callable[[Resource], str]
 
 
@@ -39,9 +41,9 @@ def api_group(group: str, versions: Sequence[str]) -> Object:
     return {"name": group, "versions": entries, "preferredVersion": entries[0]}
 
 
-def api_group_list(rows: Iterable[Resource]) -> Object:
+def api_group_list(versions: GroupVersions) -> Object:
     """/apis."""
-    groups = [api_group(group, versions) for group, versions in group_versions(rows).items() if group]
+    groups = [api_group(group, found) for group, found in versions.items() if group]
     return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
 
 
@@ -83,18 +85,29 @@ def storage_version_hash(stored: Resource) -> str:
     return b64encode(hashlib.sha256(text.encode()).digest()[:8]).decode()
 
 
-def aggregated(rows: Iterable[Resource], *, core: bool) -> Object:
-    """APIGroupDiscoveryList v2 of the core group (/api) or of all others (/apis)."""
+def aggregated(rows: Iterable[Resource], versions: GroupVersions, remote: Mapping[GroupVersion, Object], *, core: bool) -> Object:
+    """APIGroupDiscoveryList v2 of the core group (/api) or of all others (/apis).
+
+    `remote`: what extension servers serve, as APIVersionDiscovery; `versions` tells the order of everything.
+    """
     by_version: dict[GroupVersion, list[Resource]] = {}
     for row in rows:
-        if (row.group == "") == core:
-            by_version.setdefault((row.group, row.version), []).append(row)
-    items: dict[str, Object] = {}
-    for (group, version), found in by_version.items():
-        item = items.setdefault(group, {"metadata": {"name": group} if group else {}, "versions": []})
-        resources = [_discovery_entry(row) for row in sorted(found, key=lambda r: r.plural)]
-        item["versions"].append({"version": version, "resources": resources, "freshness": "Current"})
-    return {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": list(items.values())}
+        by_version.setdefault((row.group, row.version), []).append(row)
+    items: list[Object] = []
+    for group, names in versions.items():
+        if (group == "") != core:
+            continue
+        entries = [remote.get((group, name)) or _version_entry(name, by_version.get((group, name))) for name in names]
+        items.append({"metadata": {"name": group} if group else {}, "versions": entries})
+    return {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items}
+
+
+def _version_entry(version: str, rows: Sequence[Resource] | None) -> Object:
+    """What is served here; an extension server that has never answered is stale and empty."""
+    if rows is None:
+        return {"version": version, "freshness": "Stale"}
+    resources = [_discovery_entry(row) for row in sorted(rows, key=lambda r: r.plural)]
+    return {"version": version, "resources": resources, "freshness": "Current"}
 
 
 def _discovery_entry(row: Resource) -> Object:

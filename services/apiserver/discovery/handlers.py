@@ -9,6 +9,7 @@ import orjson
 
 from kubecosm.api.resources import Object, Resource, ResourceTable
 
+from ..aggregation.catalog import Catalog
 from ..http.request import Request
 from ..http.response import JSON, Answer, Response
 from ..rest.accept import accepted
@@ -23,11 +24,12 @@ _ANSWERS_KEPT_MAX = 512
 class Discovery:
     """/api, /apis and below."""
 
-    def __init__(self, table: ResourceTable, stored: Callable[[Resource], Resource | None], server_address: str) -> None:
+    def __init__(self, table: ResourceTable, catalog: Catalog, stored: Callable[[Resource], Resource | None], server_address: str) -> None:
         self._table = table
+        self._catalog = catalog
         self._stored = stored
         self._server_address = server_address
-        self._generation = table.generation
+        self._generation = (table.generation, catalog.generation)
         self._kept: dict[tuple[str, str], tuple[bytes, str, str]] = {}  # (path, Accept) -> body, content type, ETag
 
     def matches(self, path: str) -> bool:
@@ -37,8 +39,8 @@ class Discovery:
 
     async def handle(self, request: Request) -> Answer:
         path, accept = request.path.rstrip("/"), request.headers.get("Accept", "")
-        if self._generation != self._table.generation:
-            self._generation = self._table.generation
+        if self._generation != (self._table.generation, self._catalog.generation):
+            self._generation = (self._table.generation, self._catalog.generation)
             self._kept.clear()
         kept = self._kept.get((path, accept))
         if kept is None:
@@ -65,20 +67,23 @@ class Discovery:
         if len(parts) == 1:
             core = parts[0] == "api"
             if wants_aggregated(accept):
-                return documents.aggregated(self._table, core=core), AGGREGATED_TYPE
-            return (documents.api_versions(self._server_address) if core else documents.api_group_list(self._table)), ""
+                return documents.aggregated(self._table, self._versions(), self._catalog.documents, core=core), AGGREGATED_TYPE
+            return (documents.api_versions(self._server_address) if core else documents.api_group_list(self._versions())), ""
         if parts[0] == "apis" and len(parts) == 2:
-            versions = documents.group_versions(self._table).get(parts[1])
+            versions = self._versions().get(parts[1])
             if versions is None:
                 return None, ""
             return {"kind": "APIGroup", "apiVersion": "v1", **documents.api_group(parts[1], versions)}, ""
         group, version = ("", parts[1]) if parts[0] == "api" else (parts[1], parts[2])
         rows = [row for row in self._table if row.group == group and row.version == version]
         if not rows:
-            if group in documents.group_versions(self._table) and parts[0] == "apis":
+            if group in self._versions() and parts[0] == "apis":
                 raise not_found()
             return None, ""
         return documents.api_resource_list(rows, self._storage_hash), ""
+
+    def _versions(self) -> dict[str, list[str]]:
+        return self._catalog.group_versions(self._table)
 
     def _storage_hash(self, row: Resource) -> str:
         stored = self._stored(row)

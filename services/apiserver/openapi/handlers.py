@@ -9,12 +9,13 @@ import hashlib
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from typing import Protocol
 from urllib.parse import parse_qs
 
 import orjson
 
 import kubecosm
-from kubecosm.api.resources import Resource, ResourceTable
+from kubecosm.api.resources import Object, Resource, ResourceTable
 
 from . import protobuf
 from .descriptions import source
@@ -31,11 +32,41 @@ Answer = tuple[int, dict[str, str], bytes]
 """(status, headers, body)."""
 
 
+class Extensions(Protocol):
+    """What extension servers add to the documents."""
+
+    digest: str
+    """Another one when anything has changed; empty when there is nothing."""
+
+    def urls(self) -> Mapping[str, Object]:
+        """Entries of /openapi/v3's index."""
+
+    def merged(self, document: Object) -> Object:
+        """The v2 document with theirs in it."""
+
+
+class NoExtensions:
+    digest = ""
+
+    def urls(self) -> Mapping[str, Object]:
+        return {}
+
+    def merged(self, document: Object) -> Object:
+        return document
+
+
+NO_EXTENSIONS = NoExtensions()
+
+
 class OpenAPI:
     """The documents of a resource table, which may change."""
 
-    def __init__(self, table: ResourceTable, custom_schema: CustomSchema = no_custom_schema) -> None:
+    def __init__(
+        self, table: ResourceTable, custom_schema: CustomSchema = no_custom_schema, extensions: Extensions = NO_EXTENSIONS
+    ) -> None:
         self._table = table
+        self._extensions = extensions
+        self._merged_digest = extensions.digest
         self._generation = table.generation
         self._custom_schema = custom_schema
         self._kept: OrderedDict[str, bytes] = OrderedDict()
@@ -54,6 +85,9 @@ class OpenAPI:
         if self._generation != self._table.generation:
             self._generation = self._table.generation
             self._table_changed()
+        if self._merged_digest != self._extensions.digest:
+            self._merged_digest = self._extensions.digest
+            self._kept.pop("v2", None), self._kept.pop("v2.pb", None)
         given = headers or {}
         path = request_path.rstrip("/")
         if path == "/openapi/v2":
@@ -69,9 +103,10 @@ class OpenAPI:
             found.setdefault(row.prefix[1:], []).append(row)
         return found
 
-    def _index(self) -> dict[str, dict[str, str]]:
-        urls = {name: f"/openapi/v3/{name}?hash={self._hash(name, rows)}" for name, rows in sorted(self._groups().items())}
-        return {name: {"serverRelativeURL": url} for name, url in urls.items()}
+    def _index(self) -> dict[str, Object]:
+        urls = {name: f"/openapi/v3/{name}?hash={self._hash(name, rows)}" for name, rows in self._groups().items()}
+        index = {name: {"serverRelativeURL": url} for name, url in urls.items()} | dict(self._extensions.urls())
+        return dict(sorted(index.items()))
 
     def _hash(self, name: str, rows: list[Resource]) -> str:
         """A digest of all that a document is made from, so that it is known before the document is built."""
@@ -96,13 +131,17 @@ class OpenAPI:
         return self._sent(f"v3/{name}", actual, JSON, lambda: orjson.dumps(v3(rows, self._custom_schema)), given, caching)
 
     def _v2(self, accept: str, given: Mapping[str, str]) -> Answer:
-        digest = hashlib.sha512("".join(self._hash(name, rows) for name, rows in self._groups().items()).encode()).hexdigest().upper()
+        hashes = "".join(self._hash(name, rows) for name, rows in self._groups().items())
+        digest = hashlib.sha512(f"{hashes}{self._extensions.digest}".encode()).hexdigest().upper()
         if V2_PROTOBUF in accept or V2_PROTOBUF_OLD in accept:
-            build: Callable[[], bytes] = lambda: protobuf.document(v2(self._table, self._custom_schema))  # noqa: E731
+            build: Callable[[], bytes] = lambda: protobuf.document(self._v2_document())  # noqa: E731
             return self._sent("v2.pb", digest, V2_PROTOBUF_OLD, build, given, {})
         if not _takes(accept, _ACCEPTS):
             return _not_acceptable()
-        return self._sent("v2", digest, JSON, lambda: orjson.dumps(v2(self._table, self._custom_schema)), given, {})
+        return self._sent("v2", digest, JSON, lambda: orjson.dumps(self._v2_document()), given, {})
+
+    def _v2_document(self) -> Object:
+        return self._extensions.merged(v2(self._table, self._custom_schema))
 
     def _sent(
         self, key: str, digest: str, content_type: str, build: Callable[[], bytes], given: Mapping[str, str], more: dict[str, str],
