@@ -181,13 +181,24 @@ async def stream_back(request: Request, response: ClientResponse) -> Answer:
         raise ConnectionResetError("the client is gone")
     transport.write(stream_head(request, response.status, content_type, extra))
     if request.method != "HEAD":
+        await _copy_body(request, response, transport)
+        transport.write(LAST_CHUNK)
+    return Streamed(response.status, keep_alive=not request.should_close)
+
+
+async def _copy_body(request: Request, response: ClientResponse, transport: asyncio.Transport) -> None:
+    """Raises ConnectionResetError when either end is gone; the client then sees its connection break, as nothing else can tell it."""
+    from aiohttp import ClientError
+
+    try:
         async for piece in response.content.iter_any():
             if request.transport is None:
                 raise ConnectionResetError("the client is gone")
             transport.write(chunk(piece))
             await request.connection.drain()
-        transport.write(LAST_CHUNK)
-    return Streamed(response.status, keep_alive=not request.should_close)
+    except ClientError as error:
+        transport.close()
+        raise ConnectionResetError("the backend is gone") from error
 
 
 def _header_lines(headers: Iterable[tuple[str, str]]) -> Iterable[bytes]:
