@@ -152,3 +152,28 @@ def test_a_kopf_operator_handles_creation_and_deletion_with_its_finalizer(cluste
     finally:
         process.terminate()
         process.wait(WAIT_SECONDS)
+
+
+IN_CLUSTER = """
+import sys, kubernetes
+from kubernetes.config.incluster_config import InClusterConfigLoader
+folder, host, port, namespace = sys.argv[1:]
+environ = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port}
+InClusterConfigLoader(folder + "/token", folder + "/ca.crt", environ=environ).load_and_set()
+core = kubernetes.client.CoreV1Api()
+print([pod.metadata.name for pod in core.list_namespaced_pod(namespace).items])
+try:
+    core.list_namespaced_secret(namespace)
+except kubernetes.client.exceptions.ApiException as error:
+    print(error.status)
+"""
+
+
+def test_the_official_client_in_a_pod_may_do_what_its_account_may(cluster, namespace: str, tmp_path: Path) -> None:
+    pytest.importorskip("kubernetes")
+    cluster.kubectl("-n", namespace, "create", "rolebinding", "viewer", "--clusterrole=view", f"--serviceaccount={namespace}:default")
+    (tmp_path / "token").write_text(cluster.kubectl("-n", namespace, "create", "token", "default"))
+    (tmp_path / "ca.crt").write_bytes((cluster.paths.pki / "ca.crt").read_bytes())
+    command = [sys.executable, "-W", "ignore", "-c", IN_CLUSTER, str(tmp_path), "127.0.0.1", str(cluster.spec.port), namespace]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.split() == ["[]", "403"], done.stderr

@@ -15,7 +15,7 @@ from kubecosm.api.names import NAMESPACE_NODE_LEASE
 from kubecosm.api.resources import Object
 
 from ...authn.user import User
-from ..attributes import Attributes, Decision, Verdict
+from ..attributes import Attributes, Decision, IncompleteRules, Verdict
 from ..rules import rule_allows_path, rule_covers
 from .edges import Vertex
 from .identity import node_of
@@ -53,7 +53,9 @@ class NodeAuthorizer:
         }  # fmt: skip
 
     def rules(self, user: User, namespace: str) -> list[Object]:
-        """Nothing: Kubernetes' node authorizer lists no rules either."""
+        """Raises IncompleteRules for a node: what it may do depends on its pods."""
+        if node_of(user) is not None:
+            raise IncompleteRules("node authorizer does not support user rule resolution")
         return []
 
     def authorize(self, attributes: Attributes) -> Verdict:
