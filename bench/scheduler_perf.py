@@ -2,7 +2,7 @@
 
 Each pod is compiled, queued, decided, assumed and confirmed.
 
-    python bench/scheduler_perf.py [--nodes 100,1000,5000] [--pods 2000] [--workload …]
+    python bench/scheduler_perf.py [--nodes 100,1000,5000] [--pods 2000] [--existing 0] [--workload …]
 
 The workloads follow upstream's scheduler_perf. Prints a table; `--json FILE` writes the figures.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import json
 import os
 import random
@@ -101,8 +102,8 @@ WORKLOADS: dict[str, Callable[[str], Object]] = {
 }  # fmt: skip
 
 
-def measure(workload: str, node_count: int, pod_count: int) -> dict[str, Any]:
-    """Pods decided per second after a warm-up, and the slowest decisions."""
+def measure(workload: str, node_count: int, pod_count: int, existing: int = 0) -> dict[str, Any]:
+    """Pods decided per second after a warm-up, and the slowest decisions; `existing` pods run on the nodes before."""
     scheduler = Scheduler((ProfileConfig(),), NoApi(), SchedulerMetrics(Metrics()), clock=RealClock(), rng=random.Random(1))  # type: ignore[arg-type]
     scheduler.spawn = lambda name, work: work.close()  # type: ignore[method-assign]
     handlers = EventHandlers(scheduler)
@@ -120,6 +121,8 @@ def measure(workload: str, node_count: int, pod_count: int) -> dict[str, Any]:
             scheduler.schedule_one(queued)
     if workload == "preemption":
         fill_nodes(handlers, node_count)
+    for index in range(existing):
+        handlers.pod_added(make_pod(f"existing-{index}", nodeName=f"node-{index % node_count:05d}"))
     build = WORKLOADS[workload]
     for index in range(min(50, pod_count)):
         decide(scheduler, handlers, build(f"warm-{index}"))
@@ -135,7 +138,7 @@ def measure(workload: str, node_count: int, pod_count: int) -> dict[str, Any]:
     elapsed = time.perf_counter() - started
     times.sort()
     return {
-        "workload": workload, "nodes": node_count, "pods": pod_count, "podsPerSecond": round(pod_count / elapsed),
+        "workload": workload, "nodes": node_count, "existing": existing, "pods": pod_count, "podsPerSecond": round(pod_count / elapsed),
         "p50Microseconds": round(times[len(times) // 2] * 1e6), "p99Microseconds": round(times[len(times) * 99 // 100] * 1e6),
     }  # fmt: skip
 
@@ -166,19 +169,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nodes", default="100,1000,5000")
     parser.add_argument("--pods", type=int, default=2000)
+    parser.add_argument("--existing", default="0", help="pods that run before, as a list: the curve over the size of the cluster")
     parser.add_argument("--workload", default=",".join(WORKLOADS))
     parser.add_argument("--json", default="")
     options = parser.parse_args()
     results = []
     if unknown := set(options.workload.split(",")) - set(WORKLOADS):
         parser.error(f"unknown workload {sorted(unknown)[0]!r}; there are: {', '.join(WORKLOADS)}")
-    print(f"{'workload':<30}{'nodes':>8}{'pods':>8}{'pods/s':>10}{'p50 µs':>10}{'p99 µs':>10}")
+    print(f"{'workload':<30}{'nodes':>8}{'existing':>10}{'pods':>8}{'pods/s':>10}{'p50 µs':>10}{'p99 µs':>10}")
     for workload in options.workload.split(","):
-        for nodes in map(int, options.nodes.split(",")):
-            result = measure(workload, nodes, options.pods)
+        for nodes, existing in itertools.product(map(int, options.nodes.split(",")), map(int, options.existing.split(","))):
+            result = measure(workload, nodes, options.pods, existing)
             results.append(result)
             figures = "".join(f"{result[name]:>10}" for name in ("podsPerSecond", "p50Microseconds", "p99Microseconds"))
-            print(f"{workload:<30}{nodes:>8}{options.pods:>8}{figures}")
+            print(f"{workload:<30}{nodes:>8}{existing:>10}{options.pods:>8}{figures}")
     if options.json:
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump(results, file, indent=2)

@@ -150,3 +150,13 @@ def test_a_configuration_that_will_not_do_stops_the_start_with_the_reason(kubeco
     path.write_text(CONFIGURATION.format(name="x", refused="y").replace("weight: 50", "weight: heavy"))
     failed = kubecosm("up", "--nodes", "1", "--detach", "--timeout", "20", "--set", f"scheduler.config={path}", code=1)
     assert "cannot unmarshal string into Go struct field KubeSchedulerConfiguration.profiles[0]" in failed.stdout + failed.stderr
+
+
+def test_the_configuration_of_the_page_is_valid(installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(installed))
+    [text] = re.findall(r"```yaml\n(.*?)```", DOCUMENTATION.read_text(), re.DOTALL)
+    path = tmp_path / "page.yaml"
+    path.write_text(text)
+    [profile] = load(str(path), 100).profiles
+    assert profile.plugins["FewestPods"] == 5
+    assert Cluster(node("a"), profiles=(profile,)).schedule(pod("p")) == ["a"]

@@ -110,6 +110,8 @@ class DefaultPreemption:
         candidates: list[Candidate] = []
         if not rows:
             return candidates, refusals
+        if pod.priority <= min(self._cluster.priorities, default=pod.priority):
+            return candidates, [unresolvable(NO_VICTIMS)] * len(rows)  # as every node would say
         enough = min(max(len(rows) * self._args.candidates_percent_min // 100, self._args.candidates_min), len(rows))
         offset = self._handle.random.randrange(len(rows))
         budgets = list(self._handle.disruption_budgets.values())

@@ -35,6 +35,8 @@ class ClusterState:
         self.used_ports: UsedPorts = {}
         self.claim_users: dict[str, dict[str, int]] = {}
         """namespace/claim → uid of each placed pod that uses it → its row."""
+        self.priorities: dict[int, int] = {}
+        """How many placed pods have each priority."""
         self._namespaces: dict[str, Mapping[str, str]] = {}
         self._row_of_pod: dict[str, int] = {}
         self._pods: dict[str, PodInfo] = {}
@@ -125,6 +127,7 @@ class ClusterState:
 
     def _place(self, row: int, pod: PodInfo) -> None:
         self._row_of_pod[pod.uid] = row
+        self.priorities[pod.priority] = self.priorities.get(pod.priority, 0) + 1
         self.nodes.add_pod(row, pod)
         self.placed.add(row, pod)
         self.counters.pod_added(row, pod)
@@ -136,6 +139,9 @@ class ClusterState:
 
     def _displace(self, row: int, pod: PodInfo) -> None:
         del self._row_of_pod[pod.uid]
+        self.priorities[pod.priority] -= 1
+        if not self.priorities[pod.priority]:
+            del self.priorities[pod.priority]
         self.nodes.remove_pod(row, pod)
         self.placed.remove(pod)
         self.counters.pod_removed(row, pod)
