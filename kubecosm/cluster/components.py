@@ -47,6 +47,7 @@ def process_table(spec: ClusterSpec, paths: ClusterPaths) -> tuple[ProcessSpec, 
 def _apiserver(spec: ClusterSpec, paths: ClusterPaths) -> dict[str, str]:
     return {
         "authorization-mode": "Node,RBAC",
+        "enable-admission-plugins": "NodeRestriction",
         "bind-address": "127.0.0.1",
         "secure-port": str(spec.port),
         "data-dir": str(paths.data),
@@ -78,7 +79,10 @@ def _controller(spec: ClusterSpec, paths: ClusterPaths) -> dict[str, str]:
     return {
         "kubeconfig": str(paths.component_kubeconfig("controller")),
         "metrics-bind-address": ANY_PORT,
+        "controllers": "*,bootstrap-signer-controller,token-cleaner-controller",
         "root-ca-file": str(paths.cert(pki.CA)),
+        "cluster-signing-cert-file": str(paths.cert(pki.CA)),
+        "cluster-signing-key-file": str(paths.key(pki.CA)),
         "service-account-private-key-file": str(paths.key(pki.SERVICE_ACCOUNT)),
         "cluster-cidr": str(spec.slots.pods),
         "node-cidr-mask-size": str(NODE_POD_PREFIX),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kubecosm.api.names import CONFIGMAP_ROOT_CA, SECRET_SERVICE_ACCOUNT_TOKEN
+from kubecosm.api.names import CONFIGMAP_ROOT_CA, SECRET_BOOTSTRAP_TOKEN, SECRET_SERVICE_ACCOUNT_TOKEN
 from kubecosm.api.resources import CONFIGMAPS, CUSTOMRESOURCEDEFINITIONS, SECRETS, Object
 from kubecosm.client.controller import Controller
 from kubecosm.client.informer import Transform, drop_managed_fields
+
+from .certificates.bootstrap import KEPT_KEYS
 
 GRAPH_FIELDS = (
     "name", "namespace", "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "ownerReferences", "finalizers", "labels",
@@ -35,6 +37,8 @@ def slimming(controllers: Iterable[Controller]) -> Transform:
         if obj.get("type") == SECRET_SERVICE_ACCOUNT_TOKEN:  # whether a token is there, but not the token
             slimmed |= {"type": obj["type"], "data": dict.fromkeys(obj.get("data") or {}, "")}
             slimmed["metadata"]["annotations"] = obj["metadata"].get("annotations") or {}
+        if obj.get("type") == SECRET_BOOTSTRAP_TOKEN:
+            slimmed |= {"type": obj["type"], "data": {key: value for key, value in (obj.get("data") or {}).items() if key in KEPT_KEYS}}
         if kind == (CUSTOMRESOURCEDEFINITIONS.api_version, CUSTOMRESOURCEDEFINITIONS.kind):
             spec, status = obj["spec"], obj.get("status") or {}
             slimmed["spec"] = {"group": spec["group"], "names": spec["names"]}

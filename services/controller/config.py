@@ -78,6 +78,11 @@ class Config:
     cluster_cidr: str = field(default="127.64.0.0/16", metadata={"help": "range of all pod addresses"})
     node_cidr_mask_size: int = field(default=24, metadata={"help": "prefix length of a node's range"})
     service_cluster_ip_range: str = field(default="127.32.0.0/16", metadata={"help": "range of all Service addresses"})
+    cluster_signing_cert_file: str = field(
+        default="", metadata={"help": "authority that issues approved certificates (PEM); empty: none are issued"}
+    )
+    cluster_signing_key_file: str = field(default="", metadata={"help": "its key (PEM)"})
+    cluster_signing_duration: Duration = field(default=Duration(31536000.0), metadata={"help": "how long issued certificates live at most"})
     root_ca_file: str = field(default="", metadata={"help": "CA certificate published to every namespace as ConfigMap kube-root-ca.crt"})
     service_account_private_key_file: str = field(
         default="", metadata={"help": "accepted as kube-controller-manager does; tokens in Secrets are asked of the API server instead"}

@@ -60,7 +60,12 @@ TABLE = (
     Row("volume-provisioner-controller", "storage.provisioner"),
     Row("persistentvolume-protection-controller", "storage.protection"),
     Row("ephemeral-volume-controller", "storage.ephemeral"),
-    Row("resourcequota-controller", "cluster.resource_quota"),
+    Row("resourcequota-controller", "cluster.resource_quota", "concurrent_resource_quota_syncs"),
+    Row("certificatesigningrequest-approving-controller", "certificates.approving"),
+    Row("certificatesigningrequest-signing-controller", "certificates.signing"),
+    Row("certificatesigningrequest-cleaner-controller", "certificates.cleaner"),
+    Row("bootstrap-signer-controller", "certificates.bootstrap_signer", on_by_default=False),
+    Row("token-cleaner-controller", "certificates.token_cleaner", on_by_default=False),
     Row("clusterrole-aggregation-controller", "cluster.clusterrole_aggregation"),
     Row("garbage-collector-controller", "cluster.garbage_collector", "concurrent_gc_syncs"),
 )

@@ -254,7 +254,7 @@ class FakeApi:
         return obj
 
     def _write(self, resource: Resource, old: Object, new: Object, subresource: str | None) -> Object:
-        if subresource == "status":
+        if subresource in ("status", "approval"):
             annotations = new["metadata"].get("annotations")
             new = {
                 **old,

@@ -15,7 +15,7 @@ from kubecosm.services.controller.config import Config
 from kubecosm.services.controller.table import NAMES, TABLE, Row, check_names, is_enabled, load
 
 ROOT = Path(__file__).resolve().parents[2] / "services" / "controller"
-FOLDERS = ("workloads", "network", "cluster", "storage")
+FOLDERS = ("workloads", "network", "cluster", "storage", "certificates")
 MODULE_LINES_MAX = 400
 MODULES = sorted(path for folder in (*FOLDERS, "common") for path in (ROOT / folder).rglob("*.py"))
 

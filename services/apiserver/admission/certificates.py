@@ -10,7 +10,7 @@ from collections.abc import Awaitable
 from kubecosm.api.certificates import RequestError, decode_request
 from kubecosm.api.field import go_quote
 from kubecosm.api.names import SIGNER_API_CLIENT
-from kubecosm.api.resources import Object, Resource, builtin
+from kubecosm.api.resources import CERTIFICATESIGNINGREQUESTS, Object, Resource
 
 from ..authn.user import GROUP_MASTERS, User
 from ..authz.attributes import Attributes as Asked
@@ -20,7 +20,6 @@ from .chain import CREATE, UPDATE, Attributes, Plugin
 from .refusal import refuse
 
 GROUP = "certificates.k8s.io"
-SIGNING_REQUESTS = builtin(GROUP, "v1", "certificatesigningrequests")
 TRUST_BUNDLES = "clustertrustbundles"
 
 
@@ -55,7 +54,7 @@ class CertificateApproval(_OfSigners):
     name, verb, doing = "CertificateApproval", "approve", "approve requests"
 
     def handles(self, resource: Resource, subresource: str) -> bool:
-        return resource == SIGNING_REQUESTS and subresource == "approval"
+        return resource == CERTIFICATESIGNINGREQUESTS and subresource == "approval"
 
     def validate(self, attributes: Attributes) -> Awaitable[None] | None:
         if attributes.operation != UPDATE or attributes.old is None:
@@ -69,7 +68,7 @@ class CertificateSigning(_OfSigners):
     name, verb, doing = "CertificateSigning", "sign", "sign requests"
 
     def handles(self, resource: Resource, subresource: str) -> bool:
-        return resource == SIGNING_REQUESTS and subresource == "status"
+        return resource == CERTIFICATESIGNINGREQUESTS and subresource == "status"
 
     def validate(self, attributes: Attributes) -> Awaitable[None] | None:
         if attributes.operation != UPDATE or attributes.old is None or attributes.obj is None:
@@ -114,7 +113,7 @@ class CertificateSubjectRestriction(Plugin):
     name = "CertificateSubjectRestriction"
 
     def handles(self, resource: Resource, subresource: str) -> bool:
-        return resource == SIGNING_REQUESTS and not subresource
+        return resource == CERTIFICATESIGNINGREQUESTS and not subresource
 
     def validate(self, attributes: Attributes) -> Awaitable[None] | None:
         spec = (attributes.obj or {}).get("spec") or {}

@@ -12,7 +12,17 @@ from kubecosm.api import errors, names
 from kubecosm.api.certificates import RequestError, decode_request
 from kubecosm.api.field import go_quote
 from kubecosm.api.meta import annotations_of, labels_of, uid_of
-from kubecosm.api.resources import LEASES, NODES, PERSISTENTVOLUMECLAIMS, PODS, SERVICEACCOUNTS, Object, Resource, builtin
+from kubecosm.api.resources import (
+    CERTIFICATESIGNINGREQUESTS,
+    LEASES,
+    NODES,
+    PERSISTENTVOLUMECLAIMS,
+    PODS,
+    SERVICEACCOUNTS,
+    Object,
+    Resource,
+    builtin,
+)
 
 from ..authz.node.identity import node_of
 from ..cache.resource import ResourceCache
@@ -25,7 +35,6 @@ if TYPE_CHECKING:
 
 CSINODES = builtin("storage.k8s.io", "v1", "csinodes")
 RESOURCESLICES = builtin("resource.k8s.io", "v1", "resourceslices")
-SIGNING_REQUESTS = builtin("certificates.k8s.io", "v1", "certificatesigningrequests")
 CLAIM_STATUS_OF_NODES = ("capacity", "conditions", "allocatedResourceStatuses", "allocatedResources")
 
 
@@ -43,7 +52,7 @@ class NodeRestriction(Plugin):
             LEASES: self._lease,
             CSINODES: self._csi_node,
             RESOURCESLICES: self._slice,
-            SIGNING_REQUESTS: self._signing_request,
+            CERTIFICATESIGNINGREQUESTS: self._signing_request,
         }
 
     def handles(self, resource: Resource, subresource: str) -> bool:
