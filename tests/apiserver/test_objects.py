@@ -319,6 +319,24 @@ def test_eviction_respects_the_budget(tmp_path: Path) -> None:
     with_api(tmp_path, test)
 
 
+def test_an_evicted_pod_says_that_it_was_unless_a_precondition_keeps_it(tmp_path: Path) -> None:
+    async def test(api: Api) -> None:
+        await api.create(ACCOUNTS, ACCOUNT)
+        made = await api.create(PODS, {**pod("web"), "spec": {**pod("web")["spec"], "nodeName": "node-0"}})
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "web"}}
+        wrong = {"preconditions": {"resourceVersion": "1"}}
+        assert (await api.call("POST", f"{PODS}/web/eviction", {**eviction, "deleteOptions": wrong}))[0] == 409
+        assert "DisruptionTarget" not in str(await api.get(f"{PODS}/web"))
+        right = {"preconditions": {"resourceVersion": made["metadata"]["resourceVersion"], "uid": made["metadata"]["uid"]}}
+        await api.create(f"{PODS}/web/eviction", {**eviction, "deleteOptions": right})
+        gone = await api.get(f"{PODS}/web")
+        assert gone["metadata"]["deletionTimestamp"]
+        told = next(c for c in gone["status"]["conditions"] if c["type"] == "DisruptionTarget")
+        assert (told["status"], told["reason"], told["message"]) == ("True", "EvictionByEvictionAPI", "Eviction API: evicting")
+
+    with_api(tmp_path, test)
+
+
 def test_pods_get_their_service_account_token(tmp_path: Path) -> None:
     async def test(api: Api) -> None:
         code, status = await api.call("POST", PODS, pod("early"))

@@ -13,6 +13,7 @@ from kubecosm.api.times import format_time
 from kubecosm.services.controller.workloads import cronjob, ttl_after_finished
 from kubecosm.services.controller.workloads.cronjob.controller import plan_due
 from kubecosm.services.controller.workloads.cronjob.schedule import ScheduleError, parse
+from tests.promises import promise
 
 from .fake_api import FakeApi
 from .harness import controllers, run, settle, wait_for
@@ -103,6 +104,7 @@ def test_a_job_is_created_at_each_moment_and_old_ones_are_deleted() -> None:
     run(test)
 
 
+@promise("CronJob should not schedule new jobs when ForbidConcurrent", "CronJob should replace jobs when ReplaceConcurrent")
 def test_forbid_skips_and_replace_deletes_what_still_runs() -> None:
     async def test(api: FakeApi) -> None:
         async with controllers(api, cronjob):
@@ -120,6 +122,18 @@ def test_forbid_skips_and_replace_deletes_what_still_runs() -> None:
     run(test)
 
 
+@promise("CronJob should schedule multiple jobs concurrently")
+def test_allow_runs_jobs_side_by_side() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, cronjob):
+            await api.create(CRONJOBS, cron_job("* * * * *"))
+            await wait_for(lambda: len(status(api).get("active") or ()) == 2)
+            assert len(api.all(JOBS)) == 2
+
+    run(test)
+
+
+@promise("CronJob should not schedule jobs when suspended")
 def test_a_suspended_cron_job_rests() -> None:
     async def test(api: FakeApi) -> None:
         async with controllers(api, cronjob):

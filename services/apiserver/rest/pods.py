@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from kubecosm.api import errors
 from kubecosm.api.errors import ApiError, BadRequest, Conflict, InternalError, TooManyRequests
 from kubecosm.api.field import FieldError, invalid_kind, not_supported, required
@@ -15,7 +17,7 @@ from ..http.request import Request
 from ..http.response import Answer
 from .admitting import admit_create
 from .body import decode_body
-from .options import delete_options, write_options
+from .options import DeleteOptions, delete_options, write_options
 from .represent import answer_object
 from .store import Caller, ResourceStore
 
@@ -81,20 +83,26 @@ def _assign(pod: Object, binding: Object, now: str) -> None:
 
 
 def _set_scheduled(pod: Object, now: str) -> None:
+    _set_condition(pod, {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": now})
+
+
+def _set_condition(pod: Object, condition: Object) -> None:
+    """podutil.UpdatePodCondition: in the place of the one of its type; with an equal status the old transition time stays."""
     status = pod.setdefault("status", {})
-    others = [c for c in status.get("conditions") or () if c.get("type") != "PodScheduled"]
-    before = get_condition(pod, "PodScheduled")
-    condition: Object = {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": now}
-    if before is not None and before.get("status") == "True":
-        condition["lastTransitionTime"] = before.get("lastTransitionTime", now)
+    before = get_condition(pod, condition["type"])
+    if before is not None and before.get("status") == condition["status"]:
+        condition["lastTransitionTime"] = before.get("lastTransitionTime", condition["lastTransitionTime"])
     if pod["metadata"].get("generation"):
         condition["observedGeneration"] = pod["metadata"]["generation"]
-    status["conditions"] = [*others, condition]
+    status["conditions"] = [*(c for c in status.get("conditions") or () if c.get("type") != condition["type"]), condition]
 
 
 def _binding_conflict(name: str, why: str) -> Conflict:
     message = f'Operation cannot be fulfilled on pods/binding "{name}": {why}'
     return Conflict(message, details={"name": name, "kind": "pods/binding"})
+
+
+EVICTED = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting"}
 
 
 async def evict(store: ResourceStore, request: Request) -> Answer:
@@ -110,8 +118,24 @@ async def evict(store: ResourceStore, request: Request) -> Answer:
     pod = store.entry(info.namespace, info.name).decode()
     if needs_budget(pod):
         await _spend_budget(store, pod, caller)
+    deletion = await _mark_disrupted(store, pod, deletion, caller)
     await store.delete(info.namespace, info.name, deletion, caller, is_admitted=True)
     return answer_object(request, SUCCESS, 201)
+
+
+async def _mark_disrupted(store: ResourceStore, pod: Object, deletion: DeleteOptions, caller: Caller) -> DeleteOptions:
+    """Tell in a condition why the pod goes, unless a precondition forbids that it does; the precondition moves on to the marked pod."""
+    meta = pod["metadata"]
+    if deletion.uid not in (None, meta["uid"]) or deletion.resource_version not in (None, meta["resourceVersion"]):
+        return deletion
+    now = format_time(store.state.clock.now())
+
+    def mark(found: Object) -> Object:
+        _set_condition(found, {**EVICTED, "lastProbeTime": None, "lastTransitionTime": now})
+        return found
+
+    marked = await store.change_system_fields(meta["namespace"], meta["name"], mark, caller)
+    return deletion if deletion.resource_version is None else replace(deletion, resource_version=str(marked.revision))
 
 
 def needs_budget(pod: Object) -> bool:
