@@ -39,9 +39,7 @@ def annotate(work: Workloads, pod: str, annotations: Object) -> None:
     work.patch(f"pods/{pod}", {"metadata": {"annotations": annotations}})
 
 
-@promise(
-    "StatefulSet Basic StatefulSet functionality [StatefulSetBasic] Scaling should happen in predictable order and halt if any stateful pod is unhealthy"
-)
+@promise("StatefulSet Basic StatefulSet functionality Scaling should happen in predictable order and halt if any stateful pod is unhealthy")
 def test_pods_come_and_go_in_order_and_none_while_one_is_unhealthy(work: Workloads) -> None:
     version = work.wire.get(work.path("pods"))["metadata"]["resourceVersion"]
     with work.wire.watch(work.path("pods"), labelSelector=SELECTOR, resourceVersion=version) as events:
@@ -68,7 +66,7 @@ def test_pods_come_and_go_in_order_and_none_while_one_is_unhealthy(work: Workloa
     assert seen == [*(("ADDED", f"db-{i}") for i in range(3)), *(("DELETED", f"db-{i}") for i in (2, 1, 0))]
 
 
-@promise("StatefulSet Basic StatefulSet functionality [StatefulSetBasic] Burst scaling should run to completion even with unhealthy pods")
+@promise("StatefulSet Basic StatefulSet functionality Burst scaling should run to completion even with unhealthy pods")
 def test_parallel_sets_do_not_wait_for_unhealthy_pods(work: Workloads) -> None:
     work.create(WHAT, stateful_set(1, podManagementPolicy="Parallel"))
     work.wait_ready(SELECTOR, 1)
@@ -80,9 +78,7 @@ def test_parallel_sets_do_not_wait_for_unhealthy_pods(work: Workloads) -> None:
     wait_for(lambda: not work.list("pods", SELECTOR), "all are gone")
 
 
-@promise(
-    "StatefulSet Basic StatefulSet functionality [StatefulSetBasic] should perform rolling updates and roll backs of template modifications"
-)
+@promise("StatefulSet Basic StatefulSet functionality should perform rolling updates and roll backs of template modifications")
 def test_a_rollback_finds_the_revision_that_was_there(work: Workloads) -> None:
     work.create(WHAT, stateful_set(3))
     work.wait_ready(SELECTOR, 3)
@@ -98,9 +94,7 @@ def test_a_rollback_finds_the_revision_that_was_there(work: Workloads) -> None:
     assert len(work.list("controllerrevisions", SELECTOR)) == 2
 
 
-@promise(
-    "StatefulSet Basic StatefulSet functionality [StatefulSetBasic] should perform canary updates and phased rolling updates of template modifications"
-)
+@promise("StatefulSet Basic StatefulSet functionality should perform canary updates and phased rolling updates of template modifications")
 def test_a_partition_keeps_the_first_pods_on_the_old_revision(work: Workloads) -> None:
     def partition(at: int) -> Object:
         return {"type": "RollingUpdate", "rollingUpdate": {"partition": at}}
@@ -121,7 +115,7 @@ def test_a_partition_keeps_the_first_pods_on_the_old_revision(work: Workloads) -
         wait_for(lambda expected=expected: [images(work).get(f"db-{i}") for i in range(3)] == expected, f"the partition is at {at}")
 
 
-@promise("StatefulSet Basic StatefulSet functionality [StatefulSetBasic] Should recreate evicted statefulset")
+@promise("StatefulSet Basic StatefulSet functionality Should recreate evicted statefulset")
 def test_a_pod_that_its_node_refuses_is_made_again(work: Workloads) -> None:
     container = {"name": "main", "image": "db:1", "ports": [{"containerPort": 80}], "resources": {"requests": {"cpu": "1000"}}}
     node = work.wire.get("/api/v1/nodes")["items"][0]["metadata"]["name"]
@@ -142,7 +136,7 @@ def test_a_pod_that_its_node_refuses_is_made_again(work: Workloads) -> None:
     work.wait_ready(SELECTOR, 1)
 
 
-@promise("StatefulSet Basic StatefulSet functionality [StatefulSetBasic] should have a working scale subresource")
+@promise("StatefulSet Basic StatefulSet functionality should have a working scale subresource")
 def test_a_stateful_set_is_scaled_through_its_subresource(work: Workloads) -> None:
     work.create(WHAT, stateful_set(1))
     work.wait_ready(SELECTOR, 1)
@@ -152,7 +146,7 @@ def test_a_stateful_set_is_scaled_through_its_subresource(work: Workloads) -> No
     assert work.patch(WHAT, {"spec": {"replicas": 4}}, "scale")["spec"]["replicas"] == 4
 
 
-@promise("StatefulSet Basic StatefulSet functionality [StatefulSetBasic] should list, patch and delete a collection of StatefulSets")
+@promise("StatefulSet Basic StatefulSet functionality should list, patch and delete a collection of StatefulSets")
 def test_stateful_sets_are_listed_patched_and_deleted_by_label(work: Workloads) -> None:
     work.create(WHAT, stateful_set(1), labels={"run": work.namespace})
     work.wait_ready(SELECTOR, 1)
@@ -164,7 +158,7 @@ def test_stateful_sets_are_listed_patched_and_deleted_by_label(work: Workloads) 
     wait_for(lambda: not work.list("statefulsets"), "no set is left")
 
 
-@promise("StatefulSet Basic StatefulSet functionality [StatefulSetBasic] should validate Statefulset Status endpoints")
+@promise("StatefulSet Basic StatefulSet functionality should validate Statefulset Status endpoints")
 def test_the_status_of_a_stateful_set_can_be_read_replaced_and_patched(work: Workloads) -> None:
     work.create(WHAT, stateful_set(1))
     work.wait_status(WHAT, readyReplicas=1)
