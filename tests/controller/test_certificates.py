@@ -99,6 +99,13 @@ def test_an_approved_request_is_signed_by_the_authority(tmp_path: Path) -> None:
     run(test)
 
 
+def test_without_usages_of_its_key_a_certificate_does_not_speak_of_them(tmp_path: Path) -> None:
+    asked = decode_request(request("jane"))
+    pem = make_authority(tmp_path).sign(asked, ["client auth"], timedelta(hours=1), datetime.now(UTC))
+    kinds = {type(extension.value) for extension in x509.load_pem_x509_certificate(pem).extensions}
+    assert kinds == {x509.ExtendedKeyUsage, x509.BasicConstraints, x509.AuthorityKeyIdentifier}
+
+
 def test_what_a_signer_does_not_issue_has_failed(tmp_path: Path) -> None:
     async def test(api: FakeApi) -> None:
         async with controllers(api, Signing(make_authority(tmp_path), timedelta(days=30))):

@@ -92,10 +92,11 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(begin)
             .not_valid_after(end)
-            .add_extension(_key_usage(usages), critical=True)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
         )
+        if not KEY_USAGES.keys().isdisjoint(usages):  # an extension without any usage would forbid them all
+            builder = builder.add_extension(_key_usage(usages), critical=True)
         purposes = [x509.ObjectIdentifier(PURPOSES[usage]) for usage in usages if usage in PURPOSES]
         if purposes:
             builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
