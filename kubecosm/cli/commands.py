@@ -99,11 +99,12 @@ def kubeconfig(name: str, only_path: bool) -> None:
 @click.option("--server", required=True, help="URL at which the components reach the API server.")
 @click.option("--user-server", default="", help="URL at which you reach it, if another.")
 @click.option("--shared", is_flag=True, help="Let every user of the machine read them, as containers may need.")
-def keys(directory: Path, server: str, user_server: str, shared: bool) -> None:
+@click.option("--node", "nodes", multiple=True, help="A node whose kubelet hosts it alone and gets its identity; may be repeated.")
+def keys(directory: Path, server: str, user_server: str, shared: bool, nodes: tuple[str, ...]) -> None:
     """Write certificates and kubeconfigs for components that you start yourself (docker-compose)."""
     from kubecosm.cli import keys as command
 
-    command.write_keys(directory, server, user_server=user_server, shared=shared)
+    command.write_keys(directory, server, user_server=user_server, shared=shared, nodes=nodes)
 
 
 @cli.command()

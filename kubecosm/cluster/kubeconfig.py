@@ -53,7 +53,7 @@ def render(context: str, server: str, user: str, ca: Path, cert: Path, key: Path
     )  # fmt: skip
 
 
-def write_all(paths: ClusterPaths, spec: ClusterSpec, *, server: str = "", user_server: str = "") -> None:
+def write_all(paths: ClusterPaths, spec: ClusterSpec, *, server: str = "", user_server: str = "", nodes: tuple[str, ...] = ()) -> None:
     """Writes the user's kubeconfig and one for each component's identity. StartupError when the disk refuses.
 
     `server` and `user_server` are how components and the user reach the API server if not as the spec says.
@@ -61,7 +61,7 @@ def write_all(paths: ClusterPaths, spec: ClusterSpec, *, server: str = "", user_
     context = context_name(spec.name)
     with startup(f"create {paths.kubeconfigs}"):
         paths.kubeconfigs.mkdir(mode=0o700, exist_ok=True)
-    for identity, user, _group in pki.IDENTITIES:
+    for identity, user, _group in pki.identities(nodes):
         mine = identity == pki.ADMIN
         path = paths.kubeconfig if mine else paths.component_kubeconfig(identity)
         shown = f"{context}-admin" if mine else user

@@ -54,8 +54,8 @@ class Leaf:
     authority: str = CA
 
 
-def leaves(spec: ClusterSpec) -> tuple[Leaf, ...]:
-    """Every certificate of the cluster besides its authority."""
+def leaves(spec: ClusterSpec, nodes: tuple[str, ...] = ()) -> tuple[Leaf, ...]:
+    """Every certificate of the cluster besides its authorities; `nodes` are those whose kubelets have identities of their own."""
     node_names = tuple(f"node-{i}" for i in range(min(spec.nodes, NAMED_NODES_MAX)))
     node_addresses = tuple(str(spec.slots.node_ip(i)) for i in range(spec.nodes))
     return (
@@ -63,7 +63,7 @@ def leaves(spec: ClusterSpec) -> tuple[Leaf, ...]:
         Leaf(KUBELET, "kubelet", names=(names.KUBELET_SERVER_NAME, "localhost", *node_names), addresses=("127.0.0.1", *node_addresses)),
         Leaf(KUBELET_CLIENT, "kube-apiserver-kubelet-client", "system:masters"),
         Leaf(FRONT_PROXY, "front-proxy-client", authority=FRONT_PROXY_CA),
-        *(Leaf(identity, common_name, organization) for identity, common_name, organization in IDENTITIES),
+        *(Leaf(identity, common_name, organization) for identity, common_name, organization in identities(nodes)),
     )
 
 
@@ -77,20 +77,25 @@ IDENTITIES = (
 """File name, user and group of each client certificate that a kubeconfig carries."""
 
 
+def identities(nodes: tuple[str, ...] = ()) -> tuple[tuple[str, str, str], ...]:
+    """File name, user and group of every client certificate that a kubeconfig carries."""
+    return (*IDENTITIES, *((f"kubelet-{name}", f"system:node:{name}", "system:nodes") for name in nodes))
+
+
 def apiserver_names() -> tuple[str, ...]:
     """The DNS names of the API server: the Service's, this machine's, and those it has in container networks."""
     service = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
     return ("localhost", *service, "apiserver", "kube-apiserver", "kubecosm", "host.docker.internal")
 
 
-def ensure(paths: ClusterPaths, spec: ClusterSpec, clock: Clock) -> None:
-    """Makes what is missing or no longer fits. StartupError when the disk refuses."""
+def ensure(paths: ClusterPaths, spec: ClusterSpec, clock: Clock, nodes: tuple[str, ...] = ()) -> None:
+    """Makes what is missing or no longer fits; `nodes` as in `leaves`. StartupError when the disk refuses."""
     with startup(f"create {paths.pki}"):
         paths.pki.mkdir(mode=0o700, parents=True, exist_ok=True)
     issued_path = paths.pki / "issued.json"
     issued = json.loads(issued_path.read_bytes()) if issued_path.exists() and paths.cert(CA).exists() else {}
-    wanted = {leaf.file: json.loads(json.dumps(asdict(leaf))) for leaf in leaves(spec)}
-    missing = [leaf for leaf in leaves(spec) if issued.get(leaf.file) != wanted[leaf.file]]
+    wanted = {leaf.file: json.loads(json.dumps(asdict(leaf))) for leaf in leaves(spec, nodes)}
+    missing = [leaf for leaf in leaves(spec, nodes) if issued.get(leaf.file) != wanted[leaf.file]]
     if not missing:
         return
     issuer = _Issuer(clock.now())

@@ -28,7 +28,7 @@ from .config import Config
 from .cri.runtime import Runtime
 from .cri.stats import PodUsage
 from .cri.types import NodeInfo
-from .env.objects import ObjectCache
+from .env.objects import NamedObjects, Needed, ObjectCache
 from .metrics import KubeletCollector, PodMetrics
 from .network.listeners import PodNetwork
 from .nodes.addresses import NodeRanges, NodeSpec, plan_nodes
@@ -129,7 +129,7 @@ class Kubelet:
         self.timers = Timers(clock)
         self.pods = PodManager(self.nodes, self._new_budget)
         self.factory = InformerFactory(client, clock, transform=drop_managed_fields)
-        self.objects = ObjectCache(self.factory)
+        self.objects = self._object_cache()
         self.network = PodNetwork(self.timers.call_later)
         self.logs = LogStore(config.root_dir)
         machines = MachineBuilder(
@@ -152,6 +152,27 @@ class Kubelet:
                 heartbeat=lambda: self._heartbeat,
             )
         )  # fmt: skip
+
+    @property
+    def _only_node(self) -> str:
+        """The node whose identity this process has, and beyond which it asks for nothing; empty if it hosts many."""
+        config = self._config
+        if config.nodes != 1 or config.adopt_nodes:
+            return ""
+        return config.hostname_override or f"{config.node_name_prefix}{config.first_node}"
+
+    def _object_cache(self) -> ObjectCache:
+        if not self._only_node:
+            return ObjectCache(self.factory)
+
+        def informer(needed: Needed) -> Informer:
+            selector = f"metadata.name={needed.name}"
+            return Informer(
+                self._client, needed.resource, clock=self._clock, namespace=needed.namespace, field_selector=selector,
+                transform=drop_managed_fields,
+            )  # fmt: skip
+
+        return NamedObjects(self.factory, informer, self._tasks)
 
     def _context(self, rng: random.Random) -> PodContext:
         probes = ProbeManager(
@@ -253,7 +274,8 @@ class Kubelet:
             lease_seconds=config.node_lease_duration_seconds,
         )  # fmt: skip
         registrar = Registrar(self._pipeline, self._clock, shape)
-        pods = Informer(self._client, PODS, clock=self._clock, field_selector="spec.nodeName!=", transform=Sharer().share)
+        mine = f"spec.nodeName={self._only_node}" if self._only_node else "spec.nodeName!="
+        pods = Informer(self._client, PODS, clock=self._clock, field_selector=mine, transform=Sharer().share)
         running.append(self._tasks.create_task(pods.run(), name="pods"))
         registered: list[RegisteredNode] = await registrar.register(specs)
         for node in registered:

@@ -101,6 +101,12 @@ class FixedObjects:
     async def ensure(self, *resources: Resource) -> None:
         return
 
+    async def need(self, uid: str, objects: object) -> None:
+        return
+
+    def forget(self, uid: str) -> None:
+        return
+
     def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
         return self.objects.get((resource, Key(namespace, name)))
 

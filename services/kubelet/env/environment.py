@@ -25,11 +25,17 @@ class ConfigMissing(RuntimeFailure):
         super().__init__("CreateContainerConfigError", message)
 
 
-def needs_objects(spec: Object) -> bool:
-    """Whether the container's environment refers to ConfigMaps or Secrets."""
-    if spec.get("envFrom"):
-        return True
-    return any({"configMapKeyRef", "secretKeyRef"} & set(variable.get("valueFrom") or ()) for variable in spec.get("env") or ())
+def named_objects(spec: Object) -> list[tuple[Resource, str]]:
+    """(resource, name) of every ConfigMap and Secret that the container's environment refers to."""
+    found = []
+    sources = [*(spec.get("envFrom") or ()), *(variable.get("valueFrom") or {} for variable in spec.get("env") or ())]
+    for source in sources:
+        for field, resource in (
+            ("configMapRef", CONFIGMAPS), ("secretRef", SECRETS), ("configMapKeyRef", CONFIGMAPS), ("secretKeyRef", SECRETS),
+        ):  # fmt: skip
+            if source.get(field) is not None:
+                found.append((resource, source[field].get("name", "")))
+    return found
 
 
 def data_of(obj: Object, resource: Resource) -> dict[str, str]:

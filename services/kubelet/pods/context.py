@@ -7,14 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from kubecosm.api.meta import Key
-from kubecosm.api.resources import CONFIGMAPS, SECRETS, SERVICES, Object, Resource
+from kubecosm.api.resources import SERVICES, Object, Resource
 from kubecosm.runtime.clock import Clock
 
 from ..cri.runtime import Runtime
 from ..cri.types import ContainerKind
-from ..env.environment import compute_environment, needs_objects
-from ..env.objects import ObjectCache
+from ..env.environment import compute_environment, named_objects
+from ..env.objects import Needed, ObjectCache
 from ..probes.manager import ProbeManager
 from ..timers import Timers
 from ..volumes.filesystem import Node
@@ -33,35 +32,41 @@ class PodResources:
 
     async def check_volumes(self, pod: Object) -> None:
         """VolumeMissing while something that a volume shows is not there. Costs nothing for pods without such volumes."""
-        if needed := required(pod):
-            await self._objects.ensure(*{resource for _, resource, _ in needed})
+        if required(pod):
+            await self._need(pod, shown_objects(pod))
             check(pod, self._objects.get)
 
     async def check_environment(self, pod: Object, spec: Object, *, pod_ip: str, node_ip: str) -> None:
         """ConfigMissing while the container's environment cannot be made."""
-        if needs_objects(spec):
-            await self._objects.ensure(CONFIGMAPS, SECRETS)
+        if named := named_objects(spec):
+            await self._need(pod, named)
             compute_environment(pod, spec, self._objects.get, (), pod_ip=pod_ip, node_ip=node_ip)
 
     async def environment(self, pod: Object, spec: Object, *, pod_ip: str, node_ip: str) -> Mapping[str, str]:
-        if needs_objects(spec):
-            await self._objects.ensure(CONFIGMAPS, SECRETS)
+        if named := named_objects(spec):
+            await self._need(pod, named)
         await self._objects.ensure(SERVICES)
         return compute_environment(pod, spec, self._objects.get, self._objects.services(pod), pod_ip=pod_ip, node_ip=node_ip)
 
     async def mounted(self, pod: Object, *, pod_ip: str, node_ip: str) -> Mapping[str, Node]:
-        volumes = pod["spec"].get("volumes") or ()
-        if not volumes:
+        if not pod["spec"].get("volumes"):
             return {}
-        shown = {resource for _, resource in shown_objects(pod)}
-        await self._objects.ensure(*shown)
+        await self._need(pod, shown_objects(pod))
         return await self.volumes.volumes(pod, pod_ip, node_ip)
 
+    async def _need(self, pod: Object, named: list[tuple[Resource, str]]) -> None:
+        meta = pod["metadata"]
+        await self._objects.need(meta["uid"], [Needed(resource, meta["namespace"], name) for resource, name in named])
 
-def shown_objects(pod: Object) -> list[tuple[Key, Resource]]:
+    def forget(self, uid: str) -> None:
+        """The pod is gone."""
+        self.volumes.forget(uid)
+        self._objects.forget(uid)
+
+
+def shown_objects(pod: Object) -> list[tuple[Resource, str]]:
     """ConfigMaps and Secrets that the pod's volumes show."""
-    namespace = pod["metadata"]["namespace"]
-    return [(Key(namespace, name), resource) for _, resource, name, _ in references(pod)]
+    return [(resource, name) for _, resource, name, _ in references(pod)]
 
 
 class WorkerMetrics(Protocol):

@@ -117,7 +117,7 @@ class PodManager:
         context.probes.forget(uid)
         context.backoff.forget(uid)
         context.image_backoff.forget(uid)
-        context.resources.volumes.forget(uid)
+        context.resources.forget(uid)
         context.tasks.create_task(context.runtime_of(worker.pod).remove_pod(uid), name="pod-remove")
 
     def object_changed(self, resource: Resource, key: Key) -> None:
