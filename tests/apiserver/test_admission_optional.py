@@ -1,0 +1,223 @@
+"""The plugins that are off by default, those that ask the authorizer, and which of all are on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubecosm.api import names
+from kubecosm.api.errors import Forbidden
+from kubecosm.api.resources import CONFIGMAPS
+from kubecosm.runtime.errors import StartupError
+from kubecosm.services.apiserver.admission.always import AlwaysAdmit, AlwaysDeny
+from kubecosm.services.apiserver.admission.chain import CREATE, AdmissionChain, Attributes
+from kubecosm.services.apiserver.admission.eventratelimit import Buckets, Limit
+from kubecosm.services.apiserver.admission.placement import covers, merge
+from kubecosm.services.apiserver.admission.plugins import TABLE, chosen_plugins
+from kubecosm.services.apiserver.authn.user import User
+
+from .harness import ACCOUNT, ACCOUNTS, PODS, Api, configmap, pod, with_api
+
+KUBERNETES_ORDER = """
+AlwaysAdmit NamespaceAutoProvision NamespaceLifecycle NamespaceExists LimitPodHardAntiAffinityTopology LimitRanger ServiceAccount
+NodeRestriction TaintNodesByCondition AlwaysPullImages ImagePolicyWebhook PodSecurity PodNodeSelector Priority DefaultTolerationSeconds
+PodTolerationRestriction EventRateLimit ExtendedResourceToleration DefaultStorageClass StorageObjectInUseProtection
+OwnerReferencesPermissionEnforcement PersistentVolumeClaimResize RuntimeClass CertificateApproval CertificateSigning
+ClusterTrustBundleAttest CertificateSubjectRestriction DefaultIngressClass DenyServiceExternalIPs PodTopologyLabels
+MutatingAdmissionPolicy MutatingAdmissionWebhook ValidatingAdmissionPolicy ValidatingAdmissionWebhook ResourceQuota AlwaysDeny
+"""
+
+
+async def refusal(api: Api, path: str, body: Any, method: str = "POST", **options: Any) -> str:
+    code, answer = await api.call(method, path, body, **options)
+    assert code >= 400, answer
+    return str(answer["message"])
+
+
+def test_the_plugins_are_kubernetes_own_in_its_order() -> None:
+    order = [row.name for row in TABLE]
+    assert order == [name for name in KUBERNETES_ORDER.split() if name in order]
+    off = {row.name for row in TABLE if not row.on_by_default}
+    assert off == {
+        "AlwaysAdmit", "NamespaceAutoProvision", "NamespaceExists", "LimitPodHardAntiAffinityTopology", "NodeRestriction",
+        "AlwaysPullImages", "ImagePolicyWebhook", "PodNodeSelector", "PodTolerationRestriction", "EventRateLimit",
+        "ExtendedResourceToleration", "OwnerReferencesPermissionEnforcement", "DenyServiceExternalIPs", "AlwaysDeny",
+    }  # fmt: skip
+
+
+def test_flags_choose_plugins_by_name() -> None:
+    on = {row.name for row in chosen_plugins(["NodeRestriction"], ["PodSecurity"])}
+    assert "NodeRestriction" in on
+    assert "PodSecurity" not in on
+    with pytest.raises(StartupError, match="invalid --enable-admission-plugins 'Nonsense'"):
+        chosen_plugins(["Nonsense"], [])
+    with pytest.raises(StartupError, match="NodeRestriction in both"):
+        chosen_plugins(["NodeRestriction"], ["NodeRestriction"])
+
+
+def test_always_deny_refuses_and_always_pull_images_pulls(tmp_path: Path) -> None:
+    attributes = Attributes(CREATE, CONFIGMAPS, "", "default", "c", configmap("c"), None, User("jane"))
+    with pytest.raises(Forbidden, match='configmaps "c" is forbidden: admission control is denying all modifications'):
+        AdmissionChain([AlwaysAdmit(), AlwaysDeny()]).validate(attributes)
+
+    async def pulled(api: Api) -> None:
+        await api.create(ACCOUNTS, ACCOUNT)
+        containers = [{"name": "c", "image": "nginx", "imagePullPolicy": "Never"}]
+        made = await api.create(PODS, pod("p", containers=containers))
+        assert made["spec"]["containers"][0]["imagePullPolicy"] == "Always"
+
+    with_api(tmp_path, pulled, enable_admission_plugins=("AlwaysPullImages",))
+
+
+def test_namespaces_come_with_their_first_object(tmp_path: Path) -> None:
+    async def test(api: Api) -> None:
+        await api.create("/api/v1/namespaces/fresh/configmaps", configmap("c"))
+        assert (await api.get("/api/v1/namespaces/fresh"))["status"] == {"phase": "Active"}
+        code, _ = await api.call("POST", "/api/v1/namespaces/dry/configmaps?dryRun=All", configmap("c"))
+        assert code == 404
+
+    with_api(tmp_path, test, enable_admission_plugins=("NamespaceAutoProvision", "NamespaceExists"))
+
+
+def configured(tmp_path: Path, text: str) -> dict[str, str]:
+    """The flag for an AdmissionConfiguration with these plugins."""
+    file = tmp_path / "admission.yaml"
+    file.write_text(f"apiVersion: apiserver.config.k8s.io/v1\nkind: AdmissionConfiguration\nplugins:\n{text}")
+    return {"admission_control_config_file": str(file)}
+
+
+def test_pods_run_where_their_namespace_says(tmp_path: Path) -> None:
+    selectors = "{podNodeSelectorPluginConfig: {clusterDefaultNodeSelector: 'a=b'}}"
+    flags = configured(tmp_path, f"- {{name: PodNodeSelector, configuration: {selectors}}}")
+
+    async def test(api: Api) -> None:
+        await api.create(ACCOUNTS, ACCOUNT)
+        assert (await api.create(PODS, pod("p")))["spec"]["nodeSelector"] == {"a": "b"}
+        await api.merge("/api/v1/namespaces/default", {"metadata": {"annotations": {names.ANNOTATION_NODE_SELECTOR: "zone=x,disk=ssd"}}})
+        made = await api.create(PODS, pod("q", nodeSelector={"own": "1"}))
+        assert made["spec"]["nodeSelector"] == {"zone": "x", "disk": "ssd", "own": "1"}
+        assert await refusal(api, PODS, pod("r", nodeSelector={"zone": "y"})) == (
+            'pods "r" is forbidden: pod node label selector conflicts with its namespace node label selector'
+        )
+
+    with_api(tmp_path, test, enable_admission_plugins=("PodNodeSelector",), **flags)
+
+
+def test_pods_tolerate_what_their_namespace_does(tmp_path: Path) -> None:
+    async def test(api: Api) -> None:
+        await api.create(ACCOUNTS, ACCOUNT)
+        notes = {
+            names.ANNOTATION_DEFAULT_TOLERATIONS: '[{"key":"team","operator":"Exists"}]',
+            names.ANNOTATION_TOLERATIONS_WHITELIST: '[{"key":"team","operator":"Exists"},{"operator":"Exists","effect":"NoExecute"}]',
+        }
+        await api.merge("/api/v1/namespaces/default", {"metadata": {"annotations": notes}})
+        made = await api.create(PODS, pod("p"))
+        assert {"key": "team", "operator": "Exists"} in made["spec"]["tolerations"]
+        foreign = pod("q", tolerations=[{"key": "x", "operator": "Exists"}])
+        assert "conflict with its namespace whitelist" in await refusal(api, PODS, foreign)
+
+    with_api(tmp_path, test, enable_admission_plugins=("PodTolerationRestriction",))
+
+
+def test_tolerations_cover_others() -> None:
+    everything, seconds = {"operator": "Exists"}, {"key": "k", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5}
+    assert covers(everything, seconds)
+    assert not covers(seconds, everything)
+    assert not covers(seconds, seconds | {"tolerationSeconds": 6})
+    assert covers({"key": "k", "value": "v"}, {"key": "k", "operator": "Equal", "value": "v", "effect": "NoSchedule"})
+    assert merge([seconds, everything, seconds]) == [everything]
+    assert merge([seconds, seconds]) == [seconds]
+
+
+def test_pods_keep_others_away_from_nodes_only_and_tolerate_the_taints_of_their_devices(tmp_path: Path) -> None:
+    async def test(api: Api) -> None:
+        await api.create(ACCOUNTS, ACCOUNT)
+        term = {"topologyKey": "topology.kubernetes.io/zone", "labelSelector": {}}
+        affinity = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+        assert await refusal(api, PODS, pod("p", affinity=affinity)) == (
+            'pods "p" is forbidden: affinity.PodAntiAffinity.RequiredDuringScheduling has TopologyKey topology.kubernetes.io/zone but only '
+            "key kubernetes.io/hostname is allowed"
+        )
+        resources = {"limits": {"example.com/gpu": "1"}, "requests": {"example.com/gpu": "1"}}
+        made = await api.create(PODS, pod("q", containers=[{"name": "c", "image": "i", "resources": resources}]))
+        assert {"key": "example.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in made["spec"]["tolerations"]
+
+    with_api(tmp_path, test, enable_admission_plugins=("LimitPodHardAntiAffinityTopology", "ExtendedResourceToleration"))
+
+
+def test_events_are_limited_by_rate(tmp_path: Path) -> None:
+    flags = configured(tmp_path, "- {name: EventRateLimit, configuration: {limits: [{type: Namespace, qps: 1, burst: 3}]}}")
+
+    def event(index: int) -> dict[str, Any]:
+        about = {"kind": "Pod", "name": "p", "namespace": "default", "apiVersion": "v1"}
+        meta = {"name": f"e{index}", "namespace": "default"}
+        return {"apiVersion": "v1", "kind": "Event", "metadata": meta, "involvedObject": about, "type": "Normal"}
+
+    async def test(api: Api) -> None:
+        answers = [await api.call("POST", "/api/v1/namespaces/default/events", event(index)) for index in range(5)]
+        assert [code for code, _ in answers] == [201, 201, 201, 429, 429]
+        assert answers[-1][1]["message"] == "limit reached on type Namespace for key default"
+
+    with_api(tmp_path, test, enable_admission_plugins=("EventRateLimit",), **flags)
+
+
+def test_buckets_fill_again_and_forget_whoever_was_quiet() -> None:
+    buckets = Buckets(Limit("User", qps=2.0, burst=1, cache_size=2))
+    assert [buckets.take("a", now) for now in (0.0, 0.1, 0.7)] == [True, False, True]
+    for other in ("b", "c"):
+        assert buckets.take(other, 0.7)
+    assert buckets.take("a", 0.7), "its bucket was forgotten, so it is full"
+    with pytest.raises(StartupError, match="EventRateLimit"):
+        Limit.parse({"type": "Planet", "qps": 1, "burst": 1})
+
+
+def test_services_get_no_new_external_addresses(tmp_path: Path) -> None:
+    async def test(api: Api) -> None:
+        path = "/api/v1/namespaces/default/services"
+        spec: dict[str, Any] = {"ports": [{"port": 80}], "externalIPs": ["1.2.3.4"]}
+        body = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": spec}
+        denied = 'services "s" is forbidden: Use of external IPs is denied by admission control'
+        assert await refusal(api, path, body) == denied
+        await api.create(path, body | {"spec": spec | {"externalIPs": []}})
+        patch = {"spec": {"externalIPs": ["1.2.3.4"]}}
+        assert await refusal(api, f"{path}/s", patch, "PATCH", Content_Type="application/merge-patch+json") == denied
+
+    with_api(tmp_path, test, enable_admission_plugins=("DenyServiceExternalIPs",))
+
+
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+
+
+async def grant(api: Api, user: str, *rules: dict[str, list[str]]) -> None:
+    """A ClusterRole with these rules for a user."""
+    kind = {"apiVersion": "rbac.authorization.k8s.io/v1"}
+    await api.create(f"{RBAC}/clusterroles", kind | {"kind": "ClusterRole", "metadata": {"name": user}, "rules": list(rules)})
+    subject = {"kind": "User", "name": user, "apiGroup": "rbac.authorization.k8s.io"}
+    role = {"kind": "ClusterRole", "name": user, "apiGroup": "rbac.authorization.k8s.io"}
+    binding = kind | {"kind": "ClusterRoleBinding", "metadata": {"name": user}, "subjects": [subject], "roleRef": role}
+    await api.create(f"{RBAC}/clusterrolebindings", binding)
+
+
+def rule(group: str, resource: str, *verbs: str, only: str = "") -> dict[str, list[str]]:
+    return {"apiGroups": [group], "resources": [resource], "verbs": list(verbs)} | ({"resourceNames": [only]} if only else {})
+
+
+def test_owners_are_set_by_those_who_may_delete(tmp_path: Path) -> None:
+    async def test(api: Api) -> None:
+        await grant(api, "jane", rule("", "configmaps", "create", "update", "get"))
+        owner = await api.create("/api/v1/namespaces/default/configmaps", configmap("owner"))
+        reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner["metadata"]["uid"]}
+        owned = configmap("owned", ownerReferences=[reference])
+        path = "/api/v1/namespaces/default/configmaps"
+        assert "cannot set an ownerRef on a resource you can't delete: " in await refusal(api, path, owned, token="user-token")
+        role = rule("", "configmaps", "create", "update", "get", "delete")
+        await api.merge(f"{RBAC}/clusterroles/jane", {"rules": [role]})
+        await api.create(path, owned, token="user-token")
+        blocking = configmap("blocking", ownerReferences=[reference | {"blockOwnerDeletion": True}])
+        assert "you can't set finalizers on" in await refusal(api, path, blocking, token="user-token")
+        await api.merge(f"{RBAC}/clusterroles/jane", {"rules": [role, rule("", "configmaps/finalizers", "update")]})
+        await api.create(path, blocking, token="user-token")
+
+    with_api(tmp_path, test, enable_admission_plugins=("OwnerReferencesPermissionEnforcement",), authorization_mode=("RBAC",))
