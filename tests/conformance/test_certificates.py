@@ -1,0 +1,107 @@
+"""CertificateSigningRequests: the API, and what becomes of a request that is approved or denied."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
+
+from kubecosm.client.config import ClientConfig
+from tests.conformance.wire import JSON_PATCH, Wire
+from tests.conftest import ClusterUnderTest, wait_for
+from tests.promises import promise
+
+pytestmark = pytest.mark.process
+
+GROUP = "/apis/certificates.k8s.io"
+PATH = f"{GROUP}/v1/certificatesigningrequests"
+SIGNER = "kubernetes.io/kube-apiserver-client"
+
+
+def signing_request(name: str, organization: str) -> tuple[str, rsa.RSAPrivateKey]:
+    """spec.request and its key, as openssl would make them."""
+    key = rsa.generate_private_key(65537, 2048)
+    subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization), x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    return base64.b64encode(request.public_bytes(serialization.Encoding.PEM)).decode(), key
+
+
+def body(text: str, **labels: str) -> dict[str, Any]:
+    spec = {"request": text, "signerName": SIGNER, "expirationSeconds": 3600, "usages": ["digital signature", "client auth"]}
+    return {"metadata": {"generateName": "test-", "labels": labels}, "spec": spec}
+
+
+def decision(kind: str) -> list[dict[str, Any]]:
+    return [{"type": kind, "status": "True", "reason": "Test", "message": "by a test"}]
+
+
+@promise("Certificates API [Privileged:ClusterAdmin] should support CSR API operations")
+def test_requests_have_all_verbs_and_two_subresources(wire: Wire, namespace: str) -> None:
+    assert any(group["name"] == "certificates.k8s.io" for group in wire.get("/apis")["groups"])
+    assert "certificates.k8s.io/v1" in [version["groupVersion"] for version in wire.get(GROUP)["versions"]]
+    verbs = {resource["name"]: set(resource["verbs"]) for resource in wire.get(f"{GROUP}/v1")["resources"]}
+    assert verbs["certificatesigningrequests"] == {"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
+    for subresource in ("approval", "status"):
+        assert verbs[f"certificatesigningrequests/{subresource}"] == {"get", "patch", "update"}
+    selector = f"test={namespace}"
+    text, _ = signing_request("e2e-example", "tests")
+    names = [wire.create(PATH, body(text, test=namespace))["metadata"]["name"] for _ in range(3)]
+    own = f"{PATH}/{names[0]}"
+    assert wire.get(own)["spec"]["username"] == "kubernetes-admin"
+    listed = wire.get(PATH, labelSelector=selector)
+    assert {item["metadata"]["name"] for item in listed["items"]} == set(names)
+    with wire.watch(PATH, labelSelector=selector, resourceVersion=listed["metadata"]["resourceVersion"]) as watching:
+        assert wire.patch(own, {"metadata": {"annotations": {"patched": "true"}}})["metadata"]["annotations"] == {"patched": "true"}
+        updated = wire.get(own)
+        updated["metadata"]["annotations"]["updated"] = "true"
+        assert wire.put(own, updated)["metadata"]["annotations"] == {"patched": "true", "updated": "true"}
+        assert watching.take(2) == [("MODIFIED", names[0])] * 2
+    for subresource, kind in (("approval", "Denied"), ("status", "Special")):
+        wire.get(f"{own}/{subresource}")
+        patched = wire.patch(f"{own}/{subresource}", {"metadata": {"annotations": {f"patched{subresource}": "true"}}})
+        assert patched["metadata"]["annotations"][f"patched{subresource}"] == "true"
+        present = wire.get(own)
+        conditions = present["status"].get("conditions") or []
+        changed = wire.put(f"{own}/{subresource}", present | {"status": {"conditions": [*conditions, *decision(kind)]}})
+        assert [condition["type"] for condition in changed["status"]["conditions"]][-1] == kind
+    wire.delete(own)
+    assert not wire.exists(own)
+    wire.delete(PATH, labelSelector=selector)
+    wait_for(lambda: wire.get(PATH, labelSelector=selector)["items"] == [], "the collection is gone")
+
+
+def test_an_approved_request_becomes_a_certificate_that_the_server_knows(
+    wire: Wire, cluster: ClusterUnderTest, namespace: str, tmp_path: Path
+) -> None:
+    text, key = signing_request(f"jane-{namespace}", "developers")
+    name = wire.create(PATH, body(text))["metadata"]["name"]
+    approve = [{"op": "add", "path": "/status/conditions", "value": decision("Approved")}]
+    wire.patch(f"{PATH}/{name}/approval", approve, kind=JSON_PATCH)
+    wait_for(lambda: wire.get(f"{PATH}/{name}")["status"].get("certificate"), "the certificate is issued")
+    certificate = base64.b64decode(wire.get(f"{PATH}/{name}")["status"]["certificate"])
+    file = tmp_path / "jane.pem"
+    plain = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    file.write_bytes(certificate + key.private_bytes(*plain))
+    config = ClientConfig.from_kubeconfig(cluster.kubeconfig)
+    context = config.ssl_context()
+    context.load_cert_chain(file)
+    with urllib3.PoolManager(ssl_context=context) as pool:
+        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        answer = pool.request("POST", f"{config.server}/apis/authentication.k8s.io/v1/selfsubjectreviews", json=review)
+        assert answer.json()["status"]["userInfo"] | {"extra": None} == {
+            "username": f"jane-{namespace}", "groups": ["developers", "system:authenticated"], "extra": None
+        }  # fmt: skip
+    wire.delete(f"{PATH}/{name}")
+
+
+def test_nobody_asks_for_a_certificate_of_the_masters(wire: Wire) -> None:
+    text, _ = signing_request("evil", "system:masters")
+    refused = wire.expect(403, "POST", PATH, body(text))
+    assert refused["message"].endswith(f"use of {SIGNER} signer with system:masters group is not allowed")
