@@ -146,8 +146,8 @@ def test_discovery_and_openapi_tell_of_the_extension_and_keep_what_was_known(tmp
         assert (await api.get("/openapi/v3"))["paths"][BASE[1:]]["serverRelativeURL"].endswith("hash=ABC")
         assert (await api.get(f"/openapi/v3{BASE}"))["paths"] == {f"{BASE}/flunders": {}}
         swagger = await api.get("/openapi/v2")
-        assert f"{BASE}/flunders" in swagger["paths"] and "/api/v1/pods" in swagger["paths"]
-        assert "example.Flunder" in swagger["definitions"] and "example.Unused" not in swagger["definitions"]
+        assert {f"{BASE}/flunders", "/api/v1/pods"} <= set(swagger["paths"])
+        assert {"example.Flunder", "example.Unused"} & set(swagger["definitions"]) == {"example.Flunder"}
         extension.is_healthy = False
         await api.merge(f"{SLICES}/extension-1", {"metadata": {"labels": {"touched": "yes"}}})
         found = await condition(api, "FailedDiscoveryCheck")
