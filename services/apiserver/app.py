@@ -29,6 +29,7 @@ from .connect.backend import Backends
 from .customresources.registrar import Registrar
 from .customresources.upkeep import maintain_definitions
 from .http.connection import Server
+from .serviceips.keeper import AddressKeeper
 from .serving import advertised_address, kubelet_context
 from .state import State
 from .storage.contract import Store
@@ -63,6 +64,7 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
         await state.caches.start()
         await registrar.follow()
         start_strategies(state, config)
+        addresses = AddressKeeper(state)
         state.admission.start()
         metrics = Metrics()
         health = HealthEndpoints(metrics)
@@ -82,12 +84,14 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
             if uses_rbac(config):
                 await ensure_policy(state, APISERVER)
             await aggregator.start(tasks)
+            await addresses.start()
             await listener.start_serving()
             background = [
                 tasks.create_task(compact_forever(state, config.compaction_interval), name="compaction"),
                 tasks.create_task(bookmarks_forever(state), name="bookmarks"),
                 tasks.create_task(maintain_definitions(state, registrar), name="custom-resource-definitions"),
                 tasks.create_task(keep_local_services(state), name="apiservice-registration"),
+                tasks.create_task(addresses.run(config.service_cluster_ip_range), name="service-addresses"),
                 tasks.create_task(expire_events_forever(state, config.event_ttl), name="event-expiry"),
                 tasks.create_task(reload_forever(serving, clock), name="certificates"),
             ]
@@ -97,6 +101,7 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
                 listener.close()
                 registrar.stop()
                 aggregator.stop()
+                addresses.stop()
                 for task in background:
                     task.cancel()
                 await end_requests(state, server)

@@ -10,6 +10,7 @@ from kubecosm.api.resources import (
     CUSTOMRESOURCEDEFINITIONS,
     NAMESPACES,
     SERVICEACCOUNTS,
+    SERVICES,
     Resource,
     ResourceTable,
     load_builtin,
@@ -51,6 +52,7 @@ from .rest.namespaces import NamespaceStore
 from .rest.rbac import BindingStore, RoleStore
 from .rest.reviews import Reviews
 from .rest.router import Router, Virtual
+from .rest.services import ServiceStore
 from .rest.store import ResourceStore
 from .rest.storedkind import selectable_of
 from .rest.tokens import TokenRequests
@@ -60,7 +62,7 @@ from .storage.contract import Store
 
 DATABASE = "kubecosm.db"
 _STORES: dict[Resource, type[ResourceStore]] = {
-    NAMESPACES: NamespaceStore, CUSTOMRESOURCEDEFINITIONS: CustomResourceDefinitionStore,
+    NAMESPACES: NamespaceStore, CUSTOMRESOURCEDEFINITIONS: CustomResourceDefinitionStore, SERVICES: ServiceStore,
     **{row: BindingStore if kind.endswith("Binding") else RoleStore for kind, row in RBAC_RESOURCES.items()},
 }  # fmt: skip
 """Where the generic store does not do."""

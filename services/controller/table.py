@@ -44,6 +44,7 @@ TABLE = (
     Row("endpointslice-controller", "network.endpointslice", "concurrent_service_endpoint_syncs"),
     Row("endpoints-controller", "network.endpoints", "concurrent_endpoint_syncs"),
     Row("endpointslice-mirroring-controller", "network.endpointslice_mirroring"),
+    Row("service-cidr-controller", "network.servicecidr"),
     Row("namespace-controller", "cluster.namespace", "concurrent_namespace_syncs"),
     Row("serviceaccount-controller", "cluster.serviceaccount"),
     Row("serviceaccount-token-controller", "cluster.serviceaccount_tokens"),

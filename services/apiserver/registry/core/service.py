@@ -56,9 +56,9 @@ class ServiceStrategy(Strategy):
     is_stateful = True
 
     def start(self, settings: Settings, rng: random.Random, stored: Iterable[Object]) -> None:
-        self._allocator = Allocator(settings, rng)
+        self.allocator = Allocator(settings, rng)
         for service in stored:
-            self._allocator.hold(service)
+            self.allocator.hold(service)
 
     def validate_name(self, name: str, *, prefix: bool) -> list[str]:
         return list(is_dns1123_label(mask_trailing_dash(name) if prefix else name))
@@ -71,16 +71,16 @@ class ServiceStrategy(Strategy):
 
     def begin_create(self, obj: Object, *, dry_run: bool) -> Finish:
         normalize_cluster_ips(obj["spec"], None)
-        return self._allocator.allocate(obj, None, dry_run=dry_run)
+        return self.allocator.allocate(obj, None, dry_run=dry_run)
 
     def begin_update(self, obj: Object, old: Object, *, dry_run: bool) -> Finish:
         patch_allocated(obj["spec"], old["spec"])
         normalize_cluster_ips(obj["spec"], old["spec"])
         clear_type_dependents(obj["spec"], old["spec"])
-        return self._allocator.allocate(obj, old, dry_run=dry_run)
+        return self.allocator.allocate(obj, old, dry_run=dry_run)
 
     def after_delete(self, obj: Object) -> None:
-        self._allocator.release(obj)
+        self.allocator.release(obj)
 
     def prepare_for_create(self, obj: Object) -> None:
         obj["status"] = {"loadBalancer": {}}

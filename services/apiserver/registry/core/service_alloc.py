@@ -1,7 +1,7 @@
 """The addresses and node ports of Services: who holds which, and giving out free ones.
 
-One family of addresses (the range's own), as a single-stack cluster has. Imitates pkg/registry/core/service/storage/alloc.go, the
-IP allocator's static band (the first addresses are given out last, so that users may choose them) and the port allocator.
+One family of addresses (the range's own), as a single-stack cluster has; IPAddress objects that are not ours take addresses too.
+Imitates pkg/registry/core/service/storage/alloc.go and the port allocator; `service_ranges` knows the ranges.
 """
 
 from __future__ import annotations
@@ -13,14 +13,11 @@ from kubecosm.api.errors import ApiError, InternalError
 from kubecosm.api.field import FieldError, invalid_kind, invalid_value
 from kubecosm.api.resources import Object
 
-from ..formats import parse_ip
 from ..strategy import Finish, Settings
 from .service_ips import check_cluster_ips, family_of, is_headless
+from .service_ranges import PORT_BAND, RANDOM_TRIES, Ranges, static_band
 from .service_update import needs_cluster_ip, needs_health_check_port, needs_node_ports
 
-STATIC_BAND_MAX = 256
-STATIC_BAND_MIN = 16
-RANDOM_TRIES = 64
 _FAMILY = {4: "IPv4", 6: "IPv6"}
 
 
@@ -28,15 +25,17 @@ class Allocator:
     """Addresses and ports held by stored Services and by writes that are under way."""
 
     def __init__(self, settings: Settings, rng: random.Random) -> None:
-        self._network = ipaddress.ip_network(settings.service_cluster_ip_range)
+        self.ranges = Ranges(ipaddress.ip_network(settings.service_cluster_ip_range))
         self._port_first, self._port_last = settings.service_node_port_range
         self._rng = rng
         self._addresses: set[str] = set()
         self._ports: set[tuple[str, int]] = set()
-        self._family = _FAMILY[self._network.version]
+        self._family = _FAMILY[self.ranges.primary.version]
+        self.foreign: set[str] = set()
+        """Addresses of IPAddress objects that others have made."""
         self._other_family = "IPv6" if self._family == "IPv4" else "IPv4"
-        size = self._network.num_addresses
-        self._band = min(max(STATIC_BAND_MIN, size // 16), STATIC_BAND_MAX) if size > 2 * STATIC_BAND_MIN else 0
+        band = static_band(self._port_last - self._port_first + 1, PORT_BAND)
+        self._port_dynamic: int = min(self._port_first + band, self._port_last)
 
     def hold(self, service: Object) -> None:
         """Take up what a stored Service holds."""
@@ -47,6 +46,10 @@ class Allocator:
         """Give back what a removed Service held."""
         self._addresses -= _addresses_of(service["spec"])
         self._ports -= _ports_of(service["spec"])
+        self.ranges.came_free()
+
+    def _is_taken(self, address: str) -> bool:
+        return address in self._addresses or address in self.foreign
 
     def allocate(self, service: Object, old: Object | None, *, dry_run: bool) -> Finish:
         """Give a new or changed Service what it needs, written into it. Raises Invalid if it asks for what cannot be had."""
@@ -75,6 +78,7 @@ class Allocator:
             else:
                 self._addresses -= held_addresses - _addresses_of(spec)
                 self._ports -= held_ports - _ports_of(spec)
+            self.ranges.came_free()
 
         return finish
 
@@ -132,25 +136,17 @@ class Allocator:
             self._addresses.add(address)
 
     def _address_complaint(self, address: str, dry_run: bool) -> str:
-        ip = parse_ip(address)
-        edges = (self._network.network_address, self._network.broadcast_address)
-        if ip is None or ip not in self._network or ip in edges:
+        if not self.ranges.holds(address):
             if not dry_run:  # the allocator of all ranges is asked first, and finds none that fits
                 return "the provided network does not match the current range"
-            return f"the provided IP ({address}) is not in the valid range. The range of valid IPs is {self._network}"
-        return "provided IP is already allocated" if address in self._addresses else ""
+            return f"the provided IP ({address}) is not in the valid range. The range of valid IPs is {self.ranges.primary}"
+        return "provided IP is already allocated" if self._is_taken(address) else ""
 
     def _free_address(self) -> str:
-        size = self._network.num_addresses - 2
-        for _ in range(RANDOM_TRIES):
-            address = str(self._network[self._rng.randint(self._band + 1, size)])
-            if address not in self._addresses:
-                return address
-        for offset in (*range(self._band + 1, size + 1), *range(1, self._band + 1)):
-            address = str(self._network[offset])
-            if address not in self._addresses:
-                return address
-        raise InternalError("failed to allocate a serviceIP: range is full")
+        address = self.ranges.free(self._is_taken, self._rng)
+        if address is None:
+            raise InternalError("failed to allocate a serviceIP: range is full")
+        return address
 
     def _take_ports(self, spec: Object, name: str, held: set[tuple[str, int]], taken: set[tuple[str, int]]) -> None:
         by_port: dict[int, int] = {}  # two protocols of one port share the number
@@ -195,10 +191,10 @@ class Allocator:
     def _free_port(self, protocol: str, ports: list[Object]) -> int:
         reserved = {p["nodePort"] for p in ports if p.get("nodePort")}
         for _ in range(RANDOM_TRIES):
-            port = self._rng.randint(self._port_first, self._port_last)
+            port: int = self._rng.randint(self._port_dynamic, self._port_last)
             if (protocol, port) not in self._ports and port not in reserved:
                 return port
-        for port in range(self._port_first, self._port_last + 1):
+        for port in (*range(self._port_dynamic, self._port_last + 1), *range(self._port_first, self._port_dynamic)):
             if (protocol, port) not in self._ports and port not in reserved:
                 return port
         raise InternalError("failed to allocate a nodePort: range is full")

@@ -1,0 +1,1 @@
+"""IPAddress objects of Services, and the ServiceCIDRs that addresses are given out from."""
