@@ -19,6 +19,12 @@ class PatchFailed(Exception):
     """An operation does not apply, or a test failed."""
 
 
+class TestFailed(PatchFailed):
+    """A `test` operation did not hold."""
+
+    __test__ = False  # pytest would take it for tests by its name
+
+
 class _NoPath(PatchFailed):
     """What leads to the last element of a path is missing."""
 
@@ -145,7 +151,7 @@ def _test(document: Any, path: str, value: Any) -> None:
     container, key = _container(document, path)
     found = container.get(key) if isinstance(container, dict) else _child(container, key)
     if not equal(found, value):
-        raise PatchFailed(f"testing value {path} failed: test failed")
+        raise TestFailed(f"testing value {path} failed: test failed")
 
 
 def equal(left: Any, right: Any) -> bool:

@@ -78,6 +78,10 @@ class Criteria:
     objects: LabelSelector
     everything: bool = False
 
+    @property
+    def depends_on_name(self) -> bool:
+        return any(rule.names for rule in (*self.rules, *self.excluded))
+
     def is_about(self, row: Resource, subresource: str, versions: Sequence[Resource]) -> bool:
         """Whether any operation on the resource could match."""
         rows = [row, *versions] if self.equivalent else [row]

@@ -69,10 +69,13 @@ class Parts:
 
     @cached_property
     def conditions(self) -> Conditions:
-        return Conditions()
+        return Conditions(self.surroundings, self.metrics)
 
     def hooks(self, plural: str) -> HookIndex:
         return HookIndex(self.cache(builtin(GROUP, "v1", plural)), self.surroundings)
+
+    def policies(self, plural: str) -> ResourceCache:
+        return self.cache(builtin(GROUP, "v1", plural))
 
     def cache(self, resource: Resource) -> ResourceCache:
         return self.state.store(resource.group, resource.version, resource.plural).cache
@@ -134,7 +137,9 @@ TABLE: tuple[Row, ...] = (
     Row("DenyServiceExternalIPs", _lazy("externalips"), on_by_default=False),
     Row("PodTopologyLabels", lambda parts: PodTopologyLabels(parts.cache(NODES))),
     # new plugins go above this line; policies, webhooks, ResourceQuota and AlwaysDeny are last, in this order
+    Row("MutatingAdmissionPolicy", _lazy("policies.mutating")),
     Row("MutatingAdmissionWebhook", _lazy("webhooks.mutating")),
+    Row("ValidatingAdmissionPolicy", _lazy("policies.validating")),
     Row("ValidatingAdmissionWebhook", _lazy("webhooks.validating")),
     Row(
         "ResourceQuota",

@@ -16,6 +16,8 @@ from ...cache.resource import ResourceCache
 from ...webhook.client import Target, read_target
 from ...webhook.failures import CallFailed
 from ..chain import Attributes
+from ..conditions import read_conditions
+from ..expressions import Program
 from ..matching import EXEMPT, GROUP, Criteria, Surroundings, read_criteria
 
 TIMEOUT_SECONDS = 10
@@ -38,7 +40,7 @@ class Hook:
     allows_dry_run: bool
     speaks_v1: bool
     is_reinvocable: bool
-    conditions: tuple[Object, ...]
+    conditions: tuple[Program, ...]
 
 
 def compile_hooks(configuration: Object) -> tuple[Hook, ...]:
@@ -57,7 +59,7 @@ def _compile(webhook: Object, configuration: str, index: int) -> Hook:
         webhook["name"], configuration, f"{configuration}/{webhook['name']}/{index}", read_criteria(webhook), target,
         webhook.get("failurePolicy") == "Ignore", webhook.get("timeoutSeconds") or TIMEOUT_SECONDS,
         webhook.get("sideEffects") in ("None", "NoneOnDryRun"), REVIEW_VERSION in (webhook.get("admissionReviewVersions") or ()),
-        webhook.get("reinvocationPolicy") == "IfNeeded", tuple(webhook.get("matchConditions") or ()),
+        webhook.get("reinvocationPolicy") == "IfNeeded", read_conditions(webhook.get("matchConditions")),
     )  # fmt: skip
 
 

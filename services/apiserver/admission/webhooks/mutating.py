@@ -6,7 +6,6 @@ Imitates apiserver/pkg/admission/plugin/webhook/mutating/{dispatcher,reinvocatio
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import orjson
@@ -23,28 +22,13 @@ from ..conditions import Conditions
 from ..matching import Surroundings
 from ..metrics import AdmissionMetrics
 from ..patched import decode_patched, put_back
+from ..rounds import Memory, snapshot
 from .calling import Caller, Rejected, internal
 from .hooks import Found, Hook, HookIndex
 from .review import Verdict
 
 if TYPE_CHECKING:
     from ..plugins import Parts
-
-
-@dataclass
-class Memory:
-    """What is remembered between the two rounds of one request."""
-
-    output: bytes = b""
-    """The object as the webhooks left it."""
-    invoked: set[str] = field(default_factory=set)
-    """Webhooks that have been asked, and may be again."""
-    again: set[str] = field(default_factory=set)
-    """Those that must be asked again, since somebody has changed the object after them."""
-
-    def object_changed(self) -> None:
-        self.again |= self.invoked
-        self.invoked.clear()
 
 
 class MutatingAdmissionWebhook(Plugin):
@@ -88,7 +72,7 @@ class MutatingAdmissionWebhook(Plugin):
         if not self._surroundings.selects(hook.criteria, attributes):
             return
         obj = self._surroundings.in_version(attributes, attributes.obj, row)
-        if not self._conditions.met(hook.name, hook.conditions, attributes, row, obj, "admit"):
+        if not self._conditions.met(hook.name, hook.conditions, attributes, row, obj, "admit", ignores_failure=hook.ignores_failure):
             return
         if round_.is_second and hook.uid not in memory.again:
             return
@@ -153,11 +137,6 @@ def _operations(verdict: Verdict) -> list[Object]:
         why = "json: cannot unmarshal into Go value of type jsonpatch.Patch"
         raise CallFailed(f"received undecodable patch in webhook response: {why}")
     return operations
-
-
-def snapshot(obj: Object | None) -> bytes:
-    """Equal for equal objects, whatever the order of their fields."""
-    return orjson.dumps(obj, option=orjson.OPT_SORT_KEYS)
 
 
 def build(parts: Parts) -> Plugin:

@@ -60,8 +60,11 @@ class ValidatingAdmissionWebhook(Plugin):
                 continue
             if row not in versions:
                 versions[row] = self._surroundings.in_version(attributes, attributes.obj, row)
-            if self._conditions.met(hook.name, hook.conditions, attributes, row, versions[row], "validating"):
-                asked.append((each, versions[row]))
+            obj = versions[row]
+            if self._conditions.met(
+                hook.name, hook.conditions, attributes, row, obj, "validating", ignores_failure=hook.ignores_failure
+            ):
+                asked.append((each, obj))
         if len(asked) == 1:
             refusals = [await self._call(*asked[0], attributes, 0)]
         else:

@@ -1,4 +1,4 @@
-"""Admission policies in CEL and their bindings: shape, defaults and validation. CEL itself is compiled where policies are enforced.
+"""Admission policies in CEL and their bindings: shape, defaults and validation.
 
 Imitates pkg/apis/admissionregistration validation and v1 defaults.
 """
@@ -11,6 +11,7 @@ from kubecosm.api.resources import Object
 from ..formats import Errors, check_dns1123_subdomain, check_qualified_name, is_c_identifier
 from ..meta import check_label_selector
 from ..strategy import Strategy
+from .expressions import check_conditions, check_mutations, check_validations
 from .rules import FAILURE_POLICIES, check_match_conditions, check_match_resources, default_match_resources
 
 REASONS = ("Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized")
@@ -63,6 +64,7 @@ class ValidatingAdmissionPolicyStrategy(_PolicyStrategy):
             if key in keys:
                 errors.append(duplicate(f"{path}.key", key))
             keys.add(key)
+        check_validations(spec, errors)
         return errors
 
 
@@ -85,6 +87,7 @@ def _check_common(spec: Object, errors: Errors) -> None:
             errors.append(required("spec.matchConstraints.resourceRules"))
     if spec.get("matchConditions"):
         check_match_conditions(spec["matchConditions"], "spec.matchConditions", errors)
+        check_conditions(spec["matchConditions"], "spec.matchConditions", errors, has_params="paramKind" in spec)
     names: set[str] = set()
     for i, variable in enumerate(spec.get("variables") or ()):
         path, name = f"spec.variables[{i}]", variable.get("name", "")
@@ -202,6 +205,7 @@ class MutatingAdmissionPolicyStrategy(_PolicyStrategy):
         if policy not in REINVOCATION_POLICIES:
             path = "spec.reinvocationPolicy"
             errors.append(not_supported(path, policy, REINVOCATION_POLICIES) if policy else required(path))
+        check_mutations(spec, errors)
         return errors
 
 

@@ -8,6 +8,7 @@ from kubecosm.api.resources import Object
 from ..formats import Errors, check_fully_qualified_name
 from ..meta import check_label_selector
 from ..strategy import Strategy
+from .expressions import check_conditions
 from .rules import (
     FAILURE_POLICIES,
     MATCH_POLICIES,
@@ -97,5 +98,6 @@ def _check_webhook(webhook: Object, path: str, errors: Errors) -> None:
     check_client_config(webhook.get("clientConfig") or {}, f"{path}.clientConfig", errors)
     if webhook.get("matchConditions"):
         check_match_conditions(webhook["matchConditions"], f"{path}.matchConditions", errors)
+        check_conditions(webhook["matchConditions"], f"{path}.matchConditions", errors)
 
 

@@ -1,0 +1,152 @@
+"""Expressions of admission: what they may name, how they are compiled and run, and the words of their failures.
+
+Imitates apiserver/pkg/admission/plugin/cel (compile.go, condition.go) and webhook/matchconditions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from kubecosm.api.errors import ApiError
+from kubecosm.api.resources import Object, Resource
+
+from ..authz.attributes import Authorizer
+from .chain import Attributes
+from .webhooks.review import request_of
+
+if TYPE_CHECKING:
+    from .engine import Compiled
+
+BOOL, STRING, STRING_OR_NULL, OBJECT, JSON_PATCH = ("bool",), ("string",), ("string", "null_type"), ("Object",), ("list(JSONPatch)",)
+"""What an expression may evaluate to."""
+ANY: tuple[str, ...] = ()
+
+
+class EvaluationError(Exception):
+    """An expression gave no answer; the text says why, as refusals show it."""
+
+
+class CompilationError(Exception):
+    """An expression cannot be used; the text says why, as validation shows it."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What expressions may name besides object, oldObject, request and namespaceObject."""
+
+    has_params: bool = False
+    has_authorizer: bool = True
+    variables: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Name → expression, in order; each sees those before it."""
+    mutates: bool = False
+    """Whether `Object{…}` and `JSONPatch{…}` can be made."""
+
+    def for_messages(self) -> Environment:
+        """Message expressions cannot ask the authorizer."""
+        return replace(self, has_authorizer=False)
+
+    def for_mutations(self) -> Environment:
+        return replace(self, mutates=True)
+
+
+@dataclass
+class View:
+    """One request, with its objects in the version of `row`."""
+
+    attributes: Attributes
+    row: Resource
+    obj: Object | None
+    old: Object | None
+    find_namespace: Callable[[], Object | None]
+    authorizer: Authorizer | None
+
+    @cached_property
+    def request(self) -> Object:
+        """The AdmissionRequest without the objects."""
+        request = request_of(self.attributes, self.row, None, None, "")
+        for name in ("uid", "object", "oldObject"):
+            del request[name]
+        return request
+
+    @cached_property
+    def namespace(self) -> Object | None:
+        """Raises NotFound."""
+        return self.find_namespace()
+
+
+@dataclass
+class Scope:
+    """Where the programs of one policy (or webhook) run: one request, one parameter. Variables are computed when first asked for."""
+
+    view: View
+    environment: Environment
+    params: Object | None = None
+    annotations: list[tuple[str, str]] = field(default_factory=list)
+    """What audit annotations have come to."""
+    computed: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def bindings(self) -> dict[str, Any]:
+        """The values of the names that expressions may use. Raises NotFound where the namespace is missing."""
+        view = self.view
+        found: dict[str, Any] = {
+            "object": view.obj, "oldObject": view.old, "request": view.request, "namespaceObject": view.namespace,
+            "variables": self.computed,
+        }  # fmt: skip
+        if self.environment.has_params:
+            found["params"] = self.params
+        return found
+
+
+class Program:
+    """One expression, compiled when first run or looked at."""
+
+    def __init__(self, source: str, environment: Environment, results: tuple[str, ...]) -> None:
+        self.source = source
+        self.environment = environment
+        self.results = results
+
+    @cached_property
+    def _compiled(self) -> Compiled | str:
+        from .engine import compile_expression  # imported here: only who has policies or conditions pays for CEL
+
+        try:
+            return compile_expression(self.source, self.environment, self.results)
+        except CompilationError as error:
+            return str(error)
+
+    @property
+    def problem(self) -> str:
+        """Why it cannot be used, or empty."""
+        compiled = self._compiled
+        return compiled if isinstance(compiled, str) else ""
+
+    def evaluate(self, scope: Scope) -> Any:
+        """The value as plain Python. Raises EvaluationError."""
+        compiled = self._compiled
+        if isinstance(compiled, str):
+            raise EvaluationError(f"compilation error: {compiled}")
+        try:
+            return compiled.run(scope)
+        except EvaluationError as error:
+            raise EvaluationError(f"expression '{self.source}' resulted in error: {error}") from None
+        except ApiError as error:
+            raise EvaluationError(error.message) from None
+
+
+def all_hold(conditions: Iterable[Program], scope: Scope) -> bool:
+    """Whether all conditions hold; one that does not settles it. Raises EvaluationError if some cannot be evaluated."""
+    errors: list[str] = []
+    for condition in conditions:
+        try:
+            if condition.evaluate(scope) is not True:
+                return False
+        except EvaluationError as error:
+            if str(error) not in errors:
+                errors.append(str(error))
+    if errors:
+        raise EvaluationError(errors[0] if len(errors) == 1 else f"[{', '.join(errors)}]")
+    return True

@@ -1,0 +1,286 @@
+"""ValidatingAdmissionPolicies: what is refused, warned about and audited, with which words, and what failures come to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from kubecosm.services.apiserver.admission.chain import AdmissionChain, Attributes, Plugin
+from tests.promises import promise
+
+from .harness import CONFIGMAPS, DEPLOYMENTS, Api, configmap, deployment, with_api
+from .policy_objects import VAP, VAPB, binding, policy
+from .webhook_server import VALIDATING, WebhookServer, allow, configuration, rule, webhook
+
+
+async def install(api: Api, made: dict[str, Any], *bindings: dict[str, Any]) -> None:
+    await api.create(VAP, made)
+    for each in bindings or (binding(),):
+        await api.create(VAPB, each)
+
+
+async def refusal(api: Api, path: str, body: Any, method: str = "POST") -> dict[str, Any]:
+    code, status = await api.call(method, path, body)
+    assert code >= 400, status
+    return dict(status)
+
+
+@promise("ValidatingAdmissionPolicy should validate against a Deployment")
+def test_a_deployment_is_refused_by_an_expression(tmp_path: Path) -> None:
+    rules = [rule("deployments", "CREATE", group="apps")]
+    message = "'wants replicas > 1, got ' + string(object.spec.replicas)"
+    validation = {"expression": "object.spec.replicas > 1", "messageExpression": message}
+
+    async def body(api: Api) -> None:
+        await install(api, policy(validation, "object.spec.replicas < 4", rules=rules))
+        await api.create(DEPLOYMENTS, deployment("two", replicas=2))
+        status = await refusal(api, DEPLOYMENTS, deployment("one", replicas=1))
+        denied = "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: wants replicas > 1, got 1"
+        assert status["message"] == f'deployments.apps "one" is forbidden: {denied}'
+        assert (status["code"], status["reason"]) == (422, "Invalid")
+        assert status["details"] == {"name": "one", "group": "apps", "kind": "deployments", "causes": [{"message": denied}]}
+        status = await refusal(api, DEPLOYMENTS, deployment("five", replicas=5))
+        assert status["message"].endswith("denied request: failed expression: object.spec.replicas < 4")
+
+    with_api(tmp_path, body)
+
+
+@promise("ValidatingAdmissionPolicy should allow expressions to refer variables.")
+def test_expressions_refer_to_variables(tmp_path: Path) -> None:
+    variables = [{"name": "replicas", "expression": "object.spec.replicas"}, {"name": "odd", "expression": "variables.replicas % 2 == 1"}]
+    rules = [rule("deployments", "CREATE", group="apps")]
+
+    async def body(api: Api) -> None:
+        await install(api, policy("variables.replicas > 1", "variables.odd == true", rules=rules, variables=variables))
+        await api.create(DEPLOYMENTS, deployment("three", replicas=3))
+        assert "failed expression: variables.replicas > 1" in (await refusal(api, DEPLOYMENTS, deployment("one", replicas=1)))["message"]
+        assert (await refusal(api, DEPLOYMENTS, deployment("two", replicas=2)))["message"].endswith("variables.odd == true")
+
+    with_api(tmp_path, body)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "make"),
+    [
+        pytest.param(VAP, "ValidatingAdmissionPolicy", lambda n: policy("true", name=n),
+                     marks=promise("ValidatingAdmissionPolicy should support ValidatingAdmissionPolicy API operations")),
+        pytest.param(VAPB, "ValidatingAdmissionPolicyBinding", lambda n: binding(name=n),
+                     marks=promise("ValidatingAdmissionPolicy should support ValidatingAdmissionPolicyBinding API operations")),
+    ],
+)  # fmt: skip
+def test_policies_and_bindings_are_ordinary_resources(tmp_path: Path, path: str, kind: str, make: Any) -> None:
+    async def body(api: Api) -> None:
+        await check_api_operations(api, path, kind, make)
+        if path == VAP:
+            await api.create(VAP, make("s"))
+            status = {"status": {"conditions": [{"type": "Done", "status": "True", "reason": "Ready", "message": "",
+                                                 "lastTransitionTime": "2026-01-01T00:00:00Z"}]}}  # fmt: skip
+            patched = await api.merge(f"{VAP}/s/status", status)
+            assert patched["status"]["conditions"][0]["type"] == "Done"
+            assert (await api.get(f"{VAP}/s/status"))["kind"] == kind
+
+    with_api(tmp_path, body)
+
+
+async def check_api_operations(api: Api, path: str, kind: str, make: Any) -> None:
+    """Discovery, create, get, list, watch, patch, update, delete, deletecollection."""
+    group, _, plural = path.rpartition("/")
+    assert any(each["name"] == "admissionregistration.k8s.io" for each in (await api.get("/apis"))["groups"])
+    found = {resource["name"]: resource for resource in (await api.get(group))["resources"]}[plural]
+    assert set(found["verbs"]) >= {"create", "get", "list", "watch", "update", "patch", "delete", "deletecollection"}
+    async with api.watch(f"{path}?watch=1") as watch:
+        made = await api.create(path, make("a"))
+        assert (made["kind"], (await watch.next())["type"]) == (kind, "ADDED")
+        assert (await api.get(f"{path}/a"))["metadata"]["uid"] == made["metadata"]["uid"]
+        patched = await api.merge(f"{path}/a", {"metadata": {"annotations": {"patched": "true"}}})
+        assert (await watch.next())["object"]["metadata"]["annotations"] == {"patched": "true"}
+        patched["metadata"]["annotations"]["updated"] = "true"
+        updated = await api.put(f"{path}/a", patched)
+        assert updated["metadata"]["annotations"]["updated"] == "true"
+        assert (await watch.next())["type"] == "MODIFIED"
+        await api.delete(f"{path}/a")
+        assert (await watch.next())["type"] == "DELETED"
+    for name in ("b", "c"):
+        await api.create(path, make(name))
+    assert [each["metadata"]["name"] for each in (await api.get(path))["items"]] == ["b", "c"]
+    await api.delete(path)
+    assert (await api.get(path))["items"] == []
+
+
+def test_a_policy_without_a_binding_does_nothing_and_one_that_is_unbound_stops(tmp_path: Path) -> None:
+    async def body(api: Api) -> None:
+        await api.create(VAP, policy("false"))
+        await api.create(CONFIGMAPS, configmap("a"))
+        await api.create(VAPB, binding())
+        await refusal(api, CONFIGMAPS, configmap("b"))
+        await api.delete(f"{VAPB}/b")
+        await api.create(CONFIGMAPS, configmap("b"))
+
+    with_api(tmp_path, body)
+
+
+def test_bindings_narrow_policies(tmp_path: Path) -> None:
+    async def body(api: Api) -> None:
+        selector = {"namespaceSelector": {"matchLabels": {"strict": "yes"}}}
+        await install(api, policy("false"), binding(matchResources=selector))
+        await api.create(CONFIGMAPS, configmap("a"))
+        await api.create("/api/v1/namespaces", {"metadata": {"name": "strict", "labels": {"strict": "yes"}}})
+        await refusal(api, "/api/v1/namespaces/strict/configmaps", configmap("a"))
+
+    with_api(tmp_path, body)
+
+
+def test_rules_may_exclude_resources_and_name_objects(tmp_path: Path) -> None:
+    async def body(api: Api) -> None:
+        everything = policy("false", rules=[rule("*", "*", group="*", version="*")])
+        everything["spec"]["matchConstraints"]["excludeResourceRules"] = [rule("configmaps", "*", resourceNames=["free"]), rule("secrets")]
+        await install(api, everything)
+        await api.create(CONFIGMAPS, configmap("free"))
+        await refusal(api, CONFIGMAPS, configmap("other"))
+        await api.create("/api/v1/namespaces/default/secrets", {"metadata": {"name": "s"}})
+        await api.delete(f"{VAPB}/b")  # policies have no say about policies
+
+    with_api(tmp_path, body)
+
+
+def test_params_are_found_by_name_or_selector_and_their_absence_is_decided(tmp_path: Path) -> None:
+    async def body(api: Api) -> None:
+        kind = {"apiVersion": "v1", "kind": "ConfigMap"}
+        rules = [rule("secrets", "CREATE")]
+        limited = policy("object.metadata.name.size() <= int(params.data.max)", rules=rules, paramKind=kind)
+        secrets = "/api/v1/namespaces/default/secrets"
+        await install(api, limited, binding(paramRef={"name": "limits", "parameterNotFoundAction": "Deny"}))
+        why = "failed to configure binding: no params found for policy binding with `Deny` parameterNotFoundAction"
+        assert (await refusal(api, secrets, {"metadata": {"name": "s"}}))["message"].endswith(f"denied request: {why}")
+        await api.create(CONFIGMAPS, configmap("limits", {"max": "3"}, labels={"limits": "yes"}))
+        await api.create(secrets, {"metadata": {"name": "abc"}})
+        await refusal(api, secrets, {"metadata": {"name": "abcd"}})
+        await api.merge(f"{VAPB}/b", {"spec": {"paramRef": {"name": None, "selector": {"matchLabels": {"limits": "yes"}}}}})
+        await refusal(api, secrets, {"metadata": {"name": "abcd"}})
+        await api.create(CONFIGMAPS, configmap("more", {"max": "2"}, labels={"limits": "yes"}))
+        await refusal(api, secrets, {"metadata": {"name": "xyz"}})
+        allowing = {"paramRef": {"name": "none", "selector": None, "parameterNotFoundAction": "Allow"}}
+        await api.merge(f"{VAPB}/b", {"spec": allowing})
+        await api.create(secrets, {"metadata": {"name": "abcde"}})
+
+    with_api(tmp_path, body)
+
+
+def test_a_param_kind_that_is_unknown_fails_as_the_policy_says(tmp_path: Path) -> None:
+    async def body(api: Api) -> None:
+        kind = {"apiVersion": "rules.example.com/v1", "kind": "ReplicaLimit"}
+        ref = {"name": "x", "parameterNotFoundAction": "Deny"}
+        await install(api, policy("true", paramKind=kind), binding(paramRef=ref))
+        why = "failed to find resource referenced by paramKind: 'rules.example.com/v1, Kind=ReplicaLimit'"
+        status = await refusal(api, CONFIGMAPS, configmap("a"))
+        assert status["message"].endswith(f"ValidatingAdmissionPolicy 'p' denied request: failed to configure policy: {why}")
+        await api.merge(f"{VAP}/p", {"spec": {"failurePolicy": "Ignore"}})
+        await api.create(CONFIGMAPS, configmap("a"))
+
+    with_api(tmp_path, body)
+
+
+def test_warn_and_audit_let_the_request_pass(tmp_path: Path) -> None:
+    seen: list[Attributes] = []
+
+    class Spy(Plugin):
+        def validate(self, attributes: Attributes) -> None:
+            seen.append(attributes)
+
+    async def body(api: Api) -> None:
+        annotations = [{"key": "size", "valueExpression": "'data has ' + string(object.data.size()) + ' keys'"}]
+        made = policy({"expression": "object.data.size() == 0", "message": "no data allowed"}, auditAnnotations=annotations)
+        await install(api, made, binding("Warn", "Audit"))
+        api.state.admission = AdmissionChain([*api.state.admission.plugins, Spy()])
+        reply = await api.raw("POST", CONFIGMAPS, configmap("a"))
+        assert reply.status == 201
+        told = "Validation failed for ValidatingAdmissionPolicy 'p' with binding 'b': no data allowed"
+        assert reply.headers["Warning"] == f'299 - "{told}"'
+        request: Any = seen[0].notes
+        actions = ["Warn", "Audit"]
+        failure = {"message": "no data allowed", "policy": "p", "binding": "b", "expressionIndex": 0, "validationActions": actions}
+        assert orjson.loads(request.audit_annotations["validation.policy.admission.k8s.io/validation_failure"]) == [failure]
+        assert request.audit_annotations["p/size"] == "data has 1 keys"
+        metrics = (await api.raw("GET", "/metrics")).text
+        labels = 'enforcement_action="warn",error_type="no_error",policy="p",policy_binding="b"'
+        assert f"apiserver_validating_admission_policy_check_total{{{labels}}} 1.0" in metrics
+
+    with_api(tmp_path, body)
+
+
+@pytest.mark.parametrize("reason", ["Forbidden", "Unauthorized", "RequestEntityTooLarge", "Invalid"])
+def test_the_reason_of_a_validation_is_the_reason_of_the_refusal(tmp_path: Path, reason: str) -> None:
+    codes = {"Forbidden": 403, "Unauthorized": 401, "RequestEntityTooLarge": 413, "Invalid": 422}
+
+    async def body(api: Api) -> None:
+        await install(api, policy({"expression": "false", "reason": reason}))
+        status = await refusal(api, CONFIGMAPS, configmap("a"))
+        assert (status["reason"], status["code"]) == (reason, codes[reason])
+
+    with_api(tmp_path, body)
+
+
+def test_errors_of_evaluation_follow_the_failure_policy(tmp_path: Path) -> None:
+    async def body(api: Api) -> None:
+        await install(api, policy("object.data.missing == 'x'"))
+        status = await refusal(api, CONFIGMAPS, configmap("a"))
+        assert "expression 'object.data.missing == 'x'' resulted in error: " in status["message"]
+        await api.merge(f"{VAP}/p", {"spec": {"failurePolicy": "Ignore"}})
+        await api.create(CONFIGMAPS, configmap("a"))
+
+    with_api(tmp_path, body)
+
+
+def test_match_conditions_decide_whether_a_policy_applies(tmp_path: Path) -> None:
+    async def body(api: Api) -> None:
+        conditions = [{"name": "not-admin", "expression": "request.userInfo.username != 'admin'"},
+                      {"name": "not-mine", "expression": "object.data.owner != 'me'"}]  # fmt: skip
+        await install(api, policy("false", matchConditions=conditions))
+        await api.create(CONFIGMAPS, configmap("a"))
+        code, status = await api.call("POST", CONFIGMAPS, configmap("b"), token="user-token")
+        assert code == 422
+        assert "expression 'object.data.owner != 'me'' resulted in error" in status["message"]
+        code, _ = await api.call("POST", CONFIGMAPS, configmap("b", {"owner": "me"}), token="user-token")
+        assert code == 201
+
+    with_api(tmp_path, body)
+
+
+def test_expressions_see_the_old_object_the_request_and_the_namespace(tmp_path: Path) -> None:
+    async def body(api: Api) -> None:
+        checks = [
+            "request.operation != 'UPDATE' || oldObject.data.k == 'v'",
+            "request.operation != 'CREATE' || oldObject == null",
+            "request.resource.resource == 'configmaps' && request.kind.kind == 'ConfigMap' && request.namespace == 'default'",
+            "namespaceObject.metadata.name == 'default' && request.name == 'a'",
+            "request.dryRun == false && request.options.fieldManager == 'me'",
+        ]
+        await install(api, policy(*checks))
+        await api.create(f"{CONFIGMAPS}?fieldManager=me", configmap("a"))
+        await api.put(f"{CONFIGMAPS}/a?fieldManager=me", configmap("a", {"k": "w"}))
+        status = await refusal(api, f"{CONFIGMAPS}/a?fieldManager=me", configmap("a", {"k": "x"}), "PUT")
+        assert "oldObject.data.k" in status["message"]
+
+    with_api(tmp_path, body)
+
+
+def test_match_conditions_of_webhooks_decide_whether_they_are_asked(tmp_path: Path) -> None:
+    async def body(api: Api) -> None:
+        async with WebhookServer(allow) as server:
+            conditions = [{"name": "not-skipped", "expression": "object.metadata.name != 'skip-me'"}]
+            await api.create(VALIDATING, configuration("Validating", "v", webhook(server, rule("configmaps"), matchConditions=conditions)))
+            await api.create(CONFIGMAPS, configmap("skip-me"))
+            assert server.asked == []
+            await api.create(CONFIGMAPS, configmap("other"))
+            assert len(server.asked) == 1
+            conditions = [{"name": "broken", "expression": "object.data.missing == 'x'"}]
+            await api.merge(f"{VALIDATING}/v", {"webhooks": [webhook(server, rule("configmaps"), matchConditions=conditions)]})
+            status = await refusal(api, CONFIGMAPS, configmap("c"))
+            why = "expression 'object.data.missing == 'x'' resulted in error"
+            assert status["message"].startswith(f'configmaps "c" is forbidden: {why}')
+            assert len(server.asked) == 1
+
+    with_api(tmp_path, body)
