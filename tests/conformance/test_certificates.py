@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from pathlib import Path
+import dataclasses
 from typing import Any
 
 import pytest
@@ -78,7 +78,7 @@ def test_requests_have_all_verbs_and_two_subresources(wire: Wire, namespace: str
 
 
 def test_an_approved_request_becomes_a_certificate_that_the_server_knows(
-    wire: Wire, cluster: ClusterUnderTest, namespace: str, tmp_path: Path
+    wire: Wire, cluster: ClusterUnderTest, namespace: str
 ) -> None:
     text, key = signing_request(f"jane-{namespace}", "developers")
     name = wire.create(PATH, body(text))["metadata"]["name"]
@@ -86,13 +86,10 @@ def test_an_approved_request_becomes_a_certificate_that_the_server_knows(
     wire.patch(f"{PATH}/{name}/approval", approve, kind=JSON_PATCH)
     wait_for(lambda: wire.get(f"{PATH}/{name}")["status"].get("certificate"), "the certificate is issued")
     certificate = base64.b64decode(wire.get(f"{PATH}/{name}")["status"]["certificate"])
-    file = tmp_path / "jane.pem"
-    plain = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    file.write_bytes(certificate + key.private_bytes(*plain))
     config = ClientConfig.from_kubeconfig(cluster.kubeconfig)
-    context = config.ssl_context()
-    context.load_cert_chain(file)
-    with urllib3.PoolManager(ssl_context=context) as pool:
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    jane = dataclasses.replace(config, client_certificate_data=certificate, client_key_data=private)
+    with urllib3.PoolManager(ssl_context=jane.ssl_context()) as pool:
         review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
         answer = pool.request("POST", f"{config.server}/apis/authentication.k8s.io/v1/selfsubjectreviews", json=review)
         assert answer.json()["status"]["userInfo"] | {"extra": None} == {
