@@ -56,6 +56,7 @@ LABEL_NODE_GROUP = "kubecosm.dev/node-group"
 """The group of the cluster autoscaler that a Node was made for."""
 
 # Annotations
+FINALIZER_RESOURCE_CLAIM = "resource.kubernetes.io/delete-protection"
 ANNOTATION_CONFIG_MIRROR = "kubernetes.io/config.mirror"
 ANNOTATION_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 ANNOTATION_DEPLOYMENT_REVISION = "deployment.kubernetes.io/revision"

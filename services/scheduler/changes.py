@@ -18,6 +18,7 @@ def same_for_scheduling(old: Object, new: Object) -> bool:
         and before.get("labels") == after.get("labels")
         and before.get("deletionTimestamp") == after.get("deletionTimestamp")
         and _resources_of(old) == _resources_of(new)
+        and _claims_of(old) == _claims_of(new)
         and resize_is_infeasible(old) == resize_is_infeasible(new)
     )
 
@@ -45,7 +46,14 @@ def pod_action(old: PodInfo, new: PodInfo) -> Action:
         action |= Action.UPDATE_POD_TOLERATION
     if old.pod["spec"].get("schedulingGates") and not new.pod["spec"].get("schedulingGates"):
         action |= Action.UPDATE_POD_GATES_ELIMINATED
+    if _claims_of(old.pod) != _claims_of(new.pod):
+        action |= Action.UPDATE_POD_GENERATED_RESOURCE_CLAIM
     return action
+
+
+def _claims_of(pod: Object) -> object:
+    """The claims that were made for the pod from templates."""
+    return (pod.get("status") or {}).get("resourceClaimStatuses") or None
 
 
 def node_action(old: Object, new: Object) -> Action:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kubecosm.api.errors import NotFound
-from kubecosm.api.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, Object
+from kubecosm.api.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, RESOURCECLAIMS, Object
 from kubecosm.client.http import ApiClient, PatchType
 from kubecosm.client.series import SeriesRecorder
 
@@ -42,6 +42,9 @@ class RealEffects:
 
     async def patch_volume(self, name: str, patch: Object) -> None:
         await self._client.patch(PERSISTENTVOLUMES, name, patch, patch_type=PatchType.MERGE)
+
+    async def patch_resource_claim(self, namespace: str, name: str, patch: Object, subresource: str) -> Object:
+        return await self._client.patch(RESOURCECLAIMS, name, patch, namespace, patch_type=PatchType.MERGE, subresource=subresource)
 
     def event(
         self, regarding: PodInfo, type: str, reason: str, action: str, note: str, *, related: PodInfo | None = None, once: bool = False

@@ -32,7 +32,7 @@ from .framework.events import (
     EventResource,
     changed,
 )
-from .ondemand import CsiInformers
+from .ondemand import OnDemand, on_demand
 from .scheduler import Scheduler
 from .state.podinfo import PodInfo, compile_pod
 from .watched import pods_of
@@ -47,13 +47,14 @@ class EventHandlers:
         self._scheduler = scheduler
         self._cluster = scheduler.cluster
         self._queue = scheduler.queue
-        self._on_demand: CsiInformers | None = None
+        self._storage: OnDemand | None = None
+        self._devices: OnDemand | None = None
         """None without informers."""
 
     def attach(self, factory: InformerFactory) -> None:
         """Register with the informers of all watched resources; what they hold already is announced now."""
         handle = self._scheduler.handle
-        self._on_demand = CsiInformers(factory, self._scheduler, self.attach_storage)
+        self._storage, self._devices = on_demand(factory, self._scheduler, self.attach_storage)
         factory.informer(NODES).add_handler(self.node_added, self.node_updated, self.node_deleted)
         factory.informer(NAMESPACES).add_handler(
             self._cluster.set_namespace, lambda _, new: self._cluster.set_namespace(new),
@@ -187,8 +188,10 @@ class EventHandlers:
             self._queue.move(changed(EventResource.ASSIGNED_POD, action), known, info)
 
     def _pend(self, info: PodInfo) -> None:
-        if info.claims and self._on_demand is not None:
-            self._on_demand.start()
+        if info.claims and self._storage is not None:
+            self._storage.start()
+        if self._devices is not None and info.pod["spec"].get("resourceClaims"):
+            self._devices.start()
         self._scheduler.pending[info.uid] = info
         self._scheduler.nominator.update(info)
 

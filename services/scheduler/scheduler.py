@@ -177,10 +177,9 @@ class Scheduler:
             waiting.reject(plugin, why)
         return waiting is not None
 
-    def recheck_all_gates(self) -> None:
-        """Something that PreEnqueue plugins wait for has come."""
-        for uid in list(self.queue.gated):
-            self.queue.recheck_gates(uid)
+    def recheck_gated_by(self, plugin: str) -> None:
+        """Something that this PreEnqueue plugin waits for has come."""
+        self.queue.recheck_gated_by(plugin)
 
     # ---- one attempt
 

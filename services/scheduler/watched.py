@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from kubecosm.api.resources import (
-    CSIDRIVERS,
-    CSINODES,
-    CSISTORAGECAPACITIES,
     NAMESPACES,
     NODES,
     PERSISTENTVOLUMECLAIMS,
@@ -20,7 +17,6 @@ from kubecosm.api.resources import (
     SERVICES,
     STATEFULSETS,
     STORAGECLASSES,
-    VOLUMEATTACHMENTS,
     Object,
     Resource,
 )
@@ -33,10 +29,6 @@ BESIDES_PODS: tuple[Resource, ...] = (
     NODES, NAMESPACES, SERVICES, REPLICATIONCONTROLLERS, REPLICASETS, STATEFULSETS, PERSISTENTVOLUMES, PERSISTENTVOLUMECLAIMS,
     STORAGECLASSES, PODDISRUPTIONBUDGETS,
 )  # fmt: skip
-
-
-ON_DEMAND: tuple[Resource, ...] = (CSINODES, CSIDRIVERS, CSISTORAGECAPACITIES, VOLUMEATTACHMENTS)
-"""Watched once a pod with claims waits for a node."""
 
 
 def pods_of(factory: InformerFactory) -> Informer:

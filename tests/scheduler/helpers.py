@@ -9,6 +9,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from kubecosm.api.errors import Conflict
 from kubecosm.api.resources import Object
 from kubecosm.runtime.metrics import Metrics
 from kubecosm.services.scheduler.framework.defaults import ProfileConfig
@@ -48,6 +49,7 @@ class FakeApi:
         self.volume_patches: list[tuple[str, Object]] = []
         self.events: list[tuple[str, str, str, str]] = []
         self.bind_failure: Exception | None = None
+        self.resource_claims: dict[str, Object] = {}
 
     async def bind(self, pod: PodInfo, node_name: str) -> None:
         if self.bind_failure is not None:
@@ -66,10 +68,32 @@ class FakeApi:
     async def patch_volume(self, name: str, patch: Object) -> None:
         self.volume_patches.append((name, patch))
 
+    async def patch_resource_claim(self, namespace: str, name: str, patch: Object, subresource: str) -> Object:
+        """As the API server does: a stale version is refused; the claim afterwards is what informers hear."""
+        key = f"{namespace}/{name}"
+        claim = copy.deepcopy(self.resource_claims[key])
+        if patch["metadata"]["resourceVersion"] != claim["metadata"].get("resourceVersion", ""):
+            raise Conflict(f"resourceclaims {name!r}: the object has been modified")
+        merge_into(claim, patch if subresource else {"metadata": patch["metadata"]})
+        claim["metadata"]["resourceVersion"] = str(int(claim["metadata"].get("resourceVersion") or 0) + 1)
+        self.resource_claims[key] = claim
+        return claim
+
     def event(
         self, regarding: PodInfo, type: str, reason: str, action: str, note: str, *, related: PodInfo | None = None, once: bool = False
     ) -> None:
         self.events.append((regarding.key, type, reason, note))
+
+
+def merge_into(target: Object, patch: Object) -> None:
+    """A JSON merge patch."""
+    for name, value in patch.items():
+        if value is None:
+            target.pop(name, None)
+        elif isinstance(value, dict):
+            merge_into(target.setdefault(name, {}), value)
+        else:
+            target[name] = value
 
 
 def node(

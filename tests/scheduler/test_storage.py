@@ -99,7 +99,7 @@ def test_pods_with_claims_wait_in_silence_until_limits_are_known() -> None:
     assert cluster.schedule_next() == "a"
     assert (cluster.scheduler.queue.depths()["gated"], cluster.api.events[-1][0]) == (1, "default/q")
     csi.ready = True
-    cluster.scheduler.recheck_all_gates()
+    cluster.scheduler.recheck_gated_by("NodeVolumeLimits")
     assert cluster.schedule_next() == "a"
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from kubecosm.api.resources import Object
 from kubecosm.runtime.clock import Clock
 
+from ..dra.state import DeviceState
 from ..state.cluster import ClusterState
 from ..state.columns import BoolArray
 from ..state.podinfo import PodInfo
@@ -39,6 +40,9 @@ class ApiEffects(Protocol):
 
     async def patch_volume(self, name: str, patch: Object) -> None:
         """Merge patch of a PersistentVolume."""
+
+    async def patch_resource_claim(self, namespace: str, name: str, patch: Object, subresource: str) -> Object:
+        """Merge patch of a ResourceClaim, or of its status; the claim afterwards."""
 
     def event(
         self, regarding: PodInfo, type: str, reason: str, action: str, note: str, *, related: PodInfo | None = None, once: bool = False
@@ -93,6 +97,7 @@ class Handle:
     effects: ApiEffects
     workloads: WorkloadIndex = field(default_factory=WorkloadIndex)
     volumes: VolumeState = field(default_factory=VolumeState)
+    devices: DeviceState = field(default_factory=DeviceState)
     disruption_budgets: Mapping[str, Object] = field(default_factory=dict)
     """PodDisruptionBudgets by namespace/name."""
     framework: Framework | None = None

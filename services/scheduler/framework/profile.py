@@ -248,6 +248,8 @@ class Profile:
         started = self._now()
         answer = None
         for plugin in self._of(state).pre_bind:
+            if not plugin.pre_bind_pre_flight(state, pod):
+                continue
             try:
                 answer = await plugin.pre_bind(state, pod, node)
             except API_FAILURES as failed:

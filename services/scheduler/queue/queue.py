@@ -192,6 +192,11 @@ class SchedulingQueue:
         if uid in self.gated:
             self.activate(uid)
 
+    def recheck_gated_by(self, plugin: str) -> None:
+        """Ask again about all pods that this plugin holds back."""
+        for uid in [uid for uid, pod in self.gated.items() if pod.gated_by == plugin]:
+            self.activate(uid)
+
     # ---- events
 
     def move(self, event: ClusterEvent, old: Any = None, new: Any = None) -> None:

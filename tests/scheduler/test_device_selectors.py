@@ -1,0 +1,66 @@
+"""The CEL of device selectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kubecosm.api.quantity import Quantity
+from kubecosm.services.scheduler.dra.expression import compile_expression
+from kubecosm.services.scheduler.dra.values import CelError, Domains, Semver
+
+DEVICE = {
+    "driver": "gpu.example.com",
+    "attributes": Domains({
+        "gpu.example.com": {"model": "A100", "cores": 108, "healthy": True, "firmware": Semver.of("1.10.2")},
+        "numa.k8s.io": {"node": 1},
+    }),
+    "capacity": Domains({"gpu.example.com": {"memory": Quantity.of("40Gi")}}),
+}  # fmt: skip
+
+
+def evaluate(text: str) -> Any:
+    return compile_expression(text)({"device": DEVICE})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "true", "device.driver == 'gpu.example.com'", 'device.attributes["gpu.example.com"].model == "A100"',
+        "device.attributes['gpu.example.com'].cores >= 100 && device.attributes['gpu.example.com'].healthy",
+        "device.capacity['gpu.example.com'].memory.compareTo(quantity('40Gi')) == 0",
+        "device.capacity['gpu.example.com'].memory.isGreaterThan(quantity('30Gi'))",
+        "quantity('1Gi').add(quantity('1Gi')).isLessThan(quantity('3Gi'))",
+        "device.attributes['gpu.example.com'].firmware.isGreaterThan(semver('1.9.0'))",
+        "semver('1.0.0-alpha.2').isLessThan(semver('1.0.0-alpha.10')) && semver('1.0.0-rc').isLessThan(semver('1.0.0'))",
+        "device.attributes['gpu.example.com'].model in ['A100', 'H100']", "!(device.driver in [])",
+        "has(device.attributes['gpu.example.com'].model) && !has(device.attributes['other.example.com'].model)",
+        "'gpu.example.com' in device.attributes", "!('x' in device.attributes)",
+        "['A100', 'H100'].exists(m, m == device.attributes['gpu.example.com'].model)", "[1, 2].all(x, x > 0)",
+        "cel.bind(gpu, device.attributes['gpu.example.com'], gpu.model.startsWith('A') && gpu.cores % 2 == 0)",
+        "device.attributes['gpu.example.com'].model.lowerAscii().matches('^a[0-9]+$')",
+        "1 + 2 * 3 == 7 && (1 + 2) * 3 == 9 && -7 / 2 == -3",
+        "(device.attributes['gpu.example.com'].cores > 200 ? 'big' : 'small') == 'small'", "'a' + 'b' == 'ab' && size('abc') == 3",
+        "device.attributes['x.example.com'].y == 1 || true",
+        "1 != '1' && 1 == 1.0 && true != 1", r"'it\'s' == \"it's\"".replace('\\"', '"'),
+    ],
+)  # fmt: skip
+def test_expressions_that_select(text: str) -> None:
+    assert evaluate(text) is True
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("device.attributes['other.example.com'].model == 'x'", "no such key: model"),
+        ("device.attributes['x.example.com'].y == 1 || false", "no such key: y"), ("1 && true", "no such overload"),
+        ("'a' < 1", "no such overload"), ("foo", "undeclared reference to 'foo'"), ("device.driver.frobnicate()", "no matching overload"),
+        ("1 / 0 == 1", "division by zero"), ("quantity('many')", "quantities must match"), ("semver('1')", "version '1'"),
+        ("device.driver ==", "Syntax error"), ("(1", "Syntax error"), ("a b", "Syntax error"), ("#", "token recognition error"),
+        ("(" * 100 + "1" + ")" * 100, "nested too deeply"), ("!" * 200 + "true", "nested too deeply"), ("", "Syntax error"),
+    ],
+)  # fmt: skip
+def test_expressions_that_cannot_be_evaluated_say_why(text: str, why: str) -> None:
+    with pytest.raises(CelError, match=why):
+        evaluate(text)
