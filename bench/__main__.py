@@ -9,10 +9,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import hot, start, watch, workloads
+from . import hot, scale, start, watch, workloads
 from .targets import Kubecosm, Kubernetes, Target
 
-SUITES = ("start", "hot", "watch", "workloads")
+SUITES = ("start", "hot", "watch", "workloads", "scale")
+SLOW = ("scale",)
+"""Suites that run only when they are named."""
 API_ONLY = ("apiserver",)
 WATCHERS = ((1, 500, 100.0), (100, 500, 100.0), (1000, 300, 100.0))
 FANOUT = (1000, 600, 0.0)
@@ -32,6 +34,8 @@ def run_suite(suite: str, arguments: argparse.Namespace) -> Iterator[tuple[str, 
         yield from ((figure, "kubecosm", values) for figure, values in start.measure(arguments.nodes))
     elif suite == "workloads":
         yield from ((figure, "kubecosm", values) for figure, values in workloads.measure())
+    elif suite == "scale":
+        yield from ((figure, "kubecosm", values) for figure, values in scale.measure())
     elif suite == "hot":
         for target in targets(arguments):
             with target as server:
@@ -52,7 +56,7 @@ def show(figure: str, target: str, values: dict[str, float]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--only", default=",".join(SUITES), help="suites to run, of: " + ", ".join(SUITES))
+    parser.add_argument("--only", default=",".join(s for s in SUITES if s not in SLOW), help="suites to run, of: " + ", ".join(SUITES))
     parser.add_argument("--seconds", type=float, default=8.0, help="length of each load")
     parser.add_argument("--nodes", type=int, default=3, help="nodes of the cluster whose start is measured")
     parser.add_argument("--json", type=Path, default=Path(__file__).parent / "results" / "latest.json")

@@ -37,9 +37,10 @@ def measure(target: Target, seconds: float) -> Iterator[tuple[str, dict[str, flo
     run = f"r{int(time.time())}"
     common = {"token": target.token, "seconds": seconds, "connections": CONNECTIONS}
     yield "GET one Pod", wrk.run("get", target.url, path="/api/v1/namespaces/default/pods/one", **common).as_dict()
-    yield "create ConfigMap", wrk.run(
-        "create", target.url, path="/api/v1/namespaces/default/configmaps", kind="ConfigMap", run=run, **common
-    ).as_dict()
+    yield (
+        "create ConfigMap",
+        wrk.run("create", target.url, path="/api/v1/namespaces/default/configmaps", kind="ConfigMap", run=run, **common).as_dict(),
+    )
     yield "create Pod", wrk.run("create", target.url, path="/api/v1/namespaces/default/pods", kind="Pod", run=run, **common).as_dict()
     count = len(json.loads(fetch(f"{target.url}/api/v1/pods?limit=100000", target.token))["items"])
     page = wrk.run("get", target.url, path=f"/api/v1/pods?limit={LIST_PODS}", **common)

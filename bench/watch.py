@@ -94,7 +94,10 @@ async def _measure(target: Target, watchers: int, objects: int, rate: float) -> 
     for _ in range(watchers):
         ready, done = loop.create_future(), loop.create_future()
         transport, _protocol = await loop.create_connection(
-            lambda r=ready, d=done: Watcher(run, head, r, d), parts.hostname, parts.port, ssl=tls  # type: ignore[misc]
+            lambda r=ready, d=done: Watcher(run, head, r, d),
+            parts.hostname,
+            parts.port,
+            ssl=tls,  # type: ignore[misc]
         )
         transports.append(transport)
         waits.append(done)

@@ -31,15 +31,15 @@ def deployment(name: str, replicas: int, *, version: str = "1") -> dict:
     }  # fmt: skip
 
 
-def wait_ready(session: Session, wanted: int) -> float:
+def wait_ready(session: Session, wanted: int, seconds_max: float = WAIT_SECONDS_MAX) -> float:
     """The moment (time.perf_counter) at which the Deployments have so many ready replicas in all."""
-    deadline = time.perf_counter() + WAIT_SECONDS_MAX
+    deadline = time.perf_counter() + seconds_max
     while time.perf_counter() < deadline:
         items = session.call("/apis/apps/v1/deployments", method="GET")["items"]
         if sum((item.get("status") or {}).get("readyReplicas", 0) for item in items) >= wanted:
             return time.perf_counter()
         time.sleep(0.05)
-    raise TimeoutError(f"not {wanted} ready replicas after {WAIT_SECONDS_MAX:g} s")
+    raise TimeoutError(f"not {wanted} ready replicas after {seconds_max:g} s")
 
 
 def measure_deployment(replicas: int, deployments: int = 1) -> dict[str, float]:
