@@ -88,17 +88,22 @@ class Scope:
     """What audit annotations have come to."""
     computed: dict[str, Any] = field(default_factory=dict)
 
-    @cached_property
-    def bindings(self) -> dict[str, Any]:
-        """The values of the names that expressions may use. Raises NotFound where the namespace is missing."""
+    def value(self, name: str) -> Any:
+        """What a name stands for. Raises NotFound where the namespace is missing."""
         view = self.view
-        found: dict[str, Any] = {
-            "object": view.obj, "oldObject": view.old, "request": view.request, "namespaceObject": view.namespace,
-            "variables": self.computed,
-        }  # fmt: skip
-        if self.environment.has_params:
-            found["params"] = self.params
-        return found
+        match name:
+            case "object":
+                return view.obj
+            case "oldObject":
+                return view.old
+            case "request":
+                return view.request
+            case "namespaceObject":
+                return view.namespace
+            case "params":
+                return self.params
+            case _:
+                return self.computed
 
 
 class Program:

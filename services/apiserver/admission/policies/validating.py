@@ -81,11 +81,12 @@ def _validation(validation: Object, environment: Environment) -> Validation:
 
 @dataclass(frozen=True, slots=True)
 class Denial:
-    """An expression that did not hold, or could not be evaluated under failurePolicy Fail."""
+    """An expression that did not hold, or could not be evaluated."""
 
     message: str
     reason: str = ""
     index: int = 0
+    """Which validation; negative: an audit annotation, which is denied whatever the binding's actions."""
     is_error: bool = False
 
 
@@ -170,37 +171,28 @@ class ValidatingAdmissionPolicyPlugin(Plugin):
         seconds = clock.monotonic() - started
         for denial in denials:
             self._enforce(policy, binding, denial, attributes, findings, seconds)
-        if not denials:
-            self._observe(policy, binding, "allow", NO_ERROR, seconds)
 
     def _denials(self, policy: ValidatingPolicy, scope: Scope) -> Iterable[Denial]:
-        """Annotations of the policy are added to the scope's own; errors under failurePolicy Ignore are no denials."""
+        """Of the conditions, validations and audit annotations; what the annotations come to is left in the scope."""
         try:
             if not self._evaluator.conditions_met(policy.shared, scope):
                 return
         except EvaluationError as error:
-            if not policy.ignores_failure:
-                yield Denial(str(error), is_error=True)
+            yield Denial(str(error), is_error=True)
             return
         for index, validation in enumerate(policy.validations):
             try:
                 holds = validation.program.evaluate(scope)
             except EvaluationError as error:
-                if not policy.ignores_failure:
-                    yield Denial(str(error), index=index, is_error=True)
+                yield Denial(str(error), index=index, is_error=True)
                 continue
             if holds is not True:
                 yield Denial(_message(validation, scope), validation.reason, index)
-        yield from self._annotations(policy, scope)
-
-    @staticmethod
-    def _annotations(policy: ValidatingPolicy, scope: Scope) -> Iterable[Denial]:
         for key, program in policy.annotations:
             try:
                 value = program.evaluate(scope)
             except EvaluationError as error:
-                if not policy.ignores_failure:
-                    yield Denial(str(error), index=-1, is_error=True)
+                yield Denial(str(error), index=-1, is_error=True)
                 continue
             if isinstance(value, str) and value.strip():
                 scope.annotations.append((key, value.strip()[:ANNOTATION_BYTES_MAX]))
@@ -209,7 +201,9 @@ class ValidatingAdmissionPolicyPlugin(Plugin):
         self, policy: ValidatingPolicy, binding: Binding, denial: Denial, attributes: Attributes, findings: Findings, seconds: float
     ) -> None:
         kind = EVALUATION_ERROR if denial.is_error else NO_ERROR
-        if denial.index < 0:  # an audit annotation that cannot be made is denied whatever the actions
+        if denial.is_error and policy.ignores_failure:
+            return self._observe(policy, binding, "allow", kind, seconds)
+        if denial.index < 0:
             findings.denied.append((binding, denial))
             return self._observe(policy, binding, "deny", kind, seconds)
         for action in binding.actions:
