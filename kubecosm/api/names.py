@@ -57,6 +57,7 @@ LABEL_NODE_GROUP = "kubecosm.dev/node-group"
 
 # Annotations
 FINALIZER_RESOURCE_CLAIM = "resource.kubernetes.io/delete-protection"
+ANNOTATION_APF_AUTOUPDATE = "apf.kubernetes.io/autoupdate-spec"
 ANNOTATION_CONFIG_MIRROR = "kubernetes.io/config.mirror"
 ANNOTATION_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 ANNOTATION_DEPLOYMENT_REVISION = "deployment.kubernetes.io/revision"

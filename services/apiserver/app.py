@@ -18,7 +18,7 @@ from kubecosm.runtime.service import ReadyInfo
 from .aggregation.aggregator import Aggregator
 from .aggregation.registration import keep_local_services
 from .aggregation.remote import Identity
-from .assembly import DATABASE, build_handler, build_state, served_table, start_strategies
+from .assembly import DATABASE, build_flow_control, build_handler, build_state, served_table, start_strategies
 from .authn.facts import ensure_authentication_facts
 from .authz.modes import uses_rbac
 from .authz.upkeep import ensure_policy
@@ -28,6 +28,7 @@ from .config import Config
 from .connect.backend import Backends
 from .customresources.registrar import Registrar
 from .customresources.upkeep import maintain_definitions
+from .flowcontrol.upkeep import ensure_defaults, maintain_flow_control
 from .http.connection import Server
 from .serviceips.keeper import AddressKeeper
 from .serving import advertised_address, kubelet_context
@@ -66,6 +67,7 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
         start_strategies(state, config)
         addresses = AddressKeeper(state)
         state.admission.start()
+        state.flow_control = flows = build_flow_control(config, state)
         metrics = Metrics()
         health = HealthEndpoints(metrics)
         reached_at = advertised_address(config)
@@ -85,6 +87,9 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
                 await ensure_policy(state, APISERVER)
             await aggregator.start(tasks)
             await addresses.start()
+            if flows:
+                await flows.follow()
+                await ensure_defaults(state)
             await listener.start_serving()
             background = [
                 tasks.create_task(compact_forever(state, config.compaction_interval), name="compaction"),
@@ -95,6 +100,11 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
                 tasks.create_task(expire_events_forever(state, config.event_ttl), name="event-expiry"),
                 tasks.create_task(reload_forever(serving, clock), name="certificates"),
             ]
+            if flows:
+                background += [
+                    tasks.create_task(maintain_flow_control(state, flows), name="priority-and-fairness-config"),
+                    tasks.create_task(flows.lend_forever(clock), name="priority-and-fairness-borrowing"),
+                ]
             try:
                 yield state, port
             finally:
@@ -102,6 +112,8 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
                 registrar.stop()
                 aggregator.stop()
                 addresses.stop()
+                if flows:
+                    flows.stop()
                 for task in background:
                     task.cancel()
                 await end_requests(state, server)

@@ -37,6 +37,9 @@ from .connect.backend import Backends
 from .connect.handlers import Connector
 from .customresources.store import CustomResourceDefinitionStore
 from .discovery.handlers import Discovery
+from .flowcontrol.controller import FLOWSCHEMAS, FlowController
+from .flowcontrol.filter import with_priority_and_fairness
+from .flowcontrol.metrics import FlowMetrics
 from .http.errors import with_errors
 from .http.filters import build_chain
 from .http.handler import Filter, Handler
@@ -121,6 +124,15 @@ def start_strategies(state: State, config: Config) -> None:
             store.strategy.start(settings, state.rng, (entry.decode() for entry in store.cache.entries()))
 
 
+def build_flow_control(config: Config, state: State) -> FlowController | None:
+    """Priority and fairness over all seats there are; None if it is off, nothing is bounded or its objects are not served."""
+    seats = config.max_requests_inflight + config.max_mutating_requests_inflight
+    served = (FLOWSCHEMAS.group, FLOWSCHEMAS.version, FLOWSCHEMAS.plural) in state.stores
+    if not config.enable_priority_and_fairness or not seats or not served:
+        return None
+    return FlowController(state.caches, state.storage, state.clock, seats=seats, request_seconds=config.request_timeout)
+
+
 def database_bytes(config: Config) -> int:
     """The size of the database and its journal; 0 for storage in memory."""
     files = Path(config.data_dir).glob(f"{DATABASE}*") if config.storage_backend == "sqlite" else ()
@@ -144,10 +156,14 @@ def build_handler(
     server_address: str,
 ) -> Handler:
     """The whole chain from filter to verb. Raises StartupError."""
-    request_metrics = RequestMetrics(Seats(config.max_requests_inflight), Seats(config.max_mutating_requests_inflight))
+    reading, writing = Seats(config.max_requests_inflight), Seats(config.max_mutating_requests_inflight)
+    flows = state.flow_control
+    request_metrics = RequestMetrics(reading, writing, flows.in_flight if flows else None)
     metrics.registry.register(request_metrics)
     if state.admission.metrics is not None:
         state.admission.metrics.register(metrics)
+    if flows:
+        metrics.registry.register(FlowMetrics(flows))
     metrics.registry.register(CacheMetrics(state.caches, lambda: database_bytes(config)))
     identities = build_identities(config, state)
     authorizer = state.authorizer = build_authorizer(config, state)
@@ -158,7 +174,7 @@ def build_handler(
         with_authentication(identities.ways, state.clock),
         with_impersonation(authorizer),
         with_timeout(config.request_timeout),
-        with_max_in_flight(request_metrics),
+        with_priority_and_fairness(flows, request_metrics) if flows else with_max_in_flight(request_metrics),
         with_authorization(authorizer),
     )
     creates = {(SERVICEACCOUNTS.plural, "token"): TokenRequests(identities.accounts, identities.ways.tokens.api_audiences).create}

@@ -57,8 +57,13 @@ class Config(AuthFlags):
     runtime_config: tuple[str, ...] = field(
         default=(), metadata={"help": "versions to serve besides the stable ones: api/all=true, api/beta=true, group/version=true|false"}
     )
-    max_requests_inflight: int = field(default=400, metadata={"help": "reads served at once; more wait their turn (0: no bound)"})
-    max_mutating_requests_inflight: int = field(default=200, metadata={"help": "writes served at once; more wait their turn (0: no bound)"})
+    max_requests_inflight: int = field(default=400, metadata={"help": "reads served at once (0: no bound); see the next two flags"})
+    max_mutating_requests_inflight: int = field(
+        default=200, metadata={"help": "writes served at once; with priority and fairness the sum of both is divided among the levels"}
+    )
+    enable_priority_and_fairness: bool = field(
+        default=True, metadata={"help": "queue requests by FlowSchema and priority level instead of counting reads and writes"}
+    )
     request_timeout: Duration = field(default=Duration(60.0), metadata={"help": "how long a request that is no stream may take"})
     event_ttl: Duration = field(default=Duration(3600.0), metadata={"help": "how long events are kept after their last change"})
     compaction_interval: Duration = field(default=Duration(300.0), metadata={"help": "how often old versions of objects are forgotten"})

@@ -16,8 +16,9 @@ from .aggregation.aggregator import Aggregator
 from .authn.accounts import AccountTokens
 from .customresources.publishing import published_schema
 from .discovery.handlers import Discovery
+from .flowcontrol import dump
 from .http.request import Request
-from .http.response import Answer, Response
+from .http.response import Answer, Response, text_response
 from .openapi.handlers import OpenAPI
 from .rest.router import method_not_allowed, page_not_found
 from .state import State
@@ -73,7 +74,15 @@ class NonResources:
             return Response(200, orjson.dumps(openid_configuration(self._accounts, self._jwks_uri)))
         if path == "/":
             return Response(200, orjson.dumps({"paths": self._index()}, option=orjson.OPT_INDENT_2))
+        if path.startswith(dump.PREFIX):
+            return self._dump_answer(request, path)
         return await self._health_answer(request, path)
+
+    def _dump_answer(self, request: Request, path: str) -> Answer:
+        """What priority and fairness does at this moment."""
+        flows, details = self._state.flow_control, bool(request.param("includeRequestDetails"))
+        text = dump.dump(flows, path, details=details, wall=self._state.clock.now()) if flows else None
+        return page_not_found() if text is None else text_response(200, text)
 
     async def _health_answer(self, request: Request, path: str) -> Answer:
         query: MultiDict[str] = MultiDict((name, value) for name, values in request.query.items() for value in values)

@@ -20,6 +20,7 @@ from .webhook.services import resolver
 if TYPE_CHECKING:
     from .admission.chain import AdmissionChain
     from .authz.attributes import Authorizer
+    from .flowcontrol.controller import FlowController
     from .rest.store import ResourceStore
 
 
@@ -53,6 +54,8 @@ class State:
     """What ends with the server: clients of services outside."""
     webhooks: WebhookClients = field(init=False)
     """Asks webhooks for whoever needs it; connects only then."""
+    flow_control: FlowController | None = None
+    """Priority and fairness; None if that is off."""
 
     tasks: asyncio.TaskGroup | None = None
     """Where work lives that outlasts its request; None until the server runs."""

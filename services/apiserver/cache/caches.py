@@ -59,6 +59,10 @@ class Caches:
         """The cache of a resource that has been added; KeyError if it has not."""
         return self._by_prefix[prefix_of(group, plural)]
 
+    def find(self, group: str, plural: str) -> ResourceCache | None:
+        """The cache of a resource, if there is one."""
+        return self._by_prefix.get(prefix_of(group, plural))
+
     def items(self) -> Iterable[tuple[str, ResourceCache]]:
         """(storage prefix, cache) of all of them."""
         return tuple(self._by_prefix.items())

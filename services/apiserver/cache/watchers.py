@@ -80,6 +80,14 @@ class WatchIndex:
     def watcher_count(self) -> int:
         return sum(len(group.watchers) for group in self._groups.values())
 
+    def interested(self, namespace: str, name: str) -> int:
+        """How many watchers an event of such an object may reach; those that select by node are left out."""
+        groups = self._everywhere
+        for found in (self._by_namespace.get(namespace), self._by_name.get(name), self._by_key.get(f"{namespace}/{name}")):
+            if found:
+                groups = [*groups, *found]
+        return sum([len(group.watchers) for group in groups])
+
     def groups(self) -> Iterable[WatchGroup]:
         return tuple(self._groups.values())
 

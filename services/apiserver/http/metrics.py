@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -38,11 +38,13 @@ class _Series:
 class RequestMetrics(Collector):
     """Counts requests; a Prometheus collector."""
 
-    def __init__(self, read_only: Seats, mutating: Seats) -> None:
+    def __init__(self, read_only: Seats, mutating: Seats, in_flight: Callable[[], tuple[int, int]] | None = None) -> None:
+        """`in_flight` answers (reads, writes) being served, where the seats do not know."""
         self._series: dict[Key, _Series] = {}
         self._long_running: dict[Key, int] = {}
         self.read_only = read_only
         self.mutating = mutating
+        self._in_flight = in_flight or (lambda: (read_only.taken, mutating.taken))
 
     def observe(self, request: Request, code: int, seconds: float) -> None:
         key = key_of(request)
@@ -65,8 +67,9 @@ class RequestMetrics(Collector):
         in_flight = GaugeMetricFamily(
             "apiserver_current_inflight_requests", "Requests being served, by kind.", labels=("request_kind",)
         )
-        in_flight.add_metric(("mutating",), self.mutating.taken)
-        in_flight.add_metric(("readOnly",), self.read_only.taken)
+        reads, writes = self._in_flight()
+        in_flight.add_metric(("mutating",), writes)
+        in_flight.add_metric(("readOnly",), reads)
         yield in_flight
         labels = _without_dry_run(LABELS)
         running = GaugeMetricFamily("apiserver_longrunning_requests", "Long-running requests being served.", labels=labels)

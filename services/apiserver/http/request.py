@@ -6,7 +6,7 @@ It stands in for aiohttp's own request class (web.Server takes a factory), which
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
@@ -30,8 +30,13 @@ class Request:
     """`_task` and `_finish` are what aiohttp's protocol demands of a request."""
 
     __slots__ = (
+<<<<<<< HEAD
         "_payload", "_query", "_raw_query", "_task", "audit_annotations", "audit_id", "connection", "headers", "info", "message", "method",
         "path", "should_close", "started", "user", "verb", "warnings",
+=======
+        "_payload", "_query", "_raw_query", "_task", "audit_id", "connection", "extra_head", "headers", "info", "message", "method",
+        "on_initialized", "path", "should_close", "started", "user", "verb", "warnings",
+>>>>>>> 104b830 (API priority and fairness: FlowSchemas and priority levels decide who waits for seats and for turns of the event loop)
     )  # fmt: skip
 
     def __init__(self, message: RawRequestMessage, payload: StreamReader, connection: Connection, _writer: Any, task: Any) -> None:
@@ -52,7 +57,14 @@ class Request:
         self.audit_id = ""
         self.started = 0.0
         self.warnings: list[str] | None = None
+<<<<<<< HEAD
         self.audit_annotations: dict[str, str] | None = None
+=======
+        self.extra_head = b""
+        """Header lines that filters add to the answer, whatever it is."""
+        self.on_initialized: Callable[[], None] | None = None
+        """Called once, when a watch has sent what it begins with."""
+>>>>>>> 104b830 (API priority and fairness: FlowSchemas and priority levels decide who waits for seats and for turns of the event loop)
 
     def _finish(self) -> None:
         """Called by aiohttp once the handler has answered."""
@@ -88,6 +100,12 @@ class Request:
     @property
     def transport(self) -> asyncio.Transport | None:
         return self.connection.transport
+
+    def initialized(self) -> None:
+        """A watch has sent its first events."""
+        call, self.on_initialized = self.on_initialized, None
+        if call is not None:
+            call()
 
     def warn(self, *texts: str) -> None:
         """Add Warning headers to the answer."""

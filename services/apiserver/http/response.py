@@ -67,6 +67,7 @@ class Response:
         self.keep_alive = not request.should_close
         body = self.body
         extra = b"".join(b"%b: %b\r\n" % (k.encode(), v.encode("utf-8", "replace")) for k, v in self.extra) if self.extra else b""
+        extra += request.extra_head
         if request.warnings:
             extra += b"".join(map(_warning, dict.fromkeys(request.warnings)))
         is_small = len(body) <= GZIP_BYTES_MIN or b"Content-Encoding: " in extra
@@ -130,7 +131,7 @@ Answer = Response | Streamed
 def stream_head(request: Request, status: int, content_type: str, extra: bytes = b"") -> bytes:
     """The head of an answer in chunks (close-delimited for HTTP/1.0 clients is left out: they get chunks too)."""
     return b"%bAudit-Id: %b\r\n%b%b%bTransfer-Encoding: chunked\r\n\r\n" % (
-        _STATUS_LINES[status], request.audit_id.encode(), CORS_AND_CACHE, _content_type(content_type), extra,
+        _STATUS_LINES[status], request.audit_id.encode(), CORS_AND_CACHE, _content_type(content_type), request.extra_head + extra,
     )  # fmt: skip
 
 

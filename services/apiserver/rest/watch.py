@@ -95,6 +95,7 @@ async def watch(store: ResourceStore, request: Request) -> Answer:
     try:
         async with asyncio.timeout(seconds):
             await _catch_up(store, stream, selection, view, options)
+            request.initialized()
             await stream.ended
     except TimeoutError:
         store.cache.watches.flush()
