@@ -27,7 +27,8 @@ class Recorder(Plugin):
         self.seen: list[tuple[Any, ...]] = []
 
     def handles(self, resource: Resource, subresource: str) -> bool:
-        return resource.plural not in ("events", "namespaces")
+        kept_by_the_server = ("events", "namespaces", "flowschemas", "prioritylevelconfigurations", "apiservices")
+        return resource.plural not in kept_by_the_server
 
     def admit(self, attributes: Attributes) -> Awaitable[None] | None:
         return self._step("admit", attributes)
@@ -204,6 +205,9 @@ class Settling(Plugin):
     def __init__(self, refused: str = "") -> None:
         self.refused = refused
         self.outcomes: list[bool] = []
+
+    def handles(self, resource: Resource, subresource: str) -> bool:
+        return resource.plural == "configmaps"
 
     def validate(self, attributes: Attributes) -> None:
         attributes.when_settled(self.outcomes.append)

@@ -30,13 +30,8 @@ class Request:
     """`_task` and `_finish` are what aiohttp's protocol demands of a request."""
 
     __slots__ = (
-<<<<<<< HEAD
-        "_payload", "_query", "_raw_query", "_task", "audit_annotations", "audit_id", "connection", "headers", "info", "message", "method",
-        "path", "should_close", "started", "user", "verb", "warnings",
-=======
-        "_payload", "_query", "_raw_query", "_task", "audit_id", "connection", "extra_head", "headers", "info", "message", "method",
-        "on_initialized", "path", "should_close", "started", "user", "verb", "warnings",
->>>>>>> 104b830 (API priority and fairness: FlowSchemas and priority levels decide who waits for seats and for turns of the event loop)
+        "_payload", "_query", "_raw_query", "_task", "audit_annotations", "audit_id", "connection", "extra_head", "headers", "info",
+        "message", "method", "on_initialized", "path", "should_close", "started", "user", "verb", "warnings",
     )  # fmt: skip
 
     def __init__(self, message: RawRequestMessage, payload: StreamReader, connection: Connection, _writer: Any, task: Any) -> None:
@@ -57,14 +52,11 @@ class Request:
         self.audit_id = ""
         self.started = 0.0
         self.warnings: list[str] | None = None
-<<<<<<< HEAD
         self.audit_annotations: dict[str, str] | None = None
-=======
         self.extra_head = b""
         """Header lines that filters add to the answer, whatever it is."""
         self.on_initialized: Callable[[], None] | None = None
         """Called once, when a watch has sent what it begins with."""
->>>>>>> 104b830 (API priority and fairness: FlowSchemas and priority levels decide who waits for seats and for turns of the event loop)
 
     def _finish(self) -> None:
         """Called by aiohttp once the handler has answered."""
