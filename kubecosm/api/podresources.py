@@ -44,6 +44,11 @@ def has_pod_level_resources(spec: Object) -> bool:
     return any(_is_pod_level(name) for field in ("requests", "limits") for name in resources.get(field) or ())
 
 
+def spec_total(spec: Object, field: str) -> Amounts:
+    """What a spec asks for, whatever has become of it: `requests` or `limits`, without overhead."""
+    return _aggregate(spec, {c["name"]: _wanted(c, field) for c in _containers(spec)}) | _pod_level(spec, field)
+
+
 def pod_requests(pod: Object) -> Amounts:
     """What the pod requests in all."""
     spec = pod["spec"]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from kubecosm.api import errors
 from kubecosm.api.names import ANNOTATION_LIMIT_RANGER
+from kubecosm.api.podresources import spec_total
 from kubecosm.api.quantity import Quantity
 from kubecosm.api.resources import PERSISTENTVOLUMECLAIMS, PODS, Object, Resource
 
@@ -27,7 +28,7 @@ class LimitRanger(Plugin):
         self._limit_ranges = limit_ranges
 
     def handles(self, resource: Resource, subresource: str) -> bool:
-        return resource in (PODS, PERSISTENTVOLUMECLAIMS) and not subresource
+        return resource in (PODS, PERSISTENTVOLUMECLAIMS) and (not subresource or (resource, subresource) == (PODS, "resize"))
 
     def _of(self, namespace: str) -> list[Object]:
         if not len(self._limit_ranges):
@@ -42,7 +43,9 @@ class LimitRanger(Plugin):
 
     def validate(self, attributes: Attributes) -> None:
         obj, operation = attributes.obj, attributes.operation
-        if obj is None or operation not in ("CREATE", "UPDATE") or (operation == "UPDATE" and attributes.resource == PODS):
+        if obj is None or operation not in ("CREATE", "UPDATE"):
+            return
+        if operation == "UPDATE" and attributes.resource == PODS and attributes.subresource != "resize":
             return
         for limit_range in self._of(attributes.namespace):
             complaints = _check_pod(obj, limit_range) if attributes.resource == PODS else _check_claim(obj, limit_range)
@@ -92,21 +95,9 @@ def _check_pod(pod: Object, limit_range: Object) -> list[str]:
                 resources = container.get("resources") or {}
                 complaints += _check_bounds(item, "Container", resources.get("requests") or {}, resources.get("limits") or {})
     for item in _items(limit_range, "Pod"):
-        requests, limits = (_pod_total(spec, field) for field in ("requests", "limits"))
+        requests, limits = ({name: str(value) for name, value in spec_total(spec, field).items()} for field in ("requests", "limits"))
         complaints += _check_bounds(item, "Pod", requests, limits)
     return complaints
-
-
-def _pod_total(spec: Object, field: str) -> dict[str, str]:
-    """What all containers ask for together, or the greediest init container if that is more."""
-    totals: dict[str, Quantity] = {}
-    for container in spec.get("containers") or ():
-        for name, value in ((container.get("resources") or {}).get(field) or {}).items():
-            totals[name] = totals[name] + amount(value) if name in totals else amount(value)
-    for container in spec.get("initContainers") or ():
-        for name, value in ((container.get("resources") or {}).get(field) or {}).items():
-            totals[name] = max(totals.get(name, ZERO), amount(value))
-    return {name: str(value) for name, value in totals.items()}
 
 
 def _check_bounds(item: Object, kind: str, requests: Amounts, limits: Amounts) -> list[str]:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from kubecosm.api.field import FieldError
 from kubecosm.api.resources import Object, Resource
+from kubecosm.runtime.clock import Clock
 
 Finish = Callable[[bool], None]
 """Called with whether the write took place."""
@@ -66,6 +67,9 @@ class Strategy:
 
     is_stateful = False
     """Whether `start`, `begin_create`, `begin_update` and `after_delete` matter."""
+
+    clock: Clock | None = None
+    """The server's time, for kinds that note when something happened; the store sets it."""
 
     orphans_dependents: bool
     """Without a propagationPolicy, a delete leaves the dependents alone (ReplicationControllers and Jobs, for compatibility)."""

@@ -73,6 +73,7 @@ class StoredKind:
         found = self._subresource_strategies.get(subresource)
         if found is None:
             found = self._subresource_strategies[subresource] = strategy_for(self.stored, subresource)
+            found.clock = self.state.clock
         return found
 
     def to_stored(self, obj: Object) -> Object:

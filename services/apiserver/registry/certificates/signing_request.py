@@ -5,10 +5,14 @@ from __future__ import annotations
 import base64
 import re
 
-from kubecosm.api.field import FieldError, duplicate, forbidden_field, invalid_value, not_supported, required
+from kubecosm.api.certificates import APPROVED, DENIED, FAILED, RequestError, decode_request
+from kubecosm.api.field import FieldError, duplicate, forbidden_field, go_quote, invalid_value, not_supported, required
+from kubecosm.api.names import SIGNER_LEGACY_UNKNOWN
 from kubecosm.api.resources import Object
+from kubecosm.api.times import format_time
+from kubecosm.runtime.clock import Clock
 
-from ..formats import FIELD_IMMUTABLE, Errors, is_dns1123_subdomain, is_path_segment
+from ..formats import Errors, is_dns1123_subdomain, is_path_segment
 from ..strategy import StatusStrategy, Strategy, keep_field
 
 USAGES = (
@@ -17,8 +21,9 @@ USAGES = (
     "ipsec end system", "ipsec tunnel", "ipsec user", "timestamping", "ocsp signing", "microsoft sgc", "netscape sgc",
 )  # fmt: skip
 EXPIRATION_SECONDS_MIN = 600
-_PEM = re.compile(rb"-----BEGIN CERTIFICATE REQUEST-----\s+[A-Za-z0-9+/=\s]+-----END CERTIFICATE REQUEST-----")
-_DECISIONS = ("Approved", "Denied")
+_BLOCKS = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----(.*?)-----END \1-----", re.DOTALL)
+_DECISIONS = (APPROVED, DENIED)
+_FINAL = (*_DECISIONS, FAILED)
 
 
 class SigningRequestStrategy(Strategy):
@@ -49,9 +54,9 @@ class SigningRequestStrategy(Strategy):
     def validate(self, obj: Object) -> list[FieldError]:
         errors: Errors = []
         spec = obj["spec"]
-        request = spec.get("request") or ""
-        if not _PEM.search(_decoded(request)):
-            errors.append(invalid_value("spec.request", request, "PEM block type must be CERTIFICATE REQUEST"))
+        complaint = _check_request(spec.get("request") or "")
+        if complaint:
+            errors.append(invalid_value("spec.request", spec.get("request") or "", complaint))
         usages = spec.get("usages") or ()
         if not usages:
             errors.append(required("spec.usages"))
@@ -60,7 +65,11 @@ class SigningRequestStrategy(Strategy):
                 errors.append(not_supported(f"spec.usages[{i}]", usage, sorted(USAGES)))
             if usage in usages[:i]:
                 errors.append(duplicate(f"spec.usages[{i}]", usage))
-        _check_signer(spec.get("signerName", ""), "spec.signerName", errors)
+        if spec.get("signerName") == SIGNER_LEGACY_UNKNOWN:
+            detail = "the legacy signerName is not allowed via this API version"
+            errors.append(invalid_value("spec.signerName", SIGNER_LEGACY_UNKNOWN, detail))
+        else:
+            _check_signer(spec.get("signerName", ""), "spec.signerName", errors)
         seconds = spec.get("expirationSeconds")
         if seconds is not None and seconds < EXPIRATION_SECONDS_MIN:
             detail = f"may not specify a duration less than {EXPIRATION_SECONDS_MIN} seconds"
@@ -77,11 +86,14 @@ class SigningRequestStrategy(Strategy):
         return ("spec.signerName",)
 
 
-def _decoded(text: str | None) -> bytes:
+def _check_request(text: str) -> str:
+    """What is wrong with the request or with its signature; empty if nothing is (validateCSR)."""
     try:
-        return base64.b64decode(text or "")
-    except ValueError:
-        return b""
+        request = decode_request(text)
+    except RequestError as error:
+        return str(error)
+    assert request.parsed is not None
+    return "" if request.parsed.is_signature_valid else "x509: the signature does not verify"
 
 
 def _check_signer(name: str, path: str, errors: Errors) -> None:
@@ -104,20 +116,68 @@ def _check_signer(name: str, path: str, errors: Errors) -> None:
 
 def _check_conditions(obj: Object, errors: Errors) -> None:
     seen: set[str] = set()
-    for i, condition in enumerate((obj.get("status") or {}).get("conditions") or ()):
+    for i, condition in enumerate(_conditions(obj)):
         path, kind, status = f"status.conditions[{i}]", condition.get("type", ""), condition.get("status", "")
+        allowed = ("True",) if kind in _FINAL else ("False", "True", "Unknown")
         if not kind:
             errors.append(required(f"{path}.type"))
         if not status:
             errors.append(required(f"{path}.status"))
-        elif kind in (*_DECISIONS, "Failed") and status != "True":
-            errors.append(not_supported(f"{path}.status", status, ("True",)))
+        elif status not in allowed:
+            errors.append(not_supported(f"{path}.status", status, allowed))
+        if {*seen, kind}.issuperset(_DECISIONS):
+            errors.append(invalid_value(f"{path}.type", kind, "Approved and Denied conditions are mutually exclusive"))
         if kind in seen:
             errors.append(duplicate(f"{path}.type", kind))
         seen.add(kind)
-        other = {"Approved": "Denied", "Denied": "Approved"}.get(kind)
-        if other in seen:
-            errors.append(invalid_value(f"{path}.type", kind, "Approved and Denied conditions are mutually exclusive"))
+
+
+def _check_removed(obj: Object, old: Object, errors: Errors, *, may_decide: bool) -> None:
+    """Final conditions stay; only approval adds decisions."""
+    for kind in _FINAL:
+        now, before = (sum(c.get("type") == kind for c in _conditions(o)) for o in (obj, old))
+        if now < before:
+            errors.append(forbidden_field("status.conditions", f'updates may not remove a condition of type "{kind}"'))
+        elif now > before and kind in _DECISIONS and not may_decide:
+            errors.append(forbidden_field("status.conditions", f'updates may not add a condition of type "{kind}"'))
+
+
+def _conditions(obj: Object) -> list[Object]:
+    conditions: list[Object] = (obj.get("status") or {}).get("conditions") or []
+    return conditions
+
+
+def _set_times(obj: Object, old: Object, clock: Clock | None) -> None:
+    """Conditions that do not say when get the time (populateConditionTimestamps)."""
+    if clock is None:
+        return
+    now = format_time(clock.now())
+    lasting = {(c.get("type"), c.get("status")): c["lastTransitionTime"] for c in _conditions(old) if c.get("lastTransitionTime")}
+    for condition in _conditions(obj):
+        if not condition.get("lastUpdateTime"):
+            condition["lastUpdateTime"] = now
+        if not condition.get("lastTransitionTime"):
+            condition["lastTransitionTime"] = lasting.get((condition.get("type"), condition.get("status")), now)
+
+
+def _check_certificate(data: str) -> str:
+    """What is wrong with status.certificate; empty if nothing is (validateCertificate)."""
+    from cryptography import x509  # here: only who signs pays for it
+
+    text = base64.b64decode(data)
+    blocks = _BLOCKS.findall(text)
+    if not blocks:
+        return "must contain at least one CERTIFICATE PEM block"
+    for kind, content in blocks:
+        if kind != b"CERTIFICATE":
+            return f"only CERTIFICATE PEM blocks are allowed, found {go_quote(kind.decode())}"
+        if b":" in content:
+            return "no PEM block headers are permitted"
+    try:
+        x509.load_pem_x509_certificates(text)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 class SigningRequestStatusStrategy(StatusStrategy):
@@ -125,39 +185,47 @@ class SigningRequestStatusStrategy(StatusStrategy):
 
     def prepare_for_update(self, obj: Object, old: Object) -> None:
         super().prepare_for_update(obj, old)
-        decided = [c for c in (old.get("status") or {}).get("conditions") or () if c.get("type") in _DECISIONS]
-        others = [c for c in (obj.get("status") or {}).get("conditions") or () if c.get("type") not in _DECISIONS]
-        if decided or others:
-            obj.setdefault("status", {})["conditions"] = [*decided, *others]
+        for kind in _DECISIONS:
+            _preserve(kind, obj, old)
+        _set_times(obj, old, self.clock)
 
     def validate_update(self, obj: Object, old: Object) -> list[FieldError]:
         errors: Errors = []
         _check_conditions(obj, errors)
         before, now = (old.get("status") or {}).get("certificate"), (obj.get("status") or {}).get("certificate")
+        complaint = _check_certificate(now) if now and now != before else ""
+        if complaint:
+            errors.append(invalid_value("status.certificate", "<certificate data>", complaint))
+        _check_removed(obj, old, errors, may_decide=False)
         if before and now != before:
-            errors.append(invalid_value("status.certificate", now, FIELD_IMMUTABLE))
+            errors.append(forbidden_field("status.certificate", "updates may not modify existing certificate content"))
         return errors
+
+
+def _preserve(kind: str, obj: Object, old: Object) -> None:
+    """Conditions of a kind stay as they were, unless some came or went, which validation refuses (preserveConditionInstances)."""
+    kept = [condition for condition in _conditions(old) if condition.get("type") == kind]
+    places = [i for i, condition in enumerate(_conditions(obj)) if condition.get("type") == kind]
+    if len(kept) == len(places):
+        for place, condition in zip(places, kept, strict=True):
+            obj["status"]["conditions"][place] = dict(condition)
 
 
 class SigningRequestApprovalStrategy(StatusStrategy):
     """certificatesigningrequests/approval: only conditions come from the client."""
 
     def prepare_for_update(self, obj: Object, old: Object) -> None:
-        conditions = (obj.get("status") or {}).get("conditions")
+        conditions = _conditions(obj)
         super().prepare_for_update(obj, old)
         obj["status"] = {**(old.get("status") or {})}
         if conditions:
             obj["status"]["conditions"] = conditions
+        else:
+            obj["status"].pop("conditions", None)
+        _set_times(obj, old, self.clock)
 
     def validate_update(self, obj: Object, old: Object) -> list[FieldError]:
         errors: Errors = []
         _check_conditions(obj, errors)
-        for kind in _DECISIONS:
-            now, before = (_has(o, kind) for o in (obj, old))
-            if before and not now:
-                errors.append(forbidden_field("status.conditions", f'updates may not remove a condition of type "{kind}"'))
+        _check_removed(obj, old, errors, may_decide=True)
         return errors
-
-
-def _has(obj: Object, kind: str) -> bool:
-    return any(c.get("type") == kind for c in (obj.get("status") or {}).get("conditions") or ())
