@@ -56,6 +56,7 @@ LABEL_NODE_GROUP = "kubecosm.dev/node-group"
 """The group of the cluster autoscaler that a Node was made for."""
 
 # Annotations
+ANNOTATION_POD_CLAIM_NAME = "resource.kubernetes.io/pod-claim-name"
 FINALIZER_RESOURCE_CLAIM = "resource.kubernetes.io/delete-protection"
 ANNOTATION_APF_AUTOUPDATE = "apf.kubernetes.io/autoupdate-spec"
 ANNOTATION_CONFIG_MIRROR = "kubernetes.io/config.mirror"

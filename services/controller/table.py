@@ -61,6 +61,7 @@ TABLE = (
     Row("volume-provisioner-controller", "storage.provisioner"),
     Row("persistentvolume-protection-controller", "storage.protection"),
     Row("ephemeral-volume-controller", "storage.ephemeral"),
+    Row("resourceclaim-controller", "workloads.resource_claims"),
     Row("resourcequota-controller", "cluster.resource_quota", "concurrent_resource_quota_syncs"),
     Row("certificatesigningrequest-approving-controller", "certificates.approving"),
     Row("certificatesigningrequest-signing-controller", "certificates.signing"),
