@@ -18,6 +18,8 @@ from kubecosm.services.apiserver.authn.user import User
 
 from .harness import ACCOUNT, ACCOUNTS, CONFIGMAPS, DEPLOYMENTS, PODS, Api, configmap, deployment, pod, with_api
 
+ASKED_ABOUT = ("configmaps", "pods", "deployments", "selfsubjectreviews")
+
 
 class Recorder(Plugin):
     """Notes what it is asked about; `wait` makes it take a turn of the loop."""
@@ -27,8 +29,7 @@ class Recorder(Plugin):
         self.seen: list[tuple[Any, ...]] = []
 
     def handles(self, resource: Resource, subresource: str) -> bool:
-        kept_by_the_server = ("events", "namespaces", "flowschemas", "prioritylevelconfigurations", "apiservices")
-        return resource.plural not in kept_by_the_server
+        return resource.plural in ASKED_ABOUT  # the server writes objects of its own meanwhile
 
     def admit(self, attributes: Attributes) -> Awaitable[None] | None:
         return self._step("admit", attributes)
@@ -207,7 +208,7 @@ class Settling(Plugin):
         self.outcomes: list[bool] = []
 
     def handles(self, resource: Resource, subresource: str) -> bool:
-        return resource.plural == "configmaps"
+        return resource == CONFIGMAP_ROW
 
     def validate(self, attributes: Attributes) -> None:
         attributes.when_settled(self.outcomes.append)

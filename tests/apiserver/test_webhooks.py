@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from .harness import ACCOUNT, ACCOUNTS, CONFIGMAPS, DEPLOYMENTS, PODS, Api, configmap, deployment, pod, with_api
+from .test_promises_webhooks import CRDS, CUSTOM, custom, custom_definition
 from .webhook_server import (
     MUTATING,
     VALIDATING,
@@ -275,6 +276,24 @@ def test_equivalent_versions_are_converted_for_the_webhook(tmp_path: Path) -> No
             made = await api.create(hpas, {"metadata": {"name": "i"}, "spec": spec})
             assert made["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"] == 50
             assert len(server.asked) == 1
+
+    with_api(tmp_path, body)
+
+
+def test_a_version_that_is_served_later_counts_as_equivalent(tmp_path: Path) -> None:
+    async def body(api: Api) -> None:
+        definition = custom_definition()
+        beta = definition["spec"]["versions"].pop()
+        await api.create(CRDS, definition)
+        async with WebhookServer(allow) as server:
+            await validate(api, server, rule("e2etests", "CREATE", group="stable.example.com", version="v2"))
+            await api.create(CUSTOM, custom("a", {}))
+            assert server.asked == []
+            await api.merge(f"{CRDS}/e2etests.stable.example.com", {"spec": {"versions": [*definition["spec"]["versions"], beta]}})
+            await api.create(CUSTOM, custom("b", {}))
+            [asked] = server.asked
+            assert (asked["kind"]["version"], asked["requestKind"]["version"]) == ("v2", "v1")
+            assert asked["object"]["apiVersion"] == "stable.example.com/v2"
 
     with_api(tmp_path, body)
 

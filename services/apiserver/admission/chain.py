@@ -147,7 +147,11 @@ class AdmissionChain:
         self.metrics = metrics
         self._interested: dict[tuple[Resource, str], tuple[Plugins, Plugins]] = {}
         for plugin in plugins:
-            plugin.follow(self._interested.clear)
+            plugin.follow(self.forget)
+
+    def forget(self) -> None:
+        """Ask the plugins anew what they have a say about: their configuration or the served resources have changed."""
+        self._interested.clear()
 
     def start(self) -> None:
         for plugin in self.plugins:

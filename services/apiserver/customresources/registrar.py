@@ -131,6 +131,7 @@ class Registrar:
             state.stores[row.group, row.version, row.plural] = store
             state.table.add(replace(row, verbs=ENDING_VERBS) if store.is_ending else row)
         self._sort_group(stored.group)
+        state.admission.forget()
 
     def _instance_gone(self, name: str) -> None:
         served = self._served.get(name)
