@@ -16,6 +16,7 @@ from kubecosm.api.resources import Object, Resource
 from kubecosm.client.events import EventRecorder
 from kubecosm.client.http import ApiClient
 from kubecosm.client.informer import Informer, InformerFactory
+from kubecosm.client.metrics import Family, Meter
 from kubecosm.client.store import IndexFn, Store
 
 if TYPE_CHECKING:
@@ -109,6 +110,8 @@ class ControllerSpec:
     connect: Callable[[InformerFactory, Callable[[Key], None]], None] | None = None
     """Called once, before anything runs, with the shared informers and the function that wakes a key: for a controller that follows
     resources it learns of only at run time."""
+    metrics: tuple[Family, ...] = ()
+    """What it counts, through `ctx.meter`."""
     component: str = ""
     """The source of its events; `<name>-controller` unless given."""
 
@@ -135,13 +138,14 @@ class Context(Reader):
 
     def __init__(
         self, controller: str, informers: Mapping[Resource, Informer], *, client: ApiClient, clock: Clock, random: Random,
-        recorder: EventRecorder,
+        recorder: EventRecorder, meter: Meter | None = None,
     ) -> None:  # fmt: skip
         super().__init__(controller, informers)
         self.client = client
         self.clock = clock
         self.random = random
         self.recorder = recorder
+        self.meter = meter or Meter()
         self.writes = Writes()
 
     def expect_written(self, obj: Object) -> None:

@@ -217,9 +217,7 @@ class ApiClient:
         result: Object = orjson.loads(await self.request(method, path, params=params, body=body, headers=headers))
         return result
 
-    async def _once(
-        self, method: str, url: URL, body: bytes | None, headers: Mapping[str, str] | None, timeout_seconds: float
-    ) -> bytes:
+    async def _once(self, method: str, url: URL, body: bytes | None, headers: Mapping[str, str] | None, timeout_seconds: float) -> bytes:
         if self._requests is None:
             raise RuntimeError("the ApiClient is not open: use `async with ApiClient(...) as client`")
         started, code = self.clock.monotonic(), "<error>"

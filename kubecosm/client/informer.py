@@ -194,9 +194,7 @@ class Informer:
 class InformerFactory:
     """One shared informer per (resource, namespace, selectors). `run` runs them all, also those asked for later."""
 
-    def __init__(
-        self, client: ApiClient, clock: Clock, *, random: Random | None = None, transform: Transform | None = None
-    ) -> None:
+    def __init__(self, client: ApiClient, clock: Clock, *, random: Random | None = None, transform: Transform | None = None) -> None:
         self._client, self._clock = client, clock
         self._random = random or Random()
         self._transform = transform

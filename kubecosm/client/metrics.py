@@ -5,15 +5,44 @@ Names, labels and buckets are those of k8s.io/component-base/metrics/prometheus/
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Gauge
 
+COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
 QUEUE_SECONDS_BUCKETS = tuple(10.0**exponent for exponent in range(-8, 2))
 """ExponentialBuckets(10e-9, 10, 10): 10 ns to 10 s."""
 REQUEST_SECONDS_BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+
+
+@dataclass(frozen=True)
+class Family:
+    """A metric that a controller declares in its spec: name without suffix rules, kind, help, labels, upper bounds of a histogram."""
+
+    name: str
+    kind: str
+    help: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+
+class Meter:
+    """How controllers count in the families that they declared; this class counts nothing."""
+
+    def declare(self, families: Iterable[Family]) -> None:
+        """Make the families known before the first count. Idempotent."""
+
+    def add(self, family: Family, *labels: str, by: float = 1.0) -> None:
+        """Count up a counter."""
+
+    def set(self, family: Family, value: float, *labels: str) -> None:
+        """Set a gauge."""
+
+    def observe(self, family: Family, value: float, *labels: str) -> None:
+        """One more value of a histogram."""
 
 
 class QueueMetrics:
@@ -40,6 +69,9 @@ class QueueMetrics:
 
 class ClientMetrics:
     """Makes hooks that count nothing; `prometheus_metrics` makes ones that do."""
+
+    def __init__(self) -> None:
+        self.meter = Meter()
 
     def queue(self, name: str) -> QueueMetrics:
         return QueueMetrics()
@@ -79,12 +111,44 @@ class _PrometheusQueueMetrics(QueueMetrics):
         self._longest.set_function(longest_seconds)
 
 
+class _PrometheusMeter(Meter):
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        self._families: dict[Family, Any] = {}
+
+    def declare(self, families: Iterable[Family]) -> None:
+        from prometheus_client import Counter, Gauge, Histogram
+
+        for family in families:
+            if family in self._families:
+                continue
+            name, text, labels = family.name, family.help, family.labels
+            if family.kind == HISTOGRAM:
+                self._families[family] = Histogram(name, text, labels, registry=self._registry, buckets=family.buckets)
+            else:
+                self._families[family] = (Counter if family.kind == COUNTER else Gauge)(name, text, labels, registry=self._registry)
+
+    def _of(self, family: Family, labels: tuple[str, ...]) -> Any:
+        metric = self._families[family]
+        return metric.labels(*labels) if labels else metric
+
+    def add(self, family: Family, *labels: str, by: float = 1.0) -> None:
+        self._of(family, labels).inc(by)
+
+    def set(self, family: Family, value: float, *labels: str) -> None:
+        self._of(family, labels).set(value)
+
+    def observe(self, family: Family, value: float, *labels: str) -> None:
+        self._of(family, labels).observe(value)
+
+
 class PrometheusClientMetrics(ClientMetrics):
     """Counts into a prometheus_client registry. One instance per registry: names may be registered once only."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         from prometheus_client import Counter, Gauge, Histogram  # the command line counts nothing
 
+        self.meter = _PrometheusMeter(registry)
         name = ("name",)
         self._depth = Gauge("workqueue_depth", "Current depth of workqueue", name, registry=registry)
         self._adds = Counter("workqueue_adds_total", "Total number of adds handled by workqueue", name, registry=registry)

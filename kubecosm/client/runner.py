@@ -98,6 +98,7 @@ class ControllerRunner:
         self.spec = controller.SPEC
         self._reconcile = controller.reconcile
         self._client, self._clock, self._random, self._metrics = client, clock, random, metrics
+        metrics.meter.declare(self.spec.metrics)
         self.queue: WorkQueue[Key] = WorkQueue(clock, metrics=metrics.queue(self.spec.name))
         self._recorder = EventRecorder(client, self.spec.event_source, clock)
         self._informers: Mapping[Resource, Informer] = {r: factory.informer(r) for r in self.spec.resources()}
@@ -171,8 +172,9 @@ class ControllerRunner:
     async def _work(self, key: Key) -> None:
         started, outcome, rest_seconds = self._clock.monotonic(), "error", 0.0
         ctx = Context(
-            self.spec.name, self._informers, client=self._client, clock=self._clock, random=self._random, recorder=self._recorder
-        )
+            self.spec.name, self._informers, client=self._client, clock=self._clock, random=self._random, recorder=self._recorder,
+            meter=self._metrics.meter,
+        )  # fmt: skip
         try:
             result = await self._reconcile(ctx, key)
             self.queue.forget(key)

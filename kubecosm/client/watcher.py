@@ -140,7 +140,7 @@ class WatchTooShort(Exception):
 def advance(state: State, given: Input) -> tuple[list[Event], State]:
     """What happened, and the next state. Raises TypeError for an input that cannot occur in the state."""
     match state, given:
-        case (Empty() | Listing()), Page(body):
+        case ((Empty() | Listing()), Page(body)):
             return _on_page(state, body)
         case Listed(version), Opened(stream):
             return [], Watching(version, stream)
@@ -148,7 +148,7 @@ def advance(state: State, given: Input) -> tuple[list[Event], State]:
             return _on_batch(state, events)
         case Watching(version), Ended():
             return [], Listed(version)
-        case (Empty() | Listing() | Listed()), Ended():
+        case ((Empty() | Listing() | Listed()), Ended()):
             return [], state
         case _, Failed(error):
             return [], _on_failed(state, error)

@@ -67,9 +67,7 @@ class RateLimiter:
 class WorkQueue(Generic[K]):
     """`add*` from anywhere on the loop, `get` and `done` by whoever works; `run` must be running for deadlines to pass."""
 
-    def __init__(
-        self, clock: Clock, *, limiter: RateLimiter | None = None, metrics: QueueMetrics | None = None
-    ) -> None:
+    def __init__(self, clock: Clock, *, limiter: RateLimiter | None = None, metrics: QueueMetrics | None = None) -> None:
         self._clock = clock
         self._limiter = limiter or RateLimiter(clock)
         self._metrics = metrics or QueueMetrics()

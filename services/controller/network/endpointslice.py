@@ -41,6 +41,7 @@ from ..common.slice_writes import write_slices
 from ..common.slices import SliceFrame, SlicePlan, Wanted, plan_slices, slice_identity
 from ..common.templates import is_namespace_terminating
 from ..config import Config
+from .slice_metrics import FAMILIES, Totals
 
 ENDPOINTS_PER_SLICE_MAX = 100
 REST_SECONDS_PER_POD = 40e-6
@@ -140,10 +141,12 @@ class EndpointSlices:
     def __init__(self, endpoints_max: int) -> None:
         self.SPEC = SPEC
         self._endpoints_max = endpoints_max
+        self._totals = Totals(endpoints_max)
 
     async def reconcile(self, ctx: Context, key: Key) -> Result:
         service = ctx.cache(SERVICES).get(key)
         if service is None or is_deleting(service) or not has_selected_endpoints(service):
+            self._totals.forget(ctx.meter, key)
             return done()  # gone: the garbage collector removes the slices; without selector they are the user's business
         pods = selected_pods(ctx, service)
 
@@ -151,12 +154,14 @@ class EndpointSlices:
             found = ctx.cache(NODES).get(Key("", node))
             return labels_of(found).get(LABEL_ZONE, "") if found is not None else ""
 
-        steps = plan(service, pods, _managed_slices(ctx, service), zone_of, self._endpoints_max)
+        existing = _managed_slices(ctx, service)
+        steps = plan(service, pods, existing, zone_of, self._endpoints_max)
         try:
             await write_slices(ctx, steps.create, steps.update, steps.delete)
         except ApiError as error:
             if not is_namespace_terminating(error):
                 raise
+        self._totals.count(ctx.meter, key, existing, steps)
         return done(rest_seconds=REST_SECONDS_PER_POD * len(pods))
 
 
@@ -180,6 +185,7 @@ SPEC = ControllerSpec(
     reads=(NODES,),
     cares={PODS: endpoints_changed},
     indexers={**INDEXERS, ENDPOINTSLICES: {INDEX_LABEL: label_pairs}},
+    metrics=FAMILIES,
     workers=16,
 )
 

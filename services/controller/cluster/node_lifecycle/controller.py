@@ -16,6 +16,7 @@ from kubecosm.api.resources import LEASES, NODES, PODS, Object
 from kubecosm.api.times import format_time
 from kubecosm.client.controller import Context, ControllerSpec, Result, done, requeue
 from kubecosm.client.http import PatchType
+from kubecosm.client.metrics import COUNTER, Family
 
 from ...common.batches import all_settled, raise_first
 from ...common.nodes import ready_status, taints_of
@@ -30,6 +31,9 @@ BLOCKED_CHECK_SECONDS = 5.0
 """While a zone may not be emptied, its nodes are looked at again after this."""
 ZONE_SECONDS_PER_NODE = 200e-6
 """How long a judgement on the zones stands: a second with 5,000 nodes."""
+
+
+EVICTIONS = Family("node_collector_evictions_total", COUNTER, "Nodes that were tainted NoExecute, by zone.", ("zone",))
 
 
 @dataclass
@@ -135,6 +139,8 @@ class NodeLifecycle:
             meta = node["metadata"]
             patch = {"metadata": {"resourceVersion": meta["resourceVersion"]}, "spec": {"taints": taints or None}}
             ctx.expect_written(await ctx.client.patch(NODES, meta["name"], patch, patch_type=PatchType.MERGE))
+            if wanted and not health.has_no_execute(node, wanted):
+                ctx.meter.add(EVICTIONS, health.zone_of(node))
         return wait
 
     def _zone_states(self, ctx: Context) -> ZoneStates:
@@ -199,6 +205,7 @@ SPEC = ControllerSpec(
     reads=(LEASES, PODS),
     cares={NODES: node_matters},
     indexers={PODS: {INDEX_NODE: node_names}},
+    metrics=(EVICTIONS,),
     workers=16,
 )
 

@@ -17,6 +17,7 @@ from kubecosm.api.names import ANNOTATION_CRONJOB_SCHEDULED_TIMESTAMP
 from kubecosm.api.resources import CRONJOBS, JOBS, Object
 from kubecosm.api.times import format_time, parse_time
 from kubecosm.client.controller import Context, ControllerSpec, Result, done, requeue
+from kubecosm.client.metrics import HISTOGRAM, Family
 
 from ...common.pods import created_at
 from ...common.status import update_status
@@ -27,6 +28,10 @@ MISSED_TIMES_MAX = 100
 NEXT_SLACK_SECONDS = 0.1
 """The sync comes a little after the scheduled moment, never before."""
 _FINISHED = ("Complete", "Failed")
+CREATION_SKEW = Family(
+    "cronjob_controller_job_creation_skew_duration_seconds", HISTOGRAM, "Time between when a Job was due and when it was created.",
+    buckets=tuple(float(2**exponent) for exponent in range(10)),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -193,6 +198,7 @@ async def _start(ctx: Context, cronjob: Object, moment: datetime, zone: tzinfo) 
         raise
     else:
         ctx.recorder.event(cronjob, CRONJOBS, "Normal", "SuccessfulCreate", f"Created job {job['metadata']['name']}")
+        ctx.meter.observe(CREATION_SKEW, max((parse_time(job["metadata"]["creationTimestamp"]) - moment).total_seconds(), 0.0))
     ctx.expect_written(job)
     status = cronjob.get("status") or {}
     listed = [ref for ref in status.get("active") or () if ref["uid"] != uid_of(job)]
@@ -252,4 +258,4 @@ async def reconcile(ctx: Context, key: Key) -> Result:
     return done() if following is None else requeue(after_seconds=(following - now).total_seconds() + NEXT_SLACK_SECONDS)
 
 
-SPEC = ControllerSpec(name="cronjob", primary=CRONJOBS, owns=(JOBS,), workers=5)
+SPEC = ControllerSpec(name="cronjob", primary=CRONJOBS, owns=(JOBS,), metrics=(CREATION_SKEW,), workers=5)

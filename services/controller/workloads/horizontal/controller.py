@@ -24,6 +24,7 @@ from ...config import Config
 from . import behavior
 from .behavior import Bounds, History, Sample
 from .calculator import CalculationError, Tolerance, Warmup
+from .counters import FAMILIES, count_look, count_proposal
 from .metrics import MetricsReader
 from .proposals import MetricFailed, Proposals, Subject
 from .targets import Targets
@@ -51,6 +52,8 @@ class Look:
     hpa: Object
     conditions: list[Object] = field(default_factory=list)
     metrics: list[Object] = field(default_factory=list)
+    action: str = "none"
+    """What is done to the target: scale_up, scale_down or none."""
 
     def condition(self, condition_type: str, is_true: bool, reason: str, message: str) -> None:
         new = make(condition_type, "True" if is_true else "False", reason, message, self.ctx.clock.now())
@@ -82,10 +85,12 @@ class HorizontalPodAutoscaler:
             self._selectors.pop(key, None)
             return done()
         look = Look(ctx, hpa, list((hpa.get("status") or {}).get("conditions") or ()))
+        started, error = ctx.clock.monotonic(), "none"
         try:
             status = await self._look(look, key)
         except NoScaling:
-            status = {**(hpa.get("status") or {}), "conditions": look.conditions}
+            status, error = {**(hpa.get("status") or {}), "conditions": look.conditions}, "internal"
+        count_look(ctx, started, look.action, error)
         await update_status(ctx, HORIZONTALPODAUTOSCALERS, hpa, status)
         return requeue(after_seconds=self._config.horizontal_pod_autoscaler_sync_period)
 
@@ -97,6 +102,7 @@ class HorizontalPodAutoscaler:
         bounds = Bounds(_minimum(look.spec), look.spec["maxReplicas"], current)
         desired, reason = await self._desired(look, key, scale, bounds, history)
         if desired != current:
+            look.action = action_of(desired, current)
             await self._rescale(look, resource, scale, desired, reason)
             _remember_change(history, current, desired, look.ctx.clock.monotonic())
         status: Object = {"currentReplicas": current, "desiredReplicas": desired, "currentMetrics": look.metrics}
@@ -145,9 +151,12 @@ class HorizontalPodAutoscaler:
         failures: list[MetricFailed] = []
         best = Wanted(0, "")
         for spec in look.spec.get("metrics") or ():
+            started = look.ctx.clock.monotonic()
             try:
                 outcome = await proposals.propose(spec, subject)
+                count_proposal(look.ctx, started, action_of(outcome.replicas, current), "none", spec["type"])
             except MetricFailed as failed:
+                count_proposal(look.ctx, started, "none", "internal", spec["type"])
                 failures.append(failed)
                 look.metrics.append({"type": ""})
                 look.event(failed.reason, failed.message)
@@ -236,6 +245,10 @@ class HorizontalPodAutoscaler:
         look.event("SuccessfulRescale", f"New size: {desired}; reason: {reason}", "Normal")
 
 
+def action_of(replicas: int, current: int) -> str:
+    return "scale_up" if replicas > current else "scale_down" if replicas < current else "none"
+
+
 def _minimum(spec: Object) -> int:
     minimum: int | None = spec.get("minReplicas")
     return 1 if minimum is None else minimum
@@ -273,6 +286,7 @@ SPEC = ControllerSpec(
     primary=HORIZONTALPODAUTOSCALERS,
     reads=(PODS,),
     cares={HORIZONTALPODAUTOSCALERS: spec_changed},
+    metrics=FAMILIES,
     workers=5,
 )
 

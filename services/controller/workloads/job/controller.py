@@ -22,6 +22,7 @@ from ...common.batches import all_settled, errors_of, raise_first, slow_start
 from ...common.status import update_status
 from ...common.templates import create_pod, delete_pod, is_namespace_terminating
 from . import status as statuses
+from .metrics import FAMILIES, count_ended, count_pods, count_sync
 from .plan import (
     FAILED,
     PodsPlan,
@@ -122,11 +123,13 @@ async def _count(ctx: Context, view: View, active: int, target: Target | None) -
     results = await all_settled([_release(ctx, pod) for pod in counting.release])
     released = [uid for uid in results if isinstance(uid, str)]
     counted = statuses.plan_counted(job, released, view.pods)
+    count_pods(ctx, job, job.get("status") or {}, counted, len(released))
     ended = statuses.plan_ended({**job, "status": counted}, target, view.now) if target is not None and not counting.is_partial else None
     await update_status(ctx, JOBS, job, ended or counted)
     raise_first(results)
     if ended is not None and target is not None:
         _tell_ended(ctx, job, target)
+        count_ended(ctx, job, target)
     return requeue(after_seconds=0) if counting.is_partial else done(rest_seconds=REST_SECONDS_PER_POD * len(view.pods))
 
 
@@ -151,6 +154,8 @@ async def _sync(ctx: Context, job: Object, pods: Sequence[Object]) -> Result:
     view = View(job, pods, ctx.clock.now())
     target = plan_target(view)
     active, waits, errors = len(view.active), [], list[Exception]()
+    created = deleted = 0
+    started = ctx.clock.monotonic()
     if target is not None:
         errors = await _finish_pods(ctx, view)
         active = len(errors)
@@ -165,6 +170,7 @@ async def _sync(ctx: Context, job: Object, pods: Sequence[Object]) -> Result:
             view.job = _with_suspension(ctx, job)
             waits.append(seconds_to_deadline(view.job, view.now))
     result = await _count(ctx, view, active, target)
+    count_sync(ctx, job, started, created=created, deleted=deleted, failed=bool(errors))
     if errors:
         raise errors[0]
     seconds = [wait for wait in waits if wait is not None]
@@ -195,5 +201,11 @@ def map_pod(reader: Reader, pod: Object) -> Iterable[Key]:
 
 
 SPEC = ControllerSpec(
-    name="job", primary=JOBS, owns=(PODS,), watches={PODS: map_pod}, indexers={PODS: {INDEX_TRACKED: tracked_by}}, workers=5
+    name="job",
+    primary=JOBS,
+    owns=(PODS,),
+    watches={PODS: map_pod},
+    indexers={PODS: {INDEX_TRACKED: tracked_by}},
+    metrics=FAMILIES,
+    workers=5,
 )

@@ -1,0 +1,98 @@
+"""What the controllers count is there under kube-controller-manager's names."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, generate_latest
+
+from kubecosm.api.meta import Key
+from kubecosm.client.controller import ControllerSpec
+from kubecosm.client.metrics import COUNTER, Family, Meter, PrometheusClientMetrics
+from kubecosm.services.controller.common.slices import SlicePlan
+from kubecosm.services.controller.config import Config
+from kubecosm.services.controller.network.slice_metrics import FAMILIES, Totals
+from kubecosm.services.controller.table import load_enabled
+from kubecosm.services.controller.workloads.job import metrics as job_metrics
+from kubecosm.services.controller.workloads.job.plan import FAILURE_TARGET, Target
+
+STABLE = {
+    "cronjob_controller_job_creation_skew_duration_seconds", "job_controller_job_pods_finished_total",
+    "job_controller_job_sync_duration_seconds", "job_controller_job_syncs_total", "job_controller_jobs_finished_total",
+    "node_collector_evictions_total",
+}  # fmt: skip
+BETA = {
+    "endpoint_slice_controller_desired_endpoint_slices", "endpoint_slice_controller_endpoints_added_per_sync",
+    "endpoint_slice_controller_endpoints_desired", "endpoint_slice_controller_endpoints_removed_per_sync",
+    "endpoint_slice_controller_num_endpoint_slices", "horizontal_pod_autoscaler_controller_metric_computation_duration_seconds",
+    "horizontal_pod_autoscaler_controller_metric_computation_total",
+    "horizontal_pod_autoscaler_controller_reconciliation_duration_seconds", "horizontal_pod_autoscaler_controller_reconciliations_total",
+    "job_controller_terminated_pods_tracking_finalizer_total",
+}  # fmt: skip
+
+
+def metered() -> tuple[CollectorRegistry, Meter]:
+    registry = CollectorRegistry()
+    return registry, PrometheusClientMetrics(registry).meter
+
+
+def specs() -> list[ControllerSpec]:
+    return [controller.SPEC for controller in load_enabled(Config())]
+
+
+def test_every_stable_metric_of_the_controllers_is_declared() -> None:
+    declared = {family.name for spec in specs() for family in spec.metrics}
+    assert declared >= STABLE | BETA
+
+
+def test_declared_metrics_are_served_before_anything_was_counted() -> None:
+    registry, meter = metered()
+    for spec in specs():
+        meter.declare(spec.metrics)
+        meter.declare(spec.metrics)
+    text = generate_latest(registry).decode()
+    assert all(f"# HELP {name}" in text for name in STABLE | BETA)
+
+
+def test_a_meter_that_nobody_reads_counts_nothing_and_complains_about_nothing() -> None:
+    family = Family("x_total", COUNTER, "x", ("a",))
+    Meter().declare((family,))
+    Meter().add(family, "b")
+
+
+def endpoint_slice(name: str, *addresses: str) -> dict[str, object]:
+    return {"metadata": {"name": name}, "endpoints": [{"addresses": [address]} for address in addresses]}
+
+
+def test_slices_are_summed_over_all_services_and_forgotten_with_them() -> None:
+    registry, meter = metered()
+    meter.declare(FAMILIES)
+    totals = Totals(endpoints_max=2)
+    totals.count(meter, Key("default", "a"), [], SlicePlan(create=[endpoint_slice("a-1", "1", "2"), endpoint_slice("a-2", "3")]))
+    totals.count(meter, Key("default", "b"), [endpoint_slice("b-1", "4")], SlicePlan(update=[endpoint_slice("b-1", "5", "6")]))
+
+    def value(name: str) -> float | None:
+        return registry.get_sample_value(f"endpoint_slice_controller_{name}")
+
+    assert (value("endpoints_desired"), value("num_endpoint_slices"), value("desired_endpoint_slices")) == (5, 3, 3)
+    assert (value("endpoints_added_per_sync_sum"), value("endpoints_removed_per_sync_sum")) == (5, 1)
+    totals.forget(meter, Key("default", "a"))
+    assert (value("endpoints_desired"), value("num_endpoint_slices"), value("desired_endpoint_slices")) == (2, 1, 1)
+
+
+def test_jobs_are_counted_by_mode_and_result() -> None:
+    registry, meter = metered()
+    meter.declare(job_metrics.FAMILIES)
+
+    class Counting:
+        def __init__(self) -> None:
+            self.meter = meter
+
+    ctx, job = Counting(), {"spec": {"completionMode": "Indexed"}}
+    job_metrics.count_pods(ctx, job, {"succeeded": 1}, {"succeeded": 3, "failed": 1}, released=3)  # type: ignore[arg-type]
+    job_metrics.count_ended(ctx, job, Target(FAILURE_TARGET, "BackoffLimitExceeded", ""))  # type: ignore[arg-type]
+
+    def value(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(f"job_controller_{name}", labels)
+
+    assert value("job_pods_finished_total", completion_mode="Indexed", result="succeeded") == 2
+    assert value("jobs_finished_total", completion_mode="Indexed", result="failed", reason="BackoffLimitExceeded") == 1
+    assert value("terminated_pods_tracking_finalizer_total", event="delete") == 3
