@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from kubecosm.cluster.launch import Options
@@ -22,6 +23,8 @@ KUBECTL_PLACES = ("/usr/lib/google-cloud-sdk/bin/kubectl.1.33", "/usr/local/bin/
 COMMAND_SECONDS_MAX = 60.0
 CONDITION_SECONDS_MAX = 20.0
 LOOK_SECONDS = 0.02
+hypothesis.settings.register_profile("kubecosm", deadline=None)  # how long an example takes says more of the machine than of the code
+hypothesis.settings.load_profile("kubecosm")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
