@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Awaitable, Callable
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import aiohttp
 import pytest
@@ -25,8 +30,13 @@ from kubecosm.services.scheduler.configuration import ExtenderSettings
 from kubecosm.services.scheduler.extended import ExtendedCycle
 from kubecosm.services.scheduler.extenders.chain import Extenders
 from kubecosm.services.scheduler.extenders.client import HttpExtender, tls_of
+from tests.conftest import ClusterUnderTest
 
 from .helpers import Cluster, node, pod
+from .test_on_a_cluster import Kube, k
+from .test_on_a_cluster import pod as real_pod
+
+__all__ = ["k"]
 
 Reply = Callable[[Object], Any]
 
@@ -302,3 +312,75 @@ def test_an_extender_is_reached_over_tls_with_a_client_certificate(tmp_path: Pat
 def test_tls_files_that_are_not_there_are_told_at_start() -> None:
     with pytest.raises(StartupError, match=r"extender https://x: cannot use its tlsConfig: .*No such file"):
         tls_of(ExtenderSettings("https://x", enable_https=True, tls={"caFile": "/no/such/file"}))
+
+
+# ---- in a process of its own
+
+
+class Handler(BaseHTTPRequestHandler):
+    """An extender as one writes it in an afternoon: keeps node-1, likes it, and takes note of the bodies."""
+
+    bodies: ClassVar[list[Object]] = []
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.bodies.append(body)
+        kept = [n for n in body["Nodes"]["items"] if n["metadata"]["name"] != "node-0"]
+        answer: Any = {"Nodes": {"items": kept}, "FailedNodes": {"node-0": "node(s) displease the extender"}}
+        if self.path.endswith("/prioritize"):
+            answer = [{"Host": n["metadata"]["name"], "Score": 10 if n["metadata"]["name"] == "node-1" else 0} for n in kept]
+        text = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        return
+
+
+@pytest.fixture
+def extender() -> Iterator[str]:
+    """The URL of a running extender."""
+    Handler.bodies.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/scheduler"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.process
+def test_schedulers_with_an_extender_and_a_common_lease_work_one_at_a_time(
+    k: Kube, cluster: ClusterUnderTest, extender: str, tmp_path: Path
+) -> None:
+    document = {
+        "apiVersion": "kubescheduler.config.k8s.io/v1", "kind": "KubeSchedulerConfiguration",
+        "clientConnection": {"kubeconfig": str(cluster.kubeconfig)},
+        "leaderElection": {
+            "leaderElect": True, "resourceName": k.namespace, "leaseDuration": "3s", "renewDeadline": "2s", "retryPeriod": "200ms",
+        },
+        "profiles": [{"schedulerName": "extended"}],
+        "extenders": [{
+            "urlPrefix": extender, "filterVerb": "filter", "prioritizeVerb": "prioritize", "weight": 100, "httpTimeout": "2s",
+        }],
+    }  # fmt: skip
+    path = tmp_path / "extended.json"
+    path.write_text(json.dumps(document))
+    command = [sys.executable, "-m", "kubecosm.services.scheduler", f"--config={path}"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as one, subprocess.Popen(command, stderr=subprocess.DEVNULL) as other:
+        try:
+            k.apply(real_pod("first", schedulerName="extended"))
+            assert k.wait_scheduled("first") == ["node-1"]
+            sent = Handler.bodies[0]
+            assert sent["Pod"]["metadata"]["name"] == "first"
+            assert "nodeInfo" in sent["Nodes"]["items"][0]["status"], "extenders are sent whole nodes"
+            k.apply(*(real_pod(f"p-{index}", schedulerName="extended") for index in range(5)))
+            assert k.wait_scheduled(*(f"p-{index}" for index in range(5))) == ["node-1"] * 5
+            asked = [body["Pod"]["metadata"]["name"] for body in Handler.bodies]
+            assert sorted(asked) == sorted(2 * ["first", *(f"p-{index}" for index in range(5))]), "each pod was tried by one of them"
+        finally:
+            for process in (one, other):
+                process.terminate()
+        assert [one.wait(10), other.wait(10)] == [0, 0]
