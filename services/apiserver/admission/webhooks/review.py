@@ -107,10 +107,11 @@ def read_verdict(body: bytes, uid: str, *, mutating: bool) -> Verdict:
     """The checked answer. Raises CallFailed in the words of VerifyAdmissionResponse."""
     review = _decode(body)
     response = review.get("response")
-    if not isinstance(response, dict):
+    if response is None:
         raise _invalid("webhook response was absent")
+    _check_shape(response)
     if response.get("uid") != uid:
-        raise _invalid(f"expected response.uid={go_quote(uid)}, got {go_quote(str(response.get('uid') or ''))}")
+        raise _invalid(f"expected response.uid={go_quote(uid)}, got {go_quote(response.get('uid') or '')}")
     patch, patch_type = _patch_of(response), response.get("patchType")
     if mutating:
         if patch_type is not None and not patch_type:
@@ -125,12 +126,44 @@ def read_verdict(body: bytes, uid: str, *, mutating: bool) -> Verdict:
         raise _invalid("validating webhook may not return response.patch")
     elif patch_type is not None:
         raise _invalid("validating webhook may not return response.patchType")
-    status = response.get("status")
     return Verdict(
-        response.get("allowed") is True, status if isinstance(status, dict) else {},
-        tuple(str(text) for text in response.get("warnings") or ()),
-        {str(key): str(value) for key, value in (response.get("auditAnnotations") or {}).items()}, patch,
+        response.get("allowed") is True, response.get("status") or {}, tuple(response.get("warnings") or ()),
+        response.get("auditAnnotations") or {}, patch,
     )  # fmt: skip
+
+
+_RESPONSE = {"uid": str, "allowed": bool, "patch": str, "patchType": str, "warnings": list, "auditAnnotations": dict, "status": dict}
+_STATUS = {"message": str, "reason": str, "code": int, "details": dict, "metadata": dict, "status": str}
+_GO_TYPES: dict[type, tuple[str, str]] = {
+    str: ("string", "string"), bool: ("bool", "bool"), int: ("number", "int32"), float: ("number", "float64"), list: ("array", "[]string"),
+    dict: ("object", "map[string]string"),
+}  # fmt: skip
+"""What JSON and Go call the types."""
+
+
+def _check_shape(response: Any) -> None:
+    """Raises CallFailed as encoding/json does for a field of the wrong type."""
+    if not isinstance(response, dict):
+        raise _mistyped(response, "AdmissionReview.response", "v1.AdmissionResponse")
+    _check_fields(response, _RESPONSE, "AdmissionResponse.response")
+    _check_fields(response.get("status") or {}, _STATUS, "Status.response.status")
+    texts = {"warnings": response.get("warnings") or (), "auditAnnotations": (response.get("auditAnnotations") or {}).values()}
+    for name, values in texts.items():
+        for value in values:
+            if not isinstance(value, str):
+                raise _mistyped(value, f"AdmissionResponse.response.{name}", "string")
+
+
+def _check_fields(fields: Object, known: dict[str, type], where: str) -> None:
+    for name, wanted in known.items():
+        value = fields.get(name)
+        if value is not None and type(value) is not wanted:
+            raise _mistyped(value, f"{where}.{name}", _GO_TYPES[wanted][1])
+
+
+def _mistyped(value: Any, field: str, wanted: str) -> CallFailed:
+    found = _GO_TYPES.get(type(value), ("null", ""))[0]
+    return CallFailed(f"failed to call webhook: json: cannot unmarshal {found} into Go struct field {field} of type {wanted}")
 
 
 def _decode(body: bytes) -> Object:
@@ -140,8 +173,13 @@ def _decode(body: bytes) -> Object:
     except orjson.JSONDecodeError:
         why = syntax_problem(body.decode("utf-8", "replace"))
         raise CallFailed(f"failed to call webhook: couldn't get version/kind; json parse error: {why}") from None
-    if not isinstance(review, dict) or not isinstance(review.get("kind", ""), str) or not isinstance(review.get("apiVersion", ""), str):
-        raise CallFailed("failed to call webhook: couldn't get version/kind; json parse error: json: cannot unmarshal into Go value")
+    if not isinstance(review, dict):
+        found = _GO_TYPES.get(type(review), ("null", ""))[0]
+        why = f"json: cannot unmarshal {found} into Go value of type struct {{ APIVersion string; Kind string }}"
+        raise CallFailed(f"failed to call webhook: couldn't get version/kind; json parse error: {why}")
+    for name in ("apiVersion", "kind"):
+        if not isinstance(review.get(name, ""), str):
+            raise _mistyped(review[name], name, "string")
     version, kind = review.get("apiVersion", ""), review.get("kind", "")
     if (version, kind) != (API_VERSION, KIND):
         group, _, plain = version.rpartition("/")
