@@ -30,6 +30,7 @@ from .customresources.registrar import Registrar
 from .customresources.upkeep import maintain_definitions
 from .flowcontrol.upkeep import ensure_defaults, maintain_flow_control
 from .http.connection import Server
+from .identity import ensure_token_tracking, keep_identity
 from .serviceips.keeper import AddressKeeper
 from .serving import advertised_address, kubelet_context
 from .state import State
@@ -83,6 +84,7 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
             port = listener.sockets[0].getsockname()[1]
             await ensure_system_objects(state, service_range=config.service_cluster_ip_range, address=reached_at, port=port)
             await ensure_authentication_facts(state, config)
+            await ensure_token_tracking(state)
             if uses_rbac(config):
                 await ensure_policy(state, APISERVER)
             await aggregator.start(tasks)
@@ -97,6 +99,7 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
                 tasks.create_task(maintain_definitions(state, registrar), name="custom-resource-definitions"),
                 tasks.create_task(keep_local_services(state), name="apiservice-registration"),
                 tasks.create_task(addresses.run(config.service_cluster_ip_range), name="service-addresses"),
+                tasks.create_task(keep_identity(state, f"{reached_at}:{port}"), name="identity"),
                 tasks.create_task(expire_events_forever(state, config.event_ttl), name="event-expiry"),
                 tasks.create_task(reload_forever(serving, clock), name="certificates"),
             ]
