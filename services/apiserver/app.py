@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from kubecosm.runtime.clock import Clock
 from kubecosm.runtime.errors import startup
@@ -31,10 +32,11 @@ from .customresources.upkeep import maintain_definitions
 from .flowcontrol.upkeep import ensure_defaults, maintain_flow_control
 from .http.connection import Server
 from .identity import ensure_token_tracking, keep_identity
+from .peers import keep_endpoints, withdraw
 from .serviceips.keeper import AddressKeeper
-from .serving import advertised_address, kubelet_context
+from .serving import advertised_address, etcd_context, kubelet_context
 from .state import State
-from .storage.contract import Store
+from .storage.contract import StorageError, Store
 from .storage.memory import open_memory
 from .tls import ServingTls, reload_forever
 
@@ -58,7 +60,7 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
     """A server that serves while the block runs; gives its state and port."""
     table = served_table(config.runtime_config)
     serving = ServingTls(config, clock)
-    storage = open_storage(config)
+    storage = await open_storage(config)
     try:
         state = build_state(config, storage, table, clock, random.Random())
         registrar = Registrar(state)
@@ -82,7 +84,9 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
                     server, config.bind_address, config.secure_port, ssl=serving.context, backlog=BACKLOG, start_serving=False
                 )
             port = listener.sockets[0].getsockname()[1]
-            await ensure_system_objects(state, service_range=config.service_cluster_ip_range, address=reached_at, port=port)
+            shared = config.storage_backend == "etcd"
+            ranges = config.service_cluster_ip_range
+            await ensure_system_objects(state, service_range=ranges, address=reached_at, port=port, shared=shared)
             await ensure_authentication_facts(state, config)
             await ensure_token_tracking(state)
             if uses_rbac(config):
@@ -93,21 +97,8 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
                 await flows.follow()
                 await ensure_defaults(state)
             await listener.start_serving()
-            background = [
-                tasks.create_task(compact_forever(state, config.compaction_interval), name="compaction"),
-                tasks.create_task(bookmarks_forever(state), name="bookmarks"),
-                tasks.create_task(maintain_definitions(state, registrar), name="custom-resource-definitions"),
-                tasks.create_task(keep_local_services(state), name="apiservice-registration"),
-                tasks.create_task(addresses.run(config.service_cluster_ip_range), name="service-addresses"),
-                tasks.create_task(keep_identity(state, f"{reached_at}:{port}"), name="identity"),
-                tasks.create_task(expire_events_forever(state, config.event_ttl), name="event-expiry"),
-                tasks.create_task(reload_forever(serving, clock), name="certificates"),
-            ]
-            if flows:
-                background += [
-                    tasks.create_task(maintain_flow_control(state, flows), name="priority-and-fairness-config"),
-                    tasks.create_task(flows.lend_forever(clock), name="priority-and-fairness-borrowing"),
-                ]
+            parts = Parts(config, serving, registrar, addresses, (reached_at, port), shared)
+            background = [tasks.create_task(work, name=name) for name, work in background_work(state, parts)]
             try:
                 yield state, port
             finally:
@@ -120,11 +111,45 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
                 for task in background:
                     task.cancel()
                 await end_requests(state, server)
+                if shared:
+                    with suppress(StorageError):
+                        await withdraw(state, (reached_at, port))
                 await backends.close()
                 for close in state.closers:
                     await close()
     finally:
         await storage.close()
+
+
+class Parts(NamedTuple):
+    """What background work is about, besides the state."""
+
+    config: Config
+    serving: ServingTls
+    registrar: Registrar
+    addresses: AddressKeeper
+    place: tuple[str, int]
+    """Where this server is reached."""
+    shared: bool
+    """Whether other servers may use the storage."""
+
+
+def background_work(state: State, parts: Parts) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
+    """(name, what runs as long as the server does)."""
+    config, place = parts.config, parts.place
+    yield "compaction", compact_forever(state, config.compaction_interval)
+    yield "bookmarks", bookmarks_forever(state)
+    yield "custom-resource-definitions", maintain_definitions(state, parts.registrar)
+    yield "apiservice-registration", keep_local_services(state)
+    yield "service-addresses", parts.addresses.run(config.service_cluster_ip_range)
+    yield "identity", keep_identity(state, f"{place[0]}:{place[1]}")
+    yield "event-expiry", expire_events_forever(state, config.event_ttl)
+    yield "certificates", reload_forever(parts.serving, state.clock)
+    if state.flow_control:
+        yield "priority-and-fairness-config", maintain_flow_control(state, state.flow_control)
+        yield "priority-and-fairness-borrowing", state.flow_control.lend_forever(state.clock)
+    if parts.shared:
+        yield "peers", keep_endpoints(state, place)
 
 
 async def end_requests(state: State, server: Server) -> None:
@@ -135,10 +160,19 @@ async def end_requests(state: State, server: Server) -> None:
     await server.shutdown(SHUTDOWN_SECONDS)
 
 
-def open_storage(config: Config) -> Store:
-    """Raises StartupError."""
+async def open_storage(config: Config) -> Store:
+    """Raises StartupError. Close it in the same task."""
     if config.storage_backend == "memory":
         return open_memory()
+    if config.storage_backend == "etcd":
+        from .storage.etcd import open_etcd
+
+        return await open_etcd(config.etcd_servers, etcd_context(config))
+    return open_database(config)
+
+
+def open_database(config: Config) -> Store:
+    """The SQLite database in --data-dir. Raises StartupError."""
     from .storage.sqlite import open_sqlite
 
     folder = Path(config.data_dir)

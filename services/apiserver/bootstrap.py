@@ -5,6 +5,7 @@ Imitates pkg/controlplane (system namespaces, kubernetesservice) and pkg/registr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import IPv4Network
 
 from kubecosm.api.errors import AlreadyExists
@@ -33,16 +34,20 @@ SYSTEM_PRIORITIES = {
 KUBERNETES = "kubernetes"
 
 
-async def ensure_system_objects(state: State, *, service_range: str, address: str, port: int) -> None:
-    """Create what is missing; `address` and `port` are where this server is reached."""
+async def ensure_system_objects(state: State, *, service_range: str, address: str, port: int, shared: bool = False) -> None:
+    """Create what is missing; `address` and `port` are where this server is reached.
+
+    `shared`: other servers may use the storage too; then `peers` keeps the endpoints.
+    """
     for name in SYSTEM_NAMESPACES:
         await _ensure(state, NAMESPACES, {"metadata": {"name": name}})
     for name, (value, description) in SYSTEM_PRIORITIES.items():
         await _ensure(state, PRIORITYCLASSES, {"metadata": {"name": name}, "value": value, "description": description})
     await _ensure(state, SERVICES, _service(service_range, port))
-    for resource, obj in ((ENDPOINTS, _endpoints(address, port)), (ENDPOINTSLICES, _endpoint_slice(address, port))):
+    for resource, obj in zip((ENDPOINTS, ENDPOINTSLICES), endpoint_objects([address], port), strict=True):
         await _ensure(state, resource, obj)
-        await _keep_equal(state, resource, obj)
+        if not shared:
+            await keep_equal(state, resource, obj)
 
 
 def _store(state: State, resource: Resource) -> ResourceStore:
@@ -61,7 +66,7 @@ async def _ensure(state: State, resource: Resource, obj: Object) -> None:
         return  # another apiserver was faster
 
 
-async def _keep_equal(state: State, resource: Resource, wanted: Object) -> None:
+async def keep_equal(state: State, resource: Resource, wanted: Object) -> None:
     """Where the server is reached changes from run to run."""
     meta = wanted["metadata"]
 
@@ -78,16 +83,21 @@ def _service(service_range: str, port: int) -> Object:
     return {"metadata": {"name": KUBERNETES, "namespace": NAMESPACE_DEFAULT, "labels": labels}, "spec": spec}
 
 
-def _endpoints(address: str, port: int) -> Object:
-    subset = {"addresses": [{"ip": address}], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}
+def endpoint_objects(addresses: Sequence[str], port: int) -> tuple[Object, Object]:
+    """The Endpoints and the EndpointSlice of the Service through which pods find the API servers."""
+    return _endpoints(addresses, port), _endpoint_slice(addresses, port)
+
+
+def _endpoints(addresses: Sequence[str], port: int) -> Object:
+    subset = {"addresses": [{"ip": address} for address in addresses], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}
     labels = {LABEL_ENDPOINTSLICE_SKIP_MIRROR: "true"}
     return {"metadata": {"name": KUBERNETES, "namespace": NAMESPACE_DEFAULT, "labels": labels}, "subsets": [subset]}
 
 
-def _endpoint_slice(address: str, port: int) -> Object:
+def _endpoint_slice(addresses: Sequence[str], port: int) -> Object:
     return {
         "metadata": {"name": KUBERNETES, "namespace": NAMESPACE_DEFAULT, "labels": {LABEL_SERVICE_NAME: KUBERNETES}},
         "addressType": "IPv4",
-        "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+        "endpoints": [{"addresses": [address], "conditions": {"ready": True}} for address in addresses],
         "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
     }

@@ -19,7 +19,11 @@ class Config(AuthFlags):
     advertise_address: str = field(default="", metadata={"help": "address published as the endpoint of the kubernetes Service"})
     tls_cert_file: str = field(default="", metadata={"help": "server certificate (PEM); empty: a self-signed one is made for this run"})
     tls_private_key_file: str = field(default="", metadata={"help": "key of the server certificate (PEM)"})
-    storage_backend: str = field(default="sqlite", metadata={"help": "sqlite or memory"})
+    storage_backend: str = field(default="sqlite", metadata={"help": "sqlite, etcd or memory"})
+    etcd_servers: tuple[str, ...] = field(default=(), metadata={"help": "addresses of the etcd cluster, as http://127.0.0.1:2379"})
+    etcd_cafile: str = field(default="", metadata={"help": "authority of etcd's certificates (PEM)"})
+    etcd_certfile: str = field(default="", metadata={"help": "certificate shown to etcd (PEM)"})
+    etcd_keyfile: str = field(default="", metadata={"help": "its key (PEM)"})
     data_dir: str = field(default="data", metadata={"help": "directory of the SQLite database"})
     service_cluster_ip_range: str = field(default="127.32.0.0/20", metadata={"help": "range that Service addresses are taken from"})
     service_node_port_range: str = field(default="30000-32767", metadata={"help": "ports for Services of type NodePort"})
@@ -70,8 +74,10 @@ class Config(AuthFlags):
 
     def __post_init__(self) -> None:
         """ValueError for what cannot be used."""
-        if self.storage_backend not in ("sqlite", "memory"):
-            raise ValueError("--storage-backend must be sqlite or memory")
+        if self.storage_backend not in ("sqlite", "etcd", "memory"):
+            raise ValueError("--storage-backend must be sqlite, etcd or memory")
+        if (self.storage_backend == "etcd") != bool(self.etcd_servers):
+            raise ValueError("--storage-backend=etcd and --etcd-servers belong together: give both or none")
         IPv4Network(self.service_cluster_ip_range)
         if self.node_ports[0] > self.node_ports[1]:
             raise ValueError("--service-node-port-range must be LOW-HIGH")

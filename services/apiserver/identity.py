@@ -60,7 +60,9 @@ def is_expired(lease: Object, now: datetime) -> bool:
     """An API server's Lease that nobody has renewed for as long as it says. One that does not say is left alone."""
     spec = lease.get("spec") or {}
     renewed, seconds = spec.get("renewTime"), spec.get("leaseDurationSeconds")
-    return bool(renewed and seconds) and parse_time(renewed) + timedelta(seconds=seconds) < now
+    if not renewed or not seconds:
+        return False
+    return parse_time(renewed) + timedelta(seconds=seconds) < now
 
 
 async def keep_identity(state: State, address: str) -> None:

@@ -30,6 +30,13 @@ def primary_address() -> str:
         return str(probe.getsockname()[0])
 
 
+def etcd_context(config: Config) -> ssl.SSLContext | None:
+    """How etcd is called: trusting --etcd-cafile, with our certificate if there is one; None for plain HTTP. Raises StartupError."""
+    if not any(address.startswith("https:") for address in config.etcd_servers):
+        return None
+    return client_context(config.etcd_cafile or None, config.etcd_certfile or None, config.etcd_keyfile or None)
+
+
 def kubelet_context(config: Config) -> ssl.SSLContext | None:
     """How kubelets are called: with our certificate, trusting their authority; None if that is not configured. Raises StartupError."""
     if not config.kubelet_certificate_authority:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from .contract import Change, CompactedError, Deliver, Found, FutureRevisionError, Item, Listed, StorageError, Written
+from .subscriptions import Subscribed, Subscriptions
 
 T = TypeVar("T")
 
@@ -72,34 +73,6 @@ class _Write:
         self.answer = answer
 
 
-class _Subscription:
-    """Delivers changes of one prefix; holds them back while it catches up with history."""
-
-    def __init__(self, subscriptions: list[_Subscription], prefix: str, deliver: Deliver) -> None:
-        self._subscriptions = subscriptions
-        self._prefix = prefix
-        self._deliver = deliver
-        self._held: list[Change] | None = []
-        subscriptions.append(self)
-
-    def publish(self, changes: Sequence[Change]) -> None:
-        if self._prefix:
-            changes = [c for c in changes if c.key.startswith(self._prefix)]
-        if self._held is not None:
-            self._held.extend(changes)
-        elif changes:
-            self._deliver(changes)
-
-    def catch_up(self, history: Sequence[Change]) -> None:
-        changes, self._held = [*history, *(self._held or ())], None
-        if changes:
-            self._deliver(changes)
-
-    def close(self) -> None:
-        if self in self._subscriptions:
-            self._subscriptions.remove(self)
-
-
 class GroupCommitStore:
     """The Store of `contract` over a Log. Make it with `open_store`."""
 
@@ -112,7 +85,7 @@ class GroupCommitStore:
         self._in_flight: list[_Write] = []
         self._settled: asyncio.Future[None] | None = None  # done when the commit in flight is
         self._kick_scheduled = False
-        self._subscriptions: list[_Subscription] = []
+        self._subscriptions = Subscriptions()
         self._loop = asyncio.get_running_loop()
         self._closed = False
 
@@ -191,8 +164,7 @@ class GroupCommitStore:
                 del pending[row.key]
         self._revision = writes[-1].row.revision
         changes = [Change(w.row.key, w.row.value, w.row.revision) for w in writes]
-        for subscription in tuple(self._subscriptions):
-            subscription.publish(changes)
+        self._subscriptions.publish(changes)
         for write in writes:
             if not write.answer.done():
                 write.answer.set_result(Written(True, write.row.revision))
@@ -220,10 +192,10 @@ class GroupCommitStore:
         more = bool(limit) and len(items) > limit
         return Listed(at, tuple(items[:limit] if more else items), more)
 
-    async def subscribe(self, *, prefix: str, after_revision: int, deliver: Deliver) -> _Subscription:
+    async def subscribe(self, *, prefix: str, after_revision: int, deliver: Deliver) -> Subscribed:
         if after_revision < self._compacted:
             raise CompactedError(after_revision, self._compacted)
-        subscription = _Subscription(self._subscriptions, prefix, deliver)
+        subscription = self._subscriptions.add(prefix, deliver)
         upto = self._revision
         history: Sequence[Change] = ()
         if after_revision < upto:
@@ -231,7 +203,7 @@ class GroupCommitStore:
         subscription.catch_up(history)
         return subscription
 
-    async def _history(self, subscription: _Subscription, prefix: str, after: int, upto: int) -> Sequence[Change]:
+    async def _history(self, subscription: Subscribed, prefix: str, after: int, upto: int) -> Sequence[Change]:
         """Past changes, while the subscription holds back the present ones; it is closed if they cannot be read."""
         history: Sequence[Change] | None = None
         try:

@@ -1,0 +1,130 @@
+"""etcd fulfils the storage contract, and API servers that share one see each other's writes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+
+import orjson
+import pytest
+
+from kubecosm.runtime.errors import StartupError
+from kubecosm.services.apiserver.peers import LIVES_SECONDS, MASTER_LEASES, living, record_of
+from kubecosm.services.apiserver.storage.contract import Change, Store
+from kubecosm.services.apiserver.storage.etcd import open_etcd
+from kubecosm.services.apiserver.storage.etcdclient import range_end
+
+from .etcd_server import etcd_server, free_port, needs_etcd
+from .harness import CONFIGMAPS, api_server, configmap
+from .store_suite import CLAUSES, check_store
+
+_fresh = count()
+
+
+@pytest.fixture(scope="module")
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with etcd_server(tmp_path_factory.mktemp("etcd")) as address:
+        yield address
+
+
+@needs_etcd
+@pytest.mark.process
+@pytest.mark.parametrize("clause", CLAUSES, ids=lambda clause: clause.__name__)
+def test_the_contract(etcd: str, clause: Callable[[Store], Awaitable[None]]) -> None:
+    async def open_backend() -> Store:
+        return await open_etcd([etcd], root="/", namespace=f"/suite-{next(_fresh)}")
+
+    check_store(open_backend, clause)
+
+
+@needs_etcd
+@pytest.mark.process
+def test_a_store_that_opens_later_knows_the_past(etcd: str) -> None:
+    async def main() -> None:
+        namespace = f"/past-{next(_fresh)}"
+        store = await open_etcd([etcd], root="/", namespace=namespace)
+        start = store.revision
+        created = await store.create(key="/a", value=b"1")
+        await store.update(key="/a", value=b"2", expected_revision=created.revision)
+        later = await open_etcd([etcd], root="/", namespace=namespace)
+        seen: list[Change] = []
+        await later.subscribe(prefix="/", after_revision=start, deliver=seen.extend)
+        assert [(change.key, change.value) for change in seen] == [("/a", b"1"), ("/a", b"2")]
+        await later.close()
+        await store.close()
+
+    asyncio.run(main())
+
+
+@needs_etcd
+@pytest.mark.process
+def test_two_servers_share_one_etcd(etcd: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        flags = {"storage_backend": "etcd", "etcd_servers": (etcd,)}
+        folders = [tmp_path / "one", tmp_path / "two"]
+        for folder in folders:
+            folder.mkdir()
+        async with api_server(folders[0], **flags) as one, api_server(folders[1], **flags) as two:
+            async with two.watch(f"{CONFIGMAPS}?watch=1&resourceVersion=0") as watch:
+                created = await one.create(CONFIGMAPS, configmap("shared"))
+                event = await watch.next()
+                assert (event["type"], event["object"]) == ("ADDED", created)
+                await two.merge(f"{CONFIGMAPS}/shared", {"data": {"k": "w"}})
+                async with asyncio.timeout(5):
+                    while (await one.get(f"{CONFIGMAPS}/shared"))["data"]["k"] != "w":
+                        pass
+            stale = await one.call("PUT", f"{CONFIGMAPS}/shared", created)
+            assert (stale[0], stale[1]["reason"]) == (409, "Conflict")
+            await asyncio.gather(*(server.create(CONFIGMAPS, configmap(f"c-{i}")) for i, server in enumerate([one, two] * 20)))
+            listed = await one.get(f"{CONFIGMAPS}?resourceVersion={(await two.get(CONFIGMAPS))['metadata']['resourceVersion']}")
+            assert len(listed["items"]) == 41
+            leases = await one.get("/apis/coordination.k8s.io/v1/namespaces/kube-system/leases")
+            assert len([lease for lease in leases["items"] if lease["metadata"]["name"].startswith("apiserver-")]) == 2
+        async with api_server(folders[0], **flags) as again:
+            assert len((await again.get(CONFIGMAPS))["items"]) == 41
+
+    asyncio.run(main())
+
+
+def test_servers_that_live_are_endpoints_in_order_and_those_that_have_gone_quiet_are_not() -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    quiet = now - timedelta(seconds=LIVES_SECONDS + 1)
+    places = [(("10.0.0.10", 6443), now), (("10.0.0.9", 6443), now), (("10.0.0.1", 6443), quiet), (("10.0.0.11", 6444), now)]
+    records = [orjson.loads(record_of(place, at)) for place, at in places]
+    assert living(records, ("10.0.0.10", 6443), now) == (["10.0.0.9", "10.0.0.10"], 6443)
+    assert living([], ("10.0.0.10", 6443), now) == (["10.0.0.10"], 6443)
+
+
+@needs_etcd
+@pytest.mark.process
+def test_the_kubernetes_service_leads_to_all_servers(etcd: str, tmp_path: Path) -> None:
+    async def main() -> None:
+        store = await open_etcd([etcd])
+        now = datetime.now(UTC)
+        await store.create(key=f"{MASTER_LEASES}127.0.0.9:1", value=record_of(("127.0.0.9", 1), now))
+        port = free_port()
+        await store.create(key=f"{MASTER_LEASES}127.0.0.8:{port}", value=record_of(("127.0.0.8", port), now))
+        async with api_server(tmp_path, storage_backend="etcd", etcd_servers=(etcd,), secure_port=port) as api:
+            async with asyncio.timeout(10):
+                while len((found := await api.get("/api/v1/namespaces/default/endpoints/kubernetes"))["subsets"][0]["addresses"]) != 2:
+                    pass
+            assert [address["ip"] for address in found["subsets"][0]["addresses"]] == ["127.0.0.1", "127.0.0.8"]
+            assert (await store.get(key=f"{MASTER_LEASES}127.0.0.1:{port}")).item is not None
+        assert (await store.get(key=f"{MASTER_LEASES}127.0.0.1:{port}")).item is None
+        await store.close()
+
+    asyncio.run(main())
+
+
+def test_an_etcd_that_is_not_there_is_one_clear_line() -> None:
+    address = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(StartupError, match=f"cannot use etcd at {address}: etcd cannot be reached.*check --etcd-servers"):
+        asyncio.run(open_etcd([address]))
+
+
+def test_a_prefix_ends_before_the_next_key_that_does_not_have_it() -> None:
+    assert range_end("/registry/") == "L3JlZ2lzdHJ5MA=="  # /registry0
+    assert range_end("") == "AA=="  # everything
