@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from kubecosm.api import podresources
 from kubecosm.api.quantity import Quantity
 from kubecosm.api.resources import Object
 
-from .spec import containers, init_containers, is_sidecar
 from .status import Verdict
 
 RESOURCES = ("cpu", "memory", "ephemeral-storage")
@@ -24,22 +24,8 @@ def amounts(quantities: Mapping[str, object] | None) -> Amounts:
 
 
 def pod_requests(pod: Object) -> Amounts:
-    """What the pod needs at most at once: its containers and sidecars together, or an init container with the sidecars before it."""
-    total: Amounts = {}
-    sidecars: Amounts = {}
-    highest: Amounts = {}
-    for spec in init_containers(pod):
-        wanted = amounts((spec.get("resources") or {}).get("requests"))
-        if is_sidecar(spec):
-            sidecars = _sum(sidecars, wanted)
-        else:
-            wanted = _sum(sidecars, wanted)
-            highest = {name: max(highest.get(name, 0), wanted.get(name, 0)) for name in {*highest, *wanted}}
-    for spec in containers(pod):
-        total = _sum(total, amounts((spec.get("resources") or {}).get("requests")))
-    total = _sum(total, sidecars)
-    total = {name: max(total.get(name, 0), highest.get(name, 0)) for name in {*total, *highest}}
-    return _sum(total, amounts(pod["spec"].get("overhead")))
+    """What the pod needs at most at once."""
+    return {name: quantity.nanos for name, quantity in podresources.pod_requests(pod).items() if name in RESOURCES}
 
 
 def _sum(one: Amounts, other: Amounts) -> Amounts:
