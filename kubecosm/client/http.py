@@ -66,7 +66,7 @@ class ApiClient:
     ) -> None:  # fmt: skip
         self.config = config
         self.clock = clock
-        self._metrics = metrics or ClientMetrics()
+        self.metrics = metrics or ClientMetrics()
         self._host = urlsplit(config.server).netloc
         self._user_agent = user_agent
         self._connections_max = connections_max
@@ -87,6 +87,10 @@ class ApiClient:
             if session is not None:
                 await session.close()
         self._requests = self._streams = None
+
+    def _share(self, other: ApiClient) -> None:
+        """Use the connections and metrics of another client, which is open."""
+        self._requests, self._streams, self.metrics = other._requests, other._streams, other.metrics
 
     # Verbs
 
@@ -232,7 +236,7 @@ class ApiClient:
                     raise _failure(response.status, answer, response.headers.get("Retry-After"))
                 return answer
         finally:
-            self._metrics.request(method, self._host, code, self.clock.monotonic() - started)
+            self.metrics.request(method, self._host, code, self.clock.monotonic() - started)
 
     async def _open(
         self, method: str, path: str, params: Mapping[str, str], timeout_seconds: float | None, headers: Mapping[str, str] | None = None
@@ -244,7 +248,7 @@ class ApiClient:
                 method, self._url(path, params), headers=self._headers(headers), timeout=_timeout(timeout_seconds),
                 server_hostname=self.config.tls_server_name or None,
             )  # fmt: skip
-        self._metrics.request(method, self._host, str(response.status), 0.0)
+        self.metrics.request(method, self._host, str(response.status), 0.0)
         if response.status >= 400:
             async with response:
                 raise _failure(response.status, await response.read(), response.headers.get("Retry-After"))

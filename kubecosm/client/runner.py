@@ -45,14 +45,17 @@ _log = structlog.get_logger("kubecosm.client.runner")
 async def run_controllers(
     controllers: Iterable[Controller], client: ApiClient, clock: Clock, random: Random, *, factory: InformerFactory | None = None,
     metrics: ClientMetrics | None = None, on_synced: Callable[[], None] | None = None,
+    client_of: Callable[[Controller], ApiClient] | None = None,
 ) -> None:  # fmt: skip
     """Run controllers until cancelled. A `factory` that is given is run by the caller; otherwise the controllers share a new one.
 
-    `on_synced` is called once when all caches are complete and work begins.
+    `on_synced` is called once when all caches are complete and work begins. `client_of` gives controllers clients of their own for what
+    they do and record; the caches are filled through `client`.
     """
+    own = client_of or (lambda _controller: client)
     shared = factory or InformerFactory(client, clock, random=random, transform=drop_managed_fields)
     routers: dict[Informer, OwnerRouter] = {}
-    runners = [ControllerRunner(one, client, clock, random, shared, metrics or ClientMetrics(), routers) for one in controllers]
+    runners = [ControllerRunner(one, own(one), clock, random, shared, metrics or ClientMetrics(), routers) for one in controllers]
     async with asyncio.TaskGroup() as tasks:
         if factory is None:
             tasks.create_task(shared.run(), name="informers")

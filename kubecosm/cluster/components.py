@@ -80,6 +80,7 @@ def _controller(spec: ClusterSpec, paths: ClusterPaths) -> dict[str, str]:
         "kubeconfig": str(paths.component_kubeconfig("controller")),
         "metrics-bind-address": ANY_PORT,
         "controllers": "*,bootstrap-signer-controller,token-cleaner-controller",
+        "use-service-account-credentials": "true",
         "root-ca-file": str(paths.cert(pki.CA)),
         "cluster-signing-cert-file": str(paths.cert(pki.CA)),
         "cluster-signing-key-file": str(paths.key(pki.CA)),

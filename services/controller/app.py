@@ -9,7 +9,9 @@ import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
+from kubecosm.client.accounts import AccountClient, without_credentials
 from kubecosm.client.config import ClientConfig
+from kubecosm.client.controller import Controller
 from kubecosm.client.http import ApiClient
 from kubecosm.client.informer import InformerFactory
 from kubecosm.client.leaderelection import LeaderElector, LeadershipLost
@@ -23,7 +25,7 @@ from kubecosm.runtime.service import ReadyInfo
 
 from .caches import slimming
 from .config import Config
-from .table import load_enabled
+from .table import Row, load_enabled
 
 USER_AGENT = "kube-controller-manager"
 LEASE_NAME = "kube-controller-manager"
@@ -36,12 +38,14 @@ async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: 
     chance = random.Random(config.random_seed or None)
     metrics = Metrics()
     client_metrics = PrometheusClientMetrics(metrics.registry)
-    controllers = load_enabled(config)
+    enabled = load_enabled(config)
+    controllers = [controller for _, controller in enabled]
     async with AsyncExitStack() as stack:
         connection = ClientConfig.from_kubeconfig(config.kubeconfig)
         client = await stack.enter_async_context(
             ApiClient(connection, clock=clock, user_agent=USER_AGENT, metrics=client_metrics, connections_max=CONNECTIONS_MAX)
         )
+        client_of = await _own_clients(enabled, client, stack) if config.use_service_account_credentials else None
         synced = asyncio.Event()
         checks = {} if config.leader_elect else {"informer-sync": lambda: None if synced.is_set() else "the caches are not complete"}
         server = await stack.enter_async_context(HealthServer(HealthEndpoints(metrics, readyz=checks), config.metrics_bind_address))
@@ -56,7 +60,9 @@ async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: 
             factory = InformerFactory(client, clock, random=chance, transform=slimming(controllers))
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(factory.run(), name="informers")
-                await run_controllers(controllers, client, clock, chance, factory=factory, metrics=client_metrics, on_synced=on_synced)
+                await run_controllers(
+                    controllers, client, clock, chance, factory=factory, metrics=client_metrics, on_synced=on_synced, client_of=client_of
+                )
 
         async with asyncio.TaskGroup() as tasks:
             if config.leader_elect:
@@ -66,6 +72,18 @@ async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: 
                 running = tasks.create_task(work(), name="controllers")
             await stop.wait()
             running.cancel()
+
+
+async def _own_clients(
+    enabled: list[tuple[Row, Controller]], client: ApiClient, stack: AsyncExitStack
+) -> Callable[[Controller], ApiClient]:
+    """Each controller acts as its account; they share connections, and so do controllers of one account its tokens."""
+    config = without_credentials(client.config)
+    bare = ApiClient(config, clock=client.clock, user_agent=USER_AGENT, metrics=client.metrics, connections_max=CONNECTIONS_MAX)
+    shared = await stack.enter_async_context(bare)
+    clients = {row.account: AccountClient(shared, client, row.account) for row, _ in enabled if row.account}
+    by_controller = {id(controller): clients.get(row.account, client) for row, controller in enabled}
+    return lambda controller: by_controller[id(controller)]
 
 
 async def _lead(config: Config, client: ApiClient, clock: Clock, chance: random.Random, work: Callable[[], Awaitable[None]]) -> None:

@@ -14,6 +14,9 @@ class Config:
     controllers: tuple[str, ...] = field(
         default=("*",), metadata={"help": "controllers to run: `*` all that are on by default, `foo` this one, `-foo` not this one"}
     )
+    use_service_account_credentials: bool = field(
+        default=False, metadata={"help": "let each controller act as its own ServiceAccount in kube-system, with that account's rights"}
+    )
     leader_elect: bool = field(default=False, metadata={"help": "work only while holding the kube-controller-manager Lease"})
     leader_elect_lease_duration: Duration = field(default=Duration(15.0), metadata={"help": "how long others wait for a silent leader"})
     leader_elect_renew_deadline: Duration = field(default=Duration(10.0), metadata={"help": "how long a leader tries to renew"})

@@ -13,6 +13,7 @@ from importlib import import_module
 from kubecosm.client.controller import Controller, ControllerSpec, Reconcile
 from kubecosm.runtime.errors import StartupError
 
+from .accounts import ACCOUNTS
 from .config import Config
 
 
@@ -25,6 +26,11 @@ class Row:
     workers_flag: str = ""
     """The field of Config that says how many work items run at once; empty: as the SPEC says."""
     on_by_default: bool = True
+
+    @property
+    def account(self) -> str:
+        """Its ServiceAccount in kube-system; empty: it acts as the manager itself."""
+        return ACCOUNTS.get(self.name, "")
 
     @property
     def alias(self) -> str:
@@ -110,7 +116,7 @@ def load(row: Row, config: Config) -> Controller:
     return Tuned(spec, controller.reconcile)
 
 
-def load_enabled(config: Config) -> list[Controller]:
+def load_enabled(config: Config) -> list[tuple[Row, Controller]]:
     """All controllers that `--controllers` turns on. StartupError for an unknown name."""
     check_names(config.controllers)
-    return [load(row, config) for row in TABLE if is_enabled(row.name, config.controllers, on_by_default=row.on_by_default)]
+    return [(row, load(row, config)) for row in TABLE if is_enabled(row.name, config.controllers, on_by_default=row.on_by_default)]

@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from kubecosm.api.names import NAMESPACE_SYSTEM
 from kubecosm.api.resources import Object, Resource, builtin
 
 from .node.identity import GROUP_NODE_HOSTS
@@ -32,7 +33,6 @@ RESOURCES: dict[str, Resource] = {
 
 CONTROLLER_MANAGER = "system:kube-controller-manager"
 NODE_ROLE = "system:node"
-CONTROLLER_ROLE_PREFIX = "system:controller:"
 READ = ["get", "list", "watch"]
 AGGREGATED = {f"rbac.authorization.k8s.io/aggregate-to-{role}": "true" for role in ("view", "edit", "admin")}
 """Labels of a role that whoever may view, edit or administer a namespace has, too."""
@@ -52,43 +52,61 @@ def node_rules() -> tuple[Object, ...]:
 def bootstrap_policy() -> list[tuple[Resource, Object]]:
     """Every default role and binding, roles first: Kubernetes' own, then what our processes need besides."""
     rows = _rows()
-    return [(RESOURCES[row["kind"]], _object(row)) for row in [*rows, *_own_rows(rows)]]
+    return [(RESOURCES[row["kind"]], _object(row)) for row in [*rows, *_own_rows()]]
 
 
-def _own_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Our controllers share one identity, which gets the union of what each may; a kubelet process that hosts many nodes may do
-    what any node may (one that hosts one node is told apart by the Node authorizer); the proxy is the DNS and the load balancer too.
+def _own_rows() -> list[dict[str, Any]]:
+    """What our processes need beside Kubernetes' policy.
+
+    Controllers that Kubernetes does not have get accounts of their own. A kubelet process that hosts many nodes may do what any node may
+    (one that hosts one node is told apart by the Node authorizer). The proxy is the DNS and the load balancer too.
     """
-    controllers = [rule for row in rows if row["name"].startswith(CONTROLLER_ROLE_PREFIX) for rule in row.get("rules", ())]
-    controllers.append({"apiGroups": ["storage.k8s.io"], "resources": ["storageclasses"], "verbs": ["create"]})  # the default one
+    events = {"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch", "update"]}
     proxy = [
         {"apiGroups": [""], "resources": ["namespaces", "services", "nodes", "pods"], "verbs": READ},
         {"apiGroups": [""], "resources": ["services"], "verbs": ["create"]},
         {"apiGroups": [""], "resources": ["services/status"], "verbs": ["patch", "update"]},
-        {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch", "update"]},
+        events,
     ]
-    autoscaler = [
+    tokens = [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["patch"]}]
+    volumes = [
+        {"apiGroups": [""], "resources": ["persistentvolumes"], "verbs": ["create", "get"]},
+        {"apiGroups": ["storage.k8s.io"], "resources": ["storageclasses"], "verbs": ["create"]},
+        events,
+    ]
+    nodes = [
         {"apiGroups": [""], "resources": ["nodes"], "verbs": ["create", "delete", "patch"]},
         {"apiGroups": [""], "resources": ["pods/eviction"], "verbs": ["create"]},
-        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create", "get", "update"]},
+        events,
     ]
-    metrics = [{"apiGroups": ["metrics.k8s.io"], "resources": ["pods", "nodes"], "verbs": READ}]
+    config = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create", "get", "update"]}]
+    protection = _account("volume-protection")
     return [
-        {"kind": "ClusterRole", "name": "system:aggregated-metrics-reader", "labels": AGGREGATED, "rules": metrics},
-        *_granted("kubecosm:cluster-autoscaler", autoscaler, {"kind": "User", "name": CONTROLLER_MANAGER}),
-        *_granted("kubecosm:controller-manager", controllers, {"kind": "User", "name": CONTROLLER_MANAGER}),
-        *_granted("kubecosm:proxy", proxy, {"kind": "User", "name": "system:kube-proxy"}),
-        *_granted("kubecosm:node-host", node_rules(), {"kind": "Group", "name": GROUP_NODE_HOSTS}),
+        *_granted("kubecosm:controller-manager", tokens, {"apiGroup": GROUP, "kind": "User", "name": CONTROLLER_MANAGER}),
+        *_granted("kubecosm:controller:volume-provisioner", volumes, _account("volume-provisioner")),
+        *_granted("kubecosm:controller:cluster-autoscaler", nodes, _account("cluster-autoscaler")),
+        *_granted("kubecosm:controller:cluster-autoscaler", config, _account("cluster-autoscaler"), NAMESPACE_SYSTEM),
+        _binding("kubecosm:controller:persistentvolume-protection", "system:controller:pv-protection-controller", protection),
+        _binding("kubecosm:controller:persistentvolumeclaim-protection", "system:controller:pvc-protection-controller", protection),
+        *_granted("kubecosm:proxy", proxy, {"apiGroup": GROUP, "kind": "User", "name": "system:kube-proxy"}),
+        *_granted("kubecosm:node-host", node_rules(), {"apiGroup": GROUP, "kind": "Group", "name": GROUP_NODE_HOSTS}),
     ]
 
 
-def _granted(name: str, rules: Sequence[Object], subject: Object) -> list[dict[str, Any]]:
-    return [{"kind": "ClusterRole", "name": name, "rules": list(rules)}, _binding(name, name, subject)]
+def _account(name: str) -> Object:
+    return {"kind": "ServiceAccount", "name": name, "namespace": NAMESPACE_SYSTEM}
 
 
-def _binding(name: str, role: str, subject: Object) -> dict[str, Any]:
-    ref = {"apiGroup": GROUP, "kind": "ClusterRole", "name": role}
-    return {"kind": "ClusterRoleBinding", "name": name, "roleRef": ref, "subjects": [{"apiGroup": GROUP, **subject}]}
+def _granted(name: str, rules: Sequence[Object], subject: Object, namespace: str = "") -> list[dict[str, Any]]:
+    """A role of these rules, and a binding of the same name; in a namespace, or everywhere."""
+    role: dict[str, Any] = {"kind": "Role" if namespace else "ClusterRole", "name": name, "rules": list(rules)}
+    return [role | ({"namespace": namespace} if namespace else {}), _binding(name, name, subject, namespace)]
+
+
+def _binding(name: str, role: str, subject: Object, namespace: str = "") -> dict[str, Any]:
+    ref = {"apiGroup": GROUP, "kind": "Role" if namespace else "ClusterRole", "name": role}
+    binding = {"kind": "RoleBinding" if namespace else "ClusterRoleBinding", "name": name, "roleRef": ref, "subjects": [subject]}
+    return binding | ({"namespace": namespace} if namespace else {})
 
 
 def _object(row: dict[str, Any]) -> Object:
