@@ -10,7 +10,7 @@ import pytest
 
 from kubecosm.services.apiserver.cache import events as cache_events
 from kubecosm.services.apiserver.cache import watchers
-from kubecosm.services.apiserver.rest import watch as watch_verb
+from kubecosm.services.apiserver.rest import watchstream
 
 from .harness import ACCOUNT, ACCOUNTS, CONFIGMAPS, PODS, Api, Watch, api_server, configmap, pod, with_api
 
@@ -245,7 +245,7 @@ def test_a_watch_ends_at_its_timeout_with_a_bookmark(tmp_path: Path) -> None:
 
 
 def test_a_slow_watcher_is_cut_off_and_the_others_get_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch_verb, "WATCH_UNSENT_BYTES_MAX", 256 * 1024)
+    monkeypatch.setattr(watchstream, "WATCH_UNSENT_BYTES_MAX", 256 * 1024)
 
     async def test(api: Api) -> None:
         version = await list_version(api)

@@ -2,7 +2,6 @@
 
 A stream first sends its backlog (initial objects, or history after a resourceVersion) at the client's pace, then joins the cache's watchers
 in the same turn of the loop in which the backlog is complete. Once the head is sent, failure becomes an ERROR event.
-Left out: watches over WebSockets.
 """
 
 from __future__ import annotations
@@ -11,10 +10,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 
-import orjson
-
-from kubecosm.api.errors import ApiError, Expired
-from kubecosm.api.resources import Object
+from kubecosm.api.errors import Expired
 from kubecosm.api.selectors import FieldRequirement, FieldSelector
 
 from ..cache.events import ADDED, frame_of
@@ -22,56 +18,18 @@ from ..cache.resource import ResourceCache
 from ..cache.selection import Selection
 from ..cache.view import View
 from ..http.request import Request
-from ..http.response import JSON, LAST_CHUNK, Answer, Streamed, chunk, stream_head
+from ..http.response import JSON, Answer, Streamed, chunk
 from .options import ListOptions, list_options, revision_of
 from .reads import selection_of, wait_not_older
 from .represent import accepted_by, watch_view
 from .store import ResourceStore
+from .watchsocket import WatchSocket, is_websocket
+from .watchstream import WatchStream
 
-WATCH_UNSENT_BYTES_MAX = 8 * 1024 * 1024
-"""A watcher that is further behind is cut off; it resumes from the last event it has got."""
 INITIAL_EVENTS_PER_PIECE = 200
 TIMEOUT_SECONDS_MIN = 1800
 """Without timeoutSeconds a watch lasts between this and twice as long (--min-request-timeout)."""
 INITIAL_EVENTS_END = {"k8s.io/initial-events-end": "true"}
-
-
-class WatchStream:
-    """The server's end of one watch; a `cache.watchers.Watcher`."""
-
-    def __init__(self, request: Request, type_meta: Object, *, bookmarks: bool) -> None:
-        self._connection = request.connection
-        self._type_meta = type_meta
-        self._bookmarks = bookmarks
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def send(self, piece: bytes) -> None:
-        connection = self._connection
-        transport = connection.transport
-        if transport is None:
-            return
-        transport.write(piece)
-        if connection.writing_paused and transport.get_write_buffer_size() > WATCH_UNSENT_BYTES_MAX:
-            transport.abort()
-
-    async def drain(self) -> None:
-        await self._connection.drain()
-
-    def bookmark(self, revision: int, annotations: dict[str, str] | None = None) -> None:
-        if not self._bookmarks:
-            return
-        meta: Object = {"resourceVersion": str(revision), "creationTimestamp": None}
-        if annotations:
-            meta["annotations"] = annotations
-        self.send(chunk(b'{"type":"BOOKMARK","object":%b}\n' % orjson.dumps({**self._type_meta, "metadata": meta})))
-
-    def fail(self, error: ApiError) -> None:
-        """After the head is sent, failure is an event."""
-        self.send(chunk(b'{"type":"ERROR","object":%b}\n' % orjson.dumps(error.status())))
-
-    def end(self) -> None:
-        if not self.ended.done():
-            self.ended.set_result(None)
 
 
 async def watch(store: ResourceStore, request: Request) -> Answer:
@@ -85,10 +43,9 @@ async def watch(store: ResourceStore, request: Request) -> Answer:
     kind = {"kind": accept.transform, "apiVersion": f"meta.k8s.io/{accept.version}"} if accept.transform else store.type_meta
     if options.send_initial_events:
         await wait_not_older(store, revision_of(options.resource_version))
-    stream = WatchStream(request, kind, bookmarks=options.allow_bookmarks)
-    content_type = f"{JSON};stream=watch" if accept.transform else JSON
-    assert request.transport is not None
-    request.transport.write(stream_head(request, 200, content_type))
+    socket = is_websocket(request)
+    stream = (WatchSocket if socket else WatchStream)(request, kind, bookmarks=options.allow_bookmarks)
+    stream.begin(request, f"{JSON};stream=watch" if accept.transform else JSON)
     state = store.state
     seconds = timeout_seconds(options, state.rng)
     state.streams.add(stream)
@@ -103,8 +60,8 @@ async def watch(store: ResourceStore, request: Request) -> Answer:
     finally:
         state.streams.discard(stream)
         store.cache.unwatch(stream, selection, view)
-    stream.send(LAST_CHUNK)
-    return Streamed(keep_alive=not request.should_close)
+    stream.finish()
+    return Streamed(101 if socket else 200, keep_alive=not (socket or request.should_close))
 
 
 def watched_namespace(store: ResourceStore, request: Request) -> str:
