@@ -239,6 +239,27 @@ def test_a_scope_chooses_the_pods_that_count(tmp_path: Path, scope: str, counted
     with_quotas(tmp_path, test)
 
 
+def test_a_resize_is_charged_what_it_adds(tmp_path: Path) -> None:
+    async def test(api: Api) -> None:
+        await set_quota(api, "q", {"requests.cpu": "1"})
+        await api.create(f"{NAMESPACE}/pods", with_resources("p", {"cpu": "500m"}))
+
+        def resized(cpu: str) -> Object:
+            return {"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]}}
+
+        strategic = {"Content_Type": "application/strategic-merge-patch+json"}
+        code, answer = await api.call("PATCH", f"{NAMESPACE}/pods/p/resize", resized("1500m"), **strategic)
+        assert (code, answer["message"]) == (
+            403,
+            'pods "p" is forbidden: exceeded quota: q, requested: requests.cpu=1, used: requests.cpu=500m, limited: requests.cpu=1',
+        )
+        code, answer = await api.call("PATCH", f"{NAMESPACE}/pods/p/resize", resized("800m"), **strategic)
+        assert code == 200, answer
+        assert await used(api) == {"requests.cpu": "800m"}
+
+    with_quotas(tmp_path, test)
+
+
 def test_a_scope_selector_chooses_priority_classes_by_name(tmp_path: Path) -> None:
     async def test(api: Api) -> None:
         expressions = [{"scopeName": "PriorityClass", "operator": "In", "values": ["system-node-critical"]}]

@@ -97,6 +97,8 @@ class Use:
     attributes: Attributes
     evaluator: Evaluator
     now: datetime
+    answered: tuple[list[Object], Demands] | None = None
+    """What was demanded of quotas that asked for this; they are asked again when the charge's turn has come."""
 
     @cached_property
     def whole(self) -> Amounts:
@@ -123,6 +125,13 @@ class Use:
 
 def demands_of(use: Use, accounts: Sequence[Account], limited: Sequence[LimitedResource] = ()) -> Demands:
     """What a write asks of each quota that counts its object (the first half of CheckRequest). Raises Forbidden."""
+    asked = [{"name": a.name, "spec": a.quota.get("spec"), "hard": (a.quota.get("status") or {}).get("hard")} for a in accounts]
+    if use.answered is None or use.answered[0] != asked:
+        use.answered = asked, _measured(use, accounts, limited)
+    return use.answered[1]
+
+
+def _measured(use: Use, accounts: Sequence[Account], limited: Sequence[LimitedResource]) -> Demands:
     evaluator, obj, old = use.evaluator, use.attributes.obj, use.old
     assert obj is not None
     matching = [account for account in accounts if evaluator.matches(account.quota, obj)]

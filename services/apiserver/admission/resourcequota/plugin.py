@@ -102,4 +102,6 @@ class ResourceQuota(Plugin):
         written = await self._state.storage.update(
             key=self._prefix + entry.key, value=encode(quota), expected_revision=entry.revision
         )
+        if not written.succeeded:
+            await self._state.caches.wait_revision(written.revision)
         return written.succeeded
