@@ -35,14 +35,16 @@ PLAIN = Accepted()
 
 
 @lru_cache(maxsize=HEADERS_CACHED_MAX)
-def accepted(header: str) -> Accepted:
-    """The first alternative we can serve. Raises NotAcceptable."""
+def accepted(header: str, tabular: bool = True) -> Accepted:
+    """The first alternative we can serve; what is not `tabular` cannot be a Table. Raises NotAcceptable."""
     if not header:
         return PLAIN
     for _, _, media_type, params in sorted(_alternatives(header), key=lambda a: (-a[0], a[1])):
         served = _SERVED.get(media_type)
         transform = params.get("as", "")
         if served is None or (transform and (transform not in TRANSFORMS or params.get("g") != "meta.k8s.io")):
+            continue
+        if transform == "Table" and not tabular:
             continue
         if transform and params.get("v") not in ("v1", "v1beta1"):
             continue

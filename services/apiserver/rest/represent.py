@@ -20,9 +20,9 @@ from .tables import partial_metadata, table, table_event
 _TABLE, _PARTIAL = "Table", "PartialObjectMetadata"
 
 
-def accepted_by(request: Request) -> Accepted:
+def accepted_by(request: Request, *, tabular: bool = True) -> Accepted:
     """Raises NotAcceptable. `?pretty` and kubectl-less browsers get indented JSON."""
-    found = accepted(request.headers.get("Accept", ""))
+    found = accepted(request.headers.get("Accept", ""), tabular)
     if request.raw_query and "pretty" in request.query and request.flag("pretty"):
         return Accepted(found.media_type, found.transform, found.version, True)
     return found
@@ -41,6 +41,12 @@ def answer_object(request: Request, obj: Object, status: int = 200) -> Response:
     """An object that is not kept in a cache (Status, Scale, reviews)."""
     body, content_type = encode_as(accepted_by(request), obj)
     return Response(status, body, content_type)
+
+
+def answer_review(request: Request, review: Object) -> Response:
+    """A review or token, which has no name to stand in a Table: NotAcceptable (406) for who accepts nothing else."""
+    body, content_type = encode_as(accepted_by(request, tabular=False), review)
+    return Response(201, body, content_type)
 
 
 def answer_entry(request: Request, store: ResourceStore, entry: Entry, status: int = 200) -> Response:

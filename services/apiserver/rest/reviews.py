@@ -24,7 +24,7 @@ from ..state import State
 from .admitting import admit_create
 from .body import decode_body
 from .options import write_options
-from .represent import answer_object
+from .represent import answer_review
 from .storedkind import Caller
 
 Review = Callable[[State, Resource, Request], Awaitable[Answer]]
@@ -77,7 +77,7 @@ class Reviews:
             status["reason"] = reason
         if complaint:
             status["evaluationError"] = complaint
-        return answer_object(request, {**review, "status": status}, 201)
+        return answer_review(request, {**review, "status": status})
 
     async def rules(self, state: State, row: Resource, request: Request) -> Answer:
         review = await _read(state, row, request)
@@ -94,13 +94,13 @@ class Reviews:
         status = {"resourceRules": resource_rules, "nonResourceRules": path_rules, "incomplete": bool(complaint)}
         if complaint:
             status["evaluationError"] = complaint
-        return answer_object(request, {**review, "metadata": {}, "spec": {}, "status": status}, 201)
+        return answer_review(request, {**review, "metadata": {}, "spec": {}, "status": status})
 
     async def self_subject(self, state: State, row: Resource, request: Request) -> Answer:
         review = await _read(state, row, request)
         review.pop("spec", None)
         review["metadata"] = {"creationTimestamp": format_time(state.clock.now())}
-        return answer_object(request, {**review, "status": {"userInfo": user_info(request.user)}}, 201)
+        return answer_review(request, {**review, "status": {"userInfo": user_info(request.user)}})
 
     async def token(self, state: State, row: Resource, request: Request) -> Answer:
         review = await _read(state, row, request)
@@ -113,7 +113,7 @@ class Reviews:
             status: Object = {"user": {}, "error": str(error)}
         else:
             status = {"authenticated": True, "user": user_info(found.user), "audiences": list(found.audiences)}
-        return answer_object(request, {**review, "status": status}, 201)
+        return answer_review(request, {**review, "status": status})
 
 
 async def _read(state: State, row: Resource, request: Request) -> Object:

@@ -17,7 +17,7 @@ from ..http.response import Answer
 from .admitting import admit_create
 from .body import decode_body
 from .options import write_options
-from .represent import answer_object
+from .represent import answer_review
 from .store import Caller, ResourceStore
 
 GROUP = "authentication.k8s.io"
@@ -56,7 +56,7 @@ class TokenRequests:
         created = format_time(store.state.clock.now())
         wanted["metadata"]["creationTimestamp"] = created
         wanted["status"] = {"token": self._tokens.sign(claims), "expirationTimestamp": expires}
-        return answer_object(request, wanted, 201)
+        return answer_review(request, wanted)
 
     def _bound_seconds(self, request: Request, spec: Object) -> None:
         """--service-account-max-token-expiration."""
