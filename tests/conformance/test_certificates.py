@@ -25,6 +25,35 @@ PATH = f"{GROUP}/v1/certificatesigningrequests"
 SIGNER = "kubernetes.io/kube-apiserver-client"
 
 
+def as_user(config: ClientConfig, **credentials: Any) -> ClientConfig:
+    """The same server with other credentials."""
+    return dataclasses.replace(config, client_certificate_data=b"", client_key_data=b"", **credentials)
+
+
+def with_certificate(config: ClientConfig, certificate: bytes, key: rsa.RSAPrivateKey) -> ClientConfig:
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return dataclasses.replace(config, client_certificate_data=certificate, client_key_data=private)
+
+
+def ask(config: ClientConfig, method: str, path: str, content: Any, token: str = "") -> tuple[int, Any]:
+    """(status, answer) for whoever the credentials stand for."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    with urllib3.PoolManager(ssl_context=config.ssl_context()) as pool:
+        answer = pool.request(method, config.server + path, json=content, headers=headers)
+        return answer.status, answer.json()
+
+
+def who_am_i(config: ClientConfig) -> Any:
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    return ask(config, "POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", review)[1]["status"]["userInfo"]
+
+
+def wait_issued(wire: Wire, name: str) -> bytes:
+    """The certificate of a request."""
+    wait_for(lambda: wire.get(f"{PATH}/{name}")["status"].get("certificate"), "the certificate is issued")
+    return base64.b64decode(wire.get(f"{PATH}/{name}")["status"]["certificate"])
+
+
 def signing_request(name: str, organization: str) -> tuple[str, rsa.RSAPrivateKey]:
     """spec.request and its key, as openssl would make them."""
     key = rsa.generate_private_key(65537, 2048)
@@ -84,17 +113,10 @@ def test_an_approved_request_becomes_a_certificate_that_the_server_knows(
     name = wire.create(PATH, body(text))["metadata"]["name"]
     approve = [{"op": "add", "path": "/status/conditions", "value": decision("Approved")}]
     wire.patch(f"{PATH}/{name}/approval", approve, kind=JSON_PATCH)
-    wait_for(lambda: wire.get(f"{PATH}/{name}")["status"].get("certificate"), "the certificate is issued")
-    certificate = base64.b64decode(wire.get(f"{PATH}/{name}")["status"]["certificate"])
-    config = ClientConfig.from_kubeconfig(cluster.kubeconfig)
-    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    jane = dataclasses.replace(config, client_certificate_data=certificate, client_key_data=private)
-    with urllib3.PoolManager(ssl_context=jane.ssl_context()) as pool:
-        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
-        answer = pool.request("POST", f"{config.server}/apis/authentication.k8s.io/v1/selfsubjectreviews", json=review)
-        assert answer.json()["status"]["userInfo"] | {"extra": None} == {
-            "username": f"jane-{namespace}", "groups": ["developers", "system:authenticated"], "extra": None
-        }  # fmt: skip
+    jane = with_certificate(ClientConfig.from_kubeconfig(cluster.kubeconfig), wait_issued(wire, name), key)
+    assert who_am_i(jane) | {"extra": None} == {
+        "username": f"jane-{namespace}", "groups": ["developers", "system:authenticated"], "extra": None
+    }  # fmt: skip
     wire.delete(f"{PATH}/{name}")
 
 
@@ -102,3 +124,32 @@ def test_nobody_asks_for_a_certificate_of_the_masters(wire: Wire) -> None:
     text, _ = signing_request("evil", "system:masters")
     refused = wire.expect(403, "POST", PATH, body(text))
     assert refused["message"].endswith(f"use of {SIGNER} signer with system:masters group is not allowed")
+
+
+def test_a_kubelet_gets_its_certificate_with_a_bootstrap_token(wire: Wire, cluster: ClusterUnderTest, namespace: str) -> None:
+    """As kubeadm sets it up: the token's group may ask, a review says that it may be approved, and the node is then restricted."""
+    token_id, secret = namespace[-6:].rjust(6, "0"), "0123456789abcdef"
+    group, node = f"system:bootstrappers:{namespace}", f"node-of-{namespace}"
+    data = {"token-id": token_id, "token-secret": secret, "usage-bootstrap-authentication": "true", "auth-extra-groups": group}
+    meta = {"name": f"bootstrap-token-{token_id}"}
+    wire.create("/api/v1/namespaces/kube-system/secrets", {"metadata": meta, "type": "bootstrap.kubernetes.io/token", "stringData": data})
+    bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+    roles = ("system:node-bootstrapper", "system:certificates.k8s.io:certificatesigningrequests:nodeclient")
+    for index, role in enumerate(roles):
+        subject = {"kind": "Group", "name": group, "apiGroup": "rbac.authorization.k8s.io"}
+        reference = {"kind": "ClusterRole", "name": role, "apiGroup": "rbac.authorization.k8s.io"}
+        wire.create(bindings, {"metadata": {"name": f"{namespace}-{index}"}, "subjects": [subject], "roleRef": reference})
+    config = ClientConfig.from_kubeconfig(cluster.kubeconfig)
+    text, key = signing_request(f"system:node:{node}", "system:nodes")
+    asked = body(text)
+    asked["spec"]["signerName"] = "kubernetes.io/kube-apiserver-client-kubelet"
+    status, made = ask(as_user(config), "POST", PATH, asked, f"{token_id}.{secret}")
+    assert status == 201, made
+    kubelet = with_certificate(config, wait_issued(wire, made["metadata"]["name"]), key)
+    assert who_am_i(kubelet)["username"] == f"system:node:{node}"
+    for name, labels, code in ((node, {}, 201), ("another", {}, 403), (node, {"node-role.kubernetes.io/master": ""}, 403)):
+        told = ask(kubelet, "POST", "/api/v1/nodes?dryRun=All", {"metadata": {"name": name, "labels": labels}})
+        assert told[0] == code, told
+    wire.delete(f"/api/v1/namespaces/kube-system/secrets/{meta['name']}")
+    for index in range(len(roles)):
+        wire.delete(f"{bindings}/{namespace}-{index}")
