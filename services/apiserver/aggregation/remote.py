@@ -17,8 +17,8 @@ from kubecosm.api.errors import ApiError, InternalError, ServiceUnavailable
 from kubecosm.api.resources import SERVICES, Object
 
 from ..authn.user import User
-from ..connect.backend import Backends, passed_headers
-from ..connect.handlers import endpoint_of_service, is_upgrade
+from ..connect.backend import Backends, is_upgrade, passed_headers
+from ..connect.handlers import endpoint_of_service
 from ..connect.location import Endpoint
 from ..http.request import Request
 from ..http.response import Answer, text_response

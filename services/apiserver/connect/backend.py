@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CONNECT_SECONDS_MAX = 10.0
 CONNECTIONS_MAX = 1000
 REFUSED_BODY_BYTES_MAX = 64 * 1024
-_HOP_BY_HOP = frozenset(("connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "host", "content-length"))
+_HOP_BY_HOP = frozenset(("connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "host"))
 _SECRET = frozenset(("authorization", "impersonate-user", "impersonate-group", "impersonate-uid"))
 _NOT_PASSED_BACK = frozenset(
     ("connection", "keep-alive", "transfer-encoding", "content-length", "content-type", "date", "server", "audit-id")
@@ -88,11 +88,11 @@ class Backends:
     async def forward(self, request: Request, endpoint: Endpoint, path: str, headers: Mapping[str, str] | None = None) -> Answer:
         """Pass a request on and its answer back as it comes; `headers` replace those of the request. Raises InternalError."""
         sent = passed_headers(request.headers) if headers is None else headers
-        async with await self.open(request.method, endpoint, path, sent, await request.read()) as response:
+        async with await self.open(request.method, endpoint, path, sent, request.pieces()) as response:
             return await stream_back(request, response)
 
     async def open(
-        self, method: str, endpoint: Endpoint, path: str, headers: Mapping[str, str], body: bytes
+        self, method: str, endpoint: Endpoint, path: str, headers: Mapping[str, str], body: bytes | AsyncIterator[bytes] | None
     ) -> ClientResponse:
         """A request to a backend, answered up to its head. Raises InternalError."""
         from aiohttp import ClientError
@@ -121,6 +121,10 @@ class Backends:
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
+
+
+def is_upgrade(request: Request) -> bool:
+    return "upgrade" in request.headers.get("Connection", "").lower() and "Upgrade" in request.headers
 
 
 def dial_error(endpoint: Endpoint, error: BaseException) -> InternalError:
@@ -172,10 +176,10 @@ async def _refused(transport: asyncio.Transport, handshake: Handshake, head: byt
     return Response(status, body, headers.get("content-type", "text/plain"))
 
 
-async def stream_back(request: Request, response: ClientResponse) -> Answer:
-    """Send a backend's answer to the client, piece by piece."""
+async def stream_back(request: Request, response: ClientResponse, headers: Iterable[tuple[str, str]] | None = None) -> Answer:
+    """Send a backend's answer to the client, piece by piece; `headers` replace those it came with."""
     content_type = response.headers.get("Content-Type", "application/octet-stream")
-    extra = b"".join(_header_lines(response.headers.items()))
+    extra = b"".join(_header_lines(response.headers.items() if headers is None else headers))
     transport = request.transport
     if transport is None:
         raise ConnectionResetError("the client is gone")
@@ -201,7 +205,11 @@ async def _copy_body(request: Request, response: ClientResponse, transport: asyn
         raise ConnectionResetError("the backend is gone") from error
 
 
+def answered_headers(headers: Iterable[tuple[str, str]]) -> Iterable[tuple[str, str]]:
+    """What a client gets of a backend's headers besides the type of its content."""
+    return ((name, value) for name, value in headers if name.lower() not in _NOT_PASSED_BACK)
+
+
 def _header_lines(headers: Iterable[tuple[str, str]]) -> Iterable[bytes]:
-    for name, value in headers:
-        if name.lower() not in _NOT_PASSED_BACK:
-            yield f"{name}: {value}\r\n".encode("utf-8", "surrogateescape")
+    for name, value in answered_headers(headers):
+        yield f"{name}: {value}\r\n".encode("utf-8", "surrogateescape")

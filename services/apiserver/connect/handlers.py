@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from kubecosm.api.errors import ApiError, BadRequest, InternalError, NotFound, ServiceUnavailable
 from kubecosm.api.names import LABEL_SERVICE_NAME
@@ -15,9 +15,10 @@ from ..http.response import Answer, Response
 from ..rest.admitting import admit_connect
 from ..rest.store import ResourceStore
 from . import location
-from .backend import Backends, stream_back
+from .backend import Backends, is_upgrade, stream_back
 from .location import Endpoint
 from .options import connect_options
+from .proxied import proxy
 
 Connect = Callable[[ResourceStore, Request], Awaitable[Answer]]
 UPGRADE_REQUIRED = "Upgrade request required"
@@ -88,10 +89,7 @@ class Connector:
         return await self._proxy(store, request, Endpoint(host, number, is_tls=scheme == "https"))
 
     async def _proxy(self, store: ResourceStore, request: Request, endpoint: Endpoint) -> Answer:
-        path = location.proxy_path(request)
-        if is_upgrade(request):
-            return await self._backends.upgrade(store.state, request, endpoint, path)
-        return await self._backends.forward(request, endpoint, path)
+        return await proxy(store.state, self._backends, request, endpoint)
 
     async def _upgrade(self, store: ResourceStore, request: Request, pod: Object, path: str) -> Answer:
         kubelet = location.kubelet_of(store.state, location.host_of(pod))
@@ -102,10 +100,6 @@ class Connector:
     @staticmethod
     def _pod(store: ResourceStore, request: Request) -> Object:
         return store.entry(request.info.namespace, request.info.name).decode()
-
-
-def is_upgrade(request: Request) -> bool:
-    return "upgrade" in request.headers.get("Connection", "").lower() and "Upgrade" in request.headers
 
 
 def kubelet_error(status: int, text: str, name: str) -> ApiError:
@@ -134,17 +128,25 @@ def endpoint_of_service(store: ResourceStore, service: Object, port: str) -> tup
     """An address and port behind a Service. Raises ServiceUnavailable."""
     meta = service["metadata"]
     ports = service["spec"].get("ports") or []
-    wanted = next((p for p in ports if port in ("", p.get("name", ""), str(p["port"]))), None)
+    wanted = _port_name(ports, port, meta["name"])
     slices = store.state.store(ENDPOINTSLICES.group, ENDPOINTSLICES.version, ENDPOINTSLICES.plural).cache
     selection = Selection(meta["namespace"], parse_labels(f"{LABEL_SERVICE_NAME}={meta['name']}"))
     found: list[tuple[str, int]] = []
-    if wanted is not None:
-        for entry in slices.page(selection).entries:
-            endpoint_slice = entry.decode()
-            number = next((p["port"] for p in endpoint_slice.get("ports") or () if p.get("name", "") == wanted.get("name", "")), None)
-            ready = [e for e in endpoint_slice.get("endpoints") or () if (e.get("conditions") or {}).get("ready", True)]
-            found += [(address, number) for e in ready if number for address in e["addresses"]]
+    for entry in slices.page(selection).entries:
+        endpoint_slice = entry.decode()
+        number = next((p["port"] for p in endpoint_slice.get("ports") or () if p.get("name", "") == wanted), None)
+        ready = [e for e in endpoint_slice.get("endpoints") or () if (e.get("conditions") or {}).get("ready", True)]
+        found += [(address, number) for e in ready if number for address in e["addresses"]]
     if not found:
         raise ServiceUnavailable(f'no endpoints available for service "{meta["name"]}"')
     return store.state.rng.choice(found)
 
+
+def _port_name(ports: Sequence[Object], port: str, service: str) -> str:
+    """A port of a Service by its number or name; the endpoints know it by name. Raises ServiceUnavailable."""
+    if not port.isdigit():
+        return port
+    found = next((p.get("name", "") for p in ports if p["port"] == int(port)), None)
+    if found is None:
+        raise ServiceUnavailable(f'no service port {port} found for service "{service}"')
+    return str(found)

@@ -120,12 +120,17 @@ def log_path(pod: Object, request: Request) -> str:
     return f"{path}?{urlencode(params)}" if params else path
 
 
-def proxy_path(request: Request) -> str:
-    """What follows `/proxy` in the URL, with its query."""
-    marker = f"/{request.info.subresource}/"
+def proxied_rest(request: Request) -> str:
+    """What follows `/proxy` in the URL, as the client wrote it: empty, or with its first slash."""
+    marker = f"/{request.info.subresource}"
     start = request.path.find(marker, request.path.find(quote(request.info.name, safe=":")))
-    rest = request.path[start + len(marker) :] if start >= 0 else ""
-    return f"/{rest}?{request.raw_query}" if request.raw_query else f"/{rest}"
+    return request.path[start + len(marker) :] if start >= 0 else ""
+
+
+def proxy_path(request: Request) -> str:
+    """The backend's path, with its query."""
+    rest = proxied_rest(request) or "/"
+    return f"{rest}?{request.raw_query}" if request.raw_query else rest
 
 
 def split_name(name: str) -> tuple[str, str, str]:

@@ -6,7 +6,7 @@ It stands in for aiohttp's own request class (web.Server takes a factory), which
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
@@ -116,8 +116,7 @@ class Request:
         declared = self.headers.get("Content-Length")
         if declared is not None and declared.isdigit() and int(declared) > BODY_BYTES_MAX:
             raise too_large()
-        if self.headers.get("Expect", "").lower() == "100-continue" and self.transport is not None:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._continue()
         body = await payload.readany()
         if payload.at_eof():
             if len(body) > BODY_BYTES_MAX:
@@ -130,6 +129,24 @@ class Request:
                 raise too_large()
             chunks.append(chunk)
         return b"".join(chunks)
+
+
+    def pieces(self) -> AsyncIterator[bytes] | None:
+        """The body as it comes, however large; None if there is none."""
+        headers = self.headers
+        if "Transfer-Encoding" not in headers and headers.get("Content-Length", "0") == "0":
+            return None
+        return self._pieces()
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        self._continue()
+        while piece := await self._payload.readany():
+            yield piece
+
+    def _continue(self) -> None:
+        """Tell a client that waits for it to send its body."""
+        if self.headers.get("Expect", "").lower() == "100-continue" and self.transport is not None:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
 def too_large() -> RequestEntityTooLarge:
