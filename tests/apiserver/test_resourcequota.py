@@ -109,6 +109,32 @@ def test_a_change_by_the_controller_in_between_is_not_overwritten(tmp_path: Path
     with_quotas(tmp_path, test)
 
 
+def test_nobody_counts_less_while_charged_objects_are_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(api: Api) -> None:
+        await set_quota(api, "q", {"configmaps": "10"})
+        create, may_write = api.state.storage.create, asyncio.Event()
+
+        async def slow(*, key: str, value: bytes) -> Any:
+            await may_write.wait()
+            return await create(key=key, value=value)
+
+        async def count_nothing() -> int:
+            quota = await api.get(f"{QUOTAS}/q")
+            quota["status"]["used"]["configmaps"] = "0"
+            return (await api.call("PUT", f"{QUOTAS}/q/status", quota))[0]
+
+        monkeypatch.setattr(api.state.storage, "create", slow)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(api.create(f"{NAMESPACE}/configmaps", configmap("c")))
+            while (await used(api))["configmaps"] != "1":
+                pass
+            assert await count_nothing() == 409
+            may_write.set()
+        assert await count_nothing() == 200
+
+    with_quotas(tmp_path, test)
+
+
 def test_a_write_that_fails_gives_back_what_it_was_charged(tmp_path: Path) -> None:
     async def test(api: Api) -> None:
         await set_quota(api, "q", {"pods": "5", "configmaps": "5"})

@@ -191,6 +191,18 @@ def test_less_is_counted_only_once_the_quota_has_come_to_rest() -> None:
     run(test)
 
 
+def test_a_charge_for_an_object_that_never_came_is_found_out() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, ResourceQuotas(5, 300.0)):
+            await api.create(RESOURCEQUOTAS, {"metadata": {"name": "q", "namespace": "default"}, "spec": {"hard": {"pods": "9"}}})
+            await wait_for(lambda: (api.all(RESOURCEQUOTAS)[0].get("status") or {}).get("used") == {"pods": "0"})
+            api.set_status(RESOURCEQUOTAS, api.all(RESOURCEQUOTAS)[0], used={"pods": "3"})
+            await settle(2)
+            assert api.all(RESOURCEQUOTAS)[0]["status"]["used"] == {"pods": "0"}
+
+    run(test)
+
+
 def test_a_quota_counts_any_kind_by_number() -> None:
     async def test(api: FakeApi) -> None:
         async with controllers(api, ResourceQuotas(5, 300.0)):

@@ -37,7 +37,8 @@ REST_SECONDS = 0.25
 """Counting follows a burst of changes a few times a second."""
 AT_REST_SECONDS = 0.25
 """How long a quota must not have been charged before less is counted than was charged: an object is written right after its charge,
-and counting in between would let too many in."""
+and seen here a moment later. Counting in between would let too many in. (Admission refuses such counts while objects are under way.)
+Every charge wakes this controller, so what was charged for an object that never came is found out too."""
 REMEMBERED_MAX = 10_000
 REDISCOVER_SECONDS = 5.0
 """How often the server is asked at most what a quota's unknown resources could be."""
@@ -91,7 +92,6 @@ class ResourceQuotas:
             component="resourcequota-controller",
             primary=RESOURCEQUOTAS,
             reads=MEASURED,
-            cares={RESOURCEQUOTAS: _limits_differ},
             workers=workers,
             connect=self.connect,
         )
@@ -178,11 +178,6 @@ class ResourceQuotas:
 
     def _known(self) -> Iterable[Resource]:
         return (*self._followed.values(), *BUILTIN_KINDS, *self._discovered)
-
-
-def _limits_differ(old: Object, new: Object) -> bool:
-    """Only what users change; the use is written here and by admission."""
-    return bool(old.get("spec") != new.get("spec"))
 
 
 def amount_matters(old: Object, new: Object) -> bool:

@@ -90,6 +90,12 @@ class Account:
         return {**self.quota, "status": status}
 
 
+def counts_less(before: Object, now: Object) -> bool:
+    """Whether a quota's status tells of less use than it did."""
+    old, new = (amounts((quota.get("status") or {}).get("used")) for quota in (before, now))
+    return any(value < old.get(name, ZERO) for name, value in new.items())
+
+
 @dataclass
 class Use:
     """What one write uses, measured when somebody needs it."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Coroutine, Sequence
 
-from kubecosm.api.errors import InternalError
+from kubecosm.api.errors import InternalError, modified_conflict
 from kubecosm.api.quota import evaluator_for
 from kubecosm.api.resources import RESOURCEQUOTAS, Object, Resource
 
@@ -16,7 +17,7 @@ from ...cache.selection import Selection
 from ...rest.objectmeta import encode
 from ...state import State
 from ..chain import Attributes, Plugin
-from .accounting import Account, LimitedResource, Use, demands_of
+from .accounting import Account, LimitedResource, Use, counts_less, demands_of
 from .ledger import Charge, Ledger, Refund
 
 EVALUATION_SECONDS_MAX = 10.0
@@ -33,17 +34,24 @@ class ResourceQuota(Plugin):
         self._state = state
         self._limited = tuple(limited)
         self._ledger = Ledger(self, self._spawn)
+        self._under_way: Counter[str] = Counter()
+        """Writes by namespace that have been charged and whose fate is not known yet."""
         self._known: dict[str, Account] = {}
         """Quotas as last parsed, by key."""
         self._prefix = prefix_of(RESOURCEQUOTAS.group, RESOURCEQUOTAS.plural)
 
     def handles(self, resource: Resource, subresource: str) -> bool:
         evaluator = evaluator_for(resource)
+        if (resource, subresource) == (RESOURCEQUOTAS, "status"):
+            return True
         return evaluator is not None and any(sub == subresource for _, sub in evaluator.charged_writes)
 
     def validate(self, attributes: Attributes) -> Awaitable[None] | None:
         """Raises Forbidden; waits only if a quota is to be charged."""
         if not self._limited and not len(self._quotas):
+            return None
+        if attributes.subresource == "status" and attributes.resource == RESOURCEQUOTAS:
+            self._check_count(attributes)
             return None
         evaluator = evaluator_for(attributes.resource)
         if evaluator is None or (attributes.operation, attributes.subresource) not in evaluator.charged_writes:
@@ -56,12 +64,20 @@ class ResourceQuota(Plugin):
             return None
         return self._charge(use)
 
+    def _check_count(self, attributes: Attributes) -> None:
+        """Whoever counts less than was charged while charged objects are about to be written has not counted those. Raises Conflict."""
+        if self._under_way[attributes.namespace] and counts_less(attributes.old or {}, attributes.obj or {}):
+            raise modified_conflict(RESOURCEQUOTAS, attributes.name)
+
     async def _charge(self, use: Use) -> None:
         attributes = use.attributes
         answer = asyncio.get_running_loop().create_future()
         charge = Charge(attributes, lambda accounts: demands_of(use, accounts, self._limited), answer)
 
         def settled(succeeded: bool) -> None:
+            self._under_way[attributes.namespace] -= 1
+            if not self._under_way[attributes.namespace]:
+                del self._under_way[attributes.namespace]
             if not succeeded and charge.taken:
                 self._ledger.add(attributes.namespace, Refund(charge))
 
@@ -75,6 +91,7 @@ class ResourceQuota(Plugin):
         except asyncio.CancelledError:
             self._ledger.add(attributes.namespace, Refund(charge))
             raise
+        self._under_way[attributes.namespace] += 1
         attributes.when_settled(settled)
 
     def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
