@@ -187,7 +187,7 @@ class Kubelet:
             events=events,
             resources=PodResources(self.objects, volumes), backoff=Backoff(), image_backoff=Backoff(), metrics=PodMetrics(self.metrics),
             waiting_for_objects=set(),
-            on_ended=self.pods.ended, on_finished=self.pods.finished,
+            resize=self.pods.resize, on_ended=self.pods.ended, on_finished=self.pods.finished,
         )  # fmt: skip
 
     def runtime_of(self, pod: Object) -> Runtime:

@@ -155,7 +155,7 @@ class Lab:
             runtime_of=lambda pod: self.runtime, clock=self.clock, timers=self.timers, tasks=tasks, probes=probes,
             statuses=self.statuses, events=self.events, resources=PodResources(self.objects, volumes),  # type: ignore[arg-type]
             backoff=Backoff(), image_backoff=Backoff(), metrics=PodMetrics(Metrics()), waiting_for_objects=set(),
-            on_ended=lambda uid: None, on_finished=lambda uid: None,
+            resize=lambda pod: None, on_ended=lambda uid: None, on_finished=lambda uid: None,
         )  # fmt: skip
 
     async def _token(self, pod: Object, projection: Object) -> str:

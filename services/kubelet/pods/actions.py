@@ -1,11 +1,11 @@
 """What must happen to bring a pod's containers to its spec: one pure decision (kuberuntime's computePodActions).
 
-Leaves out: in-place resize of a running container (values are taken over without a restart) and sandbox changes of host namespaces.
+Leaves out: sandbox changes of host namespaces.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
 from kubecosm.api.resources import Object
@@ -56,8 +56,11 @@ class ProbeResults:
 NO_PROBES = ProbeResults()
 
 
-def compute_actions(pod: Object, status: PodStatus, probes: ProbeResults = NO_PROBES) -> PodActions:
-    """Decide from the spec and what runs. Starting a container in back-off is refused later, by the worker."""
+def compute_actions(pod: Object, status: PodStatus, probes: ProbeResults = NO_PROBES, resizing: Container[str] = frozenset()) -> PodActions:
+    """Decide from the spec and what runs. Starting a container in back-off is refused later, by the worker.
+
+    `resizing`: ids of running containers that must be restarted for their new resources.
+    """
     if not status.sandbox_id:
         return _actions_without_sandbox(pod, status)
     actions = PodActions()
@@ -67,7 +70,7 @@ def compute_actions(pod: Object, status: PodStatus, probes: ProbeResults = NO_PR
     initialized = _plan_init_containers(pod, status, probes, actions)
     if actions.kill_pod or not initialized:
         return actions
-    _plan_containers(pod, status, probes, actions)
+    _plan_containers(pod, status, probes, actions, resizing)
     return actions
 
 
@@ -131,14 +134,15 @@ def _plan_regular_init(pod: Object, spec: Object, current: ContainerStatus | Non
     return False
 
 
-def _plan_containers(pod: Object, status: PodStatus, probes: ProbeResults, actions: PodActions) -> None:
+def _plan_containers(pod: Object, status: PodStatus, probes: ProbeResults, actions: PodActions, resizing: Container[str]) -> None:
     kept = 0
     starts_sidecars = list(actions.start)
     starting = 0
     for spec in containers(pod):
         current = status.containers.get(spec["name"])
         if current is None or current.state is not ContainerState.RUNNING:
-            if current is None or current.state is ContainerState.CREATED or should_restart(pod, spec, current.exit_code):
+            resumes = current is not None and current.container_id in resizing
+            if current is None or current.state is ContainerState.CREATED or resumes or should_restart(pod, spec, current.exit_code):
                 actions.start.append(ContainerToStart(ContainerKind.REGULAR, spec))
                 starting += 1
             continue
@@ -147,6 +151,8 @@ def _plan_containers(pod: Object, status: PodStatus, probes: ProbeResults, actio
             message, reason, restart = f"Container {spec['name']} definition changed", "", True
         elif message := _probe_failure(spec, current, probes):
             reason = "LivenessProbe"
+        elif current.container_id in resizing:
+            message, reason, restart = f"Container {spec['name']} resize requires restart", "", True
         else:
             kept += 1
             continue

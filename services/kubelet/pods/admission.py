@@ -32,6 +32,14 @@ def _sum(one: Amounts, other: Amounts) -> Amounts:
     return {name: one.get(name, 0) + other.get(name, 0) for name in {*one, *other}} if one and other else dict(one or other)
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a pod does not get more: `may_come` says whether it could once others leave."""
+
+    may_come: bool
+    message: str
+
+
 @dataclass(slots=True)
 class NodeBudget:
     """What the pods of one node have taken of it."""
@@ -50,6 +58,27 @@ class NodeBudget:
             self._used = _sum(self._used, wanted)
         return verdict
 
+    def resize(self, pod: Object) -> Refusal | None:
+        """Give a pod that runs here what it asks for now; why not, if there is no room. Then it keeps what it has."""
+        uid, wanted = pod["metadata"]["uid"], pod_requests({**pod, "status": {}})  # what is wanted, whatever is in effect
+        held = self._taken.get(uid, {})
+        for name in RESOURCES:
+            amount, capacity = wanted.get(name, 0), self.allocatable.get(name, 0)
+            used = self._used.get(name, 0) - held.get(name, 0)
+            if amount <= held.get(name, 0):
+                continue
+            if amount > capacity:
+                return Refusal(
+                    False,
+                    f"Node didn't have enough capacity: {name}, requested: {_shown(name, amount)}, capacity: {_shown(name, capacity)}",
+                )
+            if used + amount > capacity:
+                return Refusal(True, _shortage(name, amount, used, capacity))
+        self.release(uid)
+        self._taken[uid] = wanted
+        self._used = _sum(self._used, wanted)
+        return None
+
     def release(self, uid: str) -> None:
         """The pod has ended. Idempotent."""
         for name, amount in self._taken.pop(uid, {}).items():
@@ -57,15 +86,24 @@ class NodeBudget:
 
     def _refusal(self, wanted: Amounts) -> Verdict | None:
         if len(self._taken) >= self.pods_max:
-            return _out_of("pods", 1, len(self._taken), self.pods_max)
+            counts = f"pods, requested: 1, used: {len(self._taken)}, capacity: {self.pods_max}"
+            return _out_of("pods", f"Node didn't have enough resource: {counts}")
         for name in RESOURCES:
             used, capacity = self._used.get(name, 0), self.allocatable.get(name, 0)
             if wanted.get(name, 0) and used + wanted[name] > capacity:
-                unit = 10**6 if name == "cpu" else 10**9
-                return _out_of(name, wanted[name] // unit, used // unit, capacity // unit)
+                return _out_of(name, _shortage(name, wanted[name], used, capacity))
         return None
 
 
-def _out_of(resource: str, requested: int, used: int, capacity: int) -> Verdict:
-    detail = f"Node didn't have enough resource: {resource}, requested: {requested}, used: {used}, capacity: {capacity}"
+def _shown(resource: str, amount: int) -> int:
+    """Millicores, or whole units."""
+    return amount // (10**6 if resource == "cpu" else 10**9)
+
+
+def _shortage(resource: str, requested: int, used: int, capacity: int) -> str:
+    shown = (_shown(resource, amount) for amount in (requested, used, capacity))
+    return "Node didn't have enough resource: {}, requested: {}, used: {}, capacity: {}".format(resource, *shown)
+
+
+def _out_of(resource: str, detail: str) -> Verdict:
     return Verdict(f"OutOf{resource}", f"Pod was rejected: {detail}")

@@ -10,6 +10,7 @@ from kubecosm.api.times import format_time
 
 from ..cri.types import ContainerKind, ContainerState, ContainerStatus, PodStatus
 from .actions import NO_PROBES, ProbeResults
+from .conditions import Verdict
 from .spec import init_containers, is_sidecar, should_restart
 
 
@@ -29,6 +30,8 @@ class Observation:
     probes: ProbeResults = NO_PROBES
     waiting: Mapping[str, Waiting] = field(default_factory=dict)
     node_ip: str = ""
+    resize: Mapping[str, Verdict] = field(default_factory=dict)
+    """Conditions that tell of a change of resources."""
 
 
 def container_statuses(pod: Object, kind: ContainerKind, seen: Observation) -> list[Object]:

@@ -18,6 +18,7 @@ from ..probes.manager import ProbeManager
 from ..timers import Timers
 from ..volumes.filesystem import Node
 from ..volumes.volumes import VolumeManager, check, references, required
+from .admission import Refusal
 from .backoff import Backoff
 from .events import PodEvents
 from .status_manager import StatusManager
@@ -97,6 +98,8 @@ class PodContext:
     metrics: WorkerMetrics
     waiting_for_objects: set[str]
     """Pods (uids) that may go on when a ConfigMap or Secret appears."""
+    resize: Callable[[Object], Refusal | None]
+    """Asks the node for the resources that a pod wants now; why not, if there is no room."""
     on_ended: Callable[[str], None]
     """Everything of the pod (uid) has ended; its object may still be there."""
     on_finished: Callable[[str], None]

@@ -10,7 +10,7 @@ from kubecosm.client.informer import Informer
 
 from ..cri.types import ContainerState, NodeInfo
 from ..probes.manager import ProbeSubject
-from .admission import NodeBudget
+from .admission import NodeBudget, Refusal
 from .context import PodContext
 from .events import WARNING
 from .phase import is_terminal
@@ -27,6 +27,8 @@ class PodManager:
         self._context: PodContext | None = None
         self._workers: dict[str, PodWorker] = {}
         self._recovering = True
+        self._deferred: set[str] = set()
+        """Pods whose wish for more resources waits for room."""
 
     @property
     def context(self) -> PodContext:
@@ -100,6 +102,26 @@ class PodManager:
         worker = self._workers.get(uid)
         if worker is not None:
             self._budget(worker.node.name).release(uid)
+            self._wake_deferred(worker.node.name)
+
+    def resize(self, pod: Object) -> Refusal | None:
+        """Give a pod the resources that it asks for now; who waits for room is asked again when there is more."""
+        uid, node = pod["metadata"]["uid"], pod["spec"]["nodeName"]
+        self._deferred.discard(uid)
+        refusal = self._budget(node).resize(pod)
+        if refusal is None:
+            self._wake_deferred(node)
+        elif refusal.may_come:
+            self._deferred.add(uid)
+        return refusal
+
+    def _wake_deferred(self, node: str) -> None:
+        for uid in tuple(self._deferred):
+            worker = self._workers.get(uid)
+            if worker is None:
+                self._deferred.discard(uid)
+            elif worker.node.name == node:
+                worker.wake()
 
     def _deleted(self, pod: Object) -> None:
         uid = pod["metadata"]["uid"]

@@ -12,6 +12,7 @@ from ..cri.types import ContainerKind
 from .conditions import compute_conditions, merge_conditions
 from .container_status import Observation, container_statuses
 from .phase import PENDING, TERMINAL, compute_phase
+from .resize import RESIZE_CONDITIONS
 from .spec import ephemeral_containers, init_containers, is_host_network, qos_class
 
 
@@ -33,7 +34,7 @@ def compute_status(pod: Object, seen: Observation, now: datetime, *, terminating
     generation = pod["metadata"].get("generation") or 1
     stamp = format_time(now)
     has_sandbox = bool(seen.runtime.sandbox_id) and bool(seen.runtime.ip)
-    verdicts = compute_conditions(pod, phase, init_statuses, statuses, has_sandbox=has_sandbox)
+    verdicts = compute_conditions(pod, phase, init_statuses, statuses, has_sandbox=has_sandbox) | dict(seen.resize)
     status: Object = {
         "observedGeneration": generation,
         "phase": phase,
@@ -95,16 +96,18 @@ def status_patch(old: Object, new: Object) -> Object | None:
         if key == "conditions":
             before = {c["type"]: c for c in old.get("conditions") or ()}
             changed = [_condition_patch(before.get(c["type"]), c) for c in value if before.get(c["type"]) != c]
+            there = {c["type"] for c in value}
+            changed += [{"$patch": "delete", "type": kind} for kind in RESIZE_CONDITIONS if kind in before and kind not in there]
             if changed:
                 patch["conditions"] = changed
                 patch["$setElementOrder/conditions"] = [{"type": c["type"]} for c in value]
         elif old.get(key) != value:
             patch[key] = value
-    if "podIPs" in patch:
-        # podIPs merge by address: what is no longer there must be deleted by name.
-        kept = {entry["ip"] for entry in new["podIPs"]}
-        gone = [{"$patch": "delete", "ip": entry["ip"]} for entry in old.get("podIPs") or () if entry["ip"] not in kept]
-        patch["podIPs"] = [*new["podIPs"], *gone]
+    for key in {"podIPs", "hostIPs"} & patch.keys():
+        # Addresses merge by themselves: what is no longer there must be deleted by name.
+        kept = {entry["ip"] for entry in new[key]}
+        gone = [{"$patch": "delete", "ip": entry["ip"]} for entry in old.get(key) or () if entry["ip"] not in kept]
+        patch[key] = [*new[key], *gone]
     for key in ("reason", "message", "podIP", "podIPs"):
         if key in old and key not in new:
             patch[key] = None

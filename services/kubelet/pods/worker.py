@@ -19,12 +19,14 @@ from ..volumes.volumes import VolumeMissing
 from .actions import ContainerToKill, ContainerToStart, compute_actions
 from .backoff import format_delay
 from .conditions import KUBELET_CONDITIONS
+from .conditions import Verdict as ConditionVerdict
 from .container_status import Observation, Waiting
 from .context import PodContext
 from .events import NORMAL, WARNING
 from .hooks import run_hook
 from .images import ImagePuller
 from .phase import RUNNING, TERMINAL, is_terminal
+from .resize import DEFERRED, INFEASIBLE, RESIZE_CONDITIONS, Resize, reported_resources, resources_of, with_resources
 from .spec import all_containers, is_sidecar
 from .status import Verdict, compute_status
 from .termination import Termination
@@ -34,6 +36,7 @@ VOLUME_RETRY_SECONDS_MAX = 122.0
 CONFIG_RETRY_SECONDS = 10.0
 SANDBOX_RETRY_SECONDS = 5.0
 FAILURE_RETRY_SECONDS = 10.0
+OWN_CONDITIONS = (*KUBELET_CONDITIONS, *RESIZE_CONDITIONS)
 DEADLINE_MESSAGE = "Pod was active on the node longer than the specified deadline"
 
 log = get_logger("kubelet")
@@ -41,8 +44,8 @@ log = get_logger("kubelet")
 
 class PodWorker:
     __slots__ = (
-        "_context", "_deadline_timer", "_dirty", "_first_seen", "_images", "_is_running", "_killing", "_last_status", "_retry", "_runtime",
-        "_termination", "_verdict",
+        "_context", "_deadline_timer", "_dirty", "_first_seen", "_images", "_is_running", "_killing", "_last_status", "_resize", "_retry",
+        "_runtime", "_termination", "_verdict",
         "_volume_retry_seconds", "_volumes_ready", "_waiting", "is_finished", "is_removed", "node", "pod", "uid",
     )  # fmt: skip
 
@@ -65,6 +68,7 @@ class PodWorker:
         self._volume_retry_seconds = VOLUME_RETRY_SECONDS_MIN
         self._verdict: Verdict | None = None
         self._termination: Termination | None = None
+        self._resize: Resize | None = None
         self.is_finished = False
         """Every container has ended for good and the final status is known."""
         self.is_removed = False
@@ -77,7 +81,9 @@ class PodWorker:
         old, self.pod = self.pod, pod
         if pod.get("status") == self._last_status:
             self._last_status = pod.get("status")  # one object in memory, not two equal ones
-        self._runtime.update_pod(pod)
+        if self._resize is None and _generation(old) != _generation(pod) and resources_of(old) != resources_of(pod):
+            self._resize = Resize(resources_of(old))
+        self._runtime.update_pod(self._granted())
         if needs_sync(old, pod):
             self.wake()
 
@@ -138,6 +144,8 @@ class PodWorker:
         status = self._runtime.pod_status(self.uid)
         if self._last_status is None and status is None:
             self._report()
+        if self._resize is not None:
+            self._apply_resize(self._resize)
         try:
             await self._prepare_volumes()
             await self._apply()
@@ -183,7 +191,8 @@ class PodWorker:
     async def _apply(self) -> None:
         """Do what the decision says."""
         status = self._runtime_status()
-        actions = compute_actions(self.pod, status, self._context.probes.results(self.uid))
+        resizing = frozenset(self._resize.restarting.values()) if self._resize is not None else frozenset[str]()
+        actions = compute_actions(self._granted(), status, self._context.probes.results(self.uid), resizing)
         if actions.kill_pod and not actions.create_sandbox:
             return
         if actions.create_sandbox:
@@ -199,6 +208,27 @@ class PodWorker:
             if start.kind is ContainerKind.INIT:
                 # A sidecar that has started lets the next container go at once.
                 self._dirty = self._dirty or (started and is_sidecar(start.spec))
+
+    # -- resizing ----------------------------------------------------------------------------------------------------
+
+    def _granted(self) -> Object:
+        """The pod with the resources that it has been given, which may be other than those it asks for."""
+        return self.pod if self._resize is None else with_resources(self.pod, self._resize.granted)
+
+    def _apply_resize(self, resize: Resize) -> None:
+        """Grant what is asked for if the node has room; say so if it has not."""
+        if resources_of(self.pod) == resize.granted:
+            resize.pending = None
+            return
+        refusal = self._context.resize(self.pod)
+        if refusal is None:
+            resize.grant(self.pod, self._runtime_status())
+            self._runtime.update_pod(self._granted())
+            return
+        reason = DEFERRED if refusal.may_come else INFEASIBLE
+        if resize.pending is None or resize.pending.message != refusal.message:
+            self._context.events.pod(self.pod, WARNING, f"Resize{reason}", f"Pod resize {reason}: {refusal.message}")
+        resize.pending = ConditionVerdict(True, reason, refusal.message)
 
     # -- starting ----------------------------------------------------------------------------------------------------
 
@@ -351,6 +381,8 @@ class PodWorker:
         self._last_status = reported
         self._first_seen = None
         self._volumes_ready = True
+        if (reported_now := reported_resources(self.pod)) != resources_of(self.pod):
+            self._resize = Resize(reported_now)
         if is_terminal(self.pod) and not is_deleting(self.pod):
             self.is_finished = True
             self._context.on_ended(self.uid)
@@ -368,7 +400,11 @@ class PodWorker:
 
     def _report(self, *, terminating: bool = False) -> str:
         """Compute the status and hand it to the status manager; returns the phase."""
-        seen = Observation(self._runtime_status(), self._context.probes.results(self.uid), self._waiting, self.node.ip)
+        resize: dict[str, ConditionVerdict] = {}
+        if self._resize is not None:
+            self._resize.settle(self._runtime_status())
+            resize = self._resize.conditions()
+        seen = Observation(self._runtime_status(), self._context.probes.results(self.uid), self._waiting, self.node.ip, resize)
         status = compute_status(self._with_base_status(), seen, self._context.clock.now(), terminating=terminating, verdict=self._verdict)
         if status != self._last_status:
             if self._first_seen is not None and status["phase"] == RUNNING:
@@ -380,11 +416,19 @@ class PodWorker:
 
     def _with_base_status(self) -> Object:
         """The pod with the status we last computed, and with the conditions that others own as the API has them now."""
+        pod = self._granted()
         if self._last_status is None:
-            return self.pod
-        foreign = [c for c in (self.pod.get("status") or {}).get("conditions") or () if c["type"] not in KUBELET_CONDITIONS]
+            return pod
+        foreign = [c for c in (self.pod.get("status") or {}).get("conditions") or () if c["type"] not in OWN_CONDITIONS]
         ours = [c for c in self._last_status.get("conditions") or () if c["type"] in KUBELET_CONDITIONS]
-        return {**self.pod, "status": {**self._last_status, "conditions": [*ours, *foreign]}}
+        if self._resize is not None:
+            kinds = self._resize.conditions()
+            ours += [c for c in self._last_status.get("conditions") or () if c["type"] in kinds]
+        return {**pod, "status": {**self._last_status, "conditions": [*ours, *foreign]}}
+
+
+def _generation(pod: Object) -> int:
+    return int(pod["metadata"].get("generation") or 0)
 
 
 def needs_sync(old: Object, new: Object) -> bool:
