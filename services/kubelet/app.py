@@ -225,6 +225,7 @@ class Kubelet:
         """An adopted node: its pods are run from now on."""
         self.nodes[node.name] = node
         self._shapes[node.name] = shape
+        self.pods.node_hosted(node.name)
 
     def _drop(self, name: str) -> None:
         """An adopted node was deleted; pods that still end keep what they need."""

@@ -66,3 +66,19 @@ def test_a_created_node_runs_pods_until_it_is_deleted(cluster: ClusterUnderTest,
         cluster.kubectl("-n", namespace, "delete", "pod", "p", "--grace-period=1", "--timeout=20s")
         assert find("node", namespace) is None, "a deleted node stays deleted"
         cluster.kubectl("-n", namespace, "create", "-f", "-", stdin=json.dumps(pod))
+
+
+@pytest.mark.process
+def test_pods_that_are_bound_before_the_kubelet_hosts_their_node_are_run(cluster: ClusterUnderTest, namespace: str) -> None:
+    pod = {
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "early"},
+        "spec": {"nodeName": namespace, "containers": [{"name": "c", "image": "nginx"}], "tolerations": [{"operator": "Exists"}]},
+    }  # fmt: skip
+    cluster.kubectl("-n", namespace, "create", "-f", "-", stdin=json.dumps(pod))
+    labels = {"kubecosm.dev/simulated": "true"}
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": namespace, "labels": labels}, "spec": {}}
+    cluster.kubectl("create", "-f", "-", stdin=json.dumps(node))
+    try:
+        cluster.kubectl("-n", namespace, "wait", "pod/early", "--for=jsonpath={.status.phase}=Running", "--timeout=20s")
+    finally:
+        cluster.kubectl("delete", "node", namespace)

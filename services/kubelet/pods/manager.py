@@ -25,6 +25,7 @@ class PodManager:
         self._new_budget = new_budget
         self._budgets: dict[str, NodeBudget] = {}
         self._context: PodContext | None = None
+        self._pods: Informer | None = None
         self._workers: dict[str, PodWorker] = {}
         self._recovering = True
         self._deferred: set[str] = set()
@@ -37,12 +38,18 @@ class PodManager:
 
     def start(self, context: PodContext, pods: Informer) -> None:
         """Follow the informer from now on. Pods of its first list that ran before are taken up again."""
-        self._context = context
+        self._context, self._pods = context, pods
         for pod in pods.store.list():
             node = self._nodes.get(pod["spec"].get("nodeName") or "")
             if node is not None and has_run(pod) and not is_terminal(pod):
                 context.runtime_of(pod).reserve(pod, node)
         pods.add_handler(self._added, lambda _old, new: self._added(new), self._deleted)
+
+    def node_hosted(self, name: str) -> None:
+        """A node came to `nodes`: pods that were bound to it before are run now."""
+        for pod in self._pods.store.list() if self._pods is not None else ():
+            if pod["spec"].get("nodeName") == name:
+                self._added(pod)
 
     def recovered(self) -> None:
         """The first list has been seen: pods that appear from now on are new."""
