@@ -61,6 +61,8 @@ LABEL_NODE_GROUP = "kubecosm.dev/node-group"
 # Annotations
 ANNOTATION_POD_CLAIM_NAME = "resource.kubernetes.io/pod-claim-name"
 FINALIZER_RESOURCE_CLAIM = "resource.kubernetes.io/delete-protection"
+AUDIT_DECISION = "authorization.k8s.io/decision"
+AUDIT_REASON = "authorization.k8s.io/reason"
 ANNOTATION_APF_AUTOUPDATE = "apf.kubernetes.io/autoupdate-spec"
 ANNOTATION_CONFIG_MIRROR = "kubernetes.io/config.mirror"
 ANNOTATION_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"

@@ -29,7 +29,7 @@ from .config import Config
 from .connect.backend import Backends
 from .customresources.registrar import Registrar
 from .customresources.upkeep import maintain_definitions
-from .flowcontrol.upkeep import ensure_defaults, maintain_flow_control
+from .flowcontrol.upkeep import maintain_flow_control, start_flow_control
 from .http.connection import Server
 from .identity import ensure_token_tracking, keep_identity
 from .peers import keep_endpoints, withdraw
@@ -94,11 +94,11 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
             await aggregator.start(tasks)
             await addresses.start()
             if flows:
-                await flows.follow()
-                await ensure_defaults(state)
+                await start_flow_control(state, flows)
             await listener.start_serving()
             parts = Parts(config, serving, registrar, addresses, (reached_at, port), shared)
             background = [tasks.create_task(work, name=name) for name, work in background_work(state, parts)]
+            audit_writers = [tasks.create_task(b.run(), name=f"audit-{b.name}") for b in (state.auditor.backends if state.auditor else ())]
             try:
                 yield state, port
             finally:
@@ -111,6 +111,8 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
                 for task in background:
                     task.cancel()
                 await end_requests(state, server)
+                for task in audit_writers:
+                    task.cancel()
                 if shared:
                     with suppress(StorageError):
                         await withdraw(state, (reached_at, port))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kubecosm.api.resources import (
     CUSTOMRESOURCEDEFINITIONS,
@@ -62,6 +63,9 @@ from .rest.tokens import TokenRequests
 from .rest.versions import stored_rows
 from .state import State
 from .storage.contract import Store
+
+if TYPE_CHECKING:
+    from .audit.filter import Auditor
 
 DATABASE = "kubecosm.db"
 _STORES: dict[Resource, type[ResourceStore]] = {
@@ -133,6 +137,15 @@ def build_flow_control(config: Config, state: State) -> FlowController | None:
     return FlowController(state.caches, state.storage, state.clock, seats=seats, request_seconds=config.request_timeout)
 
 
+def load_auditor(config: Config, clock: Clock) -> Auditor | None:
+    """None unless flags ask for audit, whose modules are only then loaded. Raises StartupError."""
+    if not config.audit_policy_file:
+        return None
+    from .audit.build import build_auditor
+
+    return build_auditor(config, clock)
+
+
 def database_bytes(config: Config) -> int:
     """The size of the database and its journal; 0 for storage in memory."""
     files = Path(config.data_dir).glob(f"{DATABASE}*") if config.storage_backend == "sqlite" else ()
@@ -167,11 +180,21 @@ def build_handler(
     metrics.registry.register(CacheMetrics(state.caches, lambda: database_bytes(config)))
     identities = build_identities(config, state)
     authorizer = state.authorizer = build_authorizer(config, state)
+    audit = state.auditor = load_auditor(config, state.clock)
+    before_authentication: tuple[Filter, ...] = ()
+    behind_authentication: tuple[Filter, ...] = ()
+    if audit is not None:
+        from .audit.filter import with_audit, with_failed_authentication_audit
+
+        metrics.registry.register(audit)
+        before_authentication, behind_authentication = (with_failed_authentication_audit(audit),), (with_audit(audit),)
     filters: tuple[Filter, ...] = (
         with_request_info(state.rng),
         with_metrics(request_metrics, state.clock),
         with_errors(),
+        *before_authentication,
         with_authentication(identities.ways, state.clock),
+        *behind_authentication,
         with_impersonation(authorizer),
         with_timeout(config.request_timeout),
         with_priority_and_fairness(flows, request_metrics) if flows else with_max_in_flight(request_metrics),

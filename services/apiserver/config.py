@@ -68,6 +68,13 @@ class Config(AuthFlags):
     enable_priority_and_fairness: bool = field(
         default=True, metadata={"help": "queue requests by FlowSchema and priority level instead of counting reads and writes"}
     )
+    audit_policy_file: str = field(default="", metadata={"help": "audit policy (audit.k8s.io/v1); empty: nothing is audited"})
+    audit_log_path: str = field(default="", metadata={"help": "file that audit events are appended to; - is standard output"})
+    audit_log_format: str = field(default="json", metadata={"help": "json, or legacy for one line of text an event"})
+    audit_log_maxsize: int = field(default=100, metadata={"help": "MiB after which the audit log starts anew; 0: never"})
+    audit_log_maxbackup: int = field(default=0, metadata={"help": "old audit logs that are kept; 0: all"})
+    audit_log_maxage: int = field(default=0, metadata={"help": "days that old audit logs are kept; 0: for ever"})
+    audit_webhook_config_file: str = field(default="", metadata={"help": "kubeconfig of a server that audit events are posted to"})
     request_timeout: Duration = field(default=Duration(60.0), metadata={"help": "how long a request that is no stream may take"})
     event_ttl: Duration = field(default=Duration(3600.0), metadata={"help": "how long events are kept after their last change"})
     compaction_interval: Duration = field(default=Duration(300.0), metadata={"help": "how often old versions of objects are forgotten"})

@@ -19,6 +19,7 @@ from .webhook.services import resolver
 
 if TYPE_CHECKING:
     from .admission.chain import AdmissionChain
+    from .audit.filter import Auditor
     from .authz.attributes import Authorizer
     from .flowcontrol.controller import FlowController
     from .rest.store import ResourceStore
@@ -54,6 +55,8 @@ class State:
     """What ends with the server: clients of services outside."""
     webhooks: WebhookClients = field(init=False)
     """Asks webhooks for whoever needs it; connects only then."""
+    auditor: Auditor | None = None
+    """Records requests; None if nothing is audited."""
     flow_control: FlowController | None = None
     """Priority and fairness; None if that is off."""
 

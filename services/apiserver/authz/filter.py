@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from kubecosm.api.errors import Forbidden, InternalError
 from kubecosm.api.field import go_quote
+from kubecosm.api.names import AUDIT_DECISION, AUDIT_REASON
 from kubecosm.api.resources import Object
 from kubecosm.api.selectors import SelectorError, parse_fields, parse_labels
 
@@ -25,10 +26,14 @@ def with_authorization(authorizer: Authorizer) -> Filter:
     def wrap(inner: Handler) -> Handler:
         async def handle(request: Request) -> Answer:
             if GROUP_MASTERS in request.user.groups:  # never restricted: saves building the attributes
+                if request.audit is not None:
+                    annotate(request, Decision.ALLOW, "")
                 return await inner(request)
             attributes = attributes_of(request)
             verdict = authorizer.authorize(attributes)
             decision, reason = verdict if isinstance(verdict, tuple) else await answered(verdict)
+            if request.audit is not None:
+                annotate(request, decision, reason)
             if decision is not Decision.ALLOW:
                 raise forbidden(attributes, reason)
             return await inner(request)
@@ -47,6 +52,12 @@ async def answered(pending: Awaitable[Verdict]) -> Verdict:
 
 
 SELECTING_VERBS = ("list", "watch", "deletecollection")
+
+
+def annotate(request: Request, decision: Decision, reason: str) -> None:
+    """What the audit event tells of the decision."""
+    request.annotate(AUDIT_DECISION, "allow" if decision is Decision.ALLOW else "forbid")
+    request.annotate(AUDIT_REASON, reason)
 
 
 def attributes_of(request: Request) -> Attributes:

@@ -32,6 +32,12 @@ RESYNC_SECONDS = 60.0
 """How often the defaults are looked at although nothing has changed."""
 
 
+async def start_flow_control(state: State, control: FlowController) -> None:
+    """Follow the objects and see to it that the defaults are there. Raises a group of ApiError."""
+    await control.follow()
+    await ensure_defaults(state)
+
+
 async def maintain_flow_control(state: State, control: FlowController) -> None:
     """Keep conditions and defaults as they should be, whenever an object changes."""
     while True:

@@ -29,6 +29,12 @@ class Connection(RequestHandler):
         self.certificate: Certificate | None = None
         self.certificate_known = False
 
+    @property
+    def peer_address(self) -> str:
+        """The client's address; empty when it is gone."""
+        peer = self.transport.get_extra_info("peername") if self.transport is not None else None
+        return str(peer[0]) if peer else ""
+
     async def drain(self) -> None:
         """Return when the client has taken most of what was written; ConnectionError if it is gone."""
         await self._drain_helper()

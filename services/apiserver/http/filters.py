@@ -6,10 +6,10 @@
     authentication   who is asking
     impersonation    on whose behalf, if he may
     timeout          a request that is not long-running ends within --request-timeout
-    max_in_flight    too many at once wait, far too many are turned away (priority and fairness will take this place)
+    flow control     who waits for a seat and a turn, and who is turned away (priority and fairness, or max in flight)
     authorization    whether he may
 
-Audit belongs behind authentication, admission is part of the REST verbs.
+With an audit policy, audit stands behind authentication (and before it, for those who fail there). Admission is part of the REST verbs.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from aiohttp.http_parser import RawRequestMessage
     from aiohttp.streams import StreamReader
 
+    from ..audit.events import Record
     from .connection import Connection
 
 BODY_BYTES_MAX = 3 * 1024 * 1024
@@ -30,8 +31,8 @@ class Request:
     """`_task` and `_finish` are what aiohttp's protocol demands of a request."""
 
     __slots__ = (
-        "_payload", "_query", "_raw_query", "_task", "audit_annotations", "audit_id", "connection", "extra_head", "headers", "info",
-        "message", "method", "on_initialized", "path", "should_close", "started", "user", "verb", "warnings",
+        "_payload", "_query", "_raw_query", "_task", "audit", "audit_annotations", "audit_id", "connection", "extra_head", "headers",
+        "info", "message", "method", "on_initialized", "on_response_started", "path", "should_close", "started", "user", "verb", "warnings",
     )  # fmt: skip
 
     def __init__(self, message: RawRequestMessage, payload: StreamReader, connection: Connection, _writer: Any, task: Any) -> None:
@@ -53,6 +54,10 @@ class Request:
         self.started = 0.0
         self.warnings: list[str] | None = None
         self.audit_annotations: dict[str, str] | None = None
+        self.audit: Record | None = None
+        """What its audit events tell; None: nobody wants to know."""
+        self.on_response_started: Callable[[], None] | None = None
+        """Called when the head of a stream is sent."""
         self.extra_head = b""
         """Header lines that filters add to the answer, whatever it is."""
         self.on_initialized: Callable[[], None] | None = None

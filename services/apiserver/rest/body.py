@@ -28,10 +28,15 @@ def decode_body(
         request.warn(*warnings)
     if not isinstance(obj.get("metadata"), dict):
         obj["metadata"] = {}
+    if request.audit is not None:
+        request.audit.take(obj)
     return obj
 
 
 def decode_options(row: Resource, request: Request, body: bytes, kind: str) -> Object:
     """Options of a verb (DeleteOptions): they belong to the row's group and version. Raises BadRequest, UnsupportedMediaType."""
     target = Subresource("", kind, row.group, row.version, ())
-    return schema.decode(row, body, media_type_of(request), schema.IGNORE, subresource=target)[0]
+    options = schema.decode(row, body, media_type_of(request), schema.IGNORE, subresource=target)[0]
+    if request.audit is not None:
+        request.audit.take(options)
+    return options

@@ -33,6 +33,8 @@ async def patch(store: ResourceStore, request: Request) -> Answer:
     options, media_type = write_options(request, "PatchOptions"), media_type_of(request)
     check_apply_options(options, apply=media_type == APPLY_PATCH)
     body, info = await request.read(), request.info
+    if request.audit is not None:
+        request.audit.take_patch(body)
     caller, subresource = caller_of(request, options), info.subresource
     strategy, conversion = store.strategy_of(subresource), store.conversion
     manager, now = caller.field_manager, store.state.clock.now()
@@ -101,6 +103,8 @@ async def patch_scale(store: ResourceStore, request: Request) -> Answer:
     options, media_type = write_options(request, "PatchOptions"), media_type_of(request)
     check_apply_options(options, apply=media_type == APPLY_PATCH)
     body = await request.read()
+    if request.audit is not None:
+        request.audit.take_patch(body)
     subresource: Subresource | None = store.row.subresource("scale")
 
     def change(scale: Object) -> Object:

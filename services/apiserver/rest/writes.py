@@ -25,6 +25,8 @@ async def create(store: ResourceStore, request: Request) -> Answer:
     options = write_options(request, "CreateOptions")
     obj = decode_body(store.row, request, await request.read(), options.field_validation)
     store.served_strategy.default(obj)
+    if request.audit is not None:
+        request.audit.take(obj)
     caller = caller_of(request, options)
     managedfields.on_create(store.row, obj, caller.field_manager, store.state.clock.now())
     obj = store.to_stored(obj)
@@ -44,6 +46,8 @@ async def update(store: ResourceStore, request: Request) -> Answer:
     def wanted() -> Object:
         obj = decode_body(store.row, request, body, options.field_validation)
         store.served_strategy.default(obj)
+        if request.audit is not None:
+            request.audit.take(obj)
         return obj
 
     first = [wanted()]  # a body that cannot be decoded is refused before anything is looked up

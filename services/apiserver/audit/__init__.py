@@ -1,0 +1,1 @@
+"""Audit: what was asked of the server, by whom, and what became of it. Off unless --audit-policy-file names a policy."""
