@@ -31,6 +31,8 @@ USER_AGENT = "kube-controller-manager"
 LEASE_NAME = "kube-controller-manager"
 CONNECTIONS_MAX = 32
 """Requests in flight. More only cost TLS handshakes, of which each is worth several requests."""
+ACCOUNT_CONNECTIONS_MAX = 16
+"""The same for what controllers do as their accounts."""
 
 
 async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: Callable[[ReadyInfo], None]) -> None:
@@ -79,7 +81,9 @@ async def _own_clients(
 ) -> Callable[[Controller], ApiClient]:
     """Each controller acts as its account; they share connections, and so do controllers of one account its tokens."""
     config = without_credentials(client.config)
-    bare = ApiClient(config, clock=client.clock, user_agent=USER_AGENT, metrics=client.metrics, connections_max=CONNECTIONS_MAX)
+    bare = ApiClient(
+        config, clock=client.clock, user_agent=USER_AGENT, metrics=client.metrics, connections_max=ACCOUNT_CONNECTIONS_MAX
+    )
     shared = await stack.enter_async_context(bare)
     clients = {row.account: AccountClient(shared, client, row.account) for row, _ in enabled if row.account}
     by_controller = {id(controller): clients.get(row.account, client) for row, controller in enabled}
