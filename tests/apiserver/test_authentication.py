@@ -18,7 +18,7 @@ from kubecosm.runtime.errors import StartupError
 from kubecosm.services.apiserver.authn.bootstraptokens import groups_of
 from kubecosm.services.apiserver.authn.configuration import load_authentication
 from kubecosm.services.apiserver.authn.contract import TokenError
-from kubecosm.services.apiserver.authn.filter import websocket_token
+from kubecosm.services.apiserver.authn.filter import websocket_token, without_bearer
 from kubecosm.services.apiserver.authn.frontproxy import FrontProxy
 from kubecosm.services.apiserver.authn.keys import SigningKey, encode64, public_key
 from kubecosm.services.apiserver.authn.oidc import Claim, Provider, user_of
@@ -279,6 +279,8 @@ def test_browsers_send_their_token_as_a_protocol() -> None:
     encoded = base64.urlsafe_b64encode(b"a-token").decode().rstrip("=")
     assert websocket_token(f"v4.channel.k8s.io, base64url.bearer.authorization.k8s.io.{encoded}") == "a-token"
     assert websocket_token("v4.channel.k8s.io") == ""
+    headers = {"Sec-WebSocket-Protocol": f"v4.channel.k8s.io, base64url.bearer.authorization.k8s.io.{encoded}", "Host": "x"}
+    assert without_bearer(headers) == {"Sec-WebSocket-Protocol": "v4.channel.k8s.io", "Host": "x"}
 
 
 # ---- the anonymous

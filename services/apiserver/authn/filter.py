@@ -7,6 +7,8 @@ import binascii
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 
+from multidict import CIMultiDict
+
 from kubecosm.api.errors import Unauthorized
 from kubecosm.runtime.clock import Clock
 
@@ -76,6 +78,8 @@ def with_authentication(ways: Authenticators, clock: Clock) -> Filter:
             token = rest.strip() if scheme.lower() == "bearer" else ""
         elif WEBSOCKET_PROTOCOLS in request.headers:
             token = websocket_token(request.headers[WEBSOCKET_PROTOCOLS])
+            if token:
+                request.headers = without_bearer(request.headers)
         if token:
             found = tokens.verify(token)
             return found.user if isinstance(found, Verified) else found
@@ -95,6 +99,14 @@ def with_authentication(ways: Authenticators, clock: Clock) -> Filter:
         return handle
 
     return wrap
+
+
+def without_bearer(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """The headers without the token, which is nobody's business behind this filter."""
+    kept = CIMultiDict(headers)
+    protocols = [name.strip() for name in headers[WEBSOCKET_PROTOCOLS].split(",")]
+    kept[WEBSOCKET_PROTOCOLS] = ", ".join(name for name in protocols if not name.startswith(WEBSOCKET_BEARER))
+    return kept
 
 
 def websocket_token(protocols: str) -> str:
