@@ -138,7 +138,7 @@ def test_tokens_of_an_openid_connect_provider_are_accepted_and_its_new_keys_are_
 
 
 def test_claims_are_mapped_as_configured() -> None:
-    provider = Provider("https://x", ("a",), Claim("email", "u:"), Claim("roles", "g:"), uid="id", required={"hd": "example.com"})
+    provider = Provider("https://x", ("a",), Claim("email", "u:"), Claim("roles", "g:"), uid=Claim("id"), required={"hd": "example.com"})
     claims = {"email": "jane@example.com", "email_verified": True, "roles": "dev", "id": "7", "hd": "example.com"}
     user = user_of(provider, claims)
     assert (user.name, user.groups, user.uid) == ("u:jane@example.com", ("g:dev", "system:authenticated"), "7")
@@ -167,7 +167,7 @@ def test_a_structured_configuration_says_the_same_as_the_flags_and_more(tmp_path
     found = load_authentication(str(path))
     provider = found.issuers[0].provider
     assert (provider.issuer, provider.audiences, provider.username) == ("https://a", ("one", "two"), Claim("sub"))
-    assert (provider.groups, provider.uid, provider.required) == (Claim("groups", "oidc:"), "id", {"hd": "example.com"})
+    assert (provider.groups, provider.uid, provider.required) == (Claim("groups", "oidc:"), Claim("id"), {"hd": "example.com"})
     assert found.anonymous is not None
     assert (found.anonymous.allows("/livez"), found.anonymous.allows("/version")) == (True, False)
 
@@ -183,6 +183,48 @@ def test_a_structured_configuration_says_the_same_as_the_flags_and_more(tmp_path
 def test_a_wrong_configuration_is_told_at_start(tmp_path: Path, change: tuple[str, str], complaint: str) -> None:
     path = tmp_path / "authn.yaml"
     path.write_text(CONFIGURATION.replace(*change))
+    with pytest.raises(StartupError, match=complaint):
+        load_authentication(str(path))
+
+
+EXPRESSIONS = """
+apiVersion: apiserver.config.k8s.io/v1
+kind: AuthenticationConfiguration
+jwt:
+- issuer: {url: "https://a", audiences: [one]}
+  claimValidationRules: [{expression: "claims.exp - claims.nbf <= 3600", message: "too long"}]
+  claimMappings:
+    username: {expression: "'oidc:' + claims.sub"}
+    groups: {expression: "claims.roles.map(role, 'role:' + role)"}
+    extra: [{key: acme.io/team, valueExpression: "claims.?team.orValue('none')"}]
+  userValidationRules: [{expression: "!user.username.startsWith('oidc:system:')", message: "reserved name"}]
+"""
+
+
+def test_claims_are_mapped_and_checked_by_expressions(tmp_path: Path) -> None:
+    path = tmp_path / "authn.yaml"
+    path.write_text(EXPRESSIONS)
+    provider = load_authentication(str(path)).issuers[0].provider
+    claims = {"sub": "jane", "roles": ["a", "b"], "nbf": 0, "exp": 3600}
+    user = user_of(provider, claims)
+    assert (user.name, user.groups) == ("oidc:jane", ("role:a", "role:b", "system:authenticated"))
+    assert user.extra == {"acme.io/team": ("none",)}
+    for change, why in (({"exp": 9999}, "too long"), ({"sub": "system:x"}, "reserved name"), ({"roles": 1}, "groups claim expression")):
+        with pytest.raises(TokenError, match=why):
+            user_of(provider, claims | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (("claims.sub", "claims."), "username.expression: compilation failed"),
+        (("claims.exp - claims.nbf <= 3600", "1"), "must evaluate to bool"),
+        (("claims.sub", "claims.email"), "claims.email_verified must be used"), (("acme.io/team", "team"), "must be a domain-prefix path"),
+    ],
+)  # fmt: skip
+def test_a_wrong_expression_is_told_at_start(tmp_path: Path, change: tuple[str, str], complaint: str) -> None:
+    path = tmp_path / "authn.yaml"
+    path.write_text(EXPRESSIONS.replace(*change))
     with pytest.raises(StartupError, match=complaint):
         load_authentication(str(path))
 

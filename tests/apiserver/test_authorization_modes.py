@@ -95,6 +95,25 @@ def test_a_file_names_who_decides(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_match_conditions_keep_requests_from_the_webhook(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with service(tmp_path, decide) as webhook:
+            condition = "has(request.resourceAttributes) && request.resourceAttributes.namespace == 'default'"
+            hook = (
+                f"{{connectionInfo: {{type: KubeConfigFile, kubeConfigFile: '{webhook.kubeconfig(tmp_path)}'}}, failurePolicy: NoOpinion, "
+                f'matchConditions: [{{expression: "{condition}"}}]}}'
+            )
+            entry = f"- {{type: Webhook, name: w, webhook: {hook}}}"
+            async with api_server(tmp_path, authorization_config=configuration(tmp_path, entry, "- {type: RBAC}")) as api:
+                assert (await api.call("GET", CONFIGMAPS, token=USER_TOKEN))[0] == 200
+                assert len(webhook.asked) == 1
+                assert (await api.call("GET", "/api/v1/namespaces/other/configmaps", token=USER_TOKEN))[0] == 403
+                assert (await api.raw("GET", "/version", token=USER_TOKEN)).status == 200
+                assert len(webhook.asked) == 1
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     ("entry", "complaint"),
     [

@@ -1,10 +1,11 @@
 """The file of --authentication-config: an AuthenticationConfiguration, read strictly.
 
-Imitates k8s.io/apiserver/pkg/apis/apiserver (types, validation). Left out: CEL expressions, which are refused.
+Imitates k8s.io/apiserver/pkg/apis/apiserver (types, validation).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import Any
 
 from kubecosm.runtime.errors import StartupError, startup
 
+from ..plainexpressions import Expression
 from .filter import AnonymousAccess
-from .oidc import Claim, Provider
+from .oidc import Claim, Provider, Rule
 
 API = "apiserver.config.k8s.io"
 VERSIONS = ("v1", "v1beta1", "v1alpha1")
@@ -89,35 +91,75 @@ def _issuer(entry: Mapping[str, Any], path: str) -> Issuer:
         raise ValueError(f"{path}.issuer.audiences: at least one is needed")
     if len(audiences) > 1 and issuer.get("audienceMatchPolicy") != "MatchAny":
         raise ValueError(f"{path}.issuer.audienceMatchPolicy: must be MatchAny for multiple audiences")
-    if entry.get("userValidationRules") or mappings.get("extra"):
-        raise ValueError(f"{path}: userValidationRules and claimMappings.extra need CEL expressions, which are not supported here")
-    username = _claim(mappings.get("username"), f"{path}.claimMappings.username")
+    where = f"{path}.claimMappings"
+    username = _claim(mappings.get("username"), f"{where}.username")
     if username is None:
-        raise ValueError(f"{path}.claimMappings.username: claim or expression is required")
-    groups = _claim(mappings.get("groups"), f"{path}.claimMappings.groups")
-    uid = _claim(mappings.get("uid"), f"{path}.claimMappings.uid", with_prefix=False)
-    required = dict(_required(rule, f"{path}.claimValidationRules[{i}]") for i, rule in enumerate(entry.get("claimValidationRules") or ()))
+        raise ValueError(f"{where}.username: claim or expression is required")
+    rules = [(rule, f"{path}.claimValidationRules[{i}]") for i, rule in enumerate(entry.get("claimValidationRules") or ())]
     provider = Provider(
-        url, audiences, username, groups, uid.name if uid else "", required, discovery_url=issuer.get("discoveryURL", "")
-    )
+        url, audiences, username, _claim(mappings.get("groups"), f"{where}.groups", lists=True),
+        _claim(mappings.get("uid"), f"{where}.uid", with_prefix=False),
+        tuple(_extra(one, f"{where}.extra[{i}]") for i, one in enumerate(mappings.get("extra") or ())),
+        tuple(_rule(rule, at, ("claims",)) for rule, at in rules if rule.get("expression")),
+        tuple(_rule(rule, f"{path}.userValidationRules[{i}]", ("user",)) for i, rule in enumerate(entry.get("userValidationRules") or ())),
+        dict(_required(rule, at) for rule, at in rules if not rule.get("expression")), discovery_url=issuer.get("discoveryURL", ""),
+    )  # fmt: skip
+    _check_email(provider, path)
     return Issuer(provider, issuer.get("certificateAuthority", ""))
 
 
-def _claim(entry: Mapping[str, Any] | None, path: str, *, with_prefix: bool = True) -> Claim | None:
+def _check_email(provider: Provider, path: str) -> None:
+    """An address that nobody verified must not become a name."""
+    username = provider.username.expression
+    if username is None or not re.search(r"\bclaims\.email\b", username.source):
+        return
+    others = [claim.expression for _, claim in provider.extra] + [rule.expression for rule in provider.claim_rules]
+    if not any(one is not None and "email_verified" in one.source for one in (username, *others)):
+        raise ValueError(
+            f"{path}.claimMappings.username.expression: claims.email_verified must be used in claimMappings.username.expression or "
+            "claimMappings.extra[*].valueExpression or claimValidationRules[*].expression when claims.email is used in "
+            "claimMappings.username.expression"
+        )
+
+
+def _claim(entry: Mapping[str, Any] | None, path: str, *, with_prefix: bool = True, lists: bool = False) -> Claim | None:
     if not entry:
         return None
     _check_fields(entry, path, ("claim", "prefix", "expression") if with_prefix else ("claim", "expression"))
     if entry.get("expression"):
-        raise ValueError(f"{path}.expression: CEL expressions are not supported here: use claim")
+        if entry.get("claim") or entry.get("prefix"):
+            raise ValueError(f"{path}: claim and prefix can't be set together with expression")
+        results = ("string", "list") if lists else ("string",)
+        return Claim("", "", _expression(entry["expression"], f"{path}.expression", ("claims",), results))
     if with_prefix and "prefix" not in entry:
         raise ValueError(f'{path}.prefix: prefix is required when claim is set. It can be set to an empty string ("") to disable it')
     return Claim(entry["claim"], entry.get("prefix", ""))
 
 
+def _extra(entry: Mapping[str, Any], path: str) -> tuple[str, Claim]:
+    _check_fields(entry, path, ("key", "valueExpression"))
+    key = entry.get("key", "")
+    if "/" not in key or key != key.lower():
+        raise ValueError(f"{path}.key: must be a domain-prefix path (such as 'acme.io/foo') in lowercase")
+    return key, Claim("", "", _expression(entry.get("valueExpression", ""), f"{path}.valueExpression", ("claims",), ("string", "list")))
+
+
+def _rule(entry: Mapping[str, Any], path: str, names: tuple[str, ...]) -> Rule:
+    _check_fields(entry, path, ("expression", "message"))
+    return Rule(_expression(entry.get("expression", ""), f"{path}.expression", names, ("bool",)), entry.get("message", ""))
+
+
+def _expression(source: str, path: str, names: tuple[str, ...], results: tuple[str, ...]) -> Expression:
+    try:
+        return Expression(source, names, results)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
 def _required(rule: Mapping[str, Any], path: str) -> tuple[str, str]:
-    _check_fields(rule, path, ("claim", "requiredValue", "expression", "message"))
-    if rule.get("expression"):
-        raise ValueError(f"{path}.expression: CEL expressions are not supported here: use claim and requiredValue")
+    _check_fields(rule, path, ("claim", "requiredValue"))
+    if not rule.get("claim"):
+        raise ValueError(f"{path}: claim or expression is required")
     return rule["claim"], rule.get("requiredValue", "")
 
 

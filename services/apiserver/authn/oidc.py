@@ -1,6 +1,6 @@
 """Tokens of OpenID Connect providers: what their claims mean here is configured, by flags or by an AuthenticationConfiguration.
 
-Imitates k8s.io/apiserver/plugin/pkg/authenticator/token/oidc. Left out: distributed claims, and CEL expressions (see configuration.py).
+Imitates k8s.io/apiserver/plugin/pkg/authenticator/token/oidc. Left out: distributed claims.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from kubecosm.api.resources import Object
 
 from ..authz.rules import quoted_list
 from ..outside import OutsideError
+from ..plainexpressions import Expression, ExpressionError
 from .contract import TokenError, Verified, meant_for
 from .jwks import ProviderKeys
 from .jwt import Jwt, parse_jwt
-from .user import GROUP_AUTHENTICATED, User
+from .user import GROUP_AUTHENTICATED, User, user_info
 
 NOT_BEFORE_LEEWAY_SECONDS = 300
 ALGORITHMS = ("RS256", "RS384", "RS512", "ES256", "ES384", "ES512")
@@ -27,10 +28,38 @@ ALGORITHMS = ("RS256", "RS384", "RS512", "ES256", "ES384", "ES512")
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim and what is put before its value."""
+    """A claim and what is put before its value, or an expression over all claims."""
 
     name: str
     prefix: str = ""
+    expression: Expression | None = None
+
+    def value(self, claims: Object, what: str) -> Any:
+        """None if there is no such claim. Raises TokenError."""
+        if self.expression is None:
+            return claims.get(self.name)
+        try:
+            return self.expression({"claims": claims})
+        except ExpressionError as error:
+            raise TokenError(f"oidc: error evaluating {what} claim expression: {error}") from error
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A condition that a token's claims or user must meet, and what is said if they do not."""
+
+    expression: Expression
+    message: str
+
+    def check(self, values: Mapping[str, Any]) -> None:
+        """Raises TokenError."""
+        try:
+            holds = self.expression(values)
+        except ExpressionError as error:
+            raise TokenError(f"oidc: error evaluating validation expression: {error}") from error
+        if holds is not True:
+            why = self.message or f"validation expression '{self.expression.source}' failed"
+            raise TokenError(f"oidc: {why}")
 
 
 @dataclass(frozen=True)
@@ -41,7 +70,10 @@ class Provider:
     audiences: tuple[str, ...]
     username: Claim
     groups: Claim | None = None
-    uid: str = ""
+    uid: Claim | None = None
+    extra: tuple[tuple[str, Claim], ...] = ()
+    claim_rules: tuple[Rule, ...] = ()
+    user_rules: tuple[Rule, ...] = ()
     required: Mapping[str, str] = field(default_factory=dict)
     algorithms: tuple[str, ...] = ALGORITHMS
     discovery_url: str = ""
@@ -92,7 +124,7 @@ def check_times(claims: Object, now: float) -> None:
 
 def user_of(provider: Provider, claims: Object) -> User:
     """Who the claims speak of. Pure. Raises TokenError."""
-    name = claims.get(provider.username.name)
+    name = provider.username.value(claims, "username")
     if not isinstance(name, str) or not name:
         raise TokenError(f'oidc: parse username claims "{provider.username.name}": claim not present')
     if provider.username.name == "email" and claims.get("email_verified", True) is not True:
@@ -102,19 +134,28 @@ def user_of(provider: Provider, claims: Object) -> User:
             raise TokenError(f"oidc: required claim {claim} not present in ID token")
         if claims[claim] != wanted:
             raise TokenError(f"oidc: required claim {claim} value does not match. Got = {claims[claim]}, want = {wanted}")
-    groups = _groups(provider.groups, claims)
-    uid = claims.get(provider.uid, "") if provider.uid else ""
-    if not isinstance(uid, str):
-        raise TokenError(f'oidc: parse uid claim "{provider.uid}": not a string')
-    extra: dict[str, tuple[str, ...]] = {USER_EXTRA_CREDENTIAL_ID: (f"JTI={claims['jti']}",)} if isinstance(claims.get("jti"), str) else {}
-    return User(provider.username.prefix + name, (*groups, GROUP_AUTHENTICATED), uid, extra)
+    for rule in provider.claim_rules:
+        rule.check({"claims": claims})
+    groups = _texts(provider.groups, claims, "groups")
+    uid = provider.uid.value(claims, "uid") if provider.uid is not None else ""
+    if not isinstance(uid or "", str):
+        raise TokenError("oidc: parse uid claim: not a string")
+    extra = {key: found for key, claim in provider.extra if (found := _texts(claim, claims, f"extra {key}"))}
+    if isinstance(claims.get("jti"), str):
+        extra[USER_EXTRA_CREDENTIAL_ID] = (f"JTI={claims['jti']}",)
+    user = User(provider.username.prefix + name, (*groups, GROUP_AUTHENTICATED), uid or "", extra)
+    shown = user_info(user) | {"uid": user.uid, "groups": list(groups), "extra": {key: list(values) for key, values in extra.items()}}
+    for rule in provider.user_rules:
+        rule.check({"user": shown})
+    return user
 
 
-def _groups(claim: Claim | None, claims: Object) -> tuple[str, ...]:
-    given: Any = claims.get(claim.name) if claim is not None else None
-    if claim is None or given is None:
+def _texts(claim: Claim | None, claims: Object, what: str) -> tuple[str, ...]:
+    """A claim that is a text or a list of texts. Raises TokenError."""
+    given: Any = claim.value(claims, what) if claim is not None else None
+    if claim is None or given is None or given == "":
         return ()
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise TokenError(f'oidc: parse groups claim "{claim.name}": json: cannot unmarshal into a list of strings')
+        raise TokenError(f'oidc: parse {what} claim "{claim.name}": json: cannot unmarshal into a list of strings')
     return tuple(claim.prefix + name for name in names if claim.prefix + name != GROUP_AUTHENTICATED)

@@ -11,6 +11,7 @@ from kubecosm.runtime.flags import parse_duration
 from ..authn.configuration import load_document
 from ..config import Config
 from ..outside import KubeconfigWebhook
+from ..plainexpressions import Expression
 from ..state import State
 from .attributes import AuthenticatedAuthorizer, Authorizer, DenyingAuthorizer, MastersAuthorizer, PublicInfoAuthorizer, UnionAuthorizer
 from .bootstrap import node_rules
@@ -64,12 +65,14 @@ def _plain(mode: str, state: State) -> Sequence[Authorizer]:
     return (DenyingAuthorizer(),) if mode == DENY else (AuthenticatedAuthorizer(), PublicInfoAuthorizer())
 
 
-def _webhook(path: str, flag: str, settings: WebhookSettings, state: State) -> WebhookAuthorizer:
+def _webhook(
+    path: str, flag: str, settings: WebhookSettings, state: State, conditions: tuple[Expression, ...] = ()
+) -> WebhookAuthorizer:
     if settings.version not in VERSIONS:
         raise StartupError(f"{flag}: the version of SubjectAccessReviews must be {' or '.join(VERSIONS)}")
     webhook = KubeconfigWebhook(path, state.clock, flag)
     state.closers.append(webhook.close)
-    return WebhookAuthorizer(webhook, state.clock, settings)
+    return WebhookAuthorizer(webhook, state.clock, settings, conditions)
 
 
 def _entries(path: str) -> list[Mapping[str, Any]]:
@@ -102,8 +105,6 @@ def _configured_webhook(entry: Mapping[str, Any], where: str, state: State) -> W
     connection = entry.get("connectionInfo") or {}
     if connection.get("type") != "KubeConfigFile" or not connection.get("kubeConfigFile"):
         raise StartupError(f"cannot use {where}.webhook.connectionInfo: type must be KubeConfigFile, with a kubeConfigFile")
-    if entry.get("matchConditions"):
-        raise StartupError(f"cannot use {where}.webhook.matchConditions: CEL expressions are not supported here")
     policy = entry.get("failurePolicy", "")
     if policy not in ("NoOpinion", "Deny"):
         raise StartupError(f"cannot use {where}.webhook.failurePolicy: must be NoOpinion or Deny")
@@ -112,9 +113,12 @@ def _configured_webhook(entry: Mapping[str, Any], where: str, state: State) -> W
             entry.get("subjectAccessReviewVersion", "v1"), _seconds(entry, "authorizedTTL", "5m"),
             _seconds(entry, "unauthorizedTTL", "30s"), _seconds(entry, "timeout", "30s"), denies_on_failure=policy == "Deny",
         )  # fmt: skip
+        conditions = tuple(
+            Expression(one.get("expression", ""), ("request",), ("bool",)) for one in entry.get("matchConditions") or ()
+        )
     except ValueError as error:
         raise StartupError(f"cannot use {where}.webhook: {error}") from error
-    return _webhook(connection["kubeConfigFile"], f"{where}.webhook", settings, state)
+    return _webhook(connection["kubeConfigFile"], f"{where}.webhook", settings, state, conditions)
 
 
 def _seconds(entry: Mapping[str, Any], field: str, default: str) -> float:

@@ -1,6 +1,6 @@
-"""Somebody outside decides: asked by SubjectAccessReviews, whose answers are remembered. Imitates apiserver/plugin/pkg/authorizer/webhook.
+"""Somebody outside decides: asked by SubjectAccessReviews, whose answers are remembered.
 
-Left out: match conditions (CEL).
+Imitates k8s.io/apiserver/plugin/pkg/authorizer/webhook.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from kubecosm.runtime.clock import Clock
 
 from ..authn.user import User
 from ..outside import SECONDS_MAX, KubeconfigWebhook, OutsideError
+from ..plainexpressions import Expression, ExpressionError
 from ..remembered import Remembered
 from .attributes import Attributes, CannotDecide, Decision, IncompleteRules, Verdict
 
@@ -39,7 +40,11 @@ class WebhookSettings:
 class WebhookAuthorizer:
     """Allows, denies or has no opinion as the service says."""
 
-    def __init__(self, webhook: KubeconfigWebhook, clock: Clock, settings: WebhookSettings) -> None:
+    def __init__(
+        self, webhook: KubeconfigWebhook, clock: Clock, settings: WebhookSettings, conditions: tuple[Expression, ...] = ()
+    ) -> None:
+        """Requests for which not all `conditions` hold are none of its business."""
+        self._conditions = conditions
         self._webhook = webhook
         self._settings = settings
         self._remembered: Remembered[Verdict] = Remembered(clock.monotonic, REMEMBERED_MAX)
@@ -50,6 +55,12 @@ class WebhookAuthorizer:
 
     def authorize(self, attributes: Attributes) -> Verdict | Awaitable[Verdict]:
         spec = review_spec(attributes)
+        if self._conditions:
+            try:
+                if not all(condition({"request": condition_values(spec)}) for condition in self._conditions):
+                    return Decision.NO_OPINION, ""
+            except ExpressionError as error:
+                return (Decision.DENY if self._settings.denies_on_failure else Decision.NO_OPINION), str(error)
         key = repr(spec)
         known = self._remembered.get(key)
         return self._ask(spec, key) if known is None else known
@@ -72,6 +83,15 @@ class WebhookAuthorizer:
         if len(key) <= REMEMBERED_REQUEST_CHARS_MAX:
             self._remembered.put(key, verdict, seconds)
         return verdict
+
+
+def condition_values(spec: Object) -> Object:
+    """The question as match conditions see it: every field is there, as in Go."""
+    values: Object = {"uid": "", "extra": {}, **spec}
+    if "resourceAttributes" in spec:
+        names = ("namespace", "verb", "group", "version", "resource", "subresource", "name")
+        values["resourceAttributes"] = {**dict.fromkeys(names, ""), **spec["resourceAttributes"]}
+    return values
 
 
 def verdict_of(status: Object) -> Verdict:
