@@ -13,6 +13,7 @@ import numpy as np
 from .algorithm import Outcome
 from .extenders.chain import Extenders
 from .extenders.wire import ExtenderError
+from .framework.failures import BUGS
 from .framework.interface import CycleState, PostFilterResult
 from .framework.profile import PluginScores, Profile
 from .framework.status import EXTENDER, Status, error
@@ -57,6 +58,9 @@ class ExtendedCycle:
             result = await self._post_filter(attempt, outcome)
         except ExtenderError as failed:
             scheduler.failed(attempt, str(failed), frozenset(), frozenset())
+            return None
+        except BUGS as failed:
+            scheduler.broken(attempt, failed)
             return None
         if self._is_wanted(attempt):
             scheduler.give_up(attempt, outcome, result)

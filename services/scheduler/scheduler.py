@@ -13,10 +13,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kubecosm.api.errors import ApiError
 from kubecosm.api.resources import Object
 from kubecosm.api.times import format_micro_time
-from kubecosm.client.http import TRANSPORT_ERRORS
 from kubecosm.runtime.clock import Clock
 from kubecosm.runtime.errors import StartupError
 from kubecosm.runtime.logs import get_logger
@@ -27,6 +25,7 @@ from .decisions import NO_PREEMPTION, Decisions, Preemption
 from .figures import serve_figures
 from .framework.defaults import ProfileConfig
 from .framework.events import ASSIGNED_POD_DELETE
+from .framework.failures import API_FAILURES, BUGS, describe
 from .framework.handle import ApiEffects, Handle
 from .framework.interface import CycleState, FilterPlugin, PostFilterResult, QueueSortPlugin
 from .framework.profile import Profile
@@ -49,7 +48,6 @@ SLICE_SECONDS = 0.005
 MEASURED_SHARE = 0.1
 """Of the attempts, in which each plugin's time is taken (pluginMetricsSamplePercent)."""
 NO_NODES = "no nodes available to schedule pods"
-EXPECTED_FAILURES = (ApiError, *TRANSPORT_ERRORS)
 
 log = get_logger("kube-scheduler")
 
@@ -188,12 +186,22 @@ class Scheduler:
         attempt = self.begin(queued)
         if attempt is None:
             return None
-        outcome = self.algorithm.schedule(attempt.profile, attempt.state, queued.info)
-        if not outcome.node:
+        try:
+            outcome = self.algorithm.schedule(attempt.profile, attempt.state, queued.info)
+            if outcome.node:
+                return self.place(attempt, outcome)
             self._unschedulable(attempt, outcome)
-            self.metrics.algorithm(self.clock.monotonic() - attempt.started)
+        except BUGS as failed:
+            self.broken(attempt, failed)
             return None
-        return self.place(attempt, outcome)
+        self.metrics.algorithm(self.clock.monotonic() - attempt.started)
+        return None
+
+    def broken(self, attempt: Attempt, failed: BaseException) -> None:
+        """A plugin failed in the midst of an attempt: what it had of the pod so far is undone."""
+        if self.cluster.is_assumed(attempt.pod.uid):
+            self._take_back(attempt, attempt.pod.node_name)
+        self.failed(attempt, f"running plugins: {describe(failed)}", frozenset(), frozenset())
 
     def begin(self, queued: QueuedPod) -> Attempt | None:
         """An attempt, unless there is nothing to try: the pod is none of ours any more, or there is no node."""
@@ -285,7 +293,10 @@ class Scheduler:
         self.effects.event(pod, "Normal", "Scheduled", "Binding", note, once=True)
         self.metrics.attempted(SCHEDULED, attempt.profile.name, now - attempt.started)
         self.metrics.bound(attempt.queued.attempts, now - (attempt.queued.first_attempt or attempt.started))
-        attempt.profile.run_post_bind(attempt.state, pod, node)
+        try:
+            attempt.profile.run_post_bind(attempt.state, pod, node)
+        except BUGS as failed:
+            describe(failed)  # the pod is bound, whatever a plugin makes of it
 
     async def _expect(self, pod: PodInfo, node: str) -> None:
         """Binding may take minutes: tell the world, as cluster autoscalers, where the pod is going (NominatedNodeNameForExpectation)."""
@@ -366,10 +377,10 @@ async def _logged(name: str, work: Coroutine[Any, Any, None]) -> None:
     """The border of one piece of background work."""
     try:
         await work
-    except EXPECTED_FAILURES as failed:
+    except API_FAILURES as failed:
         log.warning(f"{name} failed", error=str(failed) or type(failed).__name__)
     except ExceptionGroup as group:
-        expected, rest = group.split(EXPECTED_FAILURES)
+        expected, rest = group.split(API_FAILURES)
         if rest is not None:
             raise
         log.warning(f"{name} failed", error="; ".join(str(one) for one in expected.exceptions) if expected else "")

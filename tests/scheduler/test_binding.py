@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from kubecosm.api.errors import Conflict
 from kubecosm.api.resources import Object
 from kubecosm.services.scheduler.framework import registry
 from kubecosm.services.scheduler.framework.defaults import DEFAULT_PLUGINS, ProfileConfig
-from kubecosm.services.scheduler.framework.interface import CycleState
+from kubecosm.services.scheduler.framework.interface import CycleState, PostFilterResult
 from kubecosm.services.scheduler.framework.status import Code, Status, unschedulable
 from kubecosm.services.scheduler.state.podinfo import PodInfo
 from kubecosm.testing.virtualtime import VirtualClock, run_virtual
@@ -329,3 +331,81 @@ def test_volumes_that_never_come_end_the_wait() -> None:
         return clock.monotonic()
 
     assert 60 <= run_virtual(scenario()) < 61
+
+
+# ---- plugins with mistakes
+
+
+class Broken:
+    """Fails at one extension point for pods that are labelled so."""
+
+    name = "Broken"
+
+    def __init__(self, point: str) -> None:
+        self._point = point
+
+    def _fail(self, point: str, pod_info: PodInfo) -> None:
+        if point == self._point and pod_info.labels.get("break") == "it":
+            raise KeyError("a mistake")
+
+    def pre_filter(self, state: CycleState, pod_info: PodInfo) -> None:
+        self._fail("pre_filter", pod_info)
+
+    def score(self, state: CycleState, pod_info: PodInfo, rows: Any) -> int:
+        self._fail("score", pod_info)
+        return 0
+
+    def reserve(self, state: CycleState, pod_info: PodInfo, node_name: str) -> None:
+        self._fail("reserve", pod_info)
+
+    def unreserve(self, state: CycleState, pod_info: PodInfo, node_name: str) -> None:
+        return
+
+    def post_filter(self, state: CycleState, pod_info: PodInfo, diagnosis: Any) -> Any:
+        self._fail("post_filter", pod_info)
+        return PostFilterResult(status=unschedulable("no help"))
+
+    def pre_bind_pre_flight(self, state: CycleState, pod_info: PodInfo) -> bool:
+        return self._point == "pre_bind"
+
+    async def pre_bind(self, state: CycleState, pod_info: PodInfo, node_name: str) -> None:
+        self._fail("pre_bind", pod_info)
+
+    async def bind(self, state: CycleState, pod_info: PodInfo, node_name: str) -> Status:
+        self._fail("bind", pod_info)
+        return Status(Code.SKIP)
+
+    def post_bind(self, state: CycleState, pod_info: PodInfo, node_name: str) -> None:
+        self._fail("post_bind", pod_info)
+
+
+@pytest.mark.parametrize("point", ["pre_filter", "score", "reserve", "post_filter", "pre_bind", "bind", "post_bind"])
+def test_a_plugin_that_fails_harms_its_own_pod_only(point: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr(registry, "IN_TREE", {**registry.IN_TREE, "Broken": lambda handle, args: Broken(point)})
+    plugins = {"Broken": 1, **DEFAULT_PLUGINS}
+    cluster = Cluster(node("a", cpu="4"), node("b", cpu="4"), profiles=(ProfileConfig(plugins=plugins),))
+    selector = {"nodeSelector": {"no": "such"}} if point == "post_filter" else {}
+    unlucky = pod("unlucky", cpu="1", labels={"break": "it"}, **selector)
+
+    async def scenario() -> list[str]:
+        await cluster.scheduler._slots.acquire()
+        placed = []
+        for one in (unlucky, pod("lucky", cpu="1")):
+            cluster.add(one)
+            queued = cluster.scheduler.queue.pop()
+            assert queued is not None
+            binding = cluster.scheduler.schedule_one(queued)
+            if binding is not None:
+                await binding
+            while cluster.work:
+                await cluster.work.pop(0)[1]
+            placed.append(cluster.api.bound.get(queued.info.key, ""))
+        return placed
+
+    first, second = asyncio.run(scenario())
+    assert second in ("a", "b")
+    assert bool(first) is (point == "post_bind")
+    if point != "post_bind":
+        assert "KeyError('a mistake')" in cluster.message("default/unlucky")
+        assert len(cluster.scheduler.queue.error_backoff) == 1
+        assert sum(cluster.scheduler.cluster.nodes.requested("cpu").tolist()) == 1000

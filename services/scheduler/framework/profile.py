@@ -9,9 +9,6 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from kubecosm.api.errors import ApiError
-from kubecosm.client.http import TRANSPORT_ERRORS
-
 from ..plugins.noderesources import NodeResourcesFit
 from ..queue.hints import HintMap
 from ..state.columns import ALL, BoolArray, IntArray, Rows
@@ -19,13 +16,12 @@ from ..state.podinfo import PodInfo
 from ..state.requests import Requests
 from .defaults import ProfileConfig
 from .diagnosis import Diagnosis
+from .failures import API_FAILURES, BUGS, describe
 from .handle import Handle, ResourceFit
 from .interface import CycleState, PostFilterResult, QueueSortPlugin
 from .pluginset import PluginSet
 from .status import Code, Status, error, merge, unresolvable
 from .timed import TimedSet
-
-API_FAILURES = (ApiError, *TRANSPORT_ERRORS)
 
 
 class PointObserver(Protocol):
@@ -221,7 +217,10 @@ class Profile:
     def run_unreserve(self, state: CycleState, pod: PodInfo, node: str) -> None:
         """In reverse order, as what comes later may lean on what came earlier."""
         for plugin in reversed(self._set.reserve):
-            plugin.unreserve(state, pod, node)
+            try:
+                plugin.unreserve(state, pod, node)
+            except BUGS as failed:
+                describe(failed)  # the others are to give back what they have all the same
 
     def run_permit(self, state: CycleState, pod: PodInfo, node: str) -> tuple[Status | None, dict[str, float]]:
         """A rejection, or the plugins that want the pod to wait and for how many seconds at most."""
@@ -252,8 +251,8 @@ class Profile:
                 continue
             try:
                 answer = await plugin.pre_bind(state, pod, node)
-            except API_FAILURES as failed:
-                answer = error(str(failed) or type(failed).__name__)
+            except (*API_FAILURES, *BUGS) as failed:
+                answer = error(describe(failed))
             if answer is not None:
                 answer = error(f'running PreBind plugin "{plugin.name}": {answer.message}').of(plugin.name)
                 break
@@ -267,8 +266,8 @@ class Profile:
         for plugin in self._of(state).bind:
             try:
                 given = await plugin.bind(state, pod, node)
-            except API_FAILURES as failed:
-                given = error(f'running Bind plugin "{plugin.name}": {str(failed) or type(failed).__name__}')
+            except (*API_FAILURES, *BUGS) as failed:
+                given = error(f'running Bind plugin "{plugin.name}": {describe(failed)}')
             if given is None or given.code is not Code.SKIP:
                 answer = given
                 break

@@ -47,7 +47,8 @@ def _balanced(handle: Handle, args: Args) -> Plugin:
 
 
 def _volume_binding(handle: Handle, args: Args) -> Plugin:
-    return VolumeBinding(handle, float(args.get("bindTimeoutSeconds") or BIND_TIMEOUT_SECONDS))
+    seconds = args.get("bindTimeoutSeconds")
+    return VolumeBinding(handle, float(BIND_TIMEOUT_SECONDS if seconds is None else seconds))
 
 
 IN_TREE: Mapping[str, Factory] = {
