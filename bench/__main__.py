@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from . import hot, scale, start, watch, workloads
-from .targets import Kubecosm, Kubernetes, Target
+from .targets import Guarded, Kubecosm, Kubernetes, Target
 
 SUITES = ("start", "hot", "watch", "workloads", "scale")
 SLOW = ("scale",)
@@ -21,9 +21,10 @@ FANOUT = (1000, 600, 0.0)
 Figures = dict[str, dict[str, dict[str, float]]]
 
 
-def targets(arguments: argparse.Namespace) -> Iterator[Target]:
+def targets(arguments: argparse.Namespace, *more: Target) -> Iterator[Target]:
     """The API servers to compare, kubecosm first."""
     yield Kubecosm(components=API_ONLY)
+    yield from more
     if arguments.kube_apiserver and arguments.etcd:
         yield Kubernetes(arguments.kube_apiserver, arguments.etcd)
 
@@ -37,7 +38,7 @@ def run_suite(suite: str, arguments: argparse.Namespace) -> Iterator[tuple[str, 
     elif suite == "scale":
         yield from ((figure, "kubecosm", values) for figure, values in scale.measure())
     elif suite == "hot":
-        for target in targets(arguments):
+        for target in targets(arguments, Guarded(components=API_ONLY)):
             with target as server:
                 yield "start to API ready", server.name, {"seconds": round(server.started_seconds, 2)}
                 yield from ((figure, server.name, values) for figure, values in hot.measure(server, arguments.seconds))

@@ -21,7 +21,9 @@ from typing import Any, Protocol, Self
 
 from .processes import free_port, stop_all
 
-TOKEN = "bench-admin-token"
+TOKEN, USER_TOKEN = "bench-admin-token", "bench-user-token"
+USER = "bench"
+AUDIT_POLICY = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata}]\n"
 READY_SECONDS_MAX = 60.0
 
 
@@ -43,7 +45,7 @@ class Target(Protocol):
 
 def write_token_file(directory: Path) -> Path:
     path = directory / "tokens.csv"
-    path.write_text(f'{TOKEN},admin,admin,"system:masters"\n')
+    path.write_text(f'{TOKEN},admin,admin,"system:masters"\n{USER_TOKEN},{USER},{USER},"benchers"\n')
     return path
 
 
@@ -142,6 +144,29 @@ class Kubecosm:
             self.command("delete", "--force", "--name", "bench")
         finally:
             shutil.rmtree(self.home, ignore_errors=True)
+
+
+@dataclass
+class Guarded(Kubecosm):
+    """A cluster that is asked by a user whom RBAC lets in through a binding, and that writes an audit log of every request."""
+
+    name: str = "guarded"
+
+    def __enter__(self) -> Self:
+        policy = self.home / "audit-policy.yaml"
+        policy.write_text(AUDIT_POLICY)
+        audit = (f"apiserver.audit-policy-file={policy}", f"apiserver.audit-log-path={self.home / 'audit.log'}")
+        self.settings = (*self.settings, *audit)
+        super().__enter__()
+        group = "rbac.authorization.k8s.io"
+        binding = {
+            "apiVersion": f"{group}/v1", "kind": "ClusterRoleBinding", "metadata": {"name": USER},
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "cluster-admin"},
+            "subjects": [{"apiGroup": group, "kind": "User", "name": USER}],
+        }  # fmt: skip
+        fetch(f"{self.url}/apis/{group}/v1/clusterrolebindings", TOKEN, method="POST", body=json.dumps(binding).encode())
+        self.token = USER_TOKEN
+        return self
 
 
 @dataclass
