@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kubecosm.runtime.clock import Clock
-from kubecosm.runtime.errors import startup
+from kubecosm.runtime.errors import StartupError, startup
 from kubecosm.runtime.health import HealthEndpoints
 from kubecosm.runtime.logs import get_logger
 from kubecosm.runtime.metrics import Metrics
@@ -40,6 +40,9 @@ from .storage.contract import StorageError, Store
 from .storage.memory import open_memory
 from .tls import ServingTls, reload_forever
 
+if TYPE_CHECKING:
+    from .encryption.store import EncryptingStore
+
 log = get_logger("apiserver")
 
 SHUTDOWN_SECONDS = 0.3
@@ -62,10 +65,13 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
     serving = ServingTls(config, clock)
     storage = await open_storage(config)
     try:
-        state = build_state(config, storage, table, clock, random.Random())
+        encryption = load_encryption(config, storage)
+        state = build_state(config, encryption or storage, table, clock, random.Random())
+        state.encryption = encryption
         registrar = Registrar(state)
-        await registrar.load()
-        await state.caches.start()
+        with unreadable_at_start():
+            await registrar.load()
+            await state.caches.start()
         await registrar.follow()
         start_strategies(state, config)
         addresses = AddressKeeper(state)
@@ -147,6 +153,10 @@ def background_work(state: State, parts: Parts) -> Iterator[tuple[str, Coroutine
     yield "identity", keep_identity(state, f"{place[0]}:{place[1]}")
     yield "event-expiry", expire_events_forever(state, config.event_ttl)
     yield "certificates", reload_forever(parts.serving, state.clock)
+    if state.encryption and config.encryption_provider_config_automatic_reload:
+        from .encryption import reload
+
+        yield "encryption-config", reload.reload_forever(Path(config.encryption_provider_config), state.encryption, state.clock)
     if state.flow_control:
         yield "priority-and-fairness-config", maintain_flow_control(state, state.flow_control)
         yield "priority-and-fairness-borrowing", state.flow_control.lend_forever(state.clock)
@@ -160,6 +170,28 @@ async def end_requests(state: State, server: Server) -> None:
         stream.end()
     server.pre_shutdown()
     await server.shutdown(SHUTDOWN_SECONDS)
+
+
+def load_encryption(config: Config, storage: Store) -> EncryptingStore | None:
+    """What encrypts in front of the storage, if that is configured. Raises StartupError."""
+    if not config.encryption_provider_config:
+        return None
+    from .encryption.config import load_entries
+    from .encryption.store import EncryptingStore
+
+    return EncryptingStore(storage, load_entries(Path(config.encryption_provider_config)))
+
+
+@contextmanager
+def unreadable_at_start() -> Iterator[None]:
+    """What is stored cannot be read, for want of a key mostly: that is for the operator to know, not a crash."""
+    try:
+        yield
+    except StorageError as error:
+        raise StartupError(f"cannot read what is stored: {error}") from error
+    except ValueError as error:
+        advice = "if it is encrypted, start with the --encryption-provider-config it was written with"
+        raise StartupError(f"cannot read what is stored: an object is no JSON; {advice}") from error
 
 
 async def open_storage(config: Config) -> Store:

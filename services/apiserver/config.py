@@ -68,6 +68,12 @@ class Config(AuthFlags):
     enable_priority_and_fairness: bool = field(
         default=True, metadata={"help": "queue requests by FlowSchema and priority level instead of counting reads and writes"}
     )
+    encryption_provider_config: str = field(
+        default="", metadata={"help": "EncryptionConfiguration: what is encrypted in the storage, and with which keys"}
+    )
+    encryption_provider_config_automatic_reload: bool = field(
+        default=False, metadata={"help": "take up changes of --encryption-provider-config without a restart"}
+    )
     audit_policy_file: str = field(default="", metadata={"help": "audit policy (audit.k8s.io/v1); empty: nothing is audited"})
     audit_log_path: str = field(default="", metadata={"help": "file that audit events are appended to; - is standard output"})
     audit_log_format: str = field(default="json", metadata={"help": "json, or legacy for one line of text an event"})

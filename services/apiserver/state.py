@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .admission.chain import AdmissionChain
     from .audit.filter import Auditor
     from .authz.attributes import Authorizer
+    from .encryption.store import EncryptingStore
     from .flowcontrol.controller import FlowController
     from .rest.store import ResourceStore
 
@@ -55,6 +56,8 @@ class State:
     """What ends with the server: clients of services outside."""
     webhooks: WebhookClients = field(init=False)
     """Asks webhooks for whoever needs it; connects only then."""
+    encryption: EncryptingStore | None = None
+    """Encrypts what is stored; None if that is off."""
     auditor: Auditor | None = None
     """Records requests; None if nothing is audited."""
     flow_control: FlowController | None = None

@@ -176,13 +176,18 @@ class ResourceStore(Creating):
 
         A change of nothing, or only of times in managedFields, is not written.
         """
-        if obj == old or keep_times_if_unchanged(obj, old):
+        if (obj == old or keep_times_if_unchanged(obj, old)) and not self._is_stale(entry):
             return entry
         value = encode(obj)
         if self.is_released(obj, old):
             removed = await self.remove(entry, caller)
             return None if removed is None else Entry(entry.key, with_revision(value, entry.revision), removed)
         return await self._write(entry, value, caller)
+
+    def _is_stale(self, entry: Entry) -> bool:
+        """Whether it is stored otherwise than it would be written now: encrypted with an old key, or not at all."""
+        encryption = self.state.encryption
+        return encryption is not None and encryption.is_stale(self.prefix + entry.key)
 
     def is_released(self, obj: Object, old: Object) -> bool:
         """Whether this update of an object that is being deleted lets it go."""
