@@ -14,6 +14,7 @@ HISTORY_EVENTS_MAX = 4096
 """Events kept per resource; a watch from before the oldest gets 410 Expired and lists again."""
 
 ADDED, MODIFIED, DELETED = b"ADDED", b"MODIFIED", b"DELETED"
+BOOKMARK, ERROR = b"BOOKMARK", b"ERROR"
 _REVISION = attrgetter("revision")
 
 
@@ -64,7 +65,11 @@ class Event:
 
 
 def frame_of(kind: bytes, data: bytes, view: View) -> bytes:
-    """`{"type":"ADDED","object":{…}}` and a newline."""
+    """`{"type":"ADDED","object":{…}}` and a newline, or the same packed."""
+    if view.packs:
+        from ..packed import pack_event
+
+        return pack_event(kind, view.render(data))
     return b'{"type":"%b","object":%b}\n' % (kind, view.render(data))
 
 

@@ -8,11 +8,13 @@ from collections.abc import Callable
 class View:
     """A named way from stored bytes to served bytes. Compared by identity: make each once and share it."""
 
-    __slots__ = ("_render", "name")
+    __slots__ = ("_render", "name", "packs")
 
-    def __init__(self, name: str, render: Callable[[bytes], bytes] | None = None) -> None:
+    def __init__(self, name: str, render: Callable[[bytes], bytes] | None = None, *, packs: bool = False) -> None:
+        """`packs`: watches get msgpack; `render` gives JSON all the same."""
         self.name = name
         self._render = render
+        self.packs = packs
 
     @property
     def is_identity(self) -> bool:

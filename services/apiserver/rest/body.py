@@ -6,8 +6,7 @@ from kubecosm.api import schema
 from kubecosm.api.resources import Object, Resource, Subresource
 
 from ..http.request import Request
-
-JSON_TYPE = "application/json"
+from .accept import JSON_TYPE, MSGPACK_TYPE
 
 
 def media_type_of(request: Request) -> str:
@@ -23,7 +22,7 @@ def decode_body(
 
     Raises BadRequest, UnsupportedMediaType.
     """
-    obj, warnings = schema.decode(row, body, media_type_of(request), field_validation, subresource=subresource)
+    obj, warnings = schema.decode(row, *_readable(request, body), field_validation, subresource=subresource)
     if warnings:
         request.warn(*warnings)
     if not isinstance(obj.get("metadata"), dict):
@@ -36,7 +35,17 @@ def decode_body(
 def decode_options(row: Resource, request: Request, body: bytes, kind: str) -> Object:
     """Options of a verb (DeleteOptions): they belong to the row's group and version. Raises BadRequest, UnsupportedMediaType."""
     target = Subresource("", kind, row.group, row.version, ())
-    options = schema.decode(row, body, media_type_of(request), schema.IGNORE, subresource=target)[0]
+    options = schema.decode(row, *_readable(request, body), schema.IGNORE, subresource=target)[0]
     if request.audit is not None:
         request.audit.take(options)
     return options
+
+
+def _readable(request: Request, body: bytes) -> tuple[bytes, str]:
+    """(body, media type) in a form that schemas decode. Raises BadRequest."""
+    media_type = media_type_of(request)
+    if media_type != MSGPACK_TYPE:
+        return body, media_type
+    from ..packed import to_json
+
+    return to_json(body), JSON_TYPE

@@ -13,7 +13,7 @@ from ..cache.entry import Entry
 from ..cache.view import View
 from ..http.request import Request
 from ..http.response import JSON, Response
-from .accept import Accepted, accepted
+from .accept import MSGPACK_TYPE, Accepted, accepted
 from .store import ResourceStore
 from .tables import partial_metadata, table, table_event
 
@@ -32,6 +32,10 @@ def encode_as(accept: Accepted, obj: Any) -> tuple[bytes, str]:
     """(body, Content-Type) of an object in the accepted media type."""
     if accept.media_type == JSON:
         return orjson.dumps(obj, option=orjson.OPT_INDENT_2 if accept.pretty else 0), JSON
+    if accept.media_type == MSGPACK_TYPE:
+        from ..packed import pack
+
+        return pack(obj), MSGPACK_TYPE
     import yaml
 
     return yaml.safe_dump(obj, sort_keys=True, default_flow_style=False, allow_unicode=True).encode(), accept.media_type
@@ -123,13 +127,16 @@ def _without_type(data: bytes) -> bytes:
 def watch_view(store: ResourceStore, accept: Accepted, include: str) -> View:
     """The view of a watch stream, shared by all watches of the same kind so that each event is encoded once."""
     base = store.conversion.view
-    if not accept.transform:
+    packs = accept.media_type == MSGPACK_TYPE
+    if not accept.transform and not packs:
         return base
-    key = (accept.transform, accept.version, include)
+    key = (accept.transform, f"{accept.version} packed" if packs else accept.version, include)
     view = store.watch_views.get(key)
     if view is None:
 
         def render(data: bytes) -> bytes:
+            if not accept.transform:
+                return base.render(data)
             obj = orjson.loads(base.render(data))
             if accept.transform == _TABLE:
                 now, stored = store.state.clock.now(), store.conversion.to_stored
@@ -138,5 +145,5 @@ def watch_view(store: ResourceStore, accept: Accepted, include: str) -> View:
                 obj = partial_metadata(obj, accept.version)
             return orjson.dumps(obj)
 
-        view = store.watch_views[key] = View(f"{store.row.api_version}/{store.row.plural} as {key}", render)
+        view = store.watch_views[key] = View(f"{store.row.api_version}/{store.row.plural} as {key}", render, packs=packs)
     return view

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 from kubecosm.api.errors import Expired
 from kubecosm.api.selectors import FieldRequirement, FieldSelector
@@ -19,6 +20,7 @@ from ..cache.selection import Selection
 from ..cache.view import View
 from ..http.request import Request
 from ..http.response import JSON, Answer, Streamed, chunk
+from .accept import MSGPACK_TYPE
 from .options import ListOptions, list_options, revision_of
 from .reads import selection_of, wait_not_older
 from .represent import accepted_by, watch_view
@@ -38,14 +40,16 @@ async def watch(store: ResourceStore, request: Request) -> Answer:
     selection = selection_of(store, watched_namespace(store, request), options)
     if request.info.name:
         selection = named(selection, request.info.name)
-    accept = accepted_by(request)
+    accept, socket = accepted_by(request), is_websocket(request)
+    if socket:
+        accept = replace(accept, media_type=JSON)  # messages are text
     view = watch_view(store, accept, request.param("includeObject") or "Metadata")
     kind = {"kind": accept.transform, "apiVersion": f"meta.k8s.io/{accept.version}"} if accept.transform else store.type_meta
     if options.send_initial_events:
         await wait_not_older(store, revision_of(options.resource_version))
-    socket = is_websocket(request)
-    stream = (WatchSocket if socket else WatchStream)(request, kind, bookmarks=options.allow_bookmarks)
-    stream.begin(request, f"{JSON};stream=watch" if accept.transform else JSON)
+    stream = (WatchSocket if socket else WatchStream)(request, kind, view, bookmarks=options.allow_bookmarks)
+    media_type = MSGPACK_TYPE if view.packs else JSON
+    stream.begin(request, f"{media_type};stream=watch" if accept.transform or view.packs else media_type)
     state = store.state
     seconds = timeout_seconds(options, state.rng)
     state.streams.add(stream)

@@ -15,6 +15,7 @@ from kubecosm.api.errors import BadRequest
 from kubecosm.api.resources import Object
 
 from ..authn.filter import WEBSOCKET_BEARER
+from ..cache.view import View
 from ..http.connection import Connection
 from ..http.request import Request
 from .watchstream import WatchStream
@@ -114,8 +115,8 @@ class _FromClient(asyncio.Protocol):
 class WatchSocket(WatchStream):
     """A watch stream whose pieces go out as messages."""
 
-    def __init__(self, request: Request, type_meta: Object, *, bookmarks: bool) -> None:
-        super().__init__(request, type_meta, bookmarks=bookmarks)
+    def __init__(self, request: Request, type_meta: Object, view: View, *, bookmarks: bool) -> None:
+        super().__init__(request, type_meta, view, bookmarks=bookmarks)
         self._handshake = handshake(request)
 
     def begin(self, request: Request, content_type: str) -> None:

@@ -9,6 +9,8 @@ import orjson
 from kubecosm.api.errors import ApiError
 from kubecosm.api.resources import Object
 
+from ..cache.events import BOOKMARK, ERROR, frame_of
+from ..cache.view import View
 from ..http.request import Request
 from ..http.response import LAST_CHUNK, chunk, stream_head
 
@@ -19,9 +21,10 @@ WATCH_UNSENT_BYTES_MAX = 8 * 1024 * 1024
 class WatchStream:
     """The server's end of one watch; a `cache.watchers.Watcher`."""
 
-    def __init__(self, request: Request, type_meta: Object, *, bookmarks: bool) -> None:
+    def __init__(self, request: Request, type_meta: Object, view: View, *, bookmarks: bool) -> None:
         self._connection = request.connection
         self._type_meta = type_meta
+        self._view = View("of the server's own events", packs=view.packs)
         self._bookmarks = bookmarks
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -54,11 +57,11 @@ class WatchStream:
         meta: Object = {"resourceVersion": str(revision), "creationTimestamp": None}
         if annotations:
             meta["annotations"] = annotations
-        self.send(chunk(b'{"type":"BOOKMARK","object":%b}\n' % orjson.dumps({**self._type_meta, "metadata": meta})))
+        self.send(chunk(frame_of(BOOKMARK, orjson.dumps({**self._type_meta, "metadata": meta}), self._view)))
 
     def fail(self, error: ApiError) -> None:
         """After the head is sent, failure is an event."""
-        self.send(chunk(b'{"type":"ERROR","object":%b}\n' % orjson.dumps(error.status())))
+        self.send(chunk(frame_of(ERROR, orjson.dumps(error.status()), self._view)))
 
     def end(self) -> None:
         if not self.ended.done():
