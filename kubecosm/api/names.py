@@ -55,6 +55,8 @@ LABEL_NODE_ROLE_PREFIX = "node-role.kubernetes.io/"
 LABEL_NODE_ROLE_OLD = "kubernetes.io/role"
 LABEL_SIMULATED = "kubecosm.dev/simulated"
 """`true` on a Node: a kubelet of this cluster hosts it."""
+ANNOTATION_KUBELET_VERSION = "kubecosm.dev/kubelet-version"
+"""What such a Node reports as its kubelet's version."""
 LABEL_NODE_GROUP = "kubecosm.dev/node-group"
 """The group of the cluster autoscaler that a Node was made for."""
 

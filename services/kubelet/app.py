@@ -272,7 +272,7 @@ class Kubelet:
         shape = NodeShape(
             cpu=config.cpu, memory=config.memory, ephemeral_storage=config.ephemeral_storage, max_pods=config.max_pods, port=port,
             runtime_version=f"{self.runtime.name}://1.36.0", labels=labels, zones=config.node_zones,
-            lease_seconds=config.node_lease_duration_seconds,
+            lease_seconds=config.node_lease_duration_seconds, version=config.node_version,
         )  # fmt: skip
         registrar = Registrar(self._pipeline, self._clock, shape)
         mine = f"spec.nodeName={self._only_node}" if self._only_node else "spec.nodeName!="

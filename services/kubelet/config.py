@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from kubecosm.runtime.flags import Duration
 
+from .nodes.objects import KUBELET_VERSION
+
 
 @dataclass(frozen=True)
 class Config:
@@ -30,6 +32,7 @@ class Config:
     cpu: str = field(default="32", metadata={"help": "CPU capacity of each node"})
     memory: str = field(default="256Gi", metadata={"help": "memory capacity of each node"})
     ephemeral_storage: str = field(default="1Ti", metadata={"help": "disk capacity of each node"})
+    node_version: str = field(default=KUBELET_VERSION, metadata={"help": "version of the kubelet that the nodes report"})
     max_pods: int = field(default=110, metadata={"help": "pods that fit on a node"})
     adopt_nodes: bool = field(
         default=False, metadata={"help": "host Nodes that others create with the label kubecosm.dev/simulated=true, too"}

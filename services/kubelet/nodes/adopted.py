@@ -11,7 +11,8 @@ import dataclasses
 from collections.abc import Callable
 from ipaddress import IPv4Network
 
-from kubecosm.api.names import LABEL_SIMULATED
+from kubecosm.api.meta import annotations_of
+from kubecosm.api.names import ANNOTATION_KUBELET_VERSION, LABEL_SIMULATED
 from kubecosm.api.resources import NODES, Object
 from kubecosm.client.http import ApiClient
 from kubecosm.client.informer import Informer, drop_managed_fields
@@ -33,13 +34,14 @@ log = get_logger("kubelet")
 
 
 def shape_of(node: Object, default: NodeShape) -> NodeShape:
-    """The capacity the Node was created with; what it does not say is that of this process's own nodes."""
+    """The capacity and version the Node was created with; what it does not say is that of this process's own nodes."""
     capacity: dict[str, str] = {name: str(value) for name, value in ((node.get("status") or {}).get("capacity") or {}).items()}
     extended = {name: value for name, value in capacity.items() if name not in OWN_CAPACITY and value != "0"}
     return dataclasses.replace(
         default, cpu=capacity.get("cpu", default.cpu), memory=capacity.get("memory", default.memory),
         ephemeral_storage=capacity.get("ephemeral-storage", default.ephemeral_storage),
         max_pods=int(capacity.get("pods", default.max_pods)), extended=extended, labels={}, zones=0,
+        version=annotations_of(node).get(ANNOTATION_KUBELET_VERSION) or default.version,
     )  # fmt: skip
 
 

@@ -47,6 +47,8 @@ class NodeShape:
     extended: Mapping[str, str] = field(default_factory=dict)
     """More resources: `nvidia.com/gpu`, huge pages."""
     lease_seconds: int = 40
+    version: str = KUBELET_VERSION
+    """What the nodes report as their kubelet's version."""
 
 
 def node_object(node: NodeSpec, shape: NodeShape, now: datetime) -> Object:
@@ -126,7 +128,7 @@ def node_info(node: NodeSpec, shape: NodeShape) -> Object:
     return {
         "architecture": "amd64", "bootID": str(uuid.uuid5(machine, "boot")), "containerRuntimeVersion": shape.runtime_version,
         "kernelVersion": "6.12.0-kubecosm",
-        "kubeProxyVersion": "", "kubeletVersion": KUBELET_VERSION, "machineID": machine.hex, "operatingSystem": "linux",
+        "kubeProxyVersion": "", "kubeletVersion": shape.version, "machineID": machine.hex, "operatingSystem": "linux",
         "osImage": "kubecosm",
         "systemUUID": str(machine),
     }  # fmt: skip
