@@ -86,7 +86,7 @@ class Algorithm:
             for plugin in narrowing:
                 diagnosis.unschedulable_plugins.add(plugin)
         alive = profile.run_filter(state, pod, diagnosis, alive)
-        if len(self._handle.nominator):
+        if len(self._handle.nominator) and alive.any():
             alive = self._leave_room_for_nominated(profile, pod, diagnosis, alive)
         return self._sample(profile, np.flatnonzero(alive))
 
@@ -105,7 +105,7 @@ class Algorithm:
     def _fits_with_nominated(self, profile: Profile, pod: PodInfo, row: int) -> Status | None:
         """`fits` with and without the pods nominated there that go first (RunFilterPluginsWithNominatedPods)."""
         node = self._cluster.nodes.names[row]
-        earlier = [o for o in self._handle.nominator.on(node) if o.priority >= pod.priority and o.uid != pod.uid]
+        earlier = self._handle.nominator.before(pod, node)
         if earlier:
             with self._cluster.with_extra(row, earlier):
                 refusal = profile.fits(pod, row)
@@ -115,9 +115,13 @@ class Algorithm:
 
     def _leave_room_for_nominated(self, profile: Profile, pod: PodInfo, diagnosis: Diagnosis, alive: BoolArray) -> BoolArray:
         """Refuse nodes that would not fit the pod beside those nominated there before it."""
-        for node, earlier in list(self._handle.nominator.before(pod)):
-            row = self._cluster.nodes.row_of.get(node)
+        nominator, row_of = self._handle.nominator, self._cluster.nodes.row_of
+        for node in nominator.nodes():
+            row = row_of.get(node)
             if row is None or not alive[row]:
+                continue
+            earlier = nominator.before(pod, node)
+            if not earlier:
                 continue
             with self._cluster.with_extra(row, earlier):
                 refusal = profile.fits(pod, row)

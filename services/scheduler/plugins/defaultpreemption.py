@@ -158,7 +158,7 @@ class DefaultPreemption:
         """With and without the pods nominated there, as a real attempt would check."""
         framework = self._framework
         node = self._cluster.nodes.names[row]
-        earlier = [o for o in self._handle.nominator.on(node) if o.priority >= pod.priority and o.uid != pod.uid]
+        earlier = self._handle.nominator.before(pod, node)
         if earlier:
             with self._cluster.with_extra(row, earlier):
                 refusal = framework.fits(pod, row)

@@ -31,6 +31,17 @@ class Candidate:
         return self.violations, priorities[0] if priorities else -(2**31), total, len(priorities)
 
 
+    @cached_property
+    def youth(self) -> str:
+        """When the first of its most important victims started; the latest is best."""
+        highest = self.victims[0].priority if self.victims else 0
+        return min((start_time(victim) for victim in self.victims if victim.priority == highest), default="")
+
+
+def _youth(candidate: Candidate) -> str:
+    return candidate.youth
+
+
 def importance(pod: PodInfo) -> tuple[int, str]:
     """Sorts the most important pod first: by priority, then by how long it has run (MoreImportantPod)."""
     return -pod.priority, start_time(pod)
@@ -91,14 +102,9 @@ def pick(candidates: Sequence[Candidate]) -> Candidate:
     Fewest broken budgets, then the lowest priority of its most important victim, the lowest sum of priorities, the fewest victims, the
     youngest of its most important victims; then whichever comes first.
     """
-
-    def youngest(candidate: Candidate) -> str:
-        highest = candidate.victims[0].priority if candidate.victims else 0
-        return min((start_time(victim) for victim in candidate.victims if victim.priority == highest), default="")
-
     costs = [candidate.cost for candidate in candidates]
     cheapest = min(costs)
-    return max((candidate for candidate, paid in zip(candidates, costs, strict=True) if paid == cheapest), key=youngest)
+    return max((candidate for candidate, paid in zip(candidates, costs, strict=True) if paid == cheapest), key=_youth)
 
 
 def split_by_budget(pods: Iterable[PodInfo], budgets: Sequence[Object]) -> tuple[list[PodInfo], list[PodInfo]]:

@@ -79,7 +79,7 @@ class QuickFit:
         quick = self._quick
         node, generation = quick.nodes.names[row], quick.nodes.generations[row]
         if quick.nominator.any_on(node):
-            earlier = [o for o in quick.nominator.on(node) if o.priority >= self._pod.priority and o.uid != self._pod.uid]
+            earlier = quick.nominator.before(self._pod, node)
             if any(other.affinity.anti_required for other in earlier):
                 return None
             return self._judge(row, earlier)

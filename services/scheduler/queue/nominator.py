@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from ..state.podinfo import PodInfo
 
 
@@ -46,9 +44,11 @@ class Nominator:
     def on(self, node_name: str) -> list[PodInfo]:
         return list(self._by_node.get(node_name, {}).values())
 
-    def before(self, pod: PodInfo) -> Iterator[tuple[str, list[PodInfo]]]:
-        """Nodes with nominated pods that go before `pod`: of the same or a higher priority."""
-        for node, nominated in self._by_node.items():
-            earlier = [other for other in nominated.values() if other.priority >= pod.priority and other.uid != pod.uid]
-            if earlier:
-                yield node, earlier
+    def nodes(self) -> list[str]:
+        """The nodes with nominated pods."""
+        return list(self._by_node)
+
+    def before(self, pod: PodInfo, node_name: str) -> list[PodInfo]:
+        """Pods nominated to a node that go before `pod`: of the same or a higher priority."""
+        found = self._by_node.get(node_name, {})
+        return [other for other in found.values() if other.priority >= pod.priority and other.uid != pod.uid]
