@@ -16,6 +16,7 @@ from kubecosm.runtime.logs import get_logger
 from kubecosm.runtime.metrics import Metrics
 from kubecosm.runtime.service import ReadyInfo
 
+from .admission.policies.status import maintain_policy_status
 from .aggregation.aggregator import Aggregator
 from .aggregation.registration import keep_local_services
 from .aggregation.remote import Identity
@@ -160,6 +161,8 @@ def background_work(state: State, parts: Parts) -> Iterator[tuple[str, Coroutine
     if state.flow_control:
         yield "priority-and-fairness-config", maintain_flow_control(state, state.flow_control)
         yield "priority-and-fairness-borrowing", state.flow_control.lend_forever(state.clock)
+    if config.policy_status:
+        yield "policy-status", maintain_policy_status(state)
     if parts.shared:
         yield "peers", keep_endpoints(state, place)
 

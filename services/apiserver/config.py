@@ -55,6 +55,10 @@ class Config(AuthFlags):
     enable_metrics_api: bool = field(
         default=False, metadata={"help": "serve metrics.k8s.io out of the kubelets' figures, as the metrics-server add-on would"}
     )
+    policy_status: bool = field(
+        default=True,
+        metadata={"help": "write warnings of type checking into the status of ValidatingAdmissionPolicies, as a controller manager would"},
+    )
     admission_control_config_file: str = field(
         default="", metadata={"help": "AdmissionConfiguration (YAML) with the configuration of admission plugins"}
     )

@@ -139,7 +139,8 @@ def test_params_are_merged_one_after_the_other(tmp_path: Path) -> None:
     [
         (json_patch('[JSONPatch{op: "remove", path: "/data/none"}]'),
          "JSONPath: error in remove for path: '/data/none': Unable to remove nonexistent key: none: missing value"),
-        ("Object{ data: Object.data{ k: object.data.missing } }", "resulted in error: "),
+        ("Object{ data: Object.data{ k: object.data.missing } }", "resulted in error: no such key: missing"),
+        ("Object{ metadata: Object.data{ name: 'x' } }", 'type mismatch: unexpected type name "Object.data", expected "Object.metadata"'),
     ],
 )  # fmt: skip
 def test_failures_follow_the_failure_policy(tmp_path: Path, mutation: Any, why: str) -> None:

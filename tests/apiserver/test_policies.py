@@ -82,7 +82,7 @@ def test_policies_and_bindings_are_ordinary_resources(tmp_path: Path, path: str,
             assert patched["status"]["conditions"][0]["type"] == "Done"
             assert (await api.get(f"{VAP}/s/status"))["kind"] == kind
 
-    with_api(tmp_path, body)
+    with_api(tmp_path, body, policy_status=False)
 
 
 async def check_api_operations(api: Api, path: str, kind: str, make: Any) -> None:
@@ -282,5 +282,106 @@ def test_match_conditions_of_webhooks_decide_whether_they_are_asked(tmp_path: Pa
             why = "expression 'object.data.missing == 'x'' resulted in error"
             assert status["message"].startswith(f'configmaps "c" is forbidden: {why}')
             assert len(server.asked) == 1
+
+    with_api(tmp_path, body)
+
+
+def test_expressions_ask_the_authorizer(tmp_path: Path) -> None:
+    async def body(api: Api) -> None:
+        may_read = "authorizer.group('').resource('secrets').namespace('default').name('x').check('get').allowed()"
+        may_break_glass = "authorizer.requestResource.check('breakglass').allowed()"
+        await install(api, policy(f"{may_read} || {may_break_glass}", "!authorizer.path('/metrics').check('get').errored()"))
+        await api.create(CONFIGMAPS, configmap("a"))
+        code, status = await api.call("POST", CONFIGMAPS, configmap("b"), token="user-token")
+        assert (code, status["reason"]) == (422, "Invalid"), status
+        await api.create("/apis/rbac.authorization.k8s.io/v1/clusterroles", role("breakglass", ["breakglass"]))
+        code, status = await api.call("POST", CONFIGMAPS, configmap("b"), token="user-token")
+        assert code == 201, status
+
+    def role(name: str, verbs: list[str]) -> dict[str, Any]:
+        return {"metadata": {"name": name}, "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": verbs}]}
+
+    async def with_roles(api: Api) -> None:
+        group = "/apis/rbac.authorization.k8s.io/v1"
+        await api.create(f"{group}/clusterroles", role("writer", ["create"]))
+        for name in ("writer", "breakglass"):
+            reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": name}
+            subjects = [{"kind": "User", "name": "jane", "apiGroup": "rbac.authorization.k8s.io"}]
+            await api.create(f"{group}/clusterrolebindings", {"metadata": {"name": name}, "roleRef": reference, "subjects": subjects})
+        await body(api)
+
+    with_api(tmp_path, with_roles, authorization_mode=("RBAC",))
+
+
+def test_variables_are_worked_out_only_where_they_are_named(tmp_path: Path) -> None:
+    async def body(api: Api) -> None:
+        variables = [{"name": "broken", "expression": "object.data.missing"}, {"name": "k", "expression": "object.data.k"}]
+        await install(api, policy("variables.k == 'v' || variables.broken == 'x'", variables=variables))
+        await api.create(CONFIGMAPS, configmap("a"))
+        status = await refusal(api, CONFIGMAPS, configmap("b", {"k": "w"}))
+        assert 'composited variable "broken" fails to evaluate: no such key: missing' in status["message"]
+
+    with_api(tmp_path, body)
+
+
+def test_expressions_that_cost_too_much_are_given_up(tmp_path: Path) -> None:
+    async def body(api: Api) -> None:
+        keys = "object.data"
+        loops = f"{keys}.all(a, {keys}.all(b, {keys}.all(c, {keys}.all(d, a + b + c + d != 'x'))))"
+        await install(api, policy(loops))
+        status = await refusal(api, CONFIGMAPS, configmap("a", {f"k{i}": "v" for i in range(100)}))
+        assert "operation cancelled: actual cost limit exceeded" in status["message"]
+
+    with_api(tmp_path, body)
+
+
+@pytest.mark.parametrize(
+    ("spec", "field", "why"),
+    [
+        (policy("object.x =="), "spec.validations[0].expression", "compilation failed: ERROR: <input>:1:12: Syntax error: "),
+        (policy("object.x"), "spec.validations[0].expression", "must evaluate to bool"),
+        (policy("params.x == 1"), "spec.validations[0].expression", "undeclared reference to 'params'"),
+        (policy("variables.y == 1", variables=[{"name": "x", "expression": "1"}]), "spec.validations[0].expression", "undefined field 'y'"),
+        (policy({"expression": "true", "messageExpression": "1"}), "spec.validations[0].messageExpression", "must evaluate to string"),
+        (policy("request.nothing == 1"), "spec.validations[0].expression", "undefined field 'nothing'"),
+        (policy("true", auditAnnotations=[{"key": "k", "valueExpression": "1"}]), "spec.auditAnnotations[0].valueExpression",
+         "must evaluate to one of [string null_type]"),
+        (policy("true", variables=[{"name": "x", "expression": "y"}]), "spec.variables[0].expression", "undeclared reference to 'y'"),
+        (policy("true", matchConditions=[{"name": "c", "expression": "'x'"}]), "spec.matchConditions[0].expression",
+         "must evaluate to bool"),
+    ],
+)  # fmt: skip
+def test_expressions_that_cannot_be_used_are_refused_when_written(tmp_path: Path, spec: dict[str, Any], field: str, why: str) -> None:
+    async def body(api: Api) -> None:
+        status = await refusal(api, VAP, spec)
+        assert (status["code"], status["reason"]) == (422, "Invalid")
+        [cause] = status["details"]["causes"]
+        assert (cause["field"], cause["reason"]) == (field, "FieldValueInvalid")
+        assert why in cause["message"]
+
+    with_api(tmp_path, body)
+
+
+def test_type_checking_warns_of_fields_that_do_not_exist(tmp_path: Path) -> None:
+    async def checked(api: Api, name: str) -> dict[str, Any]:
+        async with api.watch(f"{VAP}?watch=1&fieldSelector=metadata.name={name}") as watch:
+            while True:
+                obj = (await watch.next())["object"]
+                if obj.get("status", {}).get("observedGeneration") == obj["metadata"]["generation"]:
+                    return dict(obj["status"])
+
+    async def body(api: Api) -> None:
+        rules = [rule("deployments", "CREATE", group="apps"), rule("configmaps", "CREATE")]
+        variables = [{"name": "spec", "expression": "object.spec"}]
+        wrong = policy("object.replicas > 1", "variables.spec.replicas > 1", rules=rules[:1], variables=variables)
+        await api.create(VAP, wrong)
+        status = await checked(api, "p")
+        warning = "apps/v1, Kind=Deployment: ERROR: <input>:1:7: undefined field 'replicas'\n | object.replicas > 1\n | ......^\n"
+        assert status["typeChecking"] == {"expressionWarnings": [{"fieldRef": "spec.validations[0].expression", "warning": warning}]}
+        await api.create(VAP, policy("object.metadata.creationTimestamp > timestamp('2020-01-01T00:00:00Z')", rules=rules, name="q"))
+        assert await checked(api, "q") == {"observedGeneration": 1, "typeChecking": {}}
+        wrong["spec"]["validations"] = [{"expression": "object.spec.replicas > 1"}]
+        await api.merge(f"{VAP}/p", {"spec": wrong["spec"]})
+        assert await checked(api, "p") == {"observedGeneration": 2, "typeChecking": {}}
 
     with_api(tmp_path, body)

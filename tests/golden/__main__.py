@@ -48,6 +48,7 @@ def server() -> Iterator[ClientConfig]:
         flags = {
             "token-auth-file": str(tokens),
             "service-cluster-ip-range": SERVICE_RANGE,
+            "policy-status": "false",
             "service-account-extra-config-maps": "openshift-service-ca.crt=service-ca.crt",
         }
         options = Options(name="golden", components=("apiserver",), flags={"apiserver": flags}, ephemeral=True)

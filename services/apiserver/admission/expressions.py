@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 BOOL, STRING, STRING_OR_NULL, OBJECT, JSON_PATCH = ("bool",), ("string",), ("string", "null_type"), ("Object",), ("list(JSONPatch)",)
 """What an expression may evaluate to."""
 ANY: tuple[str, ...] = ()
+POLICY_COST_MAX = 10_000_000
+"""celconfig.RuntimeCELCostBudget."""
 
 
 class EvaluationError(Exception):
@@ -87,6 +89,9 @@ class Scope:
     annotations: list[tuple[str, str]] = field(default_factory=list)
     """What audit annotations have come to."""
     computed: dict[str, Any] = field(default_factory=dict)
+    """Variables, by name."""
+    budget: int = POLICY_COST_MAX
+    """What evaluations in this scope may still cost."""
 
     def value(self, name: str) -> Any:
         """What a name stands for. Raises NotFound where the namespace is missing."""
