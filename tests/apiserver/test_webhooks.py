@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from .harness import ACCOUNT, ACCOUNTS, CONFIGMAPS, DEPLOYMENTS, PODS, Api, configmap, deployment, pod, with_api
+from .test_audit import audited, events_of
 from .test_promises_webhooks import CRDS, CUSTOM, custom, custom_definition
 from .webhook_server import (
     MUTATING,
@@ -395,6 +396,25 @@ def test_warnings_and_audit_annotations_reach_client_and_audit(tmp_path: Path) -
             assert reply.headers["Warning"] == '299 - "mind the gap"'
 
     with_api(tmp_path, body)
+
+
+@pytest.mark.parametrize("level", ["Metadata", "Request"])
+def test_the_audit_log_tells_what_webhooks_did(tmp_path: Path, level: str) -> None:
+    operation = {"op": "add", "path": "/data/x", "value": "y"}
+
+    async def body(api: Api, log: Path) -> None:
+        async with WebhookServer(patch(operation)) as server:
+            await mutate(api, server, rule("configmaps"))
+            await api.raw("POST", CONFIGMAPS, configmap("a"), Audit_ID="my-id")
+            *_, complete = await events_of(log, "my-id", 2)
+            annotations = {key: orjson.loads(text) for key, text in complete["annotations"].items() if "webhook" in key}
+            about = {"configuration": "m", "webhook": "hook.example.com"}
+            expected = {"mutation.webhook.admission.k8s.io/round_0_index_0": {**about, "mutated": True}}
+            if level == "Request":
+                expected["patch.webhook.admission.k8s.io/round_0_index_0"] = {**about, "patch": [operation], "patchType": "JSONPatch"}
+            assert annotations == expected
+
+    audited(tmp_path, body, {"level": level})
 
 
 def test_validating_webhooks_are_asked_at_the_same_time_and_the_first_refusal_counts(tmp_path: Path) -> None:

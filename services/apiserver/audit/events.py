@@ -15,6 +15,9 @@ from ..http.request import Request
 from ..http.response import JSON, Answer, Response
 from .policy import COMPLETE, GROUP_VERSION, Verdict
 
+PATCH_PREFIX = "patch.webhook.admission.k8s.io/"
+"""Annotations with the patches of mutating webhooks; told from level Request on."""
+
 
 class Record:
     """Collects what becomes known of a request on its way."""
@@ -71,8 +74,11 @@ class Record:
             if sent is not None:
                 event["requestObject"] = self._without_managed_fields(sent)
         event["stageTimestamp"] = micro_time(now)
-        if request.audit_annotations:
-            event["annotations"] = dict(request.audit_annotations)
+        annotations = request.audit_annotations
+        if annotations and not self.verdict.has_request:  # patches of webhooks tell what was in the request
+            annotations = {key: value for key, value in annotations.items() if not key.startswith(PATCH_PREFIX)}
+        if annotations:
+            event["annotations"] = dict(annotations)
         return event
 
     def _decoded(self) -> Any:
