@@ -21,24 +21,23 @@ class Expression:
 
         Raises ValueError with the compiler's complaint.
         """
-        from cel_expr_python import cel
-        from cel_expr_python.ext import ext_optional, ext_strings
+        from .cel.environment import Environment
+        from .cel.issues import CompileError
+        from .cel.types import DYN
 
         self.source = source
-        self._error = cel.Type.ERROR
-        extensions = [ext_optional.ExtOptional(), ext_strings.ExtStrings()]
-        self._env: Any = cel.NewEnv(variables=dict.fromkeys(names, cel.Type.DYN), extensions=extensions)
         try:
-            self._program: Any = self._env.compile(source)
-        except RuntimeError as error:
+            self._program = Environment(dict.fromkeys(names, DYN)).compile(source)
+        except CompileError as error:
             raise ValueError(f"compilation failed: {error}") from None
-        found = self._program.return_type().name().lower()
-        if not found.startswith((*results, "dyn")):
+        if not self._program.type.kind.startswith((*results, "dyn")):
             raise ValueError(f"must evaluate to {' or '.join(results)}")
 
     def __call__(self, values: Mapping[str, Any]) -> Any:
         """The value as plain Python. Raises ExpressionError."""
-        found = self._program.eval(self._env.Activation(dict(values)))
-        if found.type() == self._error:
-            raise ExpressionError(f"expression '{self.source}' resulted in error: {found.plain_value()}")
-        return found.plain_value()
+        from .cel.values import CelError, CostExceeded
+
+        try:
+            return self._program.evaluate(values)[0]
+        except (CelError, CostExceeded) as error:
+            raise ExpressionError(f"expression '{self.source}' resulted in error: {error}") from None

@@ -212,6 +212,7 @@ def declarations() -> list[tuple[str, Overload]]:
         overload("string.format(list(dyn)) string", _formatted, once), static("strings.quote", "(string) string", _quoted, once),
         overload("string.find(string) string", _found, of_regex), overload("string.findAll(string) list(string)", _all_found, of_regex),
         overload("string.findAll(string, int) list(string)", _all_found, of_regex),
+        static("jsonpatch.escapeKey", "(string) string", lambda key: key.replace("~", "~0").replace("/", "~1"), once),
         overload("url(string) kubernetes.URL", _url, once), overload("isURL(string) bool", _is_url, once),
         overload("kubernetes.URL.getScheme() string", lambda url: url.parts.scheme),
         overload("kubernetes.URL.getHost() string", lambda url: url.parts.netloc.rpartition("@")[2]),
