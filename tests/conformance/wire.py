@@ -39,7 +39,8 @@ class Reply:
     @property
     def warnings(self) -> list[str]:
         """The texts of the Warning headers."""
-        return [value.split('"', 1)[1].rstrip('"') for name, value in self.headers.items() if name.lower() == "warning"]
+        given = (value for name, value in self.headers.items() if name.lower() == "warning")
+        return [value[value.index('"') + 1 : -1].replace('\\"', '"') for value in given]
 
 
 class Watching:

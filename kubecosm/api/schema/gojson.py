@@ -67,6 +67,23 @@ def plain(node: Any) -> Any:
     return node
 
 
+def repeats(node: Any, path: str = "") -> list[str]:
+    """The paths of keys that an object has twice, in order."""
+    found: list[str] = []
+    if isinstance(node, Pairs):
+        seen: set[str] = set()
+        for key, value in node:
+            below = f"{path}.{key}" if path else key
+            if key in seen and below not in found:
+                found.append(below)
+            seen.add(key)
+            found += repeats(value, below)
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            found += repeats(value, f"{path}[{index}]")
+    return found
+
+
 class SyntaxProblem(ValueError):
     """The body is not JSON; the message is encoding/json's."""
 

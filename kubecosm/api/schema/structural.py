@@ -1,14 +1,17 @@
 """Structural schemas of custom resources: pruning of fields they do not know, and defaults.
 
 Imitates k8s.io/apiextensions-apiserver/pkg/apiserver/schema (pruning, defaulting). Pure functions over JSON values.
-Left out: coercion of the metadata of embedded resources.
+Of the metadata of embedded resources unknown fields are pruned; left out: coercion of known ones of a wrong type.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
+
+from kubecosm.api.schema.model import META, schemas
 
 Schema = Mapping[str, Any]
 
@@ -43,9 +46,11 @@ def _prune_object(schema: Schema, obj: dict[str, Any], path: str, found: list[st
     properties, additional = schema.get("properties") or {}, schema.get("additionalProperties")
     keeps = bool(schema.get(PRESERVE)) or additional is True
     for name in list(obj):
-        if is_object and name in OBJECT_FIELDS:
-            continue
         below = f"{path}.{name}" if path else name
+        if is_object and name in OBJECT_FIELDS:
+            if path and name == "metadata" and isinstance(obj[name], dict):
+                _prune_embedded(obj[name], below, found, removes)
+            continue
         child = properties.get(name, additional if isinstance(additional, dict) else None)
         if child is not None:
             _prune(child, obj[name], below, found, removes)
@@ -53,6 +58,19 @@ def _prune_object(schema: Schema, obj: dict[str, Any], path: str, found: list[st
             found.append(below)
             if removes:
                 del obj[name]
+
+
+def _prune_embedded(metadata: dict[str, Any], path: str, found: list[str], removes: bool) -> None:
+    """The metadata of an embedded resource is ObjectMeta, whatever the schema around it keeps."""
+    for name in [name for name in metadata if name not in _metadata_fields()]:
+        found.append(f"{path}.{name}")
+        if removes:
+            del metadata[name]
+
+
+@cache
+def _metadata_fields() -> frozenset[str]:
+    return frozenset(schemas().definition(META + "ObjectMeta").fields)
 
 
 def fill_defaults(schema: Schema, value: Any) -> None:

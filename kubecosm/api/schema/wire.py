@@ -264,15 +264,16 @@ def _explain_custom(target: Target, kind: str, version: str, node: Any, validati
     obj = gojson.plain(node)
     unknown = prune_unknown(target.custom, obj) if target.custom is not None else []
     metadata = next((value for name, value in reversed(node) if name == "metadata"), None)
-    found = _unknown_fields(unknown) if validation != IGNORE else []
+    found, twice = _unknown_fields(unknown), [f'duplicate field "{path}"' for path in gojson.repeats(node)]
     if metadata is None:
         obj.pop("metadata", None)
-        return obj, found
+        return obj, [*twice, *found] if validation != IGNORE else []
     try:
         obj["metadata"], wrong = explain(schemas().definition(META + "ObjectMeta"), metadata, strict=validation != IGNORE)
     except DecodeError as error:
         raise cannot_be_handled(kind, version, target.kind, str(error)) from None
-    return obj, [*(complaint.replace('field "', 'field "metadata.', 1) for complaint in wrong), *found]
+    wrong = [complaint.replace('field "', 'field "metadata.', 1) for complaint in wrong]
+    return obj, list(dict.fromkeys([*twice, *wrong, *found])) if validation != IGNORE else []
 
 
 def _unknown_fields(paths: list[str]) -> list[str]:
