@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from services.apiserver.cel.environment import Environment
-from services.apiserver.cel.issues import CompileError
-from services.apiserver.cel.libraries.authorization import Authorizer
-from services.apiserver.cel.types import DYN, INT, STRING, list_of, map_of, object_of, opaque
-from services.apiserver.cel.values import CelError, CostExceeded
+from kubecosm.services.apiserver.cel.environment import Environment
+from kubecosm.services.apiserver.cel.issues import CompileError
+from kubecosm.services.apiserver.cel.libraries.authorization import Authorizer
+from kubecosm.services.apiserver.cel.types import DYN, INT, STRING, list_of, map_of, object_of, opaque
+from kubecosm.services.apiserver.cel.values import CelError, CostExceeded
 
 SELF = object_of("S", {"a": INT, "s": STRING, "l": list_of(INT), "m": map_of(STRING, STRING)})
 ENVIRONMENT = Environment({"self": SELF, "x": DYN})
@@ -132,5 +132,8 @@ def test_authorizer_is_asked_with_what_the_calls_said() -> None:
 
 
 def test_the_server_starts_without_loading_cel() -> None:
-    code = "import sys, services.apiserver.app; sys.exit(any(name.startswith('services.apiserver.cel') for name in sys.modules))"
+    code = (
+        "import sys, kubecosm.services.apiserver.app; "
+        "sys.exit(any(name.startswith('kubecosm.services.apiserver.cel') for name in sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

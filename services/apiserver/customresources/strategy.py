@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from kubecosm.api.field import FieldError
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from kubecosm.api.field import FieldError, invalid_value
 from kubecosm.api.resources import CustomResource, Object
 from kubecosm.api.schema.structural import fill_defaults
 
@@ -10,7 +13,19 @@ from ..registry.strategy import Strategy, keep_field
 from .jsonpath import find, printed
 from .validation import validate, validate_update
 
+if TYPE_CHECKING:
+    from .rules import Level
+
 _IDENTITY = ("metadata", "kind", "apiVersion")
+_BLOCKING = ("FieldValueRequired", "FieldValueTooLong", "FieldValueTooMany", "FieldValueTypeInvalid")
+_NOT_CHECKED = "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation"
+
+
+def mentions_rules(schema: Any) -> bool:
+    """Whether a schema has rules anywhere."""
+    if isinstance(schema, list):
+        return any(map(mentions_rules, schema))
+    return isinstance(schema, dict) and (bool(schema.get("x-kubernetes-validations")) or any(map(mentions_rules, schema.values())))
 
 
 class CustomResourceStrategy(Strategy):
@@ -41,10 +56,29 @@ class CustomResourceStrategy(Strategy):
         obj["metadata"]["generation"] = generation or 1
 
     def validate(self, obj: Object) -> list[FieldError]:
-        return validate(self._schema, obj)
+        errors = validate(self._schema, obj)
+        return errors if self._rules is None else self._with_rules(errors, obj, None)
 
     def validate_update(self, obj: Object, old: Object) -> list[FieldError]:
-        return validate_update(self._schema, obj, old)
+        errors = validate_update(self._schema, obj, old)
+        return errors if self._rules is None else self._with_rules(errors, obj, old)
+
+    @cached_property
+    def _rules(self) -> Level | None:
+        """Compiled when the first instance is written; without rules CEL is never loaded."""
+        if not mentions_rules(self._schema):
+            return None
+        from .rules import compile_level
+
+        return compile_level(self._schema, is_root=True)
+
+    def _with_rules(self, errors: list[FieldError], obj: Object, old: Object | None) -> list[FieldError]:
+        from .rules import Check
+
+        if any(error.type in _BLOCKING for error in errors):
+            return [*errors, invalid_value("<nil>", None, _NOT_CHECKED)]
+        assert self._rules is not None
+        return [*errors, *Check(self._rules, obj, old).errors]
 
     def selectable_fields(self, obj: Object) -> dict[str, str]:
         found = {name: find(path, obj) for name, path in self._selectable.items()}

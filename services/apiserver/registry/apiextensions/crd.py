@@ -1,7 +1,7 @@
 """CustomResourceDefinitions themselves: defaults, validation and updates. Imitates apiextensions-apiserver's validation and strategy.
 
 Fields that all versions have in common are reported at their place in the old, unversioned layout, as Kubernetes does.
-Left out: the cost of CEL rules, and defaults checked against their own schema.
+Left out: the estimated cost of CEL rules, and defaults checked against their own schema.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from typing import Any
 from kubecosm.api.field import forbidden_field, invalid_value, not_supported, required
 
 from ..formats import Errors
+from .rules import check_programs, check_texts
 
 TYPES = ("array", "boolean", "integer", "number", "object", "string")
 LIST_TYPES = ("atomic", "map", "set")
@@ -29,7 +30,10 @@ def check_schema(schema: Schema, path: str, errors: Errors) -> None:
         errors.append(invalid_value(f"{path}.type", kind, "must be object at the root"))
     if schema.get("nullable"):
         errors.append(forbidden_field(f"{path}.nullable", "nullable cannot be true at the root"))
+    before = len(errors)
     _check_level(schema, path, errors, root=True)
+    if len(errors) == before:
+        check_programs(schema, path, errors)
 
 
 def _check_level(schema: Schema, path: str, errors: Errors, *, root: bool = False) -> None:
@@ -50,9 +54,7 @@ def _check_level(schema: Schema, path: str, errors: Errors, *, root: bool = Fals
     _check_embedded(schema, kind, path, errors)
     _check_lists(schema, kind, path, errors)
     _check_children(schema, path, errors)
-    for i, rule in enumerate(schema.get("x-kubernetes-validations") or ()):
-        if not (rule.get("rule") or "").strip():
-            errors.append(required(f"{path}.x-kubernetes-validations[{i}].rule", "rule is not specified"))
+    check_texts(schema, path, errors)
 
 
 def _check_embedded(schema: Schema, kind: str, path: str, errors: Errors) -> None:

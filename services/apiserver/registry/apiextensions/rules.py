@@ -1,0 +1,129 @@
+"""Validation of the CEL rules inside a CustomResourceDefinition: their texts, and that they compile.
+
+Imitates ValidateCustomResourceDefinitionOpenAPISchema. Left out: the estimated cost of rules (what they really cost is bounded when they
+run).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kubecosm.api.field import FieldError, invalid_value, not_supported, required
+from kubecosm.api.schema.structural import EMBEDDED
+
+from ..formats import Errors
+
+Schema = Mapping[str, Any]
+RULES = "x-kubernetes-validations"
+REASONS = ("FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired")
+
+
+def check_texts(schema: Schema, path: str, errors: Errors) -> None:
+    """The rules of one level, as they are written."""
+    for i, rule in enumerate(schema.get(RULES) or ()):
+        here = f"{path}.{RULES}[{i}]"
+        text, message = rule.get("rule") or "", rule.get("message") or ""
+        if not text.strip():
+            errors.append(required(f"{here}.rule", "rule is not specified"))
+        elif message and not message.strip():
+            errors.append(invalid_value(f"{here}.message", message, "message must be non-empty if specified"))
+        elif "\n" in message.strip():
+            errors.append(invalid_value(f"{here}.message", message, "message must not contain line breaks"))
+        elif "\n" in text.strip() and not message.strip():
+            errors.append(required(f"{here}.message", "message must be specified if rule contains line breaks"))
+        if rule.get("messageExpression") and not rule["messageExpression"].strip():
+            errors.append(required(f"{here}.messageExpression", "messageExpression must be non-empty if specified"))
+        if rule.get("reason") is not None and rule["reason"] not in REASONS:
+            errors.append(not_supported(f"{here}.reason", rule["reason"], REASONS))
+        if rule.get("fieldPath"):
+            _check_field_path(rule["fieldPath"], schema, f"{here}.fieldPath", errors)
+
+
+def _check_field_path(field: str, schema: Schema, path: str, errors: Errors) -> None:
+    if not field.strip():
+        errors.append(invalid_value(path, field, "fieldPath must be non-empty if specified"))
+    elif "\n" in field:
+        errors.append(invalid_value(path, field, "fieldPath must not contain line breaks"))
+    elif complaint := _path_complaint(field, schema):
+        errors.append(invalid_value(path, field, f"fieldPath must be a valid path: {complaint}"))
+
+
+def _path_complaint(field: str, schema: Schema) -> str:
+    """Why a path of names (`.a.b`, `['c']`) leads nowhere in a schema; empty if it does."""
+    rest, at = field, schema
+    while rest:
+        if rest.startswith("['"):
+            name, closed, rest = rest[2:].partition("']")
+            if not closed:
+                return "unexpected end of JSON path"
+        elif rest.startswith("["):
+            inner = rest[1:].partition("]")[0]
+            return f"expected single quoted string but got {inner}" if inner else "unexpected end of JSON path"
+        elif rest.startswith("."):
+            name = rest[1:].partition(".")[0].partition("[")[0]
+            rest = rest[1 + len(name) :]
+            if not name:
+                return "unexpected end of JSON path"
+        else:
+            return f"expected [ or . but got: {rest.partition('.')[0].partition('[')[0]}"
+        properties, additional = at.get("properties"), at.get("additionalProperties")
+        if properties is not None and name in properties:
+            at = properties[name]
+        elif properties is None and isinstance(additional, dict):
+            at = additional
+        else:
+            return "does not refer to a valid field"
+    return ""
+
+
+def check_programs(schema: Schema, path: str, errors: Errors) -> None:
+    """All rules of a schema that is sound otherwise: they must compile. CEL is loaded only if there are any."""
+    _visit(schema, path, errors, is_root=True, uncorrelatable="")
+
+
+def _visit(schema: Schema, path: str, errors: Errors, *, is_root: bool, uncorrelatable: str) -> None:
+    if schema.get(RULES):
+        _check_level(schema, path, errors, is_root, uncorrelatable)
+    for name, child in (schema.get("properties") or {}).items():
+        where = f"{path}.properties[{name}]"
+        _visit(child, where, errors, is_root=bool(child.get(EMBEDDED)), uncorrelatable=uncorrelatable)
+    for kind in ("items", "additionalProperties"):
+        child = schema.get(kind)
+        if isinstance(child, dict):
+            lost = kind == "items" and schema.get("x-kubernetes-list-type") != "map"
+            its = uncorrelatable or (path if lost else "")
+            _visit(child, f"{path}.{kind}", errors, is_root=bool(child.get(EMBEDDED)), uncorrelatable=its)
+
+
+def _check_level(schema: Schema, path: str, errors: list[FieldError], is_root: bool, uncorrelatable: str) -> None:
+    from ...customresources.celschema import declared_type  # who has no rules does not pay for CEL
+    from ...customresources.rules import compile_rule
+
+    typed = declared_type(schema, "selfType", is_root=is_root)
+    if typed is None:
+        kind, keeps = schema.get("type", ""), str(bool(schema.get("x-kubernetes-preserve-unknown-fields"))).lower()
+        told = "rule declared on schema that does not support validation rules type"
+        detail = f"{told}: '{kind}' x-kubernetes-preserve-unknown-fields: '{keeps}'"
+        errors.append(invalid_value(path, "", detail))
+        return
+    for i, spec in enumerate(schema[RULES]):
+        here, rule = f"{path}.{RULES}[{i}]", compile_rule(spec, typed)
+        if rule.problem:
+            errors.append(invalid_value(f"{here}.rule", _shown(spec), rule.problem))
+        if rule.message_problem:
+            errors.append(invalid_value(f"{here}.messageExpression", _shown(spec), rule.message_problem))
+        if rule.uses_old and uncorrelatable:
+            detail = f"oldSelf cannot be used on the uncorrelatable portion of the schema within {uncorrelatable}"
+            errors.append(invalid_value(f"{here}.rule", spec["rule"], detail))
+        elif spec.get("optionalOldSelf") is not None and rule.program is not None and not rule.uses_old:
+            detail = "may not be set if oldSelf is not used in rule"
+            errors.append(invalid_value(f"{here}.optionalOldSelf", spec["optionalOldSelf"], detail))
+
+
+def _shown(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A rule as the message shows it: the unversioned type, all fields in the order of their declaration."""
+    return {
+        "Rule": spec.get("rule", ""), "Message": spec.get("message", ""), "MessageExpression": spec.get("messageExpression", ""),
+        "Reason": spec.get("reason"), "FieldPath": spec.get("fieldPath", ""), "OptionalOldSelf": spec.get("optionalOldSelf"),
+    }  # fmt: skip

@@ -1,0 +1,196 @@
+"""CEL rules of custom resources: what they see, when they are run, what their failures say, and what definitions may ask for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubecosm.services.apiserver.customresources.celschema import escape
+from kubecosm.services.apiserver.customresources.rules import BUDGET, Check, compile_level
+from kubecosm.services.apiserver.registry.apiextensions.schema import check_schema
+
+from .harness import Api, with_api
+from .test_customresources import CRDS, CRONTABS, crontab, definition, version
+
+TEXT, NUMBER = {"type": "string"}, {"type": "integer"}
+
+
+def ruled(schema: dict[str, Any], *rules: str | dict[str, Any]) -> dict[str, Any]:
+    return {**schema, "x-kubernetes-validations": [rule if isinstance(rule, dict) else {"rule": rule} for rule in rules]}
+
+
+def spec_of(*rules: str | dict[str, Any], **properties: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": {"spec": ruled({"type": "object", "properties": properties}, *rules)}}
+
+
+def told(schema: dict[str, Any], obj: Any, old: Any = None) -> list[str]:
+    level = compile_level(schema, is_root=True)
+    assert level is not None
+    return [str(error) for error in Check(level, obj, old).errors]
+
+
+def refusals(schema: dict[str, Any]) -> list[str]:
+    errors: list[Any] = []
+    check_schema(schema, "spec.validation.openAPIV3Schema", errors)
+    return [str(error) for error in errors]
+
+
+def test_rule_that_fails_is_told_at_the_path_of_its_schema() -> None:
+    schema = spec_of("self.min <= self.max", min=NUMBER, max=NUMBER)
+    assert told(schema, {"spec": {"min": 1, "max": 2}}) == []
+    assert told(schema, {"spec": {"min": 3, "max": 2}}) == ['spec: Invalid value: "object": failed rule: self.min <= self.max']
+
+
+def test_rule_at_the_root_sees_the_name_and_is_told_without_a_path() -> None:
+    schema = ruled({"type": "object"}, {"rule": "self.metadata.name.startsWith('a')", "message": "names begin with a"})
+    assert told(schema, {"metadata": {"name": "abc"}}) == []
+    assert told(schema, {"metadata": {"name": "b"}}) == ['<nil>: Invalid value: "object": names begin with a']
+
+
+def test_message_expression_reason_and_field_path_shape_the_error() -> None:
+    rule = {"rule": "self.n < 5", "message": "no", "messageExpression": "'n is %d'.format([self.n])", "reason": "FieldValueForbidden",
+            "fieldPath": ".n"}  # fmt: skip
+    assert told(spec_of(rule, n=NUMBER), {"spec": {"n": 7}}) == ["spec.n: Forbidden: n is 7"]
+    empty = {**rule, "messageExpression": "''", "reason": "FieldValueRequired"}
+    assert told(spec_of(empty, n=NUMBER), {"spec": {"n": 7}}) == ["spec.n: Required value: no"]
+
+
+def test_message_expression_that_fails_leaves_the_message() -> None:
+    rule = {"rule": "self.n < 5", "message": "fallback", "messageExpression": "string(1 / (self.n - self.n))"}
+    assert told(spec_of(rule, n=NUMBER), {"spec": {"n": 7}}) == ['spec: Invalid value: "object": fallback']
+
+
+def test_transition_rules_run_on_updates_only() -> None:
+    schema = spec_of(n=ruled(NUMBER, {"rule": "self >= oldSelf", "message": "may only grow"}))
+    schema["properties"]["spec"].pop("x-kubernetes-validations")
+    assert told(schema, {"spec": {"n": 1}}) == []
+    assert told(schema, {"spec": {"n": 1}}, {"spec": {"n": 2}}) == ['spec.n: Invalid value: "integer": may only grow']
+    assert told(schema, {"spec": {"n": 1}}, {"spec": {}}) == []
+
+
+def test_optional_old_self_lets_transition_rules_run_on_creation() -> None:
+    rule = {"rule": "oldSelf.hasValue() || self.n == 0", "optionalOldSelf": True, "message": "starts at zero"}
+    schema = spec_of(rule, n=NUMBER)
+    assert told(schema, {"spec": {"n": 1}}) == ['spec: Invalid value: "object": starts at zero']
+    assert told(schema, {"spec": {"n": 1}}, {"spec": {"n": 0}}) == []
+
+
+def test_what_an_update_leaves_alone_is_not_held_against_it() -> None:
+    schema = spec_of(n=ruled(NUMBER, "self < 5"), other=TEXT)
+    old = {"spec": {"n": 7, "other": "a"}}
+    assert told(schema, {"spec": {"n": 7, "other": "b"}}, old) == []
+    assert told(schema, {"spec": {"n": 8, "other": "a"}}, old) == ['spec.n: Invalid value: "integer": failed rule: self < 5']
+
+
+def test_items_of_list_maps_are_compared_with_those_of_the_same_key() -> None:
+    item = ruled({"type": "object", "properties": {"name": TEXT, "n": NUMBER}}, "self.n >= oldSelf.n")
+    steps = {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"], "items": item}
+    schema = {"type": "object", "properties": {"steps": steps}}
+    old = {"steps": [{"name": "a", "n": 1}, {"name": "b", "n": 5}]}
+    assert told(schema, {"steps": [{"name": "b", "n": 5}, {"name": "a", "n": 2}]}, old) == []
+    assert told(schema, {"steps": [{"name": "b", "n": 4}]}, old) == ['steps[0]: Invalid value: "object": failed rule: self.n >= oldSelf.n']
+
+
+@pytest.mark.parametrize(("name", "escaped"), [
+    ("a-b", "a__dash__b"), ("a.b", "a__dot__b"), ("a/b", "a__slash__b"), ("a__b", "a__underscores__b"), ("namespace", "__namespace__"),
+    ("plain_1", "plain_1"), ("1a", None), ("a b", None),
+])  # fmt: skip
+def test_names_of_properties_are_escaped(name: str, escaped: str | None) -> None:
+    assert escape(name) == escaped
+
+
+def test_escaped_names_times_sets_and_int_or_string_are_seen_as_kubernetes_sees_them() -> None:
+    names = {"type": "array", "x-kubernetes-list-type": "set", "items": TEXT}
+    schema = spec_of(
+        "self.a__dash__b == 1 && self.__namespace__ == 'n'", "self.at.getFullYear() == 2024", "self.every > duration('1m')",
+        "self.names == ['b', 'a']", "(self.names + ['a', 'c']).size() == 3", "self.port == 80 || self.port == 'http'", "self.raw == b'hi'",
+        "self.map['x'] == 1 && has(self.map.x)", "!has(self.gone) && self.?gone.orValue('d') == 'd'",
+        **{"a-b": NUMBER, "namespace": TEXT}, at={"type": "string", "format": "date-time"}, every={"type": "string", "format": "duration"},
+        names=names, port={"x-kubernetes-int-or-string": True}, raw={"type": "string", "format": "byte"},
+        map={"type": "object", "additionalProperties": NUMBER}, gone=TEXT,
+    )  # fmt: skip
+    spec = {"a-b": 1, "namespace": "n", "at": "2024-05-01T00:00:00Z", "every": "90s", "names": ["a", "b"], "port": "http", "raw": "aGk=",
+            "map": {"x": 1}}  # fmt: skip
+    assert told(schema, {"spec": spec}) == []
+
+
+def test_failures_at_run_time_name_the_rule() -> None:
+    schema = spec_of("self.port > 5", port={"x-kubernetes-int-or-string": True})
+    message = "'no such overload': call arguments did not match a supported operator, function or macro signature for rule: self.port > 5"
+    assert told(schema, {"spec": {"port": "http"}}) == [f'spec: Invalid value: "object": {message}']
+    assert told(spec_of("self.l[3] == 1", l={"type": "array", "items": NUMBER}), {"spec": {"l": []}}) == [
+        'spec: Invalid value: "object": index out of bounds: 3 evaluating rule: self.l[3] == 1'
+    ]
+
+
+def test_rules_end_when_they_cost_too_much() -> None:
+    rule = "self.l.all(a, self.l.all(b, self.l.all(c, a + b + c > 0)))"
+    found = told(spec_of(rule, "false", l={"type": "array", "items": NUMBER}), {"spec": {"l": [1] * 200}})
+    assert len(found) == 1
+    assert "actual cost limit exceeded': no further validation rules will be run due to call cost exceeds limit for rule" in found[0]
+    assert BUDGET == 20_000_000
+
+
+def test_rules_in_all_of_are_run() -> None:
+    schema = {"type": "object", "properties": {"n": NUMBER}, "allOf": [ruled({}, "self.n > 1")]}
+    assert told(schema, {"n": 1}) == ['<nil>: Invalid value: "object": failed rule: self.n > 1']
+
+
+@pytest.mark.parametrize(("rule", "message"), [
+    ("self.nope == 1", "undefined field 'nope'"), ("self.n", "cel expression must evaluate to a bool"),
+    ("self.n ==", "compilation failed: ERROR: <input>:1:10: Syntax error: mismatched input '<EOF>'"), ("", "rule is not specified"),
+    ({"rule": "true\n&& true"}, "message must be specified if rule contains line breaks"),
+    ({"rule": "true", "messageExpression": "self.n"}, "messageExpression must evaluate to a string"),
+    ({"rule": "true", "messageExpression": "self.x"}, "messageExpression compilation failed: ERROR: <input>:1:5: undefined field 'x'"),
+    ({"rule": "true", "reason": "Why"}, 'Unsupported value: "Why": supported values: "FieldValueDuplicate", "FieldValueForbidden",'),
+    ({"rule": "true", "fieldPath": ".x"}, "fieldPath must be a valid path: does not refer to a valid field"),
+    ({"rule": "true", "optionalOldSelf": True}, "may not be set if oldSelf is not used in rule"),
+])  # fmt: skip
+def test_definition_with_a_rule_that_cannot_work_is_refused(rule: Any, message: str) -> None:
+    found = refusals(spec_of(rule, n=NUMBER))
+    assert len(found) == 1
+    assert message in found[0]
+    assert found[0].startswith("spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].")
+
+
+def test_old_self_has_no_meaning_in_lists_without_keys() -> None:
+    schema = {"type": "object", "properties": {"l": {"type": "array", "items": ruled(NUMBER, "self > oldSelf")}}}
+    assert "oldSelf cannot be used on the uncorrelatable portion of the schema within" in refusals(schema)[0]
+
+
+def test_server_refuses_what_breaks_a_rule(tmp_path: Path) -> None:
+    rule = {"rule": "self.replicas <= 5", "message": "at most five", "fieldPath": ".replicas"}
+
+    async def check(api: Api) -> None:
+        await api.create(CRDS, definition(version(schema=spec_of(rule, cronSpec=TEXT, replicas=NUMBER))))
+        made = await api.create(CRONTABS, crontab("good", replicas=5))
+        code, found = await api.call("POST", CRONTABS, crontab("bad", replicas=6))
+        assert code == 422
+        assert found["details"]["causes"] == [
+            {"reason": "FieldValueInvalid", "message": 'Invalid value: "object": at most five', "field": "spec.replicas"}
+        ]
+        made["spec"]["replicas"] = 6
+        code, found = await api.call("PUT", f"{CRONTABS}/good", made)
+        assert code == 422
+        code, found = await api.call("POST", CRONTABS, crontab("worse", replicas="x"))
+        assert "some validation rules were not checked because the object was invalid" in found["message"]
+
+    with_api(tmp_path, check)
+
+
+def test_instances_that_were_there_before_a_rule_can_still_be_changed(tmp_path: Path) -> None:
+    async def check(api: Api) -> None:
+        crd = await api.create(CRDS, definition(version(schema=spec_of(cronSpec=TEXT, replicas=NUMBER))))
+        await api.create(CRONTABS, crontab("old", replicas=9))
+        crd = await api.get(f"{CRDS}/{crd['metadata']['name']}")
+        limited = spec_of(cronSpec=TEXT, replicas=ruled(NUMBER, "self <= 5"))
+        crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = limited
+        await api.put(f"{CRDS}/{crd['metadata']['name']}", crd)
+        changed = await api.merge(f"{CRONTABS}/old", {"metadata": {"labels": {"a": "b"}}})
+        assert changed["metadata"]["labels"] == {"a": "b"}
+        code, _ = await api.call("PATCH", f"{CRONTABS}/old", {"spec": {"replicas": 8}}, **{"Content-Type": "application/merge-patch+json"})
+        assert code == 422
+
+    with_api(tmp_path, check)
