@@ -197,6 +197,24 @@ def test_a_namespace_refuses_warns_and_passes_by_its_labels(tmp_path: Path) -> N
     with_api(tmp_path, test)
 
 
+def test_decisions_are_counted_and_noted_for_audits(tmp_path: Path) -> None:
+    async def test(api: Api) -> None:
+        free, strict = await make_namespace(api, "free"), await make_namespace(api, "strict", enforce="baseline", audit="restricted")
+        await api.create(f"{free}/pods", pod("p"))
+        await api.create(f"{strict}/pods", pod("p"))
+        await api.call("POST", f"{strict}/pods", pod("q", hostNetwork=True))
+        metrics = (await api.raw("GET", "/metrics")).text
+        request = 'request_operation="create",resource="pod",subresource=""'
+        for decision, level, mode, count in (
+            ("allow", "privileged", "enforce", 1), ("allow", "baseline", "enforce", 1), ("deny", "baseline", "enforce", 1),
+            ("deny", "restricted", "audit", 2),
+        ):  # fmt: skip
+            policy = f'decision="{decision}",mode="{mode}",policy_level="{level}",policy_version="latest"'
+            assert f"pod_security_evaluations_total{{{policy},{request}}} {count}.0" in metrics
+
+    with_api(tmp_path, test)
+
+
 def test_an_update_is_judged_only_when_it_matters(tmp_path: Path) -> None:
     async def test(api: Api) -> None:
         path = await make_namespace(api, "n")

@@ -49,12 +49,15 @@ class AdmissionMetrics:
             registry=None,
         )  # fmt: skip
 
+        self.of_plugins: list[Collector] = []
+        """What built-in plugins add."""
+
     def register(self, metrics: Metrics) -> None:
         collectors: tuple[Collector, ...] = (
             self.webhook, self.webhook_requests, self.webhook_rejections, self.webhook_fail_open, self.exclusions, self.condition_errors,
             self.checks, self.check_seconds,
         )  # fmt: skip
-        for collector in collectors:
+        for collector in (*collectors, *self.of_plugins):
             metrics.registry.register(collector)
 
     def observe_webhook(self, name: str, step: str, operation: str, seconds: float, *, rejected: bool, code: int) -> None:

@@ -32,6 +32,7 @@ from ..chain import CREATE, UPDATE, Attributes, Plugin
 from ..refusal import refuse
 from .checks import Finding, evaluate
 from .configuration import Configuration, parse_configuration
+from .metrics import PodSecurityMetrics
 from .policy import PRIVILEGED, Policy, Standard, policy_of
 
 if TYPE_CHECKING:
@@ -57,10 +58,13 @@ Labels = tuple[tuple[str, str], ...]
 class PodSecurity(Plugin):
     name = "PodSecurity"
 
-    def __init__(self, namespaces: ResourceCache, pods: ResourceCache, configuration: Configuration) -> None:
+    def __init__(
+        self, namespaces: ResourceCache, pods: ResourceCache, configuration: Configuration, metrics: PodSecurityMetrics
+    ) -> None:  # fmt: skip
         self._namespaces = namespaces
         self._pods = pods
         self._configuration = configuration
+        self._metrics = metrics
         self._parse = lru_cache(POLICIES_MAX)(lambda labels: policy_of(dict(labels), configuration.defaults))
 
     def handles(self, resource: Resource, subresource: str) -> bool:
@@ -99,6 +103,7 @@ class PodSecurity(Plugin):
             return
         if policy.is_privileged and not errors:
             _annotate(attributes, "enforce-policy", str(policy.enforce))
+            self._count("allow", policy.enforce, "enforce", attributes)
             return
         if attributes.operation == UPDATE and not is_significant(pod, attributes.old or {}):
             return
@@ -119,14 +124,22 @@ class PodSecurity(Plugin):
         if attributes.user.name in configuration.usernames:
             dimension = dimension or "user"
         if dimension:
-            _annotate(attributes, "exempt", dimension)
+            self._exempt(attributes, dimension)
         return bool(dimension)
+
+    def _exempt(self, attributes: Attributes, dimension: str) -> None:
+        _annotate(attributes, "exempt", dimension)
+        self._metrics.exemptions[_request(attributes)] += 1
+
+    def _count(self, decision: str, standard: Standard, mode: str, attributes: Attributes) -> None:
+        self._metrics.evaluations[decision, standard, mode, _request(attributes)] += 1
 
     def _evaluate(self, attributes: Attributes, pod: Object, policy: Policy, errors: Sequence[FieldError], *, enforce: bool) -> None:
         """EvaluatePod."""
         if pod["spec"].get("runtimeClassName") in self._configuration.runtime_classes:
-            return _annotate(attributes, "exempt", "runtimeClass")
+            return self._exempt(attributes, "runtimeClass")
         if errors:
+            self._metrics.errors[_request(attributes)] += 1
             _annotate(attributes, "error", f"Failed to parse policy: {'; '.join(str(error) for error in errors)}")
         found: dict[Standard, list[Finding]] = {}
 
@@ -139,12 +152,15 @@ class PodSecurity(Plugin):
         refused = violations(policy.enforce) if enforce else ""
         if enforce:
             _annotate(attributes, "enforce-policy", str(policy.enforce))
+            self._count("deny" if refused else "allow", policy.enforce, "enforce", attributes)
         if would := violations(policy.audit):
             _annotate(attributes, "audit-violations", f"would {would}")
+            self._count("deny", policy.audit, "audit", attributes)
         if refused:
             raise refuse(attributes, refused.replace("violate", "violates", 1))
         if would := violations(policy.warn):
             attributes.warn(f"would {would}")
+            self._count("deny", policy.warn, "warn", attributes)
         return None
 
     # ---- namespaces
@@ -194,6 +210,10 @@ def _some(names: list[str]) -> str:
     return f"{min(names)} (and {others} other pod{'s' if others > 1 else ''})"
 
 
+def _request(attributes: Attributes) -> tuple[str, str, str]:
+    return attributes.operation, attributes.resource.plural, attributes.subresource
+
+
 def _annotate(attributes: Attributes, key: str, value: str) -> None:
     attributes.annotate(f"{POD_SECURITY_PREFIX}{key}", value)
 
@@ -218,4 +238,6 @@ def is_significant(pod: Object, old: Object) -> bool:
 def build(parts: Parts) -> PodSecurity:
     """Raises StartupError."""
     configuration = parse_configuration(parts.configuration.get(PodSecurity.name) or {})
-    return PodSecurity(parts.cache(NAMESPACES), parts.cache(PODS), configuration)
+    metrics = PodSecurityMetrics()
+    parts.metrics.of_plugins.append(metrics)
+    return PodSecurity(parts.cache(NAMESPACES), parts.cache(PODS), configuration, metrics)
