@@ -29,9 +29,12 @@ class Subresource:
     verbs: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Resource:
-    """One row of the table. Equal rows are one resource; hashable, so it serves as a dict key."""
+    """One row of the table. Equal rows are one resource; hashable, so it serves as a dict key.
+
+    Rows are compared and looked up many times per request, so equality first asks for identity, and hashes are kept.
+    """
 
     group: str
     version: str
@@ -39,10 +42,29 @@ class Resource:
     plural: str
     singular: str
     namespaced: bool
-    verbs: tuple[str, ...] = field(compare=False, default=())
-    short_names: tuple[str, ...] = field(compare=False, default=())
-    categories: tuple[str, ...] = field(compare=False, default=())
-    subresources: tuple[Subresource, ...] = field(compare=False, default=())
+    verbs: tuple[str, ...] = ()
+    short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    subresources: tuple[Subresource, ...] = ()
+
+    @cached_property
+    def _identity(self) -> tuple[str, str, str, str, str, bool]:
+        """What makes rows equal."""
+        return self.group, self.version, self.kind, self.plural, self.singular, self.namespaced
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(self._identity)
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, Resource) or other.__class__ is not self.__class__ or self._hash != other._hash:
+            return False
+        return self._identity == other._identity
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @cached_property
     def api_version(self) -> str:
@@ -79,17 +101,17 @@ class Resource:
         return "/".join(parts)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CustomResource(Resource):
     """A row that a CustomResourceDefinition adds. What its version says of the objects travels with the row."""
 
-    schema: Object = field(compare=False, default_factory=dict)
+    schema: Object = field(default_factory=dict)
     """The version's openAPIV3Schema (structural)."""
-    scale: Object | None = field(compare=False, default=None)
+    scale: Object | None = None
     """The paths of the scale subresource."""
-    columns: tuple[Object, ...] = field(compare=False, default=())
+    columns: tuple[Object, ...] = ()
     """additionalPrinterColumns."""
-    derived: dict[str, Any] = field(compare=False, default_factory=dict, repr=False)
+    derived: dict[str, Any] = field(default_factory=dict, repr=False)
     """What others have worked out of the schema, by the module that did: equal rows may have different schemas."""
 
 
@@ -137,12 +159,12 @@ def _row(raw: dict[str, Any]) -> Resource:
     )  # fmt: skip
 
 
+BUILTIN = ResourceTable(_row(raw) for raw in orjson.loads(files("kubecosm.api.data").joinpath("resources.json").read_bytes()))
+
+
 def load_builtin() -> ResourceTable:
-    """A fresh table of the built-in resources of Kubernetes 1.36."""
-    return ResourceTable(_row(raw) for raw in orjson.loads(files("kubecosm.api.data").joinpath("resources.json").read_bytes()))
-
-
-BUILTIN = load_builtin()
+    """A fresh table of the built-in resources of Kubernetes 1.36; its rows are those of BUILTIN."""
+    return ResourceTable(BUILTIN)
 
 
 def builtin(group: str, version: str, plural: str) -> Resource:
