@@ -3,6 +3,8 @@
 import ssl
 from pathlib import Path
 
+from cryptography import x509
+
 from kubecosm.cli.keys import write_keys
 from kubecosm.client.config import ClientConfig
 from kubecosm.runtime.tls import server_context
@@ -35,3 +37,10 @@ def test_secret_files_are_readable_by_others_only_when_asked(tmp_path: Path) -> 
     assert not (tmp_path / "pki" / "ca.key").stat().st_mode & 0o077
     write_keys(tmp_path, "https://apiserver:6443", shared=True)
     assert (tmp_path / "pki" / "ca.key").stat().st_mode & 0o004
+
+
+def test_a_kubelet_that_hosts_one_node_gets_the_identity_of_that_node(tmp_path: Path) -> None:
+    write_keys(tmp_path, "https://apiserver:6443", shared=False, nodes=("alpha",))
+    config = ClientConfig.from_kubeconfig(tmp_path / "kubeconfigs" / "kubelet-alpha.kubeconfig")
+    name = x509.load_pem_x509_certificate(config.client_certificate_data).subject.rfc4514_string()
+    assert name == "CN=system:node:alpha,O=system:nodes"
