@@ -23,6 +23,12 @@ def same_for_scheduling(old: Object, new: Object) -> bool:
     )
 
 
+def nominated_node_of(pod: Object) -> str:
+    """status.nominatedNodeName, or empty."""
+    name: str = (pod.get("status") or {}).get("nominatedNodeName") or ""
+    return name
+
+
 def started_between(old: Object, new: Object) -> bool:
     """Whether the kubelet has said meanwhile when the pod started."""
     return bool((old.get("status") or {}).get("startTime") != (new.get("status") or {}).get("startTime"))

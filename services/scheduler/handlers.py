@@ -21,7 +21,7 @@ from kubecosm.api.resources import (
 )
 from kubecosm.client.informer import InformerFactory
 
-from .changes import node_action, pod_action, same_for_scheduling, started_between
+from .changes import node_action, nominated_node_of, pod_action, same_for_scheduling, started_between
 from .framework.events import (
     ASSIGNED_POD_ADD,
     ASSIGNED_POD_DELETE,
@@ -195,6 +195,15 @@ class EventHandlers:
         self._scheduler.pending[info.uid] = info
         self._scheduler.nominator.update(info)
 
+    def _renominate(self, old: Object, info: PodInfo) -> None:
+        """Somebody, perhaps we, has written or cleared the pod's status.nominatedNodeName; in-memory nominations outlive other changes."""
+        before = nominated_node_of(old)
+        if before != info.nominated_node:
+            if info.nominated_node:
+                self._scheduler.nominator.add(info, info.nominated_node)
+            else:
+                self._scheduler.nominator.remove(info.uid)
+
     def _pending_changed(self, old: Object, new: Object) -> None:
         known = self._scheduler.pending.get(new["metadata"].get("uid", ""))
         if known is None:
@@ -202,10 +211,12 @@ class EventHandlers:
             return
         if same_for_scheduling(old, new):
             known.pod = new
-            known.nominated_node = (new.get("status") or {}).get("nominatedNodeName") or ""
+            known.nominated_node = nominated_node_of(new)
+            self._renominate(old, known)
             return
         info = compile_pod(new)
         self._pend(info)
+        self._renominate(old, info)
         if not self._cluster.is_assumed(info.uid):
             action = pod_action(known, info)
             event = changed(EventResource.UNSCHEDULED_POD, action) if action else None

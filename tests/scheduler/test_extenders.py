@@ -359,7 +359,7 @@ def test_schedulers_with_an_extender_and_a_common_lease_work_one_at_a_time(
         "apiVersion": "kubescheduler.config.k8s.io/v1", "kind": "KubeSchedulerConfiguration",
         "clientConnection": {"kubeconfig": str(cluster.kubeconfig)},
         "leaderElection": {
-            "leaderElect": True, "resourceName": k.namespace, "leaseDuration": "3s", "renewDeadline": "2s", "retryPeriod": "200ms",
+            "leaderElect": True, "resourceName": k.namespace, "leaseDuration": "15s", "renewDeadline": "10s", "retryPeriod": "200ms",
         },
         "profiles": [{"schedulerName": "extended"}],
         "extenders": [{

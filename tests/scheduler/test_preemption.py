@@ -251,3 +251,15 @@ def test_preemptions_are_counted() -> None:
     text = cluster.metrics.render()[1].decode()
     assert "scheduler_preemption_attempts_total 1.0" in text
     assert "scheduler_preemption_victims_sum 2.0" in text
+
+
+def test_a_nomination_by_somebody_else_keeps_its_room_until_it_is_cleared() -> None:
+    cluster = Cluster(node("a", cpu="1"))
+    waiting = pod("waiting", cpu="1", priority=10, schedulingGates=[{"name": "x/y"}])
+    cluster.add(waiting)
+    nominated = {**waiting, "status": {"phase": "Pending", "nominatedNodeName": "a"}}
+    cluster.handlers.pod_updated(waiting, nominated)
+    assert cluster.schedule(pod("low", cpu="1")) == [""]
+    cluster.handlers.pod_updated(nominated, waiting)
+    cluster.scheduler.queue.activate("uid-default-low")
+    assert cluster.schedule_next() == "a"
