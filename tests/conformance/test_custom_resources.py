@@ -19,7 +19,6 @@ TYPED: dict[str, Any] = {
     "type": "object",
     "properties": {"spec": {"type": "object", "description": "What is wanted", "properties": {"bars": {"type": "integer"}}}},
 }
-PREFIX = "CustomResourceDefinition resources Simple CustomResourceDefinition"
 
 
 def published(wire: Wire, group: str, version: str = "v1", kind: str = "Foo") -> dict[str, Any] | None:
@@ -39,7 +38,7 @@ def wait_published(wire: Wire, group: str, version: str = "v1", kind: str = "Foo
     return found
 
 
-@promise(f"{PREFIX} creating/deleting custom resource definition objects works")
+@promise("CustomResourceDefinition resources Simple CustomResourceDefinition creating/deleting custom resource definition objects works")
 def test_a_definition_can_be_created_and_deleted(wire: Wire) -> None:
     made = wire.create(CRDS, definition(ANYTHING))
     path = f"{CRDS}/{made['metadata']['name']}"
@@ -48,7 +47,7 @@ def test_a_definition_can_be_created_and_deleted(wire: Wire) -> None:
     wait_for(lambda: not wire.exists(path), "the definition is gone")
 
 
-@promise(f"{PREFIX} listing custom resource definition objects works")
+@promise("CustomResourceDefinition resources Simple CustomResourceDefinition listing custom resource definition objects works")
 def test_definitions_are_listed_and_deleted_by_label(wire: Wire) -> None:
     label = f"e2e={uuid.uuid4().hex[:8]}"
     key, _, value = label.partition("=")
@@ -63,7 +62,10 @@ def test_definitions_are_listed_and_deleted_by_label(wire: Wire) -> None:
         assert wire.exists(other.path)
 
 
-@promise(f"{PREFIX} getting/updating/patching custom resource definition status sub-resource works")
+@promise(
+    "CustomResourceDefinition resources Simple CustomResourceDefinition "
+    "getting/updating/patching custom resource definition status sub-resource works"
+)
 def test_the_status_of_a_definition_can_be_read_updated_and_patched(wire: Wire) -> None:
     with custom(wire, definition(ANYTHING)) as foos:
         path = f"{foos.path}/status"
