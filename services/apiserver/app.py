@@ -91,7 +91,7 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
                     server, config.bind_address, config.secure_port, ssl=serving.context, backlog=BACKLOG, start_serving=False
                 )
             port = listener.sockets[0].getsockname()[1]
-            shared = config.storage_backend == "etcd"
+            shared = state.is_shared = config.storage_backend == "etcd"
             ranges = config.service_cluster_ip_range
             await ensure_system_objects(state, service_range=ranges, address=reached_at, port=port, shared=shared)
             await ensure_authentication_facts(state, config)

@@ -70,6 +70,9 @@ class State:
         self.webhooks = WebhookClients(resolver(self))
         self.closers.append(self.webhooks.close)
 
+    is_shared: bool = False
+    """Whether other servers may use the storage."""
+
     async def settle(self, write: Coroutine[Any, Any, T | None], finish: Callable[[bool], None]) -> T | None:
         """Carry out a write and tell `finish` whether it took place, even if the request is cancelled meanwhile.
 

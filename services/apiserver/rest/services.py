@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 
+from kubecosm.api.errors import InternalError
 from kubecosm.api.resources import IPADDRESSES, Object
 
 from ..cache.caches import prefix_of
@@ -25,10 +27,24 @@ class ServiceStore(ResourceStore):
         key = self.key_of(obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
         if caller.dry_run or not addresses or version or self.cache.get(key) is not None:
             return await super()._insert(obj, caller, version)
-        if self.state.tasks is not None:
+        if self.state.is_shared:
+            await self._claim(addresses, obj)
+        elif self.state.tasks is not None:
             for address in addresses:
                 self.state.tasks.create_task(self._put(address, obj), name="ipaddress")
         return await super()._insert(obj, caller, version)  # the records' tasks run before this commit leaves, so they are part of it
+
+    async def _claim(self, addresses: Sequence[str], service: Object) -> None:
+        """Another server may have given out the same address just now: whose record comes first has it. Raises InternalError."""
+        claimed: list[tuple[str, int]] = []
+        for address in addresses:
+            written = await self.state.storage.create(key=RECORD_PREFIX + address, value=encode(self._record(address, service)))
+            if written.succeeded:
+                claimed.append((address, written.revision))
+                continue
+            for mine, revision in claimed:
+                await self.state.storage.delete(key=RECORD_PREFIX + mine, expected_revision=revision)
+            raise InternalError(f"failed to allocate IP {address}: provided IP is already allocated")
 
     async def _put(self, address: str, service: Object) -> None:
         value = encode(self._record(address, service))

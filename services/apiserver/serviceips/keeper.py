@@ -13,20 +13,22 @@ from ipaddress import ip_network
 
 import orjson
 
-from kubecosm.api.errors import AlreadyExists, ApiError, NotFound
+from kubecosm.api.errors import AlreadyExists, ApiError, Conflict, NotFound
 from kubecosm.api.names import DEFAULT_SERVICE_CIDR
 from kubecosm.api.resources import IPADDRESSES, SERVICECIDRS, SERVICES, Object, Resource
+from kubecosm.api.times import parse_time
 from kubecosm.runtime.logs import get_logger
 
 from ..bootstrap import APISERVER
 from ..cache.caches import prefix_of
 from ..customresources.names import with_condition
 from ..registry.core.service import ServiceStrategy
+from ..registry.core.service_alloc import NOTHING_HELD, Holdings, holdings_of
 from ..rest.options import DeleteOptions
 from ..rest.store import ResourceStore
 from ..state import State
 from ..storage.contract import Change, StorageError, Subscription
-from .records import Owner, addresses_of, is_ours, new_record, owner_of, repair
+from .records import Owner, is_ours, new_record, owner_of, repair
 
 log = get_logger("apiserver")
 
@@ -34,6 +36,8 @@ SERVICE_PREFIX = prefix_of(SERVICES.group, SERVICES.plural)
 RECORD_PREFIX = prefix_of(IPADDRESSES.group, IPADDRESSES.plural)
 CIDR_PREFIX = prefix_of(SERVICECIDRS.group, SERVICECIDRS.plural)
 RETRY_SECONDS = 1.0
+CLAIM_SECONDS = 10.0
+"""How long a Service may take to follow its record."""
 READY = "Ready"
 
 
@@ -49,13 +53,14 @@ class AddressKeeper:
         assert isinstance(strategy, ServiceStrategy)
         self._allocator = strategy.allocator
         self._owners: dict[str, Owner] = {}
-        self._held: dict[str, tuple[str, ...]] = {}  # Service → its addresses
-        self._dirty: dict[str, None] = {}
+        self._held: dict[str, Holdings] = {}  # by Service
+        self._dirty: dict[str, bool] = {}  # address → whether a Service has just given it up
         self._wake = asyncio.Event()
         self._subscription: Subscription | None = None
 
     async def start(self) -> None:
         """Take up what is stored and follow it from now on."""
+        self._allocator.is_told = True
         for entry in self._services.cache.entries():
             self._service_changed(entry.key, entry.decode())
         for entry in self._records.cache.entries():
@@ -80,20 +85,21 @@ class AddressKeeper:
                 self._ranges_changed()
 
     def _service_changed(self, key: str, service: Object | None) -> None:
-        before, now = self._held.get(key, ()), () if service is None else addresses_of(service)
+        before, now = self._held.get(key, NOTHING_HELD), NOTHING_HELD if service is None else holdings_of(service)
         if before == now:
             return
-        for address in before:
+        self._allocator.changed(before, now)
+        for address in before.addresses - now.addresses:
             self._owners.pop(address, None)
-            self._touch(address)
-        for address in now:
+            self._touch(address, was_owned=True)
+        for address in now.addresses - before.addresses:
             assert service is not None
             self._owners[address] = owner_of(service)
             self._touch(address)
-        if now:
-            self._held[key] = now
+        if now == NOTHING_HELD:
+            del self._held[key]
         else:
-            self._held.pop(key, None)
+            self._held[key] = now
 
     def _record_changed(self, address: str, record: Object | None) -> None:
         if record is None or is_ours(record):
@@ -113,8 +119,8 @@ class AddressKeeper:
                 networks += [ip_network(text) for text in found["spec"].get("cidrs") or ()]
         self._allocator.ranges.set_further(networks)
 
-    def _touch(self, address: str) -> None:
-        self._dirty[address] = None
+    def _touch(self, address: str, *, was_owned: bool = False) -> None:
+        self._dirty[address] = was_owned or self._dirty.get(address, False)
         self._wake.set()
 
     async def run(self, service_range: str) -> None:
@@ -125,10 +131,10 @@ class AddressKeeper:
             self._wake.clear()
             dirty, self._dirty = self._dirty, {}
             failed = []
-            for address in dirty:
+            for address, was_owned in dirty.items():
                 record = self._record(address)
                 action = repair(record, self._owners.get(address))
-                if not action:
+                if not action or (action == "delete" and not was_owned and self._is_claim(address, record)):
                     continue
                 try:
                     await self._repair(address, record, action)
@@ -140,13 +146,23 @@ class AddressKeeper:
                 for address in failed:
                     self._touch(address)
 
+    def _is_claim(self, address: str, record: Object | None) -> bool:
+        """Where servers share the storage, a record may be there before its Service; it is looked at again when that should have come."""
+        if record is None or not self._state.is_shared:
+            return False
+        age = (self._state.clock.now() - parse_time(record["metadata"]["creationTimestamp"])).total_seconds()
+        if age >= CLAIM_SECONDS:
+            return False
+        asyncio.get_running_loop().call_later(CLAIM_SECONDS, self._touch, address)
+        return True
+
     def _record(self, address: str) -> Object | None:
         entry = self._records.cache.get(address)
         return None if entry is None else entry.decode()
 
     async def _repair(self, address: str, record: Object | None, action: str) -> None:
         if action != "create" and record is not None:
-            with suppress(NotFound):
+            with suppress(NotFound, Conflict):  # another apiserver was faster
                 await self._records.delete("", address, DeleteOptions(uid=record["metadata"]["uid"]), APISERVER)
         owner = self._owners.get(address)
         if action != "delete" and owner is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import random
+from typing import NamedTuple
 
 from kubecosm.api.errors import ApiError, InternalError
 from kubecosm.api.field import FieldError, invalid_kind, invalid_value
@@ -19,6 +20,20 @@ from .service_ranges import PORT_BAND, RANDOM_TRIES, Ranges, static_band
 from .service_update import needs_cluster_ip, needs_health_check_port, needs_node_ports
 
 _FAMILY = {4: "IPv4", 6: "IPv6"}
+
+
+class Holdings(NamedTuple):
+    """What a stored Service holds."""
+
+    addresses: frozenset[str]
+    ports: frozenset[tuple[str, int]]
+
+
+NOTHING_HELD = Holdings(frozenset(), frozenset())
+
+
+def holdings_of(service: Object) -> Holdings:
+    return Holdings(frozenset(_addresses_of(service["spec"])), frozenset(_ports_of(service["spec"])))
 
 
 class Allocator:
@@ -33,6 +48,8 @@ class Allocator:
         self._family = _FAMILY[self.ranges.primary.version]
         self.foreign: set[str] = set()
         """Addresses of IPAddress objects that others have made."""
+        self.is_told = False
+        """Whether `changed` is called for every Service that is written; what writes release is then left to it."""
         self._other_family = "IPv6" if self._family == "IPv4" else "IPv4"
         band = static_band(self._port_last - self._port_first + 1, PORT_BAND)
         self._port_dynamic: int = min(self._port_first + band, self._port_last)
@@ -43,9 +60,16 @@ class Allocator:
         self._ports |= _ports_of(service["spec"])
 
     def release(self, service: Object) -> None:
-        """Give back what a removed Service held."""
-        self._addresses -= _addresses_of(service["spec"])
-        self._ports -= _ports_of(service["spec"])
+        """Give back what a removed Service held; once somebody tells of changes, that does it."""
+        if not self.is_told:
+            self.changed(holdings_of(service), NOTHING_HELD)
+
+    def changed(self, before: Holdings, now: Holdings) -> None:
+        """A stored Service, whoever wrote it, holds something else than before."""
+        self._addresses -= before.addresses - now.addresses
+        self._ports -= before.ports - now.ports
+        self._addresses |= now.addresses
+        self._ports |= now.ports
         self.ranges.came_free()
 
     def _is_taken(self, address: str) -> bool:
@@ -75,7 +99,7 @@ class Allocator:
             if dry_run or not succeeded:
                 self._addresses -= taken_addresses
                 self._ports -= taken_ports
-            else:
+            elif not self.is_told:
                 self._addresses -= held_addresses - _addresses_of(spec)
                 self._ports -= held_ports - _ports_of(spec)
             self.ranges.came_free()
