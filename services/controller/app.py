@@ -25,7 +25,7 @@ from kubecosm.runtime.service import ReadyInfo
 
 from .caches import slimming
 from .config import Config
-from .table import Row, load_enabled
+from .table import Row, enabled_rows, load
 
 USER_AGENT = "kube-controller-manager"
 LEASE_NAME = "kube-controller-manager"
@@ -40,7 +40,7 @@ async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: 
     chance = random.Random(config.random_seed or None)
     metrics = Metrics()
     client_metrics = PrometheusClientMetrics(metrics.registry)
-    enabled = load_enabled(config)
+    enabled = [(row, load(row, config)) for row in enabled_rows(config)]
     controllers = [controller for _, controller in enabled]
     async with AsyncExitStack() as stack:
         connection = ClientConfig.from_kubeconfig(config.kubeconfig)

@@ -116,7 +116,12 @@ def load(row: Row, config: Config) -> Controller:
     return Tuned(spec, controller.reconcile)
 
 
-def load_enabled(config: Config) -> list[tuple[Row, Controller]]:
+def enabled_rows(config: Config) -> list[Row]:
     """All controllers that `--controllers` turns on. StartupError for an unknown name."""
     check_names(config.controllers)
-    return [(row, load(row, config)) for row in TABLE if is_enabled(row.name, config.controllers, on_by_default=row.on_by_default)]
+    return [row for row in TABLE if is_enabled(row.name, config.controllers, on_by_default=row.on_by_default)]
+
+
+def load_enabled(config: Config) -> list[Controller]:
+    """The same, loaded."""
+    return [load(row, config) for row in enabled_rows(config)]
