@@ -9,6 +9,7 @@ import pytest
 
 from kubecosm.services.apiserver.customresources.celschema import escape
 from kubecosm.services.apiserver.customresources.rules import BUDGET, Check, compile_level
+from kubecosm.services.apiserver.registry.apiextensions.approval import approval_of
 from kubecosm.services.apiserver.registry.apiextensions.schema import check_schema
 
 from .harness import Api, with_api
@@ -194,3 +195,26 @@ def test_instances_that_were_there_before_a_rule_can_still_be_changed(tmp_path: 
         assert code == 422
 
     with_api(tmp_path, check)
+
+
+@pytest.mark.parametrize(("schema", "message"), [
+    ({"type": "integer", "default": "x"}, '.default: Invalid value: "string": '),
+    ({"type": "object", "properties": {"a": TEXT}, "default": {"b": 1}}, "must not have unknown fields"),
+    ({"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["n"],
+      "items": {"type": "object", "properties": {"n": TEXT}}}, "must have a default or be a required property"),
+    ({"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["n"], "items": {"type": "object"}},
+     "entries must all be names of item properties"),
+])  # fmt: skip
+def test_definition_whose_schema_contradicts_itself_is_refused(schema: dict[str, Any], message: str) -> None:
+    found = refusals({"type": "object", "properties": {"f": schema}})
+    assert len(found) == 1
+    assert message in found[0]
+
+
+@pytest.mark.parametrize(("group", "note", "expected"), [
+    ("example.com", "", None), ("x.k8s.io", "https://example.com/1", ("True", "ApprovedAnnotation", "approved in https://example.com/1")),
+    ("x.k8s.io", "unapproved, a trial", ("False", "UnapprovedAnnotation", 'not approved: "unapproved, a trial"')),
+])  # fmt: skip
+def test_groups_of_kubernetes_tell_who_approved_them(group: str, note: str, expected: Any) -> None:
+    crd = {"metadata": {"annotations": {"api-approved.kubernetes.io": note}}, "spec": {"group": group}}
+    assert approval_of(crd) == expected

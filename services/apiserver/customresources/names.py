@@ -13,6 +13,8 @@ from kubecosm.api.field import go_quote
 from kubecosm.api.resources import Object
 from kubecosm.api.times import format_time
 
+from ..registry.apiextensions.approval import CONFORMANT, approval_of
+
 NAMES_ACCEPTED, ESTABLISHED, TERMINATING = "NamesAccepted", "Established", "Terminating"
 FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
 
@@ -65,6 +67,8 @@ def status_of(crd: Object, decision: Decision, now: datetime) -> Object:
         message = "the initial names have been accepted"
         if not is_true(crd, ESTABLISHED):
             conditions = with_condition(conditions, ESTABLISHED, "True", "InitialNamesAccepted", message, now)
+    if (approval := approval_of(crd)) is not None:
+        conditions = with_condition(conditions, CONFORMANT, *approval, now)
     return {**status, "conditions": conditions}
 
 

@@ -35,6 +35,11 @@ def validate(schema: Schema, obj: Object) -> list[FieldError]:
     return [error for _, error in _problems(schema, obj, ())]
 
 
+def validate_at(schema: Schema, value: Any, path: str) -> list[FieldError]:
+    """Complaints about a value that stands at a path."""
+    return [error for _, error in _problems(schema, value, (path,))]
+
+
 def validate_update(schema: Schema, obj: Object, old: Object) -> list[FieldError]:
     """Complaints about what an update changes."""
     return [error for at, error in _problems(schema, obj, ()) if not at or _differs(obj, old, at)]

@@ -1,7 +1,7 @@
 """CustomResourceDefinitions themselves: defaults, validation and updates. Imitates apiextensions-apiserver's validation and strategy.
 
 Fields that all versions have in common are reported at their place in the old, unversioned layout, as Kubernetes does.
-Left out: the estimated cost of CEL rules, and defaults checked against their own schema.
+Left out: the estimated cost of CEL rules.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from kubecosm.api.resources import Object
 from ..admissionregistration.rules import check_client_config
 from ..formats import FIELD_IMMUTABLE, Errors, is_dns1035_label, is_dns1123_subdomain
 from ..strategy import Strategy, bump_generation, keep_field
+from .approval import APPROVAL, is_protected
 from .schema import check_schema
 
 SCOPES = ("Cluster", "Namespaced")
@@ -22,8 +23,6 @@ COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
 COLUMN_FORMATS = ("byte", "date", "date-time", "double", "float", "int32", "int64", "password")
 SELECTABLE_FIELDS_MAX = 8
 _NAME_RULE = 'must be spec.names.plural+"."+spec.group'
-_PROTECTED = (".k8s.io", ".kubernetes.io")
-_APPROVAL = "api-approved.kubernetes.io"
 
 
 class CustomResourceDefinitionStrategy(Strategy):
@@ -220,11 +219,11 @@ def _check_conversion(conversion: Object, path: str, errors: Errors) -> None:
 def _check_approval(crd: Object, errors: Errors) -> None:
     """Groups of Kubernetes itself need somebody's approval."""
     group = crd["spec"].get("group", "")
-    if group not in ("k8s.io", "kubernetes.io") and not group.endswith(_PROTECTED):
+    if not is_protected(group):
         return
-    approval = (crd["metadata"].get("annotations") or {}).get(_APPROVAL, "")
-    path = f"metadata.annotations[{_APPROVAL}]"
-    about = f"protected groups must have approval annotation \"{_APPROVAL}\", see https://github.com/kubernetes/enhancements/pull/1111"
+    approval = (crd["metadata"].get("annotations") or {}).get(APPROVAL, "")
+    path = f"metadata.annotations[{APPROVAL}]"
+    about = f"protected groups must have approval annotation \"{APPROVAL}\", see https://github.com/kubernetes/enhancements/pull/1111"
     if not approval:
         errors.append(required(path, about))
     elif not approval.startswith(("https://", "http://", "unapproved")):

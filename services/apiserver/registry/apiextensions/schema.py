@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
 from kubecosm.api.field import forbidden_field, invalid_value, not_supported, required
+from kubecosm.api.schema.structural import EMBEDDED, fill_defaults, prune_unknown
 
+from ...customresources.validation import validate_at
 from ..formats import Errors
 from .rules import check_programs, check_texts
 
@@ -54,6 +57,7 @@ def _check_level(schema: Schema, path: str, errors: Errors, *, root: bool = Fals
     _check_embedded(schema, kind, path, errors)
     _check_lists(schema, kind, path, errors)
     _check_children(schema, path, errors)
+    _check_default(schema, path, errors)
     check_texts(schema, path, errors)
 
 
@@ -78,11 +82,52 @@ def _check_lists(schema: Schema, kind: str, path: str, errors: Errors) -> None:
         errors.append(invalid_value(f"{path}.x-kubernetes-list-type", list_type, "must be map if x-kubernetes-list-map-keys is non-empty"))
     if list_type == "map" and not keys:
         errors.append(required(f"{path}.x-kubernetes-list-map-keys", "must not be empty if x-kubernetes-list-type is map"))
+    if list_type == "map" and keys:
+        _check_map_keys(schema, keys, path, errors)
     if map_type is not None:
         if kind != "object":
             errors.append(invalid_value(f"{path}.type", kind, "must be object if x-kubernetes-map-type is specified"))
         if map_type not in MAP_TYPES:
             errors.append(not_supported(f"{path}.x-kubernetes-map-type", map_type, MAP_TYPES))
+
+
+def _check_map_keys(schema: Schema, keys: list[str], path: str, errors: Errors) -> None:
+    """Keys of a list that is a map are scalars that every item has."""
+    items = schema.get("items")
+    if not isinstance(items, dict):
+        errors.append(required(f"{path}.items", "must have a schema if x-kubernetes-list-type is map"))
+        return
+    if items.get("type") != "object":
+        detail = "must be object if parent array's x-kubernetes-list-type is map"
+        errors.append(invalid_value(f"{path}.items.type", items.get("type", ""), detail))
+    if len(set(keys)) != len(keys):
+        errors.append(invalid_value(f"{path}.x-kubernetes-list-map-keys", keys, "must not contain duplicate entries"))
+    told = "this property is in x-kubernetes-list-map-keys, so it"
+    for key in keys:
+        child, here = (items.get("properties") or {}).get(key), f"{path}.items.properties[{key}]"
+        if child is None:
+            errors.append(invalid_value(f"{path}.x-kubernetes-list-map-keys", keys, "entries must all be names of item properties"))
+            continue
+        if child.get("type") in ("array", "object"):
+            detail = "must be a scalar type if parent array's x-kubernetes-list-type is map"
+            errors.append(invalid_value(f"{here}.type", child["type"], detail))
+        if child.get("nullable"):
+            errors.append(forbidden_field(f"{here}.nullable", f"{told} cannot be nullable"))
+        if key not in (items.get("required") or ()) and child.get("default") is None:
+            errors.append(required(f"{here}.default", f"{told} must have a default or be a required property"))
+
+
+def _check_default(schema: Schema, path: str, errors: Errors) -> None:
+    """A default knows no fields that its schema does not, and fits it."""
+    value = schema.get("default")
+    if value is None:
+        return
+    pruned = copy.deepcopy(value)
+    if isinstance(pruned, dict) and not schema.get(EMBEDDED) and prune_unknown(schema, pruned):
+        errors.append(invalid_value(f"{path}.default", value, "must not have unknown fields"))
+    else:
+        fill_defaults(schema, pruned)
+        errors.extend(validate_at(schema, pruned, f"{path}.default"))
 
 
 def _check_children(schema: Schema, path: str, errors: Errors) -> None:
