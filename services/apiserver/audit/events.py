@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -22,10 +21,11 @@ PATCH_PREFIX = "patch.webhook.admission.k8s.io/"
 class Record:
     """Collects what becomes known of a request on its way."""
 
-    __slots__ = ("_base", "_request", "request_object", "user", "verdict")
+    __slots__ = ("_base", "_request", "received", "request_object", "user", "verdict")
 
     def __init__(self, request: Request, verdict: Verdict, received: datetime) -> None:
         self._request = request
+        self.received = received
         self.verdict = verdict
         self.user = request.user
         self.request_object: Object | bytes | None = None
@@ -73,7 +73,7 @@ class Record:
             sent = self._decoded()
             if sent is not None:
                 event["requestObject"] = self._without_managed_fields(sent)
-        event["stageTimestamp"] = micro_time(now)
+        event["stageTimestamp"] = self._base["requestReceivedTimestamp"] if now is self.received else micro_time(now)
         annotations = request.audit_annotations
         if annotations and not self.verdict.has_request:  # patches of webhooks tell what was in the request
             annotations = {key: value for key, value in annotations.items() if not key.startswith(PATCH_PREFIX)}
@@ -126,11 +126,17 @@ def user_info(user: User) -> Object:
 
 def object_reference(request: Request) -> Object:
     info = request.info
-    fields: Iterable[tuple[str, str]] = (
-        ("resource", info.resource), ("namespace", info.namespace), ("name", info.name), ("apiGroup", info.group),
-        ("apiVersion", info.version), ("subresource", info.subresource),
-    )  # fmt: skip
-    return {field: value for field, value in fields if value}
+    reference: Object = {"resource": info.resource}
+    if info.namespace:
+        reference["namespace"] = info.namespace
+    if info.name:
+        reference["name"] = info.name
+    if info.group:
+        reference["apiGroup"] = info.group
+    reference["apiVersion"] = info.version
+    if info.subresource:
+        reference["subresource"] = info.subresource
+    return reference
 
 
 def source_addresses(request: Request) -> list[str]:
@@ -145,5 +151,6 @@ def source_addresses(request: Request) -> list[str]:
 
 
 def micro_time(moment: datetime) -> str:
-    """metav1.MicroTime."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    """metav1.MicroTime. Twice a request: isoformat costs a quarter of strftime."""
+    in_utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    return in_utc.isoformat(timespec="microseconds")[:-6] + "Z"

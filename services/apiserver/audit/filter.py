@@ -47,7 +47,7 @@ class Auditor(Collector):
         if stage in record.verdict.omitted:
             return
         self._events += 1
-        event = record.event(stage, self.clock.now(), answer, status)
+        event = record.event(stage, record.received if stage == RECEIVED else self.clock.now(), answer, status)
         for backend in self.backends:
             backend.add(event)
 
