@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
+from aiohttp import web
 
 from .harness import ACCOUNT, ACCOUNTS, CONFIGMAPS, DEPLOYMENTS, PODS, Api, configmap, deployment, pod, with_api
 from .test_audit import audited, events_of
@@ -129,6 +130,46 @@ def test_a_webhook_that_is_too_slow_is_not_waited_for(tmp_path: Path) -> None:
             answer = await refused(api, "POST", CONFIGMAPS, configmap("a"))
             url = f"https://127.0.0.1:{server.port}/hook?timeout=1s"
             assert answer["message"].endswith(f'failed to call webhook: Post "{url}": context deadline exceeded')
+
+    with_api(tmp_path, body)
+
+
+def test_a_webhook_that_hangs_up_or_answers_with_an_error_fails(tmp_path: Path) -> None:
+    async def body(api: Api) -> None:
+        calls = 0
+
+        def hang_up(_: Review) -> Review:
+            nonlocal calls
+            calls += 1
+            for transport in server.connections:
+                transport.abort()
+            return {"allowed": True}
+
+        async with WebhookServer(hang_up) as server:
+            await validate(api, server, rule("configmaps"))
+            answer = await refused(api, "POST", CONFIGMAPS, configmap("a"))
+            assert answer["message"].endswith("EOF")
+            assert calls == 1, "nothing is asked twice on a connection of its own"
+            server.respond = broken
+            answer = await refused(api, "POST", CONFIGMAPS, configmap("a"))
+            why = 'an error on the server ("out of order") has prevented the request from succeeding'
+            assert answer["message"].endswith(f"failed to call webhook: {why}")
+
+    def broken(_: Review) -> Review:
+        raise web.HTTPInternalServerError(text="out of order")
+
+    with_api(tmp_path, body)
+
+
+def test_a_kept_connection_that_the_webhook_closed_is_replaced(tmp_path: Path) -> None:
+    async def body(api: Api) -> None:
+        async with WebhookServer(allow) as server:
+            await validate(api, server, rule("configmaps"))
+            await api.create(CONFIGMAPS, configmap("a"))
+            [kept] = server.connections
+            kept.close()
+            await api.create(CONFIGMAPS, configmap("b"))
+            assert len(server.asked) == 2
 
     with_api(tmp_path, body)
 

@@ -12,7 +12,7 @@ import binascii
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from kubecosm.api.errors import ApiError
@@ -103,13 +103,14 @@ class WebhookClients:
 
         host, port = self._resolve(*target.service, target.port) if target.service else (target.host, target.port)
         address = f"{host}:{port}"
-        for attempt in (1, 2):
+        while True:
+            connection = _Connection()
             try:
-                response = await self._request(target, address, context, body, seconds)
+                response = await self._request(target, address, context, body, seconds, connection)
             except ClientConnectorError as error:
                 raise _Broken(of_dial(error.os_error, target.host, address)) from None
             except (ServerDisconnectedError, ClientOSError) as error:
-                if attempt == 1:  # most likely a kept connection that the webhook had closed
+                if not connection.is_new:  # a kept one that the webhook has closed meanwhile
                     continue
                 why = "EOF" if isinstance(error, ServerDisconnectedError) else of_dial(error, target.host, address)
                 raise _Broken(why) from None
@@ -117,26 +118,30 @@ class WebhookClients:
                 raise _Broken(f"net/http: HTTP/1.x transport connection broken: {error}") from None
             async with response:
                 return await _read(response)
-        raise _Broken("EOF")
 
-    async def _request(self, target: Target, address: str, context: ssl.SSLContext, body: bytes, seconds: float) -> ClientResponse:
+    async def _request(
+        self, target: Target, address: str, context: ssl.SSLContext, body: bytes, seconds: float, connection: _Connection
+    ) -> ClientResponse:
         from yarl import URL
 
         url = URL(f"https://{address}{target.path}?timeout={duration(seconds)}", encoded=True)
         headers = {"Host": f"{target.host}:{target.port}" if target.with_port else target.host, "Content-Type": "application/json"}
         headers["Accept"] = "application/json, */*"
         return await self._client().post(
-            url, data=body, headers=headers, ssl=context, server_hostname=target.host, allow_redirects=False
-        )
+            url, data=body, headers=headers, ssl=context, server_hostname=target.host, allow_redirects=False,
+            trace_request_ctx=connection,
+        )  # fmt: skip
 
     def _client(self) -> ClientSession:
         if self._session is None:
-            from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
+            from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector, TraceConfig
 
+            trace = TraceConfig()
+            trace.on_connection_create_end.append(_connected)
             connector = TCPConnector(limit=0, limit_per_host=CONNECTIONS_PER_WEBHOOK_MAX)
             self._session = ClientSession(
                 connector=connector, cookie_jar=DummyCookieJar(), timeout=ClientTimeout(total=None),
-                headers={"User-Agent": "kube-apiserver-admission"},
+                headers={"User-Agent": "kube-apiserver-admission"}, trace_configs=[trace],
             )  # fmt: skip
         return self._session
 
@@ -158,6 +163,17 @@ class WebhookClients:
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
+
+
+@dataclass
+class _Connection:
+    """What is known of the connection that a request took."""
+
+    is_new: bool = False
+
+
+async def _connected(_session: ClientSession, context: Any, _params: Any) -> None:
+    context.trace_request_ctx.is_new = True
 
 
 class _Broken(Exception):
