@@ -189,6 +189,20 @@ def test_all_containers_of_a_pod_count_together():
     )
 
 
+def test_a_pod_is_as_greedy_as_its_greediest_moment_unless_it_says_so_itself():
+    plugin = LimitRanger(cache(named("l", spec={"limits": [{"type": "Pod", "max": {"cpu": "2"}}]}), namespaced=True))
+
+    def limited(name: str, cpu: str, **fields: Any) -> Object:
+        return {"name": name, "resources": {"limits": {"cpu": cpu}}, **fields}
+
+    beside = [limited("sidecar", "1", restartPolicy="Always"), limited("init", "1500m")]
+    told = 'pods "p" is forbidden: maximum cpu usage per Pod is 2, but limit is 2500m'
+    assert refusal(plugin, PODS, pod(containers=[limited("a", "500m")], initContainers=beside)) == told
+    admitted(plugin, PODS, pod(containers=[limited("a", "500m")], initContainers=[limited("init", "1500m")]))
+    whole = {"limits": {"cpu": "3"}, "requests": {"cpu": "1"}}
+    assert "but limit is 3" in refusal(plugin, PODS, pod(containers=[limited("a", "500m")], resources=whole))
+
+
 def test_claims_keep_within_bounds():
     item = {"type": "PersistentVolumeClaim", "max": {"storage": "1Gi"}}
     plugin = LimitRanger(cache(named("l", spec={"limits": [item]}), namespaced=True))
