@@ -32,6 +32,9 @@ def test_a_deployment_is_mutated(tmp_path: Path) -> None:
         await install(api, mutating_policy(expression, rules=ON_DEPLOYMENTS))
         assert (await api.create(DEPLOYMENTS, deployment("two", replicas=2)))["spec"]["replicas"] == 3
         assert (await api.create(DEPLOYMENTS, deployment("five", replicas=5)))["spec"]["replicas"] == 5
+        labels = 'enforcement_action="allow",error_type="no_error",policy="m",policy_binding="mb"'
+        metrics = (await api.raw("GET", "/metrics")).text
+        assert f"apiserver_mutating_admission_policy_check_total{{{labels}}} 2.0" in metrics
 
     with_api(tmp_path, body)
 

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
+from kubecosm.api.resources import CONFIGMAPS as CONFIGMAP_ROW
 from kubecosm.services.apiserver.admission.chain import AdmissionChain, Attributes, Plugin
 from tests.promises import promise
 
@@ -383,5 +384,56 @@ def test_type_checking_warns_of_fields_that_do_not_exist(tmp_path: Path) -> None
         wrong["spec"]["validations"] = [{"expression": "object.spec.replicas > 1"}]
         await api.merge(f"{VAP}/p", {"spec": wrong["spec"]})
         assert await checked(api, "p") == {"observedGeneration": 2, "typeChecking": {}}
+
+    with_api(tmp_path, body)
+
+
+def test_policies_see_the_version_they_ask_for(tmp_path: Path) -> None:
+    hpas = "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers"
+    metrics = [{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}}}]
+    spec = {"maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "d", "apiVersion": "apps/v1"}, "metrics": metrics}
+
+    async def body(api: Api) -> None:
+        rules = [rule("horizontalpodautoscalers", "CREATE", group="autoscaling")]
+        await install(api, policy("object.spec.targetCPUUtilizationPercentage < 50", rules=rules))
+        status = await refusal(api, hpas, {"metadata": {"name": "h"}, "spec": spec})
+        assert "failed expression: object.spec.targetCPUUtilizationPercentage < 50" in status["message"]
+        await api.merge(f"{VAP}/p", {"spec": {"matchConstraints": {"matchPolicy": "Exact"}}})
+        await api.create(hpas, {"metadata": {"name": "h"}, "spec": spec})
+
+    with_api(tmp_path, body)
+
+
+def test_params_of_another_namespace_are_named_with_it(tmp_path: Path) -> None:
+    async def body(api: Api) -> None:
+        await api.create("/api/v1/namespaces", {"metadata": {"name": "rules"}})
+        await api.create("/api/v1/namespaces/rules/configmaps", configmap("limits", {"max": "3"}))
+        made = policy("object.metadata.name.size() <= int(params.data.max)", rules=[rule("namespaces", "CREATE")],
+                      paramKind={"apiVersion": "v1", "kind": "ConfigMap"})  # fmt: skip
+        await install(api, made, binding(paramRef={"name": "limits", "parameterNotFoundAction": "Deny"}))
+        status = await refusal(api, "/api/v1/namespaces", {"metadata": {"name": "abc"}})
+        why = "cannot use namespaced paramRef in policy binding that matches cluster-scoped resources"
+        assert status["message"].endswith(f"failed to configure binding: {why}")
+        await api.merge(f"{VAPB}/b", {"spec": {"paramRef": {"namespace": "rules"}}})
+        await refusal(api, "/api/v1/namespaces", {"metadata": {"name": "abcd"}})
+        await api.create("/api/v1/namespaces", {"metadata": {"name": "abc"}})
+
+    with_api(tmp_path, body)
+
+
+def test_writes_that_concern_no_policy_and_no_webhook_do_not_ask_them(tmp_path: Path) -> None:
+    async def body(api: Api) -> None:
+        def asked() -> set[str]:
+            mutating, validating = api.state.admission._for(CONFIGMAP_ROW, "")
+            return {plugin.name for plugin in (*mutating, *validating)}
+
+        dynamic = {"MutatingAdmissionPolicy", "MutatingAdmissionWebhook", "ValidatingAdmissionPolicy", "ValidatingAdmissionWebhook"}
+        assert not asked() & dynamic
+        await install(api, policy("true", rules=[rule("secrets")]))
+        assert not asked() & dynamic
+        await install(api, policy("true", name="q"), binding(name="c", of="q"))
+        assert asked() & dynamic == {"ValidatingAdmissionPolicy"}
+        await api.delete(f"{VAPB}/c")
+        assert not asked() & dynamic
 
     with_api(tmp_path, body)

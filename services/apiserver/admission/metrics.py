@@ -52,10 +52,16 @@ class AdmissionMetrics:
         self.of_plugins: list[Collector] = []
         """What built-in plugins add."""
 
+        self.mutations = Counter("apiserver_mutating_admission_policy_check_total", "Mutations by outcome.", check, registry=None)
+        self.mutation_seconds = Histogram(
+            "apiserver_mutating_admission_policy_check_duration_seconds", "Latency of mutations.", check, buckets=POLICY_BUCKETS,
+            registry=None,
+        )  # fmt: skip
+
     def register(self, metrics: Metrics) -> None:
         collectors: tuple[Collector, ...] = (
             self.webhook, self.webhook_requests, self.webhook_rejections, self.webhook_fail_open, self.exclusions, self.condition_errors,
-            self.checks, self.check_seconds,
+            self.checks, self.check_seconds, self.mutations, self.mutation_seconds,
         )  # fmt: skip
         for collector in (*collectors, *self.of_plugins):
             metrics.registry.register(collector)

@@ -15,6 +15,7 @@ from kubecosm.api.resources import Object, Resource
 from ..chain import Attributes, Plugin, Reinvocation
 from ..expressions import JSON_PATCH, OBJECT, EvaluationError, Program, Scope
 from ..matching import Criteria, read_criteria
+from ..metrics import AdmissionMetrics
 from ..patched import decode_patched, put_back
 from ..refusal import refuse
 from ..rounds import Memory, snapshot
@@ -88,9 +89,10 @@ class Invocation:
 class MutatingAdmissionPolicyPlugin(Plugin):
     name = "MutatingAdmissionPolicy"
 
-    def __init__(self, index: PolicyIndex[MutatingPolicy], evaluator: Evaluator) -> None:
+    def __init__(self, index: PolicyIndex[MutatingPolicy], evaluator: Evaluator, metrics: AdmissionMetrics) -> None:
         self._index = index
         self._evaluator = evaluator
+        self._metrics = metrics
 
     def handles(self, resource: Resource, subresource: str) -> bool:
         return self._index.may_concern(resource, subresource)
@@ -169,15 +171,24 @@ class MutatingAdmissionPolicyPlugin(Plugin):
         for kind, program in policy.mutations:
             if attributes.obj is None:
                 continue
+            started, outcome = self._index.surroundings.state.clock.monotonic(), ("no_error", "allow")
             try:
                 self._mutate(kind, program, scope(), attributes, row)
             except (EvaluationError, MutationFailed) as error:
                 failures.append(Failure(policy, invocation.binding, str(error), "Invalid"))
+                outcome = "invalid_error", "deny"
+            self._observe(invocation, outcome, self._index.surroundings.state.clock.monotonic() - started)
         if snapshot(attributes.obj) != before:
             memory.object_changed()
             round_.wanted = True
         if policy.is_reinvocable:
             memory.invoked.add(invocation.key)
+
+    def _observe(self, invocation: Invocation, outcome: tuple[str, str], seconds: float) -> None:
+        """`outcome` is the type of error and what became of the request."""
+        labels = (*outcome, invocation.match.policy.name, invocation.binding.name)
+        self._metrics.mutations.labels(*labels).inc()
+        self._metrics.mutation_seconds.labels(*labels).observe(seconds)
 
     def _mutate(self, kind: str, program: Program, scope: Scope, attributes: Attributes, row: Resource) -> None:
         """Raises EvaluationError, MutationFailed, ApiError (the result is no such object)."""
@@ -200,4 +211,4 @@ def build(parts: Parts) -> Plugin:
     index = PolicyIndex(
         parts.policies("mutatingadmissionpolicies"), parts.policies("mutatingadmissionpolicybindings"), parts.surroundings, read_policy
     )
-    return MutatingAdmissionPolicyPlugin(index, Evaluator(parts.surroundings))
+    return MutatingAdmissionPolicyPlugin(index, Evaluator(parts.surroundings), parts.metrics)
