@@ -57,6 +57,8 @@ LABEL_SIMULATED = "kubecosm.dev/simulated"
 """`true` on a Node: a kubelet of this cluster hosts it."""
 ANNOTATION_KUBELET_VERSION = "kubecosm.dev/kubelet-version"
 """What such a Node reports as its kubelet's version."""
+CSI_VOLUME_PREFIX = "kubernetes.io/csi/"
+"""Begins the name of a CSI volume in status.volumesAttached; then come driver, ^ and handle."""
 LABEL_NODE_GROUP = "kubecosm.dev/node-group"
 """The group of the cluster autoscaler that a Node was made for."""
 

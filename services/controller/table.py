@@ -66,6 +66,7 @@ TABLE = (
     Row("persistentvolume-lifecycle-controller", "storage.volumes"),
     Row("volume-provisioner-controller", "storage.provisioner"),
     Row("persistentvolume-protection-controller", "storage.protection"),
+    Row("persistentvolume-attach-detach-controller", "storage.attach_detach"),
     Row("ephemeral-volume-controller", "storage.ephemeral"),
     Row("resourceclaim-controller", "workloads.resource_claims"),
     Row("resourcequota-controller", "cluster.resource_quota", "concurrent_resource_quota_syncs"),
