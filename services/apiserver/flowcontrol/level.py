@@ -90,7 +90,6 @@ class Level:
 
     def enqueue(self, ticket: Ticket, hand: Sequence[int], now: float) -> bool:
         """False if its queue is full."""
-        self.queues.advance(now, self.taken, self.limit)
         if not self.queues.put(ticket, hand):
             return False
         self.demand.change(ticket.seats, now)
@@ -102,7 +101,6 @@ class Level:
         return head if head is not None and self.fits(head.seats, now) else None
 
     def start_queued(self, ticket: Ticket, now: float) -> None:
-        self.queues.advance(now, self.taken, self.limit)
         self.queues.take(ticket)
         ticket.started = now
         self.taken += ticket.seats
@@ -110,14 +108,12 @@ class Level:
 
     def withdraw(self, ticket: Ticket, now: float) -> None:
         """It has waited in vain."""
-        self.queues.advance(now, self.taken, self.limit)
         self.queues.withdraw(ticket)
         self.demand.change(-ticket.seats, now)
 
     def finish(self, ticket: Ticket, now: float) -> None:
         """Its seats are free, but for those that its watchers keep busy a little longer."""
         if ticket.queue is not None:
-            self.queues.advance(now, self.taken, self.limit)
             self.queues.finish(ticket, now - ticket.started)
         self.executing -= 1
         released = ticket.seats

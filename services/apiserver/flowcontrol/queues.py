@@ -1,8 +1,9 @@
 """Fair queuing of one priority level: who waits in which queue, and which queue goes next. Pure: time is an argument.
 
-Every queue has a virtual start time that grows by the work it was given; the queue whose next request would end first in virtual time
-goes next, so queues that ask for much get no more than those that ask for little. Imitates fairqueuing/queueset, simplified where a single
-thread allows it: a request that finds free seats and nobody waiting starts without being put in a queue.
+Every queue has a virtual start time that grows by the work it was given; the queue that is least far goes next, so queues that ask for
+much get no more than those that ask for little. Imitates fairqueuing/queueset, with two differences: a request that finds free seats and
+nobody waiting starts without being put in a queue, and virtual time is where the last start was (start-time fair queuing) instead of an
+integral over seats, because seats are not what this server runs out of first.
 """
 
 from __future__ import annotations
@@ -69,19 +70,12 @@ class FairQueues:
         self.waiting = 0
         self.waiting_seats = 0
         self.progress = 0.0
-        """R: virtual time, the work that each active queue could have had."""
+        """R: virtual time, the start of the request that went last; queues that were idle begin here."""
         self.active: dict[int, Queue] = {}
-        self._at = 0.0
         self._last = -1
 
-    def advance(self, now: float, seats_taken: int, limit: int) -> None:
-        """Let virtual time pass up to now."""
-        elapsed, self._at = now - self._at, now
-        if self.active and elapsed > 0:
-            self.progress += elapsed * min(seats_taken + self.waiting_seats, limit) / len(self.active)
-
     def put(self, ticket: Ticket, hand: Sequence[int]) -> bool:
-        """Queue a ticket in the emptiest queue of its hand; False if that is full. Call `advance` first."""
+        """Queue a ticket in the emptiest queue of its hand; False if that is full."""
         queue = self._emptiest(hand)
         if len(queue.waiting) >= self.length_limit:
             return False
@@ -105,13 +99,13 @@ class FairQueues:
         return best
 
     def head(self) -> Ticket | None:
-        """The ticket that goes next: the one that would end first in virtual time; equals take turns."""
+        """The ticket that goes next: that of the queue which is least far in virtual time; equals take turns."""
         best: Queue | None = None
         best_key = (0.0, 0)
         for queue in self.active.values():
             if not queue.waiting:
                 continue
-            key = (queue.next_start + queue.waiting[0].work, 0 if queue.index > self._last else 1)
+            key = (queue.next_start, 0 if queue.index > self._last else 1)
             if best is None or key < best_key or (key == best_key and queue.index < best.index):
                 best, best_key = queue, key
         return None if best is None else best.waiting[0]
@@ -122,7 +116,8 @@ class FairQueues:
         assert queue is not None
         assert queue.waiting[0] is ticket
         self._forget(queue.waiting.popleft())
-        queue.next_start = max(queue.next_start, 0.0) + ticket.work
+        self.progress = max(self.progress, queue.next_start)
+        queue.next_start += ticket.work
         queue.executing += 1
         queue.seats += ticket.seats
         self._last = queue.index
