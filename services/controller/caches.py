@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kubecosm.api.names import CONFIGMAP_ROOT_CA, SECRET_BOOTSTRAP_TOKEN, SECRET_SERVICE_ACCOUNT_TOKEN
-from kubecosm.api.resources import CONFIGMAPS, CUSTOMRESOURCEDEFINITIONS, SECRETS, Object
+from kubecosm.api.resources import CONFIGMAPS, CUSTOMRESOURCEDEFINITIONS, RESOURCECLAIMS, SECRETS, Object
 from kubecosm.client.controller import Controller
 from kubecosm.client.informer import Transform, drop_managed_fields
 
@@ -18,6 +18,9 @@ GRAPH_FIELDS = (
 COUNTED_ONLY = {(CONFIGMAPS.api_version, CONFIGMAPS.kind), (SECRETS.api_version, SECRETS.kind)}
 """Kinds that controllers merely count; their data may be large, or secret."""
 
+MEASURED = {(RESOURCECLAIMS.api_version, RESOURCECLAIMS.kind)}
+"""Kinds that a controller reads although its SPEC does not name them, as a server may not serve them: quotas measure their objects."""
+
 
 def slimming(controllers: Iterable[Controller]) -> Transform:
     """A Transform that cuts objects of kinds that none of these controllers reads down to their place in the graph.
@@ -25,7 +28,7 @@ def slimming(controllers: Iterable[Controller]) -> Transform:
     Secrets, for instance, are watched for their owners alone: their data never stays in this process.
     """
     needed = {(resource.api_version, resource.kind) for one in controllers for resource in one.SPEC.resources()}
-    needed -= COUNTED_ONLY
+    needed = needed - COUNTED_ONLY | MEASURED
 
     def slim(obj: Object) -> Object:
         kind = obj.get("apiVersion"), obj.get("kind")

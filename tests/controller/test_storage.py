@@ -12,6 +12,7 @@ from kubecosm.api.resources import (
     PERSISTENTVOLUMECLAIMS,
     PERSISTENTVOLUMES,
     PODS,
+    RESOURCECLAIMS,
     RESOURCEQUOTAS,
     SERVICES,
     STORAGECLASSES,
@@ -247,3 +248,19 @@ def test_caches_keep_no_secret_data() -> None:
     assert slim(pod) == {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {}}
     root_ca = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kube-root-ca.crt"}, "data": {"ca.crt": "PEM"}}
     assert slim(root_ca)["data"] == {"ca.crt": "PEM"}
+
+
+def test_a_quota_measures_the_devices_that_claims_ask_for() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, ResourceQuotas(5, 300.0)):
+            name = "gpu.deviceclass.resource.k8s.io/devices"
+            await api.create(RESOURCEQUOTAS, {"metadata": {"name": "q", "namespace": "default"}, "spec": {"hard": {name: "9"}}})
+            requests = [{"name": "r", "exactly": {"deviceClassName": "gpu", "count": 4}}]
+            spec = {"devices": {"requests": requests}}
+            await api.create(RESOURCECLAIMS, {"metadata": {"name": "c", "namespace": "default"}, "spec": spec})
+            await wait_for(lambda: (api.all(RESOURCEQUOTAS)[0].get("status") or {}).get("used") == {name: "4"})
+
+    run(test)
+    slim = slimming([ResourceQuotas(5, 300.0)])
+    claim = {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": {"name": "c"}, "spec": {"devices": {}}}
+    assert slim(claim) == claim

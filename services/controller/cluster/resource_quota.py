@@ -18,11 +18,11 @@ from kubecosm.api.resources import (
     BUILTIN,
     PERSISTENTVOLUMECLAIMS,
     PODS,
+    RESOURCECLAIMS,
     RESOURCEQUOTAS,
     SERVICES,
     Object,
     Resource,
-    builtin,
 )
 from kubecosm.client.controller import Context, ControllerSpec, Result, requeue
 from kubecosm.client.informer import InformerFactory
@@ -31,8 +31,10 @@ from ..common.discovery import discover
 from ..common.status import update_status
 from ..config import Config
 
-MEASURED = (PODS, SERVICES, PERSISTENTVOLUMECLAIMS, builtin("resource.k8s.io", "v1", "resourceclaims"))
-"""Kinds whose objects use more or less of a quota as they change; of others only the number matters."""
+ALWAYS_FOLLOWED = (PODS, SERVICES, PERSISTENTVOLUMECLAIMS)
+MEASURED = (*ALWAYS_FOLLOWED, RESOURCECLAIMS)
+"""Kinds whose objects use more or less of a quota as they change; of others only the number matters. ResourceClaims are followed once a
+quota asks for them, as a server may not serve them."""
 REST_SECONDS = 0.25
 """Counting follows a burst of changes a few times a second."""
 AT_REST_SECONDS = 0.25
@@ -91,7 +93,7 @@ class ResourceQuotas:
             name="resource_quota_controller_resource_changes",
             component="resourcequota-controller",
             primary=RESOURCEQUOTAS,
-            reads=MEASURED,
+            reads=ALWAYS_FOLLOWED,
             workers=workers,
             connect=self.connect,
         )
@@ -107,7 +109,7 @@ class ResourceQuotas:
     def connect(self, factory: InformerFactory, wake: Callable[[Key], None]) -> None:
         """The runner's hook: where informers come from and how a work item is woken."""
         self._factory, self._wake = factory, wake
-        for resource in MEASURED:
+        for resource in ALWAYS_FOLLOWED:
             self._follow(resource)
 
     def _follow(self, resource: Resource) -> None:
