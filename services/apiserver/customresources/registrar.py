@@ -20,6 +20,7 @@ from ..cache.entry import Attributes
 from ..rest.storedkind import selectable_of
 from ..state import State
 from ..storage.contract import Change, Subscription
+from .conversion import WebhookConverter
 from .names import Decision, decide
 from .rows import ENDING_VERBS, rows_of, selectable_paths, version_priority
 from .store import CustomResourceStore
@@ -125,8 +126,11 @@ class Registrar:
         cache = state.caches.add(stored.group, stored.plural, current, namespaced=stored.namespaced)
         if before is not None:
             self._drop_rows(before)
+        conversion = crd["spec"].get("conversion") or {}
+        config = (conversion.get("webhook") or {}).get("clientConfig") if conversion.get("strategy") == "Webhook" else None
+        converter, is_only = WebhookConverter(state, config) if config else None, len(crd["spec"]["versions"]) == 1
         for row in rows:
-            store = CustomResourceStore(state, row, stored, cache, selectable, lambda: self._instance_gone(name))
+            store = CustomResourceStore(state, row, stored, cache, selectable, lambda: self._instance_gone(name), converter, is_only)
             store.is_ending = described["ends"]
             state.stores[row.group, row.version, row.plural] = store
             state.table.add(replace(row, verbs=ENDING_VERBS) if store.is_ending else row)

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import orjson
+from collections.abc import Callable, Sequence
 
 from kubecosm.api import errors
 from kubecosm.api.errors import MethodNotAllowed
 from kubecosm.api.resources import CustomResource, Object
-from kubecosm.api.schema.structural import fill_defaults, has_defaults
 from kubecosm.api.times import format_time
 
 from ..cache.entry import Entry
 from ..cache.resource import ResourceCache
-from ..cache.view import AS_STORED, View
 from ..registry.strategy import Strategy
 from ..rest.deletion import finalizers_after
 from ..rest.objectmeta import encode
 from ..rest.options import DeleteOptions
 from ..rest.store import CONFLICT_ATTEMPTS_MAX, Caller, Deleted, ResourceStore
-from ..rest.versions import Conversion
+from ..rest.unconverted import Unconverted
 from ..state import State
+from .conversion import WebhookConverter, conversion_between
 from .names import FINALIZER, TERMINATING, with_condition
 from .strategy import CustomResourceStrategy, CustomStatusStrategy
 
@@ -31,16 +28,33 @@ class CustomResourceStore(ResourceStore):
 
     def __init__(
         self, state: State, row: CustomResource, stored: CustomResource, cache: ResourceCache, selectable: tuple[str, ...],
-        removed: Callable[[], None],
+        removed: Callable[[], None], converter: WebhookConverter | None = None, is_only: bool = True,
     ) -> None:  # fmt: skip
-        """`removed` is called after an instance is gone."""
+        """`removed` is called after an instance is gone; `is_only`: the definition has one version."""
         super().__init__(state, row, stored, cache, CustomResourceStrategy(row, selectable))
         self.served_strategy = self.strategy
-        self.conversion = conversion_between(row, stored)
+        self.conversion = conversion_between(row, stored, converter, is_only=is_only)
+        self._converter = converter
+        self.converts = converter is not None and not is_only
         self._status = CustomStatusStrategy(row, selectable)
         self._removed = removed
         self.is_ending = False
         """The definition is being deleted: nothing new is created."""
+
+    async def convert(self, objects: Sequence[Object], desired: str) -> None:
+        if self._converter is not None:
+            await self._converter.convert(objects, desired)
+
+    async def prepare(self, objects: Sequence[Object]) -> None:
+        if self._converter is not None:
+            await self._converter.convert(self._converter.missing(objects, self.row.api_version), self.row.api_version)
+
+    def require(self, entries: Sequence[Entry]) -> None:
+        if self._converter is not None:
+            desired = self.row.api_version
+            missing = self._converter.missing((entry.decode() for entry in entries), desired)
+            if missing:
+                raise Unconverted(missing, desired)
 
     def strategy_of(self, subresource: str) -> Strategy:
         return self._status if subresource == "status" else self.strategy
@@ -56,23 +70,6 @@ class CustomResourceStore(ResourceStore):
         if revision is not None and not caller.dry_run:
             self._removed()
         return revision
-
-
-def conversion_between(row: CustomResource, stored: CustomResource) -> Conversion:
-    """Strategy None: only apiVersion changes."""
-
-    def to_stored(obj: Object) -> Object:
-        return {**obj, "apiVersion": stored.api_version}
-
-    def from_stored(obj: Object) -> Object:
-        served = {**obj, "apiVersion": row.api_version}
-        fill_defaults(row.schema, served)
-        return served
-
-    if row == stored and not has_defaults(row.schema):
-        return Conversion(stored, to_stored, lambda obj: obj, AS_STORED)
-    name = f"{row.api_version}/{row.plural}"
-    return Conversion(stored, to_stored, from_stored, View(name, lambda data: orjson.dumps(from_stored(orjson.loads(data)))))
 
 
 class CustomResourceDefinitionStore(ResourceStore):

@@ -27,6 +27,22 @@ _NO_QUERY: dict[str, list[str]] = {}
 NO_INFO = PathInfo("")
 
 
+class _Kept:
+    """A body that was read, in the place of the stream it came from."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def readany(self) -> bytes:
+        return self._body
+
+    def at_eof(self) -> bool:
+        return True
+
+    def set_exception(self, exc: BaseException) -> None:
+        """The connection broke; the body is here already."""
+
+
 class Request:
     """`_task` and `_finish` are what aiohttp's protocol demands of a request."""
 
@@ -45,7 +61,7 @@ class Request:
         self.path: str = path
         self._raw_query: str = raw_query.partition("#")[0] if raw_query else ""
         self._query: dict[str, list[str]] | None = None if raw_query else _NO_QUERY
-        self._payload = payload
+        self._payload: StreamReader | _Kept = payload
         self._task = task
         self.info = NO_INFO
         self.verb = ""
@@ -114,6 +130,10 @@ class Request:
         if self.audit_annotations is None:
             self.audit_annotations = {}
         self.audit_annotations.setdefault(key, value)
+
+    async def keep_body(self) -> None:
+        """Read the body now; from here on `read` gives it as often as it is asked."""
+        self._payload = _Kept(await self.read())
 
     async def read(self) -> bytes:
         """The whole body. Raises RequestEntityTooLarge above BODY_BYTES_MAX."""

@@ -72,6 +72,8 @@ async def patch(store: ResourceStore, request: Request) -> Answer:
     entry, created = await store.update(
         info.namespace, info.name, change, caller, subresource=subresource, strategy=strategy, create=create if may_create else None
     )
+    if store.converts:
+        await store.prepare([entry.decode()])
     return answer_entry(request, store, entry, 201 if created else 200)
 
 

@@ -56,6 +56,8 @@ def answer_review(request: Request, review: Object) -> Response:
 def answer_entry(request: Request, store: ResourceStore, entry: Entry, status: int = 200) -> Response:
     """One object."""
     accept = accepted_by(request)
+    if store.converts:
+        store.require((entry,))
     data = store.conversion.view.render(entry.data)
     if accept.is_plain:
         return Response(status, data)
@@ -82,6 +84,8 @@ def answer_list(
 ) -> Response:
     """A page of a list; a plain one is a join of the entries' bytes."""
     accept = accepted_by(request)
+    if store.converts:
+        store.require(entries)
     meta: Object = {"resourceVersion": str(revision)}
     if continue_token:
         meta["continue"] = continue_token

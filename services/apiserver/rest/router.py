@@ -12,6 +12,7 @@ from ..http.response import Answer, text_response
 from ..state import State
 from . import componentstatus, patch, pods, reads, scale, writes
 from .store import ResourceStore
+from .unconverted import run_converting
 from .watch import watch
 
 COMPONENTSTATUSES = builtin("", "v1", "componentstatuses")
@@ -60,6 +61,8 @@ class Router:
             raise method_not_allowed()
         else:
             verb = VERBS[request.verb]
+        if store.converts:
+            return await run_converting(verb, store, request)
         return await verb(store, request)
 
     def _subresource_verb(self, row: Resource, name: str, verb: str) -> Verb:

@@ -5,7 +5,7 @@ Nothing here looks into objects: no admission, no validation. See `creating` and
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import orjson
@@ -52,6 +52,9 @@ class Caller(NamedTuple):
 class StoredKind:
     """Objects of `row`, kept in the version `stored`."""
 
+    converts = False
+    """Whether a webhook converts between the versions: see `unconverted`."""
+
     def __init__(self, state: State, row: Resource, stored: Resource, cache: ResourceCache, strategy: Strategy) -> None:
         self.state = state
         self.row = row
@@ -65,6 +68,15 @@ class StoredKind:
         self.watch_views: dict[tuple[str, str, str], View] = {}
         self.type_meta: Object = {"kind": row.kind, "apiVersion": row.api_version}
         self.type_prefix = b'{"kind":"%b","apiVersion":"%b",' % (row.kind.encode(), row.api_version.encode())
+
+    async def convert(self, objects: Sequence[Object], desired: str) -> None:
+        """Have objects converted to a version, for who looks at them next."""
+
+    async def prepare(self, objects: Sequence[Object]) -> None:
+        """Have stored objects converted to the version that is served here."""
+
+    def require(self, entries: Sequence[Entry]) -> None:
+        """Raises Unconverted if some entries cannot be shown yet."""
 
     def strategy_of(self, subresource: str) -> Strategy:
         """The strategy of the resource or of one of its subresources; made once."""

@@ -11,13 +11,13 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from kubecosm.api.errors import Expired
+from kubecosm.api.errors import BadRequest, Expired
 from kubecosm.api.selectors import FieldRequirement, FieldSelector
 
 from ..cache.events import ADDED, frame_of
 from ..cache.resource import ResourceCache
 from ..cache.selection import Selection
-from ..cache.view import View
+from ..cache.view import AS_STORED, View
 from ..http.request import Request
 from ..http.response import JSON, Answer, Streamed, chunk
 from .accept import MSGPACK_TYPE
@@ -25,6 +25,7 @@ from .options import ListOptions, list_options, revision_of
 from .reads import selection_of, wait_not_older
 from .represent import accepted_by, watch_view
 from .store import ResourceStore
+from .unconverted import ConvertedStream
 from .watchsocket import WatchSocket, is_websocket
 from .watchstream import WatchStream
 
@@ -47,14 +48,21 @@ async def watch(store: ResourceStore, request: Request) -> Answer:
     kind = {"kind": accept.transform, "apiVersion": f"meta.k8s.io/{accept.version}"} if accept.transform else store.type_meta
     if options.send_initial_events:
         await wait_not_older(store, revision_of(options.resource_version))
-    stream = (WatchSocket if socket else WatchStream)(request, kind, view, bookmarks=options.allow_bookmarks)
-    media_type = MSGPACK_TYPE if view.packs else JSON
-    stream.begin(request, f"{media_type};stream=watch" if accept.transform or view.packs else media_type)
+    served = view
+    if store.converts:
+        if socket:
+            raise BadRequest("resources that a webhook converts cannot be watched over WebSockets")
+        stream: WatchStream = ConvertedStream(request, store, view, kind, bookmarks=options.allow_bookmarks)
+        view = AS_STORED
+    else:
+        stream = (WatchSocket if socket else WatchStream)(request, kind, view, bookmarks=options.allow_bookmarks)
+    media_type = MSGPACK_TYPE if served.packs else JSON
+    stream.begin(request, f"{media_type};stream=watch" if accept.transform or served.packs else media_type)
     state = store.state
     seconds = timeout_seconds(options, state.rng)
     state.streams.add(stream)
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(seconds), stream.pumping():
             await _catch_up(store, stream, selection, view, options)
             request.initialized()
             await stream.ended

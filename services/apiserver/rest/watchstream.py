@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 import orjson
 
@@ -43,6 +44,10 @@ class WatchStream:
         transport.write(piece)
         if connection.writing_paused and transport.get_write_buffer_size() > WATCH_UNSENT_BYTES_MAX:
             transport.abort()
+
+    def pumping(self) -> AbstractAsyncContextManager[None]:
+        """What a stream does on its own while it lasts: nothing."""
+        return nullcontext()
 
     def finish(self) -> None:
         """The stream ends in good order."""

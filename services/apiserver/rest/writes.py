@@ -34,6 +34,8 @@ async def create(store: ResourceStore, request: Request) -> Answer:
     if warnings:
         request.warn(*warnings)
     entry = await store.create(obj, request.info.namespace, caller)
+    if store.converts:
+        await store.prepare([entry.decode()])
     return answer_entry(request, store, entry, 201)
 
 
@@ -69,6 +71,8 @@ async def update(store: ResourceStore, request: Request) -> Answer:
     entry, created = await store.update(
         info.namespace, info.name, change, caller, subresource=subresource, strategy=strategy, create=new if may_create else None
     )
+    if store.converts:
+        await store.prepare([entry.decode()])
     return answer_entry(request, store, entry, 201 if created else 200)
 
 
@@ -81,6 +85,8 @@ async def delete(store: ResourceStore, request: Request) -> Answer:
     options = await _delete_options(store, request)
     info = request.info
     deleted = await store.delete(info.namespace, info.name, options, Caller(request.user, options.dry_run, options=options, notes=request))
+    if store.converts:
+        await store.prepare([deleted.entry.decode()])
     return answer_deleted(request, store, deleted, options)
 
 
@@ -126,5 +132,7 @@ async def delete_collection(store: ResourceStore, request: Request) -> Answer:
                 workers.create_task(work())
     except ExceptionGroup as group:
         raise group.exceptions[0] from None
+    if store.converts:
+        await store.prepare([entry.decode() for entry in deleted])
     deleted.sort(key=lambda entry: entry.key)
     return answer_list(request, store, deleted, store.state.caches.revision, "", None)
