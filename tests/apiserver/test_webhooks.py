@@ -476,6 +476,48 @@ def test_validating_webhooks_are_asked_at_the_same_time_and_the_first_refusal_co
     with_api(tmp_path, body)
 
 
+def test_a_webhook_that_refuses_everything_does_not_keep_the_server_from_starting(tmp_path: Path) -> None:
+    settings = {"storage_backend": "sqlite", "data_dir": str(tmp_path / "data")}
+
+    async def configure(api: Api) -> None:
+        async with WebhookServer(allow) as server:
+            everything = {"apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*/*"], "operations": ["*"]}
+            await validate(api, server, everything)
+            await mutate(api, server, everything)
+
+    async def probe(api: Api) -> None:
+        assert (await refused(api, "POST", CONFIGMAPS, configmap("a")))["code"] == 500
+        await api.delete(f"{VALIDATING}/v")
+        await api.delete(f"{MUTATING}/m")
+        await api.create(CONFIGMAPS, configmap("a"))
+
+    with_api(tmp_path, configure, **settings)
+    with_api(tmp_path, probe, **settings, service_cluster_ip_range="127.40.0.0/20", advertise_address="127.0.0.9")
+
+
+def test_subresources_are_mutated(tmp_path: Path) -> None:
+    async def body(api: Api) -> None:
+        await api.create(ACCOUNTS, ACCOUNT)
+        await api.create(PODS, pod("p"))
+        await api.create(DEPLOYMENTS, deployment("d"))
+        async with WebhookServer(patch({"op": "replace", "path": "/spec/replicas", "value": 5})) as scales:
+            await mutate(api, scales, rule("deployments/scale", group="apps"), config="scales")
+            scale = await api.merge(f"{DEPLOYMENTS}/d/scale", {"spec": {"replicas": 2}})
+            assert scale["spec"]["replicas"] == 5
+            assert (await api.get(f"{DEPLOYMENTS}/d"))["spec"]["replicas"] == 5
+        async with WebhookServer(patch({"op": "add", "path": "/status/message", "value": "seen"})) as statuses:
+            await mutate(api, statuses, rule("pods/status"), config="statuses")
+            made = await api.merge(f"{PODS}/p/status", {"status": {"phase": "Running"}})
+            assert made["status"]["message"] == "seen"
+        async with WebhookServer(patch({"op": "add", "path": "/metadata/labels", "value": {"zone": "a"}})) as bindings:
+            await mutate(api, bindings, rule("pods/binding"), config="bindings")
+            target = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}}
+            await api.create(f"{PODS}/p/binding", target)
+            assert (await api.get(f"{PODS}/p"))["metadata"]["labels"]["zone"] == "a"
+
+    with_api(tmp_path, body)
+
+
 def test_configurations_of_before_a_restart_are_in_force_after_it(tmp_path: Path) -> None:
     settings = {"storage_backend": "sqlite", "data_dir": str(tmp_path / "data")}
 

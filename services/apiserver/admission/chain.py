@@ -76,6 +76,11 @@ class Attributes:
         own = row.subresource(self.subresource) if self.subresource else None
         return (own.group, own.version, own.kind) if own is not None else (row.group, row.version, row.kind)
 
+    @property
+    def is_internal(self) -> bool:
+        """Whether the server itself writes."""
+        return self.notes is None
+
     def warn(self, *texts: str) -> None:
         if self.notes is not None:
             self.notes.warn(*texts)

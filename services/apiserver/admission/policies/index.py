@@ -112,7 +112,12 @@ class PolicyIndex(Generic[P]):
         return any(policy.criteria.is_about(row, subresource, versions) for policy, _ in self._active)
 
     def find(self, attributes: Attributes) -> Iterable[Match[P]]:
-        """The policies whose rules match, in the order of their names. Selectors, bindings and conditions are yet to be asked."""
+        """The policies whose rules match, in the order of their names. Selectors, bindings and conditions are yet to be asked.
+
+        They have no say about what the server writes by itself: one that fails must not keep it from starting.
+        """
+        if attributes.is_internal:
+            return ()
         generation = self.surroundings.state.table.generation
         if self._generation != generation:
             self._found.clear()

@@ -106,7 +106,12 @@ class HookIndex:
         return any(hook.criteria.is_about(row, subresource, versions) for hook in self._hooks)
 
     def find(self, attributes: Attributes) -> tuple[Found, ...]:
-        """The webhooks whose rules match, in order. Selectors and conditions are yet to be asked."""
+        """The webhooks whose rules match, in order. Selectors and conditions are yet to be asked.
+
+        They have no say about what the server writes by itself: one that is down must not keep it from starting.
+        """
+        if attributes.is_internal:
+            return ()
         if self._generation != self._surroundings.state.table.generation:
             self._found.clear()
             self._generation = self._surroundings.state.table.generation
