@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .algorithm import Outcome
+from .binding import Attempt
 from .extenders.chain import Extenders
 from .extenders.wire import ExtenderError
 from .framework.failures import BUGS
@@ -19,7 +20,7 @@ from .framework.profile import PluginScores, Profile
 from .framework.status import EXTENDER, Status, error
 from .plugins.defaultpreemption import DefaultPreemption
 from .queue.podqueue import QueuedPod
-from .scheduler import Attempt, Scheduler
+from .scheduler import Scheduler
 from .state.columns import IntArray
 from .state.podinfo import PodInfo
 

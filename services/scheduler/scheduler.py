@@ -1,16 +1,14 @@
-"""The scheduler: takes pods from the queue one by one, decides, and binds many at once.
+"""The scheduler: takes pods from the queue one by one and decides; what follows a decision for a node is the binding cycle (binding.py).
 
 Deciding is synchronous and holds the event loop for SLICE_SECONDS at most before others get a turn. Binding is a task per pod, so that many
-requests are under way together; a pod counts on its node from the moment of the decision.
+requests are under way together.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kubecosm.api.resources import Object
@@ -20,17 +18,17 @@ from kubecosm.runtime.errors import StartupError
 from kubecosm.runtime.logs import get_logger
 
 from .algorithm import Algorithm, Outcome
+from .binding import Attempt, BindingCycle, logged
 from .conditions import status_patch
 from .decisions import NO_PREEMPTION, Decisions, Preemption
 from .figures import serve_figures
 from .framework.defaults import ProfileConfig
-from .framework.events import ASSIGNED_POD_DELETE
-from .framework.failures import API_FAILURES, BUGS, describe
+from .framework.failures import BUGS, describe
 from .framework.handle import ApiEffects, Handle
 from .framework.interface import CycleState, FilterPlugin, PostFilterResult, QueueSortPlugin
 from .framework.profile import Profile
-from .framework.status import Status, error, fit_message, truncate
-from .metrics import ERROR, SCHEDULED, UNSCHEDULABLE, SchedulerMetrics
+from .framework.status import truncate
+from .metrics import ERROR, UNSCHEDULABLE, SchedulerMetrics
 from .queue.hints import HintMap
 from .queue.nominator import Nominator
 from .queue.podqueue import QueuedPod
@@ -50,22 +48,6 @@ MEASURED_SHARE = 0.1
 NO_NODES = "no nodes available to schedule pods"
 
 log = get_logger("kube-scheduler")
-
-
-@dataclass(slots=True)
-class Attempt:
-    """One try to schedule one pod, from its leaving the queue to its being bound or back there."""
-
-    queued: QueuedPod
-    profile: Profile
-    state: CycleState
-    started: float
-    moves: int
-    """SchedulingQueue.moves when it began."""
-
-    @property
-    def pod(self) -> PodInfo:
-        return self.queued.info
 
 
 class Scheduler:
@@ -95,7 +77,7 @@ class Scheduler:
         """Pods without a node that are ours to schedule, by uid, as the API server has them."""
         self.extended: ExtendedCycle | None = None
         """How pods that concern extenders are scheduled; None without extenders."""
-        self._slots = asyncio.Semaphore(bindings_max)
+        self.binding = BindingCycle(self, bindings_max)
         self._tasks: asyncio.TaskGroup | None = None
         self._early: list[tuple[str, Coroutine[Any, Any, None]]] = []
         """Work from before `run`."""
@@ -122,11 +104,11 @@ class Scheduler:
         """Decide for a few milliseconds, then let others run."""
         ends = self.clock.monotonic() + SLICE_SECONDS
         while self.clock.monotonic() < ends:
-            await self._slots.acquire()
+            await self.binding.slots.acquire()
             queued = self.queue.pop()
             binding = await self._decide(queued) if queued is not None else None
             if binding is None:
-                self._slots.release()
+                self.binding.slots.release()
             else:
                 self.spawn("binding", self._bind_and_release(binding))
             if queued is None:
@@ -144,7 +126,7 @@ class Scheduler:
             with self.metrics.bindings.track_inprogress():
                 await binding
         finally:
-            self._slots.release()
+            self.binding.slots.release()
 
     # ---- what queue and plugins ask
 
@@ -160,7 +142,7 @@ class Scheduler:
         if self._tasks is None:
             self._early.append((name, work))
         else:
-            self._tasks.create_task(_logged(name, work), name=name)
+            self._tasks.create_task(logged(name, work), name=name)
 
     def activate(self, uid: str) -> None:
         self.queue.activate(uid)
@@ -200,7 +182,7 @@ class Scheduler:
     def broken(self, attempt: Attempt, failed: BaseException) -> None:
         """A plugin failed in the midst of an attempt: what it had of the pod so far is undone."""
         if self.cluster.is_assumed(attempt.pod.uid):
-            self._take_back(attempt, attempt.pod.node_name)
+            self.binding.take_back(attempt, attempt.pod.node_name)
         self.failed(attempt, f"running plugins: {describe(failed)}", frozenset(), frozenset())
 
     def begin(self, queued: QueuedPod) -> Attempt | None:
@@ -220,7 +202,7 @@ class Scheduler:
         """A node was found: remember why, and begin to bind."""
         self.metrics.algorithm(self.clock.monotonic() - attempt.started)
         self._decided(attempt, outcome, "", NO_PREEMPTION)
-        return self._assume(attempt, outcome.node)
+        return self.binding.start(attempt, outcome.node)
 
     def _skip(self, pod: PodInfo) -> bool:
         if pod.is_terminating:
@@ -249,101 +231,7 @@ class Scheduler:
         attempts = attempt.queued.attempts
         self.decisions.record(pod.key, pod.uid, attempt.profile.name, now, attempts, outcome, message, preemption)
 
-    def _assume(self, attempt: Attempt, node: str) -> Coroutine[Any, Any, None] | None:
-        """Count the pod on its node, reserve what it needs there, ask for permission."""
-        pod, profile, state = attempt.pod, attempt.profile, attempt.state
-        self.cluster.assume(pod, node)
-        self.nominator.remove(pod.uid)
-        waits: dict[str, float] = {}
-        rejection = profile.run_reserve(state, pod, node)
-        if rejection is None:
-            rejection, waits = profile.run_permit(state, pod, node)
-        if rejection is not None:
-            self._take_back(attempt, node)
-            self._rejected_late(attempt, rejection)
-            return None
-        return self._bind(attempt, node, waits)
-
-    # ---- binding cycle
-
-    async def _bind(self, attempt: Attempt, node: str, waits: dict[str, float]) -> None:
-        """Wait for permission, prepare, bind. A failure undoes the assumption and queues the pod again."""
-        pod, profile, state = attempt.pod, attempt.profile, attempt.state
-        if waits or profile.has_pre_bind_work(state, pod):
-            await _logged("nominate", self._expect(pod, node))
-        if waits:
-            since = self.clock.monotonic()
-            async with self._without_slot():
-                rejection = await self.waiting.wait(pod.uid, waits, self.clock)
-            self.metrics.permit_waited(rejection.code_name if rejection else "Success", self.clock.monotonic() - since)
-            if rejection is not None:
-                self._take_back(attempt, node)
-                self._rejected_late(attempt, rejection)
-                return
-        failure = await self._try_bind(profile, state, pod, node)
-        if failure is not None:
-            self._take_back(attempt, node)
-            self.failed(attempt, failure.message, frozenset(), frozenset())
-            return
-        self._bound(attempt, node)
-
-    def _bound(self, attempt: Attempt, node: str) -> None:
-        pod, now = attempt.pod, self.clock.monotonic()
-        note = f"Successfully assigned {pod.namespace}/{pod.name} to {node}"
-        self.effects.event(pod, "Normal", "Scheduled", "Binding", note, once=True)
-        self.metrics.attempted(SCHEDULED, attempt.profile.name, now - attempt.started)
-        self.metrics.bound(attempt.queued.attempts, now - (attempt.queued.first_attempt or attempt.started))
-        try:
-            attempt.profile.run_post_bind(attempt.state, pod, node)
-        except BUGS as failed:
-            describe(failed)  # the pod is bound, whatever a plugin makes of it
-
-    async def _expect(self, pod: PodInfo, node: str) -> None:
-        """Binding may take minutes: tell the world, as cluster autoscalers, where the pod is going (NominatedNodeNameForExpectation)."""
-        if pod.nominated_node != node:
-            await self.effects.patch_status(pod, {"nominatedNodeName": node})
-
-    async def _try_bind(self, profile: Profile, state: CycleState, pod: PodInfo, node: str) -> Status | None:
-        """PreBind and Bind; a failing API is a status, too. PreBind may take minutes (volumes), so others get the slot meanwhile."""
-        if profile.has_pre_bind_work(state, pod):
-            async with self._without_slot():
-                failure = await profile.run_pre_bind(state, pod, node)
-            if failure is not None:
-                return failure
-        if self.extended is not None:
-            failure = await self.extended.bind(profile, state, pod, node)
-        else:
-            failure = await profile.run_bind(state, pod, node)
-        return error(f"binding rejected: {failure.message}") if failure is not None else None
-
-    @asynccontextmanager
-    async def _without_slot(self) -> AsyncIterator[None]:
-        """Lend the binding slot to others while waiting."""
-        self._slots.release()
-        try:
-            yield
-        finally:
-            await self._slots.acquire()
-
-    def _take_back(self, attempt: Attempt, node: str) -> None:
-        """Undo an assumption: its room is free again, which may help others."""
-        pod = attempt.pod
-        attempt.profile.run_unreserve(attempt.state, pod, node)
-        was_there = self.cluster.pod(pod.uid)
-        self.cluster.forget(pod)
-        if was_there is not None:
-            self.queue.move(ASSIGNED_POD_DELETE, was_there, None)
-            attempt.moves += 1  # its own going is no news to the pod itself
-
     # ---- failures
-
-    def _rejected_late(self, attempt: Attempt, rejection: Status) -> None:
-        """Reserve or Permit said no to the one node that was chosen."""
-        if not rejection.is_rejected:
-            self.failed(attempt, rejection.message, frozenset(), frozenset())
-            return
-        message = fit_message(1, dict.fromkeys(rejection.reasons, 1))
-        self.failed(attempt, message, frozenset((rejection.plugin,)), frozenset())
 
     def failed(
         self, attempt: Attempt, message: str, rejectors: frozenset[str], pending: frozenset[str], *, nominated: str | None = None
@@ -371,16 +259,3 @@ class Scheduler:
 
     async def _patch_status(self, pod: PodInfo, patch: Object) -> None:
         await self.effects.patch_status(pod, patch)
-
-
-async def _logged(name: str, work: Coroutine[Any, Any, None]) -> None:
-    """The border of one piece of background work."""
-    try:
-        await work
-    except API_FAILURES as failed:
-        log.warning(f"{name} failed", error=str(failed) or type(failed).__name__)
-    except ExceptionGroup as group:
-        expected, rest = group.split(API_FAILURES)
-        if rest is not None:
-            raise
-        log.warning(f"{name} failed", error="; ".join(str(one) for one in expected.exceptions) if expected else "")

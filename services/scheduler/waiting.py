@@ -55,11 +55,14 @@ class WaitingPods:
     def get(self, uid: str) -> WaitingPod | None:
         return self._pods.get(uid)
 
-    async def wait(self, uid: str, plugins: Mapping[str, float], clock: Clock) -> Status | None:
-        """Hold the pod until it is decided."""
-        waiting = self._pods[uid] = WaitingPod(plugins)
+    def hold(self, uid: str, plugins: Mapping[str, float]) -> None:
+        """From now on the pod can be allowed and rejected; `wait` must follow."""
+        self._pods[uid] = WaitingPod(plugins)
+
+    async def wait(self, uid: str, clock: Clock) -> Status | None:
+        """Until the pod that is held is decided."""
         try:
-            return await waiting.wait_decided(clock)
+            return await self._pods[uid].wait_decided(clock)
         finally:
             del self._pods[uid]
 

@@ -159,7 +159,7 @@ def permit_scenario(profile: ProfileConfig, decide: Any) -> tuple[Cluster, float
     async def scenario() -> tuple[Cluster, float]:
         clock = VirtualClock()
         cluster = Cluster(node("a", cpu="1"), profiles=(profile,), clock=clock)
-        await cluster.scheduler._slots.acquire()
+        await cluster.scheduler.binding.slots.acquire()
         cluster.add(pod("p", cpu="1"))
         queued = cluster.scheduler.queue.pop()
         assert queued is not None
@@ -197,6 +197,33 @@ def test_a_waiting_pod_is_rejected_when_time_is_up(monkeypatch: Any) -> None:
     assert cluster.scheduler.cluster.pod_count == 0
 
 
+def test_a_victim_that_still_waits_for_permission_goes_back_to_the_queue(monkeypatch: Any) -> None:
+    profile = with_gatekeeper(monkeypatch)
+
+    async def scenario() -> Cluster:
+        cluster = Cluster(node("a", cpu="1"), profiles=(profile,), clock=VirtualClock())
+        await cluster.scheduler.binding.slots.acquire()
+        cluster.add(pod("low", cpu="1"))
+        queued = cluster.scheduler.queue.pop()
+        assert queued is not None
+        binding = cluster.scheduler.schedule_one(queued)
+        assert binding is not None
+        cluster.add(pod("high", cpu="1", priority=10))
+        preemptor = cluster.scheduler.queue.pop()
+        assert preemptor is not None
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(binding)
+            assert cluster.scheduler.schedule_one(preemptor) is None
+            while cluster.work:
+                await cluster.work.pop(0)[1]
+        return cluster
+
+    cluster = run_virtual(scenario())
+    cluster.run_background()
+    assert (cluster.api.deleted, cluster.api.bound) == ([], {})
+    assert cluster.message("default/low") == "0/1 nodes are available: 1 preempted."
+
+
 def test_what_cannot_be_reserved_is_refused(monkeypatch: Any) -> None:
     cluster = Cluster(node("a"), profiles=(with_gatekeeper(monkeypatch),))
     assert cluster.schedule(pod("p", labels={"reserve": "no"})) == [""]
@@ -228,7 +255,7 @@ def bind_with_volumes(cluster: Cluster, bound: Object) -> str:
     """Schedule the database; once its claim was asked for, the volume controller binds it. The node it went to."""
 
     async def scenario() -> str:
-        await cluster.scheduler._slots.acquire()
+        await cluster.scheduler.binding.slots.acquire()
         cluster.add(DATABASE)
         queued = cluster.scheduler.queue.pop()
         assert queued is not None
@@ -315,7 +342,7 @@ def test_volumes_that_never_come_end_the_wait() -> None:
     async def scenario() -> float:
         clock = VirtualClock()
         cluster = Cluster(node("a"), clock=clock, profiles=(ProfileConfig(args={"VolumeBinding": {"bindTimeoutSeconds": 60}}),))
-        await cluster.scheduler._slots.acquire()
+        await cluster.scheduler.binding.slots.acquire()
         cluster.scheduler.handle.volumes.set_class(CLASS)
         cluster.scheduler.handle.volumes.set_claim(claim())
         cluster.add(DATABASE)
@@ -388,7 +415,7 @@ def test_a_plugin_that_fails_harms_its_own_pod_only(point: str, monkeypatch: Any
     unlucky = pod("unlucky", cpu="1", labels={"break": "it"}, **selector)
 
     async def scenario() -> list[str]:
-        await cluster.scheduler._slots.acquire()
+        await cluster.scheduler.binding.slots.acquire()
         placed = []
         for one in (unlucky, pod("lucky", cpu="1")):
             cluster.add(one)
