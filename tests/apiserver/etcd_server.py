@@ -24,9 +24,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def etcd_server(folder: Path) -> Iterator[str]:
-    """The address of a running etcd with nothing in it."""
-    client, peer = f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}"
+def etcd_server(folder: Path, port: int = 0) -> Iterator[str]:
+    """The address of a running etcd, on the port if one is given; what it holds lies in the folder."""
+    client, peer = f"http://127.0.0.1:{port or free_port()}", f"http://127.0.0.1:{free_port()}"
     arguments = ["--data-dir", str(folder / "etcd"), "--listen-client-urls", client, "--advertise-client-urls", client,
                  "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", f"default={peer}",
                  "--unsafe-no-fsync"]  # fmt: skip

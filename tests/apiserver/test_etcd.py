@@ -13,7 +13,7 @@ import pytest
 
 from kubecosm.runtime.errors import StartupError
 from kubecosm.services.apiserver.peers import LIVES_SECONDS, MASTER_LEASES, living, record_of
-from kubecosm.services.apiserver.storage.contract import Change, Store
+from kubecosm.services.apiserver.storage.contract import Change, StorageError, Store
 from kubecosm.services.apiserver.storage.etcd import open_etcd
 from kubecosm.services.apiserver.storage.etcdclient import range_end
 
@@ -85,6 +85,26 @@ def test_two_servers_share_one_etcd(etcd: str, tmp_path: Path) -> None:
             assert len([lease for lease in leases["items"] if lease["metadata"]["name"].startswith("apiserver-")]) == 2
         async with api_server(folders[0], **flags) as again:
             assert len((await again.get(CONFIGMAPS))["items"]) == 41
+
+    asyncio.run(main())
+
+
+@needs_etcd
+@pytest.mark.process
+def test_a_store_goes_on_when_etcd_comes_back(tmp_path: Path) -> None:
+    async def main() -> None:
+        port = free_port()
+        seen: list[Change] = []
+        with etcd_server(tmp_path, port) as address:
+            store = await open_etcd([address])
+            await store.subscribe(prefix="/registry/", after_revision=store.revision, deliver=seen.extend)
+            assert (await store.create(key="/registry/core/x/a", value=b"1")).succeeded
+        with pytest.raises(StorageError, match="etcd"):
+            await store.create(key="/registry/core/x/b", value=b"2")
+        with etcd_server(tmp_path, port):
+            assert (await store.create(key="/registry/core/x/b", value=b"3")).succeeded
+            assert [(change.key[-1], change.value) for change in seen] == [("a", b"1"), ("b", b"3")]
+            await store.close()
 
     asyncio.run(main())
 
