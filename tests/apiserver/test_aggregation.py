@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -173,6 +174,10 @@ def test_a_certificate_that_the_bundle_does_not_vouch_for_is_refused_unless_told
             await publish(api, extension.port)
             await api.create(APISERVICES, api_service(certificates, caBundle=other.bundle))
             assert "certificate" in (await condition(api, "FailedDiscoveryCheck"))["message"].lower()
+            await api.merge(f"{APISERVICES}/{NAME}", {"spec": {"caBundle": b64encode(b"no certificate").decode()}})
+            async with asyncio.timeout(5):
+                while "unable to load root certificates" not in (await condition(api, "FailedDiscoveryCheck"))["message"]:
+                    pass
             await api.merge(f"{APISERVICES}/{NAME}", {"spec": {"caBundle": None, "insecureSkipTLSVerify": True}})
             await condition(api, "Passed")
 

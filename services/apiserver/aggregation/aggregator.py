@@ -109,11 +109,7 @@ class Aggregator:
             if watched is not None:
                 self._withdraw(name)
             return
-        try:
-            remote = remote_service(obj, self._identity) if watched is None or watched.remote.spec != spec else None
-        except ValueError as error:
-            log.error("an APIService cannot be used", name=name, error=str(error))
-            return
+        remote = remote_service(obj, self._identity) if watched is None or watched.remote.spec != spec else None
         if watched is None:
             assert remote is not None
             watched = self._watched[name] = Watched(remote)

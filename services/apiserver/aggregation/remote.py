@@ -39,8 +39,10 @@ class RemoteService:
     name: str
     spec: Object
     is_available: bool
-    context: ssl.SSLContext
+    context: ssl.SSLContext | None
     server_name: str
+    problem: str = ""
+    """Why its certificate cannot be checked, if it cannot; then there is no context and it is never called."""
 
     @property
     def key(self) -> GroupVersion:
@@ -59,6 +61,8 @@ class RemoteService:
 
     def endpoint(self, state: State) -> Endpoint:
         """One of the addresses behind the Service. Raises NotFound, ServiceUnavailable."""
+        if self.context is None:
+            raise ServiceUnavailable(self.problem)
         namespace, name, port = self.service
         store = state.store(SERVICES.group, SERVICES.version, SERVICES.plural)
         service = store.entry(namespace, name).decode()
@@ -94,10 +98,15 @@ class Identity:
 
 
 def remote_service(obj: Object, identity: Identity) -> RemoteService:
-    """The remote of an APIService that references a Service. ValueError as `Identity.context`."""
+    """The remote of an APIService that references a Service."""
     reference = obj["spec"]["service"]
     server_name = f"{reference['name']}.{reference['namespace']}.svc"
-    return RemoteService(obj["metadata"]["name"], obj["spec"], is_available(obj), identity.context(obj["spec"]), server_name)
+    context, problem = None, ""
+    try:
+        context = identity.context(obj["spec"])
+    except ValueError as error:
+        problem = str(error)
+    return RemoteService(obj["metadata"]["name"], obj["spec"], is_available(obj), context, server_name, problem)
 
 
 def identity_headers(user: User) -> CIMultiDict[str]:

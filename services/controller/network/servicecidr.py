@@ -53,7 +53,7 @@ def ready_condition(cidr: Object, *, blocked: bool, now: datetime) -> list[Objec
     status = cidr.get("status") or {}
     present = conditions.find(status.get("conditions"), READY)
     if blocked:
-        wanted = conditions.make(READY, "False", "Terminating", BLOCKED_MESSAGE, now) | {"message": BLOCKED_MESSAGE}
+        wanted = conditions.make(READY, "False", "Terminating", BLOCKED_MESSAGE, now)
     elif is_deleting(cidr) or (present is not None and present["status"] == "True"):
         return None
     else:
@@ -74,10 +74,7 @@ async def reconcile(ctx: Context, key: Key) -> Result:
         return done()
     others = [other for other in ctx.cache(SERVICECIDRS).list() if key_of(other) != key and not is_deleting(other)]
     if is_blocked(cidr, others, (found["metadata"]["name"] for found in ctx.cache(IPADDRESSES).list())):
-        found = ready_condition(cidr, blocked=True, now=ctx.clock.now())
-        if found is not None:
-            ctx.recorder.event(cidr, SERVICECIDRS, "Warning", "NetworkingV1ServiceCIDRTerminating", BLOCKED_MESSAGE)
-        await _write_conditions(ctx, cidr, found)
+        await _write_conditions(ctx, cidr, ready_condition(cidr, blocked=True, now=ctx.clock.now()))
         return done()
     waited = (ctx.clock.now() - parse_time(cidr["metadata"]["deletionTimestamp"])).total_seconds()
     if waited < DELETION_GRACE_SECONDS:
