@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -12,19 +13,42 @@ from kubecosm.api.errors import Forbidden, NotFound
 from kubecosm.api.resources import LEASES, NODES, PERSISTENTVOLUMECLAIMS, PODS, SERVICEACCOUNTS, Object, Resource
 from kubecosm.services.apiserver.admission.chain import CREATE, DELETE, UPDATE, AdmissionChain, Attributes
 from kubecosm.services.apiserver.admission.noderestriction import CSINODES, RESOURCESLICES, NodeRestriction
+from kubecosm.services.apiserver.admission.tokenaudiences import Audiences
 from kubecosm.services.apiserver.authn.user import GROUP_NODES, User
+from kubecosm.services.apiserver.authz.attributes import Attributes as Asked
+from kubecosm.services.apiserver.authz.attributes import Decision
+from kubecosm.services.apiserver.state import State
 
 from .test_admission import cache
 
 KUBELET = User("system:node:n1", (GROUP_NODES,))
-MIRROR = {
-    "name": "m", "annotations": {names.ANNOTATION_CONFIG_MIRROR: "x"},
-    "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "u1", "controller": True}],
-}  # fmt: skip
+OWNER = {"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "u1", "controller": True}
+MIRROR = {"name": "m", "annotations": {names.ANNOTATION_CONFIG_MIRROR: "x"}, "ownerReferences": [OWNER]}
+
+
+VOLUMES = [
+    {"name": "token", "projected": {"sources": [{"serviceAccountToken": {"audience": "vault", "path": "t"}}]}},
+    {"name": "inline", "csi": {"driver": "inline.example.com"}},
+    {"name": "claimed", "persistentVolumeClaim": {"claimName": "c"}},
+]
+CLAIMS = [{"metadata": {"name": "c", "namespace": "n"}, "spec": {"volumeName": "v"}}]
+PERSISTENT = [{"metadata": {"name": "v"}, "spec": {"csi": {"driver": "disk.example.com"}}}]
+DRIVERS = [
+    {"metadata": {"name": f"{name}.example.com"}, "spec": {"tokenRequests": [{"audience": name}]}} for name in ("inline", "disk")
+]
+
+
+class Grants:
+    """An authorizer that lets nodes ask for tokens for `granted`."""
+
+    def authorize(self, attributes: Asked) -> tuple[Decision, str]:
+        granted = (attributes.verb, attributes.resource) == ("request-serviceaccounts-token-audience", "granted")
+        return (Decision.ALLOW if granted else Decision.NO_OPINION), ""
 
 
 def pod(name: str = "p", node: str = "n1", **fields: Any) -> Object:
-    return {"metadata": {"name": name, "uid": f"{name}-uid", **fields.pop("metadata", {})}, "spec": {"nodeName": node, **fields}}
+    meta = {"name": name, "namespace": "n", "uid": f"{name}-uid", **fields.pop("metadata", {})}
+    return {"metadata": meta, "spec": {"nodeName": node, **fields}}
 
 
 def node(name: str = "n1", labels: dict[str, str] | None = None, taints: list[Object] | None = None) -> Object:
@@ -36,7 +60,10 @@ def ask(
     user: User = KUBELET, namespace: str = "n", name: str = "",
 ) -> str:  # fmt: skip
     """The refusal's words behind `forbidden: `; empty if there is none."""
-    plugin = NodeRestriction(cache(pod(), pod("other", "n2"), namespaced=True), cache(node()))
+    pods = cache(pod(volumes=VOLUMES), pod("other", "n2"), namespaced=True)
+    state = cast(State, SimpleNamespace(authorizer=Grants()))
+    audiences = Audiences(cache(*CLAIMS, namespaced=True), cache(*PERSISTENT), cache(*DRIVERS), state)
+    plugin = NodeRestriction(pods, cache(node()), audiences)
     named = name or ((obj or old or {}).get("metadata") or {}).get("name", "")
     attributes = Attributes(operation, resource, subresource, namespace, named, obj, old, user)
     try:
@@ -75,7 +102,7 @@ MIRROR_CASES = {
         pod(metadata={**MIRROR, "ownerReferences": []}), 'node "n1" can only create pods with an owner reference set to itself'
     ),
     "another uid": (
-        pod(metadata={**MIRROR, "ownerReferences": [{**MIRROR["ownerReferences"][0], "uid": "u9"}]}),  # type: ignore[dict-item]
+        pod(metadata={**MIRROR, "ownerReferences": [{**OWNER, "uid": "u9"}]}),
         "node n1 UID mismatch: expected u9 got u1",
     ),
     "an account": (pod(metadata=MIRROR, serviceAccountName="a"), 'node "n1" can not create pods that reference a service account'),
@@ -127,7 +154,9 @@ def test_a_node_gets_tokens_only_for_its_pods_and_their_audiences() -> None:
     assert "does not match the UID in record" in token(name="p", uid="x")
     assert token(name="other", uid="other-uid") == "node requested token bound to a pod scheduled on a different node"
     assert token(name="p", uid="p-uid") == 'audience "" not found in pod spec volume'
-    assert token(["vault"], name="p", uid="p-uid") == 'audience "vault" not found in pod spec volume'
+    assert token(["other"], name="p", uid="p-uid") == 'audience "other" not found in pod spec volume'
+    assert token(["vault", "disk"], name="p", uid="p-uid") == "node may only request 0 or 1 audiences"
+    assert [token([known], name="p", uid="p-uid") for known in ("vault", "inline", "disk", "granted")] == [""] * 4
 
 
 def test_a_node_has_one_lease_one_csi_node_and_its_own_slices() -> None:

@@ -17,6 +17,7 @@ from kubecosm.api.resources import (
     LEASES,
     NODES,
     PERSISTENTVOLUMECLAIMS,
+    PERSISTENTVOLUMES,
     PODS,
     SERVICEACCOUNTS,
     Object,
@@ -29,6 +30,7 @@ from ..cache.resource import ResourceCache
 from .chain import CREATE, DELETE, UPDATE, Attributes, Plugin
 from .podsecrets import references
 from .refusal import refuse
+from .tokenaudiences import CSIDRIVERS, Audiences
 
 if TYPE_CHECKING:
     from .plugins import Parts
@@ -41,10 +43,11 @@ CLAIM_STATUS_OF_NODES = ("capacity", "conditions", "allocatedResourceStatuses", 
 class NodeRestriction(Plugin):
     name = "NodeRestriction"
 
-    def __init__(self, pods: ResourceCache, nodes: ResourceCache) -> None:
+    def __init__(self, pods: ResourceCache, nodes: ResourceCache, audiences: Audiences) -> None:
         self._pods = pods
         self._nodes = nodes
-        self._rules: dict[Resource, Callable[[Attributes, str], str]] = {
+        self._audiences = audiences
+        self._rules: dict[Resource, Callable[[Attributes, str], str | Awaitable[str]]] = {
             PODS: self._pod,
             NODES: self._node,
             PERSISTENTVOLUMECLAIMS: self._claim,
@@ -66,9 +69,16 @@ class NodeRestriction(Plugin):
         if not node:
             raise refuse(attributes, f"could not determine node from user {go_quote(attributes.user.name)}")
         complaint = self._rules[attributes.resource](attributes, node)
+        if not isinstance(complaint, str):
+            return self._wait(complaint, attributes)
         if complaint:
             raise refuse(attributes, complaint)
         return None
+
+    async def _wait(self, pending: Awaitable[str], attributes: Attributes) -> None:
+        complaint = await pending
+        if complaint:
+            raise refuse(attributes, complaint)
 
     # Each rule answers what is wrong; empty if nothing is.
 
@@ -158,7 +168,7 @@ class NodeRestriction(Plugin):
             return ""
         return f"node {go_quote(node)} is not allowed to update fields other than status.capacity and status.conditions"
 
-    def _token(self, attributes: Attributes, node: str) -> str:
+    def _token(self, attributes: Attributes, node: str) -> str | Awaitable[str]:
         if attributes.operation != CREATE or attributes.subresource != "token":
             return ""
         spec = (attributes.obj or {}).get("spec") or {}
@@ -173,7 +183,7 @@ class NodeRestriction(Plugin):
             return f"{wrong}. The object might have been deleted and then recreated"
         if pod["spec"].get("nodeName") != node:
             return "node requested token bound to a pod scheduled on a different node"
-        return _audience(spec.get("audiences") or [], pod)
+        return self._audiences.complaint(attributes, spec.get("audiences") or [], pod)
 
     def _lease(self, attributes: Attributes, node: str) -> str:
         if attributes.namespace != names.NAMESPACE_NODE_LEASE:
@@ -236,19 +246,6 @@ def _without_what_nodes_write(claim: Object) -> Object:
     return {**claim, "metadata": meta, "status": status}
 
 
-def _audience(audiences: list[str], pod: Object) -> str:
-    """Tokens are for audiences that a volume of the pod names; none means the API server's own."""
-    if len(audiences) > 1:
-        return "node may only request 0 or 1 audiences"
-    wanted = audiences[0] if audiences else ""
-    for volume in pod["spec"].get("volumes") or ():
-        for source in (volume.get("projected") or {}).get("sources") or ():
-            token = source.get("serviceAccountToken")
-            if token is not None and token.get("audience", "") == wanted:
-                return ""
-    return f"audience {go_quote(wanted)} not found in pod spec volume"
-
-
 def _forbidden_labels(now: dict[str, str], before: dict[str, str]) -> list[str]:
     """Labels that steer workloads to a node are not for the node to change."""
     changed = {key for key in now.keys() | before.keys() if now.get(key) != before.get(key)}
@@ -266,4 +263,5 @@ def _is_forbidden(label: str) -> bool:
 
 
 def build(parts: Parts) -> NodeRestriction:
-    return NodeRestriction(parts.cache(PODS), parts.cache(NODES))
+    claims, volumes, drivers = (parts.cache(row) for row in (PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, CSIDRIVERS))
+    return NodeRestriction(parts.cache(PODS), parts.cache(NODES), Audiences(claims, volumes, drivers, parts.state))
