@@ -153,7 +153,7 @@ def background_work(state: State, parts: Parts) -> Iterator[tuple[str, Coroutine
     yield "service-addresses", parts.addresses.run(config.service_cluster_ip_range)
     yield "identity", keep_identity(state, f"{place[0]}:{place[1]}")
     yield "event-expiry", expire_events_forever(state, config.event_ttl)
-    yield "certificates", reload_forever(parts.serving, state.clock)
+    yield "certificates", reload_forever(parts.serving, state.clock, state.config_files)
     if state.encryption and config.encryption_provider_config_automatic_reload:
         from .encryption import reload
 

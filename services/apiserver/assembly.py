@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,6 +35,7 @@ from .authz.modes import build_authorizer
 from .cache.caches import Caches
 from .cache.metrics import CacheMetrics
 from .config import Config
+from .configfiles import ReloadMetrics
 from .connect.backend import Backends
 from .connect.handlers import Connector
 from .customresources.store import CustomResourceDefinitionStore
@@ -49,6 +51,7 @@ from .http.metrics import RequestMetrics, with_metrics
 from .http.request import Request
 from .http.requestinfo import with_request_info
 from .http.response import Answer
+from .identity import identity_of
 from .nonresource import NonResources
 from .registry.kinds import strategy_for
 from .registry.strategy import Settings, Strategy
@@ -180,6 +183,8 @@ def build_handler(
     metrics.registry.register(CacheMetrics(state.caches, lambda: database_bytes(config)))
     identities = build_identities(config, state)
     authorizer = state.authorizer = build_authorizer(config, state)
+    if state.config_files:
+        metrics.registry.register(ReloadMetrics(state.config_files, identity_of(socket.gethostname(), server_address)))
     audit = state.auditor = load_auditor(config, state.clock)
     before_authentication: tuple[Filter, ...] = ()
     behind_authentication: tuple[Filter, ...] = ()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .admission.chain import AdmissionChain
     from .audit.filter import Auditor
     from .authz.attributes import Authorizer
+    from .configfiles import ConfigFile
     from .encryption.store import EncryptingStore
     from .flowcontrol.controller import FlowController
     from .rest.store import ResourceStore
@@ -52,6 +53,8 @@ class State:
     streams: set[Stream] = field(default_factory=set)
     """Open watches and kubelet streams, ended when the server stops."""
 
+    config_files: list[ConfigFile] = field(default_factory=list)
+    """What is read again when it changes."""
     closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     """What ends with the server: clients of services outside."""
     webhooks: WebhookClients = field(init=False)

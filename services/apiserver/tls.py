@@ -19,6 +19,7 @@ from kubecosm.runtime.logs import get_logger
 from kubecosm.runtime.tls import server_context
 
 from .config import Config
+from .configfiles import ConfigFile
 
 log = get_logger("apiserver")
 
@@ -132,11 +133,13 @@ class ServingTls:
         return {file: _stamp(file) for file in files if file}
 
 
-async def reload_forever(serving: ServingTls, clock: Clock) -> None:
-    """Look at the files once a minute."""
+async def reload_forever(serving: ServingTls, clock: Clock, others: Iterable[ConfigFile] = ()) -> None:
+    """Look at the files of certificates, and at `others`, once a minute."""
     while True:
         await clock.sleep(LOOK_SECONDS)
         serving.reload_if_changed()
+        for file in others:
+            file.reload_if_changed()
 
 
 def _stamp(path: str) -> int:

@@ -338,6 +338,10 @@ def test_the_anonymous_are_let_in_where_the_configuration_says(tmp_path: Path) -
     async def test(api: Api) -> None:
         assert (await api.raw("GET", "/livez", token="")).status == 200
         assert (await api.raw("GET", "/version", token="")).status == 401
+        path.write_text(path.read_text().replace("/livez", "/version"))
+        api.state.config_files[0].reload_if_changed()
+        assert (await api.raw("GET", "/version", token="")).status == 200
+        assert (await api.raw("GET", "/livez", token="")).status == 401
 
     with_api(tmp_path, test, authentication_config=str(path))
 

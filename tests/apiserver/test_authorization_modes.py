@@ -129,6 +129,23 @@ def test_a_wrong_file_is_told_at_start(tmp_path: Path, entry: str, complaint: st
         with_api(tmp_path, test, authorization_config=configuration(tmp_path, entry))
 
 
+def test_a_changed_file_is_taken_up_and_a_broken_one_is_not(tmp_path: Path) -> None:
+    async def test(api: Api) -> None:
+        (file,) = api.state.config_files
+        assert (await api.call("GET", PODS, token=USER_TOKEN))[0] == 403
+        configuration(tmp_path, "- {type: AlwaysAllow}")
+        file.reload_if_changed()
+        assert (await api.call("GET", PODS, token=USER_TOKEN))[0] == 200
+        configuration(tmp_path, "- {type: Magic}")
+        file.reload_if_changed()
+        assert (await api.call("GET", PODS, token=USER_TOKEN))[0] == 200
+        text = (await api.raw("GET", "/metrics")).text
+        name = "apiserver_authorization_config_controller_automatic_reloads_total"
+        assert sorted(line[-13:] for line in text.splitlines() if line.startswith(name)) == ['failure"} 1.0', 'success"} 1.0']
+
+    with_api(tmp_path, test, authorization_config=configuration(tmp_path, "- {type: RBAC}"))
+
+
 def test_nobody_may_do_anything(tmp_path: Path) -> None:
     async def test(api: Api) -> None:
         status, refusal = await api.call("GET", PODS, token=USER_TOKEN)

@@ -12,11 +12,12 @@ from kubecosm.api.resources import NODES, PODS, SECRETS, SERVICEACCOUNTS, Object
 from kubecosm.runtime.errors import StartupError, startup
 
 from ..config import Config
+from ..configfiles import ConfigFile
 from ..outside import KubeconfigWebhook, Outside
 from ..state import State
 from .accounts import AccountTokens, TokenKeys
 from .bootstraptokens import BootstrapTokens
-from .configuration import Configuration, Issuer, load_authentication
+from .configuration import Issuer, load_authentication
 from .contract import TokenAuthenticator, TokenUnion
 from .filter import AnonymousAccess, Authenticators
 from .frontproxy import FrontProxy, Subject
@@ -39,16 +40,24 @@ def build_identities(config: Config, state: State) -> Identities:
     audiences = config.api_audiences or config.service_account_issuer[:1]
     static = StaticTokens(load_tokens(Path(config.token_auth_file)) if config.token_auth_file else {}, audiences)
     accounts = _accounts(config, state)
-    structured = load_authentication(config.authentication_config) if config.authentication_config else Configuration()
-    chain: list[TokenAuthenticator] = [static, accounts]
+    before: list[TokenAuthenticator] = [static, accounts]
     if config.enable_bootstrap_token_auth:
-        chain.append(BootstrapTokens(lambda namespace, name: _find(state, SECRETS, namespace, name), state.clock.now, audiences))
-    chain += [_oidc(issuer, state, audiences) for issuer in (*_flagged_issuer(config), *structured.issuers)]
-    if config.authentication_token_webhook_config_file:
-        chain.append(_webhook(config, state, audiences))
-    anonymous = structured.anonymous if structured.anonymous is not None else AnonymousAccess(config.anonymous_auth)
-    union = TokenUnion(chain, audiences)
-    return Identities(Authenticators(union, static.users, anonymous, front_proxy(config), bool(config.client_ca_file)), accounts)
+        before.append(BootstrapTokens(lambda namespace, name: _find(state, SECRETS, namespace, name), state.clock.now, audiences))
+    before += [_oidc(issuer, state, audiences) for issuer in _flagged_issuer(config)]
+    behind = [_webhook(config, state, audiences)] if config.authentication_token_webhook_config_file else []
+    union = TokenUnion((*before, *behind), audiences)
+    ways = Authenticators(union, static.users, AnonymousAccess(config.anonymous_auth), front_proxy(config), bool(config.client_ca_file))
+    path = config.authentication_config
+    if path:
+
+        def take_up() -> None:
+            structured = load_authentication(path)
+            union.replace((*before, *(_oidc(issuer, state, audiences) for issuer in structured.issuers), *behind))
+            ways.anonymous = structured.anonymous or AnonymousAccess(config.anonymous_auth)
+
+        take_up()
+        state.config_files.append(ConfigFile("authentication", path, take_up, state.clock))
+    return Identities(ways, accounts)
 
 
 def _find(state: State, row: Resource, namespace: str, name: str) -> Object | None:

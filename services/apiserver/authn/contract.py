@@ -36,6 +36,10 @@ class TokenUnion:
         self._authenticators = tuple(authenticators)
         self.api_audiences = api_audiences
 
+    def replace(self, authenticators: Sequence[TokenAuthenticator]) -> None:
+        """Ask these from now on."""
+        self._authenticators = tuple(authenticators)
+
     def verify(self, token: str, audiences: tuple[str, ...] = ()) -> Verified | Awaitable[Verified]:
         """Without audiences the server's own are meant. Raises TokenError."""
         wanted, complaints = audiences or self.api_audiences, [INVALID_BEARER_TOKEN]

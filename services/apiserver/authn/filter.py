@@ -36,9 +36,9 @@ class AnonymousAccess:
         return self.enabled and (not self.paths or path in self.paths)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Authenticators:
-    """All ways to prove who one is."""
+    """All ways to prove who one is; `anonymous` may change while the server runs."""
 
     tokens: TokenUnion
     static: Mapping[str, User]
@@ -51,7 +51,7 @@ class Authenticators:
 def with_authentication(ways: Authenticators, clock: Clock) -> Filter:
     """Sets request.user. 401 for a token nobody knows, and for no credentials at all where the anonymous are not let in."""
     by_header = {f"Bearer {token}": user for token, user in ways.static.items()}
-    tokens, proxy, anonymous = ways.tokens, ways.front_proxy, ways.anonymous
+    tokens, proxy = ways.tokens, ways.front_proxy
 
     def by_certificate(request: Request) -> User | None:
         found = certificate_of(request, clock)
@@ -83,7 +83,7 @@ def with_authentication(ways: Authenticators, clock: Clock) -> Filter:
         if token:
             found = tokens.verify(token)
             return found.user if isinstance(found, Verified) else found
-        if not anonymous.allows(request.info.path):
+        if not ways.anonymous.allows(request.info.path):
             raise Unauthorized("Unauthorized")
         return ANONYMOUS
 

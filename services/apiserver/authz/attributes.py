@@ -118,6 +118,19 @@ class PublicInfoAuthorizer:
         return (Decision.ALLOW, "") if public else (Decision.NO_OPINION, "")
 
 
+class CurrentAuthorizer:
+    """Stands for an authorizer that may be replaced while the server runs."""
+
+    def __init__(self, current: Authorizer) -> None:
+        self.current = current
+
+    def rules(self, user: User, namespace: str) -> list[Object]:
+        return self.current.rules(user, namespace)
+
+    def authorize(self, attributes: Attributes) -> Verdict | Awaitable[Verdict]:
+        return self.current.authorize(attributes)
+
+
 class UnionAuthorizer:
     """Asks one after the other; the first opinion counts."""
 

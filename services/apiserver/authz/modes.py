@@ -10,10 +10,19 @@ from kubecosm.runtime.flags import parse_duration
 
 from ..authn.configuration import load_document
 from ..config import Config
+from ..configfiles import ConfigFile
 from ..outside import KubeconfigWebhook
 from ..plainexpressions import Expression
 from ..state import State
-from .attributes import AuthenticatedAuthorizer, Authorizer, DenyingAuthorizer, MastersAuthorizer, PublicInfoAuthorizer, UnionAuthorizer
+from .attributes import (
+    AuthenticatedAuthorizer,
+    Authorizer,
+    CurrentAuthorizer,
+    DenyingAuthorizer,
+    MastersAuthorizer,
+    PublicInfoAuthorizer,
+    UnionAuthorizer,
+)
 from .bootstrap import node_rules
 from .node.authorizer import NodeAuthorizer
 from .node.graph import CachedGraph
@@ -28,8 +37,20 @@ CONFIG_VERSIONS = ("v1", "v1beta1", "v1alpha1")
 
 def build_authorizer(config: Config, state: State) -> Authorizer:
     """Raises StartupError."""
-    chain = _configured(config.authorization_config, state) if config.authorization_config else _by_modes(config, state)
-    return UnionAuthorizer((MastersAuthorizer(), *chain))
+    if not config.authorization_config:
+        return UnionAuthorizer((MastersAuthorizer(), *_by_modes(config, state)))
+    path = config.authorization_config
+
+    def read() -> Authorizer:
+        return UnionAuthorizer((MastersAuthorizer(), *_configured(path, state)))
+
+    found = CurrentAuthorizer(read())
+
+    def take_up() -> None:
+        found.current = read()
+
+    state.config_files.append(ConfigFile("authorization", path, take_up, state.clock))
+    return found
 
 
 def uses_rbac(config: Config) -> bool:
