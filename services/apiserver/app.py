@@ -31,7 +31,8 @@ from .connect.backend import Backends
 from .customresources.registrar import Registrar
 from .customresources.upkeep import maintain_definitions
 from .flowcontrol.upkeep import maintain_flow_control, start_flow_control
-from .http.connection import Server
+from .healthchecks import alive_checks, ready_checks
+from .http.connection import HEADER_SECONDS_MAX, Server
 from .identity import ensure_token_tracking, keep_identity
 from .peers import keep_endpoints, withdraw
 from .serviceips.keeper import AddressKeeper
@@ -57,6 +58,9 @@ async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: 
         log.info("serving", address=config.bind_address, port=port, revision=state.storage.revision)
         on_ready(ReadyInfo(ports={"secure": port}))
         await stop.wait()
+        state.is_stopping = True
+        if config.shutdown_delay_duration:
+            await clock.sleep(config.shutdown_delay_duration)
 
 
 @asynccontextmanager
@@ -79,7 +83,8 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
         state.admission.start()
         state.flow_control = flows = build_flow_control(config, state)
         metrics = Metrics()
-        health = HealthEndpoints(metrics)
+        state.min_request_seconds = config.min_request_timeout
+        health = HealthEndpoints(metrics, livez=alive_checks(state, config), readyz=ready_checks(state))
         reached_at = advertised_address(config)
         backends = Backends(kubelet_context(config))
         aggregator = Aggregator(state, backends, Identity(config.proxy_client_cert_file, config.proxy_client_key_file))
@@ -88,7 +93,8 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
             state.tasks = tasks
             with startup(f"listen on {config.bind_address}:{config.secure_port}"):
                 listener = await asyncio.get_running_loop().create_server(
-                    server, config.bind_address, config.secure_port, ssl=serving.context, backlog=BACKLOG, start_serving=False
+                    server, config.bind_address, config.secure_port, ssl=serving.context, backlog=BACKLOG, start_serving=False,
+                    ssl_handshake_timeout=HEADER_SECONDS_MAX,
                 )
             port = listener.sockets[0].getsockname()[1]
             shared = state.is_shared = config.storage_backend == "etcd"

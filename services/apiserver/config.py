@@ -86,6 +86,12 @@ class Config(AuthFlags):
     audit_log_maxage: int = field(default=0, metadata={"help": "days that old audit logs are kept; 0: for ever"})
     audit_webhook_config_file: str = field(default="", metadata={"help": "kubeconfig of a server that audit events are posted to"})
     request_timeout: Duration = field(default=Duration(60.0), metadata={"help": "how long a request that is no stream may take"})
+    min_request_timeout: Duration = field(
+        default=Duration(1800.0), metadata={"help": "watches whose client does not say last between this and twice this"}
+    )
+    shutdown_delay_duration: Duration = field(
+        default=Duration(0.0), metadata={"help": "how long to go on serving, with /readyz failing, once told to stop"}
+    )
     event_ttl: Duration = field(default=Duration(3600.0), metadata={"help": "how long events are kept after their last change"})
     compaction_interval: Duration = field(default=Duration(300.0), metadata={"help": "how often old versions of objects are forgotten"})
 

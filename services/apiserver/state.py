@@ -59,6 +59,10 @@ class State:
     """What ends with the server: clients of services outside."""
     webhooks: WebhookClients = field(init=False)
     """Asks webhooks for whoever needs it; connects only then."""
+    min_request_seconds: float = 1800.0
+    """The least that a watch lasts whose client does not say."""
+    is_stopping: bool = False
+    """Not ready any more, but still serving (--shutdown-delay-duration)."""
     encryption: EncryptingStore | None = None
     """Encrypts what is stored; None if that is off."""
     auditor: Auditor | None = None

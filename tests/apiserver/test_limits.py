@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from kubecosm.api.errors import Timeout, TooManyRequests
+from kubecosm.api.errors import BadRequest, Timeout, TooManyRequests
 from kubecosm.services.apiserver.http import limits
 from kubecosm.services.apiserver.http.handler import Handler
 from kubecosm.services.apiserver.http.info import parse_path
@@ -19,7 +19,10 @@ from kubecosm.testing.virtualtime import run_virtual
 
 
 def request(method: str = "POST", path: str = "/api/v1/namespaces/default/pods", verb: str = "create") -> Request:
-    return cast(Request, SimpleNamespace(method=method, info=parse_path(path), verb=verb))
+    path, _, query = path.partition("?")
+    values = dict(part.split("=") for part in query.split("&") if part)
+    param = lambda name: values.get(name, "")  # noqa: E731
+    return cast(Request, SimpleNamespace(method=method, info=parse_path(path), verb=verb, raw_query=query, param=param))
 
 
 def sleeping(seconds: float) -> Handler:
@@ -120,3 +123,23 @@ def test_a_waiting_request_that_leaves_takes_no_seat_with_it() -> None:
         assert seats.taken == 1
 
     run_virtual(main(), grace_seconds=0)
+
+
+@pytest.mark.parametrize(("timeout", "expected"), [("5s", 5.0), ("1h", 60.0), ("0", 60.0)], ids=["less", "more", "zero"])
+def test_a_client_may_shorten_the_time_of_its_request_but_not_lengthen_it(timeout: str, expected: float) -> None:
+    async def main() -> None:
+        with pytest.raises(Timeout):
+            await with_timeout(60.0)(sleeping(100.0))(request("DELETE", f"/api/v1/pods?timeout={timeout}", "deletecollection"))
+        assert asyncio.get_running_loop().time() == expected
+
+    run_virtual(main(), grace_seconds=0)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [("abc", 'time: invalid duration "abc"'), ("5", 'time: missing unit in duration "5"'), ("-1x", 'time: invalid duration "-1x"')],
+)
+def test_a_timeout_that_cannot_be_read_is_refused_in_gos_words(text: str, why: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        limits.timeout_of(request("GET", f"/api/v1/pods?timeout={text}", "list"))
+    assert refused.value.message == f"invalid timeout specified in the request URL - {why}"

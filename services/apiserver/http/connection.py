@@ -17,17 +17,35 @@ if TYPE_CHECKING:
 HEADER_BYTES_MAX = 64 * 1024
 """One header line or the request line: bearer tokens and long selectors are allowed (Go: 1 MiB for all headers)."""
 KEEPALIVE_SECONDS = 180.0
+HEADER_SECONDS_MAX = 32.0
+"""For the TLS handshake, and again for the first request's head (ReadHeaderTimeout of kube-apiserver)."""
 
 
 class Connection(RequestHandler):
     """Keeps what its client certificate says, looked at once."""
 
-    __slots__ = ("certificate", "certificate_known")
+    __slots__ = ("_header_timer", "certificate", "certificate_known")
 
     def __init__(self, manager: web.Server, **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
         self.certificate: Certificate | None = None
         self.certificate_known = False
+        self._header_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client that has not sent a whole request head in time is cut off; between requests the keep-alive time bounds it."""
+        super().connection_made(transport)
+        self._header_timer = asyncio.get_running_loop().call_later(HEADER_SECONDS_MAX, self.force_close)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.request_begun()
+        super().connection_lost(exc)
+
+    def request_begun(self) -> None:
+        """A request head has come."""
+        timer, self._header_timer = self._header_timer, None
+        if timer is not None:
+            timer.cancel()
 
     @property
     def peer_address(self) -> str:

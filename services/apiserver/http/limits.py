@@ -6,7 +6,9 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
-from kubecosm.api.errors import Timeout, TooManyRequests
+from kubecosm.api.errors import BadRequest, Timeout, TooManyRequests
+from kubecosm.api.field import go_quote
+from kubecosm.runtime.flags import parse_duration
 
 from .handler import Filter, Handler
 from .request import Request
@@ -132,12 +134,46 @@ class Deadlines:
             oldest.task.cancel()
 
 
+def timed_out(seconds: float) -> Timeout:
+    return Timeout(f"Timeout: request did not complete within the allotted timeout of {seconds:g}s")
+
+
+def timeout_of(request: Request) -> float:
+    """Seconds that the client gives its request with `?timeout=`, 0 if it does not say. Raises BadRequest, in the words of Go's parser."""
+    text = request.param("timeout")
+    if text in ("", "0"):
+        return 0.0
+    try:
+        if text[-1:].isdigit():
+            raise ValueError(f"time: missing unit in duration {go_quote(text)}" if is_number(text) else "")
+        return parse_duration(text)
+    except ValueError as error:
+        why = str(error) if str(error).startswith("time: ") else f"time: invalid duration {go_quote(text)}"
+        raise BadRequest(f"invalid timeout specified in the request URL - {why}") from None
+
+
+def is_number(text: str) -> bool:
+    return text.replace(".", "", 1).isdecimal()
+
+
 def with_timeout(seconds: float) -> Filter:
-    """504 when a request that waits for something takes too long. Reads are served from memory without waiting and need no timer."""
+    """504 when a request that waits for something takes too long, or longer than its client allows (`?timeout=`).
+
+    Reads are served from memory without waiting and need no timer of the server's.
+    """
     deadlines = Deadlines(seconds)
+
+    async def within(allowed: float, inner: Handler, request: Request) -> Answer:
+        try:
+            async with asyncio.timeout(allowed):
+                return await inner(request)
+        except TimeoutError:
+            raise timed_out(allowed) from None
 
     def wrap(inner: Handler) -> Handler:
         async def handle(request: Request) -> Answer:
+            if "timeout=" in request.raw_query and not is_long_running(request) and (wanted := timeout_of(request)):
+                return await within(min(wanted, seconds), inner, request)
             if request.method in ("GET", "HEAD") or is_long_running(request):
                 return await inner(request)
             deadline = deadlines.start()
@@ -146,7 +182,7 @@ def with_timeout(seconds: float) -> Filter:
             except asyncio.CancelledError:
                 if not deadline.passed or deadline.task.uncancel() > 0:
                     raise  # the client is gone, or the server stops
-                raise Timeout(f"Timeout: request did not complete within the allotted timeout of {seconds:g}s") from None
+                raise timed_out(seconds) from None
             finally:
                 deadlines.end(deadline)
 

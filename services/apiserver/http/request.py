@@ -57,6 +57,7 @@ class Request:
         self.headers: Mapping[str, str] = message.headers
         self.should_close: bool = message.should_close
         self.connection = connection
+        connection.request_begun()
         path, _, raw_query = message.path.partition("?")
         self.path: str = path
         self._raw_query: str = raw_query.partition("#")[0] if raw_query else ""

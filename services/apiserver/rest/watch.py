@@ -30,8 +30,6 @@ from .watchsocket import WatchSocket, is_websocket
 from .watchstream import WatchStream
 
 INITIAL_EVENTS_PER_PIECE = 200
-TIMEOUT_SECONDS_MIN = 1800
-"""Without timeoutSeconds a watch lasts between this and twice as long (--min-request-timeout)."""
 INITIAL_EVENTS_END = {"k8s.io/initial-events-end": "true"}
 
 
@@ -59,7 +57,7 @@ async def watch(store: ResourceStore, request: Request) -> Answer:
     media_type = MSGPACK_TYPE if served.packs else JSON
     stream.begin(request, f"{media_type};stream=watch" if accept.transform or served.packs else media_type)
     state = store.state
-    seconds = timeout_seconds(options, state.rng)
+    seconds = timeout_seconds(options, state.min_request_seconds, state.rng)
     state.streams.add(stream)
     try:
         async with asyncio.timeout(seconds), stream.pumping():
@@ -86,8 +84,9 @@ def named(selection: Selection, name: str) -> Selection:
     return Selection(selection.namespace, selection.labels, FieldSelector((*selection.fields.requirements, requirement)))
 
 
-def timeout_seconds(options: ListOptions, rng: random.Random) -> float:
-    return float(options.timeout_seconds or TIMEOUT_SECONDS_MIN * (1 + rng.random()))
+def timeout_seconds(options: ListOptions, least: float, rng: random.Random) -> float:
+    """As long as the client asked for, else between `least` and twice that, so that watches do not all end at once."""
+    return float(options.timeout_seconds or least * (1 + rng.random()))
 
 
 async def _catch_up(store: ResourceStore, stream: WatchStream, selection: Selection, view: View, options: ListOptions) -> None:
