@@ -16,6 +16,7 @@ from kubecosm.services.apiserver.storage.contract import Change, StorageError, S
 from kubecosm.services.apiserver.storage.groupcommit import GroupCommitStore, Row, open_store
 from kubecosm.services.apiserver.storage.memory import MemoryLog, open_memory
 from kubecosm.services.apiserver.storage.sqlite import open_sqlite
+from kubecosm.services.apiserver.storage.subscriptions import Subscribed, Subscriptions
 from kubecosm.services.apiserver.storage.worker import InlineWorker
 
 from .store_suite import CLAUSES, check_store
@@ -227,3 +228,22 @@ def test_a_database_of_another_schema_is_refused(tmp_path: Path) -> None:
             open_sqlite(tmp_path / "store.db")
 
     asyncio.run(main())
+
+
+def test_subscriptions_to_one_resource_get_its_changes_alone_and_after_the_wider_ones() -> None:
+    subscriptions, seen = Subscriptions(), list[tuple[str, int]]()
+
+    def subscribe(name: str, prefix: str) -> Subscribed:
+        subscription = subscriptions.add(prefix, lambda changes: seen.extend((name, change.revision) for change in changes))
+        subscription.catch_up([])
+        return subscription
+
+    narrow = subscribe("pods", "/registry/core/pods/")
+    subscribe("namespace", "/registry/core/pods/default/")
+    subscribe("everything", "/registry/")
+    keys = ["/registry/core/pods/default/a", "/registry/core/podtemplates/default/b", "/registry/core/pods/other/c", "/registry/x", "/y"]
+    subscriptions.publish([Change(key, b"", n) for n, key in enumerate(keys)])
+    assert seen == [("namespace", 0), ("everything", 0), ("everything", 1), ("everything", 2), ("everything", 3), ("pods", 0), ("pods", 2)]
+    narrow.close()
+    subscriptions.publish([Change(keys[0], b"", 9)])
+    assert seen[-1] == ("everything", 9)

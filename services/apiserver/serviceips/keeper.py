@@ -56,7 +56,7 @@ class AddressKeeper:
         self._held: dict[str, Holdings] = {}  # by Service
         self._dirty: dict[str, bool] = {}  # address → whether a Service has just given it up
         self._wake = asyncio.Event()
-        self._subscription: Subscription | None = None
+        self._subscriptions: list[Subscription] = []
 
     async def start(self) -> None:
         """Take up what is stored and follow it from now on."""
@@ -66,13 +66,14 @@ class AddressKeeper:
         for entry in self._records.cache.entries():
             self._record_changed(entry.name, entry.decode())
         self._ranges_changed()
-        self._subscription = await self._state.storage.subscribe(
-            prefix="/registry/", after_revision=self._state.caches.revision, deliver=self._deliver
-        )
+        revision = self._state.caches.revision
+        for prefix in (SERVICE_PREFIX, RECORD_PREFIX, CIDR_PREFIX):
+            subscription = await self._state.storage.subscribe(prefix=prefix, after_revision=revision, deliver=self._deliver)
+            self._subscriptions.append(subscription)
 
     def stop(self) -> None:
-        if self._subscription is not None:
-            self._subscription.close()
+        for subscription in self._subscriptions:
+            subscription.close()
 
     def _deliver(self, changes: Sequence[Change]) -> None:
         for change in changes:
