@@ -51,6 +51,7 @@ TEMPLATES: dict[Resource, tuple[str, ...]] = {
 }
 """Where kinds have the template of their pods."""
 _LABELLED = POD_SECURITY_PREFIX.encode()
+_ENFORCED = f"{POD_SECURITY_PREFIX}enforce-policy"
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -65,6 +66,10 @@ class PodSecurity(Plugin):
         self._pods = pods
         self._configuration = configuration
         self._metrics = metrics
+        defaults = configuration.defaults
+        free = defaults.is_privileged and not configuration.namespaces and not configuration.usernames
+        self._open = str(defaults.enforce) if free else None
+        """What is noted of pods where nothing is asked for and nobody is exempt: most clusters, most namespaces."""
         self._parse = lru_cache(POLICIES_MAX)(lambda labels: policy_of(dict(labels), configuration.defaults))
 
     def handles(self, resource: Resource, subresource: str) -> bool:
@@ -79,12 +84,21 @@ class PodSecurity(Plugin):
         if attributes.resource == NAMESPACES:
             self._check_namespace(attributes, attributes.obj)
             return None
+        if self._open is not None and not self._is_labelled(attributes.namespace):
+            if attributes.resource == PODS:
+                attributes.annotate(_ENFORCED, self._open)
+                self._count("allow", self._configuration.defaults.enforce, "enforce", attributes)
+            return None
         policy, errors = self._policy(attributes.namespace)
         if attributes.resource == PODS:
             self._check_pod(attributes, attributes.obj, policy, errors)
         elif errors or not policy.warn.level == policy.audit.level == PRIVILEGED:
             self._check_template(attributes, attributes.obj, policy, errors)
         return None
+
+    def _is_labelled(self, namespace: str) -> bool:
+        entry = self._namespaces.get(namespace)
+        return entry is not None and _LABELLED in entry.data
 
     def _policy(self, namespace: str) -> tuple[Policy, list[FieldError]]:
         entry = self._namespaces.get(namespace)
