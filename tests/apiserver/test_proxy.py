@@ -129,14 +129,14 @@ def test_what_cannot_be_reached_is_said(tmp_path: Path) -> None:
         async with proxied(tmp_path) as (api, _):
             closed = free_port()
             for path, message in (
-                (f"{PODS}/web:{closed}", f"error trying to reach service: dial tcp 127.0.0.1:{closed}: "),
+                (f"{PODS}/web:{closed}", f"error trying to reach service: dial tcp 127.0.0.1:{closed}: connect: connection refused"),
                 (f"{SERVICES}/web:81", 'no service port 81 found for service "web"'),
                 (f"{SERVICES}/web:nope", 'no endpoints available for service "web"'),
                 (f"{SERVICES}/web", 'no endpoints available for service "web"'),
             ):
                 status, answer = await api.call("GET", f"{path}/proxy/")
                 assert (status, answer["reason"]) == (503, "ServiceUnavailable")
-                assert answer["message"].startswith(message)
+                assert answer["message"] == message
             status, answer = await api.call("GET", f"{SERVICES}/ftp:web:80/proxy/")
             assert (status, answer["message"]) == (400, 'invalid request "ftp:web:80"')
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -129,7 +130,13 @@ def is_upgrade(request: Request) -> bool:
 
 def dial_error(endpoint: Endpoint, error: BaseException) -> InternalError:
     """Go's words for a backend that cannot be reached."""
-    why = "i/o timeout" if isinstance(error, TimeoutError) else str(error.__cause__ or error) or type(error).__name__
+    cause = error.__cause__ or error
+    if isinstance(error, TimeoutError):
+        why = "i/o timeout"
+    elif isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError) and cause.errno:
+        why = f"connect: {os.strerror(cause.errno).lower()}"
+    else:
+        why = str(cause) or type(error).__name__
     return InternalError(f"error dialing backend: dial tcp {endpoint.host}:{endpoint.port}: {why}")
 
 
