@@ -5,8 +5,9 @@ Imitates k8s.io/apiserver/pkg/admission/plugin/webhook/{predicates,generic} and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import orjson
 
@@ -15,9 +16,11 @@ from kubecosm.api.resources import NAMESPACES, Object, Resource
 from kubecosm.api.schema import prune
 from kubecosm.api.selectors import LabelSelector
 
+from ..rest.unconverted import ROUNDS_MAX, Unconverted
 from ..state import State
 from .chain import CREATE, UPDATE, Attributes
 
+T = TypeVar("T")
 GROUP = "admissionregistration.k8s.io"
 POLICY_KINDS = frozenset((
     "validatingadmissionpolicies", "validatingadmissionpolicybindings", "mutatingadmissionpolicies", "mutatingadmissionpolicybindings",
@@ -168,6 +171,24 @@ class Surroundings:
             return True
         sides = (side for side in (attributes.obj, attributes.old) if side is not None)
         return any(selector.matches((side.get("metadata") or {}).get("labels") or {}) for side in sides)
+
+    async def both_in_version(self, attributes: Attributes, row: Resource) -> tuple[Object | None, Object | None]:
+        """The object and the old one. Raises ApiError if a webhook that must convert them fails."""
+
+        def both() -> tuple[Object | None, Object | None]:
+            return self.in_version(attributes, attributes.obj, row), self.in_version(attributes, attributes.old, row)
+
+        return await self.converting(attributes, both)
+
+    async def converting(self, attributes: Attributes, work: Callable[[], T]) -> T:
+        """What `work` gives once all it looks at has been converted; it is called again until then. Raises ApiError."""
+        row = attributes.resource
+        for _ in range(ROUNDS_MAX):
+            try:
+                return work()
+            except Unconverted as missing:
+                await self.state.store(row.group, row.version, row.plural).convert(missing.objects, missing.desired)
+        return work()
 
     def in_version(self, attributes: Attributes, obj: Object | None, row: Resource) -> Object | None:
         """A copy of an object of the request in the version of `row`, without the empty fields that are never stored."""

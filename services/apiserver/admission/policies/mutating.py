@@ -5,13 +5,14 @@ Imitates apiserver/pkg/admission/plugin/policy/{generic/policy_dispatcher,mutati
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kubecosm.api.errors import ApiError
+from kubecosm.api.errors import ApiError, NotFound
 from kubecosm.api.resources import Object, Resource
 
+from ...rest.unconverted import Unconverted
 from ..chain import Attributes, Plugin, Reinvocation
 from ..expressions import JSON_PATCH, OBJECT, EvaluationError, Program, Scope
 from ..matching import Criteria, read_criteria
@@ -103,8 +104,21 @@ class MutatingAdmissionPolicyPlugin(Plugin):
     def start(self) -> None:
         self._index.start()
 
-    def admit(self, attributes: Attributes) -> None:
-        """Raises the error of the first failure under failurePolicy Fail."""
+    def admit(self, attributes: Attributes) -> Awaitable[None] | None:
+        """Raises the error of the first failure under failurePolicy Fail. Waits only for webhooks that must convert the object."""
+        before = attributes.obj
+        try:
+            self._admit(attributes)
+        except Unconverted:
+            return self._index.surroundings.converting(attributes, lambda: self._admit_anew(attributes, before))
+        return None
+
+    def _admit_anew(self, attributes: Attributes, before: Object | None) -> None:
+        """From the beginning: an earlier try has come to an object that is yet to be converted."""
+        attributes.obj = before
+        self._admit(attributes)
+
+    def _admit(self, attributes: Attributes) -> None:
         failures: list[Failure] = []
         invocations: list[Invocation] = []
         for match in self._index.find(attributes):
@@ -122,13 +136,13 @@ class MutatingAdmissionPolicyPlugin(Plugin):
             if not surroundings.selects(policy.criteria, attributes):
                 return found
             store = self._evaluator.param_store(policy.shared)
-        except (NotConfigured, ApiError) as error:
+        except (NotConfigured, NotFound) as error:
             failures.append(Failure(policy, None, f"failed to configure policy: {error}"))
             return found
         for binding in match.bindings:
             try:
                 found += self._of_binding(match, binding, store, attributes)
-            except (NotConfigured, ApiError) as error:
+            except (NotConfigured, NotFound) as error:
                 failures.append(Failure(policy, binding, f"failed to configure binding: {error}"))
         return found
 

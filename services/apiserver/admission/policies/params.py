@@ -8,6 +8,7 @@ from kubecosm.api.selectors import SelectorError
 
 from ...cache.selection import Selection
 from ...rest.store import ResourceStore
+from ...rest.unconverted import Unconverted
 from ...state import State
 
 
@@ -45,7 +46,10 @@ def collect(store: ResourceStore | None, reference: Object | None, namespace: st
         raise NotConfigured("one of name or selector must be provided")
     if not entries and reference.get("parameterNotFoundAction") == "Deny":
         raise NotConfigured("no params found for policy binding with `Deny` parameterNotFoundAction")
-    return [store.conversion.from_stored(entry.decode()) for entry in entries]
+    try:
+        return [store.conversion.from_stored(entry.decode()) for entry in entries]
+    except Unconverted:
+        raise NotConfigured("parameters that a webhook must convert cannot be used: name the stored version in paramKind") from None
 
 
 def _namespace_of(store: ResourceStore, reference: Object, namespace: str) -> str:

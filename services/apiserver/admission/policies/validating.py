@@ -5,15 +5,16 @@ Imitates apiserver/pkg/admission/plugin/policy/validating/{dispatcher,validator}
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from kubecosm.api.errors import ApiError
+from kubecosm.api.errors import ApiError, NotFound
 from kubecosm.api.resources import Object
 
+from ...rest.unconverted import Unconverted
 from ..chain import Attributes, Plugin
 from ..expressions import BOOL, STRING, STRING_OR_NULL, Environment, EvaluationError, Program, Scope
 from ..matching import Criteria, read_criteria
@@ -120,11 +121,23 @@ class ValidatingAdmissionPolicyPlugin(Plugin):
     def start(self) -> None:
         self._index.start()
 
-    def validate(self, attributes: Attributes) -> None:
-        """Raises the error of the first denial."""
-        first: tuple[ValidatingPolicy, Binding | None, Denial] | None = None
+    def validate(self, attributes: Attributes) -> Awaitable[None] | None:
+        """Raises the error of the first denial. Waits only for webhooks that must convert the object."""
         views = Views(self._index.surroundings, attributes)
-        for match in self._index.find(attributes):
+        matches = tuple(self._index.find(attributes))
+        try:
+            for match in matches:
+                views.of(match.row)
+        except Unconverted:
+            return self._index.surroundings.converting(attributes, lambda: self._validate(attributes, matches, views))
+        self._validate(attributes, matches, views)
+        return None
+
+    def _validate(self, attributes: Attributes, matches: Sequence[Match[ValidatingPolicy]], views: Views) -> None:
+        first: tuple[ValidatingPolicy, Binding | None, Denial] | None = None
+        for match in matches:
+            views.of(match.row)
+        for match in matches:
             findings = self._judge(match, attributes, views)
             if findings.denied and first is None:
                 binding, denial = findings.denied[0]
@@ -141,7 +154,7 @@ class ValidatingAdmissionPolicyPlugin(Plugin):
             if not surroundings.selects(policy.criteria, attributes):
                 return findings
             store = self._evaluator.param_store(policy.shared)
-        except (NotConfigured, ApiError) as error:
+        except (NotConfigured, NotFound) as error:
             self._misconfigured(policy, None, f"failed to configure policy: {error}", findings)
             return findings
         for binding in match.bindings:
@@ -149,7 +162,7 @@ class ValidatingAdmissionPolicyPlugin(Plugin):
                 if not self._index.binds(binding, attributes):
                     continue
                 scopes = self._evaluator.scopes(policy.shared, store, binding, views.of(match.row))
-            except (NotConfigured, ApiError) as error:
+            except (NotConfigured, NotFound) as error:
                 self._misconfigured(policy, binding, f"failed to configure binding: {error}", findings)
                 continue
             for scope in scopes:

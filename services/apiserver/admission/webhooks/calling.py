@@ -42,8 +42,8 @@ class Caller:
     def mutating(self) -> bool:
         return self.step == "admit"
 
-    async def ask(self, hook: Hook, attributes: Attributes, row: Resource, obj: Object | None) -> Verdict:
-        """The verdict of a webhook that allows the request; `obj` is in the version of `row`.
+    async def ask(self, hook: Hook, attributes: Attributes, row: Resource, obj: Object | None, old: Object | None) -> Verdict:
+        """The verdict of a webhook that allows the request; the objects are in the version of `row`.
 
         Raises Rejected, CallFailed (the failure policy decides), BadRequest (no dry run).
         """
@@ -54,7 +54,6 @@ class Caller:
         if isinstance(hook.target, CallFailed):
             raise CallFailed(f"could not get REST client: {hook.target.why}", 500)
         uid = new_uid(self.surroundings.state.rng.getrandbits(128))
-        old = self.surroundings.in_version(attributes, attributes.old, row)
         question = encode_review(request_of(attributes, row, obj, old, uid))
         try:
             answer = await self.clients.post(hook.target, question, hook.seconds)

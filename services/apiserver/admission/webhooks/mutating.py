@@ -71,7 +71,7 @@ class MutatingAdmissionWebhook(Plugin):
         place, hook, row = found
         if not self._surroundings.selects(hook.criteria, attributes):
             return
-        obj = self._surroundings.in_version(attributes, attributes.obj, row)
+        obj, old = await self._surroundings.both_in_version(attributes, row)
         if not self._conditions.met(hook.name, hook.conditions, attributes, row, obj, "admit", ignores_failure=hook.ignores_failure):
             return
         if round_.is_second and hook.uid not in memory.again:
@@ -80,7 +80,7 @@ class MutatingAdmissionWebhook(Plugin):
         started, failure, changed = clock.monotonic(), None, False
         where = f"round_{int(round_.is_second)}_index_{place}"
         try:
-            changed = await self._mutate(hook, attributes, row, obj, where)
+            changed = await self._mutate(hook, attributes, row, obj, old, where)
         except (ApiError, CallFailed, Rejected) as error:
             failure = error
         self._caller.observe(hook, attributes.operation, clock.monotonic() - started, failure)
@@ -102,9 +102,11 @@ class MutatingAdmissionWebhook(Plugin):
         if failure is not None:
             raise failure
 
-    async def _mutate(self, hook: Hook, attributes: Attributes, row: Resource, obj: Object | None, where: str) -> bool:
+    async def _mutate(
+        self, hook: Hook, attributes: Attributes, row: Resource, obj: Object | None, old: Object | None, where: str
+    ) -> bool:
         """Whether the webhook changed the object. Raises Rejected, CallFailed, ApiError."""
-        verdict = await self._caller.ask(hook, attributes, row, obj)
+        verdict = await self._caller.ask(hook, attributes, row, obj, old)
         if not verdict.patch:
             return False
         operations = _operations(verdict)
@@ -121,7 +123,8 @@ class MutatingAdmissionWebhook(Plugin):
         patched = decode_patched(self._surroundings.state, attributes, row, document)
         if snapshot(patched) == before:
             return False
-        put_back(self._surroundings.state, attributes, row, patched)
+        state = self._surroundings.state
+        await self._surroundings.converting(attributes, lambda: put_back(state, attributes, row, patched))
         note = {"configuration": hook.configuration, "webhook": hook.name, "patch": operations, "patchType": "JSONPatch"}
         attributes.annotate(f"patch.webhook.admission.k8s.io/{where}", orjson.dumps(note).decode())
         return True

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from ..plugins import Parts
 
 
+Objects = tuple[Object | None, Object | None]
+"""The object and the old one."""
+
+
 class ValidatingAdmissionWebhook(Plugin):
     name = "ValidatingAdmissionWebhook"
 
@@ -52,19 +56,19 @@ class ValidatingAdmissionWebhook(Plugin):
 
     async def _dispatch(self, found: tuple[Found, ...], attributes: Attributes) -> None:
         """Raises ApiError."""
-        asked: list[tuple[Found, Object | None]] = []
-        versions: dict[Resource, Object | None] = {}
+        asked: list[tuple[Found, Objects]] = []
+        versions: dict[Resource, Objects] = {}
         for each in found:
             _, hook, row = each
             if not self._surroundings.selects(hook.criteria, attributes):
                 continue
             if row not in versions:
-                versions[row] = self._surroundings.in_version(attributes, attributes.obj, row)
-            obj = versions[row]
+                versions[row] = await self._surroundings.both_in_version(attributes, row)
+            obj = versions[row][0]
             if self._conditions.met(
                 hook.name, hook.conditions, attributes, row, obj, "validating", ignores_failure=hook.ignores_failure
             ):
-                asked.append((each, obj))
+                asked.append((each, versions[row]))
         if len(asked) == 1:
             refusals = [await self._call(*asked[0], attributes, 0)]
         else:
@@ -75,13 +79,13 @@ class ValidatingAdmissionWebhook(Plugin):
         if error is not None:
             raise error
 
-    async def _call(self, found: Found, obj: Object | None, attributes: Attributes, place: int) -> ApiError | None:
+    async def _call(self, found: Found, objects: Objects, attributes: Attributes, place: int) -> ApiError | None:
         """The refusal, if it comes to one."""
         _, hook, row = found
         clock = self._surroundings.state.clock
         started, failure = clock.monotonic(), None
         try:
-            await self._caller.ask(hook, attributes, row, obj)
+            await self._caller.ask(hook, attributes, row, *objects)
         except (ApiError, CallFailed, Rejected) as error:
             failure = error
         self._caller.observe(hook, attributes.operation, clock.monotonic() - started, failure)
