@@ -9,6 +9,8 @@ from typing import Any
 import orjson
 import pytest
 
+from tests.promises import promise
+
 from .harness import Api, with_api
 from .test_customresources import CRDS, definition, version
 from .webhook_server import WebhookServer
@@ -54,6 +56,7 @@ def serving(tmp_path: Path, check: Callable[[Api, WebhookServer], Awaitable[None
     with_api(tmp_path, run)
 
 
+@promise("CustomResourceConversionWebhook should be able to convert from CR v1 to CR v2")
 def test_objects_are_read_and_written_in_each_version(tmp_path: Path) -> None:
     async def check(api: Api, hook: WebhookServer) -> None:
         await api.create(V1, instance("a", "v1", hostPort="h:1"))
@@ -85,6 +88,7 @@ def test_a_list_is_converted_by_one_question(tmp_path: Path) -> None:
     serving(tmp_path, check)
 
 
+@promise("CustomResourceConversionWebhook should be able to convert a non homogeneous list of CRs")
 def test_a_list_of_objects_stored_in_several_versions_is_in_the_one_asked_for(tmp_path: Path) -> None:
     async def check(api: Api, hook: WebhookServer) -> None:
         await api.create(V1, instance("a", "v1", hostPort="a:1"))
@@ -148,3 +152,32 @@ def test_without_a_webhook_objects_stored_before_are_served_in_the_new_storage_v
             assert (await api.get(path))["items"][0]["hostPort"] == "a:1"
 
     with_api(tmp_path, check)
+
+
+@promise("CustomResourceFieldSelectors CustomResourceFieldSelectors MUST list and watch custom resources matching the field selector")
+def test_objects_are_selected_by_fields_of_the_version_asked_for(tmp_path: Path) -> None:
+    async def check(api: Api, hook: WebhookServer) -> None:
+        crd = await api.get(f"{CRDS}/crontabs.stable.example.com")
+        crd["spec"]["versions"][0]["selectableFields"] = [{"jsonPath": ".hostPort"}]
+        crd["spec"]["versions"][1]["selectableFields"] = [{"jsonPath": ".host"}, {"jsonPath": ".port"}]
+        await api.put(f"{CRDS}/crontabs.stable.example.com", crd)
+        for name, value in (("a", "h:1"), ("b", "h:2"), ("c", "x:1")):
+            await api.create(V1, instance(name, "v1", hostPort=value))
+        for path, selector, names in (
+            (V1, "hostPort=h:1", ["a"]), (V2, "host=h", ["a", "b"]), (V2, "host=h,port=2", ["b"]), (V2, "host!=h", ["c"]),
+        ):  # fmt: skip
+            listed = await api.get(f"{path}?fieldSelector={selector}")
+            assert [item["metadata"]["name"] for item in listed["items"]] == names
+        code, _ = await api.call("GET", f"{V1}?fieldSelector=host=h")
+        assert code == 400
+        async with api.watch(f"{V2}?watch=1&fieldSelector=host=h") as watch, api.watch(f"{V1}?watch=1&fieldSelector=hostPort=h:1") as other:
+            assert await watch.names(2) == [("ADDED", "a"), ("ADDED", "b")]
+            assert await other.names(1) == [("ADDED", "a")]
+            await api.merge(f"{V1}/c", {"hostPort": "h:3"})
+            await api.merge(f"{V1}/a", {"hostPort": "y:1"})
+            assert await watch.names(2) == [("ADDED", "c"), ("DELETED", "a")]
+            assert await other.names(1) == [("DELETED", "a")]
+            await api.delete(f"{V1}/b")
+            assert await watch.names(1) == [("DELETED", "b")]
+
+    serving(tmp_path, check)

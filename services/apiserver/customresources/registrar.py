@@ -114,7 +114,7 @@ class Registrar:
         """(Re)place the stores and rows. Open watches go on: the cache stays."""
         state = self._state
         rows, stored = rows_of(crd, decision.names)
-        selectable = selectable_paths(crd)
+        selectable = selectable_paths(crd["spec"]["versions"])
         attributes = selectable_of(CustomResourceStrategy(stored, selectable))
         before = self._served.get(name)
         self._served[name] = Served(described, rows, stored, attributes)
@@ -129,8 +129,9 @@ class Registrar:
         conversion = crd["spec"].get("conversion") or {}
         config = (conversion.get("webhook") or {}).get("clientConfig") if conversion.get("strategy") == "Webhook" else None
         converter, is_only = WebhookConverter(state, config) if config else None, len(crd["spec"]["versions"]) == 1
+        own = {version["name"]: selectable_paths([version]) for version in crd["spec"]["versions"]}
         for row in rows:
-            store = CustomResourceStore(state, row, stored, cache, selectable, lambda: self._instance_gone(name), converter, is_only)
+            store = CustomResourceStore(state, row, stored, cache, own[row.version], lambda: self._instance_gone(name), converter, is_only)
             store.is_ending = described["ends"]
             state.stores[row.group, row.version, row.plural] = store
             state.table.add(replace(row, verbs=ENDING_VERBS) if store.is_ending else row)

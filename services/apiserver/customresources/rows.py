@@ -46,7 +46,7 @@ def _row(spec: Object, version: Object, names: Object) -> CustomResource:
     )  # fmt: skip
 
 
-def selectable_paths(crd: Object) -> tuple[str, ...]:
-    """The selectableFields of all versions."""
-    found = (field["jsonPath"] for version in crd["spec"]["versions"] for field in version.get("selectableFields") or ())
+def selectable_paths(versions: list[Object]) -> tuple[str, ...]:
+    """The selectableFields of some versions."""
+    found = (field["jsonPath"] for version in versions for field in version.get("selectableFields") or ())
     return tuple(dict.fromkeys(found))

@@ -75,6 +75,10 @@ class StoredKind:
     async def prepare(self, objects: Sequence[Object]) -> None:
         """Have stored objects converted to the version that is served here."""
 
+    def served_fields(self, obj: Object) -> dict[str, str]:
+        """The selectable fields of a stored object in the version that is served here."""
+        return self.strategy.selectable_fields(self.conversion.from_stored(obj))
+
     def require(self, entries: Sequence[Entry]) -> None:
         """Raises Unconverted if some entries cannot be shown yet."""
 

@@ -10,17 +10,23 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import orjson
 
 from kubecosm.api.errors import ApiError
 from kubecosm.api.resources import Object
+from kubecosm.api.selectors import FieldSelector
 
-from ..cache.events import BOOKMARK, ERROR, frame_of
+from ..cache.events import ADDED, BOOKMARK, DELETED, ERROR, MODIFIED, frame_of
+from ..cache.selection import Selection
 from ..cache.view import View
 from ..http.request import Request
 from ..http.response import LAST_CHUNK, Answer, chunk
+from .options import list_options
+from .reads import selection_of
+from .represent import answer_list
 from .watchstream import WATCH_UNSENT_BYTES_MAX, WatchStream
 
 if TYPE_CHECKING:
@@ -44,6 +50,11 @@ async def run_converting(
     """A request about objects that a webhook converts."""
     if request.verb not in ("get", "list", "watch"):
         await request.keep_body()
+    if request.verb == "list" and "fieldSelector" in request.raw_query:
+        selection = selection_of(store, request.info.namespace, list_options(request, watch=False))
+        base, wanted = split(selection)
+        if not wanted.is_everything:
+            return await _list_selected(store, request, base, wanted)
     for _ in range(ROUNDS_MAX):
         try:
             return await verb(store, request)
@@ -52,11 +63,31 @@ async def run_converting(
     return await verb(store, request)
 
 
+def split(selection: Selection) -> tuple[Selection, FieldSelector]:
+    """What can be told of stored objects, and the fields that only converted ones have."""
+    plain = [one for one in selection.fields.requirements if one.field.startswith("metadata.")]
+    rest = [one for one in selection.fields.requirements if not one.field.startswith("metadata.")]
+    return replace(selection, fields=FieldSelector(tuple(plain))), FieldSelector(tuple(rest))
+
+
+async def _list_selected(store: ResourceStore, request: Request, base: Selection, wanted: FieldSelector) -> Answer:
+    """A list by fields of the version asked for. It is not cut into pages."""
+    revision, entries = store.state.caches.revision, store.cache.page(base).entries
+    await store.prepare([entry.decode() for entry in entries])
+    found = [entry for entry in entries if wanted.matches(store.served_fields(entry.decode()))]
+    return answer_list(request, store, found, revision, "", None)
+
+
 class ConvertedStream(WatchStream):
     """A watch whose events come as they are stored and go out converted, in order."""
 
-    def __init__(self, request: Request, store: ResourceStore, view: View, type_meta: Object, *, bookmarks: bool) -> None:
+    def __init__(
+        self, request: Request, store: ResourceStore, view: View, type_meta: Object, wanted: FieldSelector, *, bookmarks: bool
+    ) -> None:  # fmt: skip
+        """`wanted`: fields that converted objects must have to be told of."""
         super().__init__(request, type_meta, view, bookmarks=bookmarks)
+        self._wanted = wanted
+        self._shown: dict[str, bool] = {}  # uid → whether the client knows of it
         self._store, self._served = store, view
         self._waiting: deque[bytes] = deque()
         self._unsent = 0
@@ -99,7 +130,8 @@ class ConvertedStream(WatchStream):
                 super().send(chunk(frame_of(ERROR, orjson.dumps(error.status()), self._view)))
                 self.end()
                 return
-            super().send(chunk(frames))
+            if frames:  # an empty chunk would end the stream
+                super().send(chunk(frames))
             if not self._waiting:
                 self._empty.set()
 
@@ -112,6 +144,22 @@ class ConvertedStream(WatchStream):
         frames: list[bytes] = []
         for line, event in zip(lines, events, strict=True):
             kind = event["type"].encode()
-            own = kind in (BOOKMARK, ERROR)
-            frames.append(line + b"\n" if own else frame_of(kind, orjson.dumps(event["object"]), self._served))
+            if kind in (BOOKMARK, ERROR):
+                frames.append(line + b"\n")
+                continue
+            told = kind if self._wanted.is_everything else self._told_as(kind, event["object"])
+            if told:
+                frames.append(frame_of(told, orjson.dumps(event["object"]), self._served))
         return b"".join(frames)
+
+    def _told_as(self, kind: bytes, obj: Object) -> bytes:
+        """What a change means to who sees but some objects; empty if nothing. Those not heard of may be known from an earlier watch."""
+        uid, matches = obj["metadata"]["uid"], kind != DELETED and self._wanted.matches(self._store.served_fields(obj))
+        known = self._shown.get(uid, kind != ADDED)
+        if kind == DELETED:
+            self._shown.pop(uid, None)
+        else:
+            self._shown[uid] = matches
+        if matches:
+            return (MODIFIED if known else ADDED) if kind == MODIFIED else kind
+        return DELETED if known else b""

@@ -25,7 +25,7 @@ from .options import ListOptions, list_options, revision_of
 from .reads import selection_of, wait_not_older
 from .represent import accepted_by, watch_view
 from .store import ResourceStore
-from .unconverted import ConvertedStream
+from .unconverted import ConvertedStream, split
 from .watchsocket import WatchSocket, is_websocket
 from .watchstream import WatchStream
 
@@ -50,7 +50,8 @@ async def watch(store: ResourceStore, request: Request) -> Answer:
     if store.converts:
         if socket:
             raise BadRequest("resources that a webhook converts cannot be watched over WebSockets")
-        stream: WatchStream = ConvertedStream(request, store, view, kind, bookmarks=options.allow_bookmarks)
+        selection, wanted = split(selection)
+        stream: WatchStream = ConvertedStream(request, store, view, kind, wanted, bookmarks=options.allow_bookmarks)
         view = AS_STORED
     else:
         stream = (WatchSocket if socket else WatchStream)(request, kind, view, bookmarks=options.allow_bookmarks)
