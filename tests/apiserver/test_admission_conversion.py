@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .harness import Api
-from .policy_objects import VAP, VAPB, binding, policy
+from .policy_objects import MAP, MAPB, VAP, VAPB, binding, mutating_binding, mutating_policy, policy
 from .test_crd_conversion import V1, V2, instance, serving
 from .webhook_server import MUTATING, WebhookServer, configuration, patch, rule, webhook
 
@@ -36,5 +36,15 @@ def test_a_policy_judges_an_object_in_another_version(tmp_path: Path) -> None:
         assert "failed expression" in status["message"]
         await api.create(V1, instance("a", "v1", hostPort="h:2"))
         await api.create(V2, instance("b", "v2", host="h", port="2"))
+
+    serving(tmp_path, check)
+
+
+def test_a_mutating_policy_changes_an_object_in_another_version(tmp_path: Path) -> None:
+    async def check(api: Api, _: WebhookServer) -> None:
+        await api.create(MAP, mutating_policy('Object{ host: object.host + "-policy" }', rules=[ON_V2]))
+        await api.create(MAPB, mutating_binding())
+        assert (await api.create(V1, instance("a", "v1", hostPort="h:1")))["hostPort"] == "h-policy:1"
+        assert (await api.create(V2, instance("b", "v2", host="x", port="2")))["host"] == "x-policy"
 
     serving(tmp_path, check)
