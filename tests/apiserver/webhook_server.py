@@ -23,6 +23,12 @@ Respond = Callable[[Review], "Review | bytes | Awaitable[Review | bytes]"]
 
 
 @cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """Goes when the process ends."""
+    return tempfile.TemporaryDirectory(prefix="webhook-")
+
+
+@cache
 def authority() -> tuple[str, Path, Path]:
     """(certificate as PEM, its file, key file) of a server that is its own authority; made once for all tests."""
     from datetime import timedelta
@@ -42,7 +48,7 @@ def authority() -> tuple[str, Path, Path]:
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True).sign(key, hashes.SHA256())
     )  # fmt: skip
-    folder = Path(tempfile.mkdtemp(prefix="webhook-"))
+    folder = Path(_folder().name)
     cert_file, key_file = folder / "tls.crt", folder / "tls.key"
     pem = certificate.public_bytes(serialization.Encoding.PEM)
     cert_file.write_bytes(pem)
