@@ -33,9 +33,12 @@ RESYNC_SECONDS = 60.0
 
 
 async def start_flow_control(state: State, control: FlowController) -> None:
-    """Follow the objects and see to it that the defaults are there. Raises a group of ApiError."""
+    """Follow the objects and see to it that the defaults are there; what cannot be written now is tried again later."""
     await control.follow()
-    await ensure_defaults(state)
+    try:
+        await ensure_defaults(state)
+    except* (ApiError, StorageError) as group:
+        log.error("flow control objects could not be written", error=str(group.exceptions[0]))
 
 
 async def maintain_flow_control(state: State, control: FlowController) -> None:
