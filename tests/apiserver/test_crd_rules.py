@@ -9,6 +9,7 @@ import pytest
 
 from kubecosm.services.apiserver.customresources.celschema import escape
 from kubecosm.services.apiserver.customresources.rules import BUDGET, Check, compile_level
+from kubecosm.services.apiserver.customresources.validation import validate_at
 from kubecosm.services.apiserver.registry.apiextensions.approval import approval_of
 from kubecosm.services.apiserver.registry.apiextensions.schema import check_schema
 
@@ -218,3 +219,14 @@ def test_definition_whose_schema_contradicts_itself_is_refused(schema: dict[str,
 def test_groups_of_kubernetes_tell_who_approved_them(group: str, note: str, expected: Any) -> None:
     crd = {"metadata": {"annotations": {"api-approved.kubernetes.io": note}}, "spec": {"group": group}}
     assert approval_of(crd) == expected
+
+
+@pytest.mark.parametrize(("pattern", "fitting", "wrong"), [
+    (r"^[[:alpha:]]+$", "abc", "ab1"), (r"^(?P<a>x)\z", "x", "x\n"), (r"^\d+$", "12", "\u0661"), (r"^\Qa.b\E$", "a.b", "axb"),
+    (r"^[$a]+$", "$a", "b"), (r"(?i)^abc$", "ABC", "abd"), (r"^a$", "a", "a\n"), (r"^\x{41}$", "A", "B"), (r"^\p{L}+$", "é", "1"),
+    (r"^[\p{L}\d-]+$", "é-1", "é 1"),
+])  # fmt: skip
+def test_patterns_mean_what_they_mean_in_go(pattern: str, fitting: str, wrong: str) -> None:
+    schema = {"type": "string", "pattern": pattern}
+    assert validate_at(schema, fitting, "f") == []
+    assert [str(error.field) for error in validate_at(schema, wrong, "f")] == ["f"]

@@ -163,10 +163,12 @@ def _check_text(schema: Schema, value: str, path: str) -> Iterable[FieldError]:
 
 @lru_cache(maxsize=PATTERNS_KEPT_MAX)
 def _pattern(text: str) -> re.Pattern[str] | None:
-    """None for what Python's syntax does not know."""
+    """A pattern of Go; None for what cannot be said in Python's syntax, which then fits everything."""
+    from ..cel.patterns import PatternError, translate  # who has no patterns does not load CEL
+
     try:
-        return re.compile(text.replace("\\z", "\\Z"))
-    except re.error:
+        return translate(text)
+    except PatternError:
         return None
 
 
