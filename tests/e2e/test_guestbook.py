@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -101,6 +102,23 @@ def test_a_rollout_can_be_watched_and_undone(cluster: ClusterUnderTest, guestboo
     cluster.kubectl("-n", guestbook, "rollout", "undo", "deployment/frontend")
     cluster.kubectl("-n", guestbook, *ROLLOUT, "deployment/frontend")
     assert cluster.kubectl("-n", guestbook, "get", "deployment", "frontend", "-o", image) == "guestbook/frontend:1"
+
+
+def test_a_well_known_image_listens_on_its_port_even_if_nobody_declared_it(cluster: ClusterUnderTest, namespace: str) -> None:
+    cluster.kubectl("-n", namespace, "create", "deployment", "cache", "--image=redis:7")
+    cluster.kubectl("-n", namespace, "expose", "deployment", "cache", "--port=6379")
+    cluster.kubectl("-n", namespace, *ROLLOUT, "deployment/cache")
+    address = get(cluster, namespace, "service", "cache")["spec"]["clusterIP"]
+
+    def pong() -> bool:
+        try:
+            with socket.create_connection((address, 6379), timeout=5) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(64) == b"+PONG\r\n"
+        except OSError:
+            return False
+
+    wait_for(pong, "the Service leads to a server that answers")
 
 
 def test_logs_and_exec_reach_the_pods(cluster: ClusterUnderTest, guestbook: str) -> None:

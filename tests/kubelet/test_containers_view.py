@@ -246,7 +246,7 @@ def main_of(spec: Object, owner: str = "", **fields: object) -> object:
 @pytest.mark.parametrize(
     ("spec", "owner", "expected"),
     [
-        (container(), "", Serve("nginx")),
+        (container(), "", Serve("nginx", (80,))),
         (container(image="me/app:1"), "", Serve("http")),
         (container(image="me/app:1", args=["--port=80"]), "", Serve("http")),
         (container(image="me/app:1"), "Job", Exit(1.0, 0)),
@@ -255,7 +255,7 @@ def main_of(spec: Object, owner: str = "", **fields: object) -> object:
         (container(image="busybox", args=["sleep", "5"]), "", Run(("sleep", "5"))),
         (container(image="me/app:1", command=["/bin/sh", "-c"], args=["exit 2"]), "", Run(("/bin/sh", "-c", "exit 2"))),
         (container(image="perl:5", command=["perl", "-e", "1"]), "Job", Exit(2.0, 0)),
-        (container(image="docker.io/library/redis:7"), "", Serve("redis")),
+        (container(image="docker.io/library/redis:7"), "", Serve("redis", (6379,))),
         (container(image="hello-world"), "", Exit(0, 0)),
     ],
     ids=[

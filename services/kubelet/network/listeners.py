@@ -82,7 +82,10 @@ class PodNetwork:
                 self._open_udp(address)
             else:
                 server = await asyncio.get_running_loop().create_server(self._connection, sock=_tcp_socket(address), backlog=BACKLOG)
-                self._servers[address] = server
+                if endpoints.get(address) is endpoint:
+                    self._servers[address] = server
+                else:
+                    server.close()  # the container has ended meanwhile
         except OSError as failure:
             raise PortRefused(explain(failure, address)) from failure
 

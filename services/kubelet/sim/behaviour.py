@@ -24,9 +24,10 @@ DRAIN_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Serve:
-    """Run until stopped, answering on the declared ports."""
+    """Run until stopped, answering on the declared ports, or on those of the image if none is declared."""
 
     application: str
+    ports: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ def _main(pod: Object, spec: Object, kind: ContainerKind, profile: ImageProfile,
         return Exit(profile.run_seconds, profile.exit_code)
     if must_complete(pod, spec, kind):
         return Exit(COMPLETION_SECONDS, 0)
-    return Serve("http" if profile.kind == "shell" else profile.application)
+    return Serve("http" if profile.kind == "shell" else profile.application, profile.ports)
 
 
 def _argv(spec: Object, profile: ImageProfile, has_program: Callable[[str], bool]) -> tuple[str, ...]:

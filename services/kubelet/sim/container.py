@@ -160,8 +160,8 @@ class SimContainer:
         if behaviour.ends is not None:
             self._end_after(behaviour.ends)
         match behaviour.main:
-            case Serve(application):
-                await self._serve(application)
+            case Serve() as serving:
+                await self._serve(serving)
             case Run(argv):
                 self._task = self.host.tasks.create_task(self._run(argv), name=f"container-{self.name}")
             case Exit() as end:
@@ -171,23 +171,23 @@ class SimContainer:
         delay = max(0.0, end.seconds - self.head_start)
         self._timers.append(self.host.timers.call_later(delay, lambda: self.exit(end.code, end.reason)))
 
-    async def _serve(self, application: str) -> None:
+    async def _serve(self, serving: Serve) -> None:
         delay = self.behaviour.startup_seconds - self.head_start
         if delay > 0:
-            self._timers.append(self.host.timers.call_later(delay, lambda: self._open_later(application)))
+            self._timers.append(self.host.timers.call_later(delay, lambda: self._open_later(serving)))
         else:
-            await self.open_ports(application)
+            await self.open_ports(serving.application, serving.ports)
 
-    def _open_later(self, application: str) -> None:
-        self.host.tasks.create_task(self.open_ports(application), name=f"ports-{self.name}")
+    def _open_later(self, serving: Serve) -> None:
+        self.host.tasks.create_task(self.open_ports(serving.application, serving.ports), name=f"ports-{self.name}")
 
-    async def open_ports(self, application: str) -> None:
-        """Answer on every declared port (and on host ports)."""
+    async def open_ports(self, application: str, ports: tuple[int, ...] = ()) -> None:
+        """Answer on every declared port (and on host ports), or on `ports` if the container declares none."""
         if not application or not self.is_running:
             return
         identity: Identity | None = None
         memory: dict[str, object] = {}
-        for declared in self.spec.get("ports") or ():
+        for declared in self.spec.get("ports") or [{"containerPort": port} for port in ports]:
             protocol = declared.get("protocol") or "TCP"
             if protocol == "SCTP":
                 continue

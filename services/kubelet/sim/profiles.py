@@ -28,6 +28,8 @@ class ImageProfile:
     kind: str = "server"
     application: str = "http"
     """For servers: how ports answer; empty for images that listen on nothing."""
+    ports: tuple[int, ...] = ()
+    """For servers: where the image listens (TCP) if the container declares no port."""
     run_seconds: float = 0.0
     """For `exit`: how long the main process runs."""
     exit_code: int = 0
@@ -57,12 +59,12 @@ def repository(image: str) -> str:
 
 
 def _profile(raw: dict[str, Any]) -> ImageProfile:
-    known = {"match", "kind", "application", "run_seconds", "exit_code", "log", "entrypoint", "arguments_are_command"}
+    known = {"match", "kind", "application", "ports", "run_seconds", "exit_code", "log", "entrypoint", "arguments_are_command"}
     if unknown := set(raw) - known:
         raise ValueError(f"unknown field {sorted(unknown)[0]!r}")
     if not isinstance(raw.get("match"), str):
         raise ValueError("a profile needs a `match`")
-    profile = replace(UNKNOWN_IMAGE, **{**raw, "log": tuple(raw.get("log", ())), "entrypoint": tuple(raw.get("entrypoint", ()))})
+    profile = replace(UNKNOWN_IMAGE, **{**raw, **{name: tuple(raw.get(name, ())) for name in ("log", "entrypoint", "ports")}})
     if profile.kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}")
     return profile
