@@ -1,4 +1,4 @@
-"""What the server does without being asked: forget old versions, and send bookmarks."""
+"""What the server does without being asked: forget old versions, remove expired events, send bookmarks."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Where objects are kept: a contract over opaque keys and bytes, and the backends that fulfil it."""
+"""Where objects are kept: a contract over opaque keys and bytes, and the backends that fulfil it: SQLite, etcd, memory."""

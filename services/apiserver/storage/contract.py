@@ -1,7 +1,8 @@
 """The storage contract: opaque keys and bytes under one cluster-wide revision, in the manner of etcd.
 
 Every successful write gets the next revision. A compare that fails is an answer, not an error. A write is answered only when it is
-durable, and by then it has been delivered to every subscription. Left out: leases, transactions over several keys.
+durable, and by then it has been delivered to every subscription. Left out: leases, transactions over several keys
+(writes that are issued in one turn of the event loop share a commit in the local backends, but each is compared by itself).
 """
 
 from __future__ import annotations

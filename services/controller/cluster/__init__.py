@@ -1,1 +1,1 @@
-"""Controllers of the cluster's own life: namespaces, accounts, nodes, garbage collection."""
+"""Controllers of the cluster's own life: namespaces, accounts and their quotas, roles, nodes and their number, garbage collection."""

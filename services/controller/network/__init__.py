@@ -1,1 +1,1 @@
-"""Controllers that tell which pods stand behind a Service."""
+"""Controllers that tell which pods stand behind a Service, and keep the ranges that Services get addresses from."""

@@ -1,1 +1,1 @@
-"""Controllers of volumes and claims."""
+"""Controllers of volumes and claims: binding, making, attaching, protecting them."""

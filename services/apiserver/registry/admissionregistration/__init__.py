@@ -1,1 +1,1 @@
-"""Kinds of the admissionregistration group."""
+"""Kinds of the admissionregistration group: webhook configurations, admission policies and their bindings."""

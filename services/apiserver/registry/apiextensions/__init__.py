@@ -1,1 +1,1 @@
-"""Kinds of the apiextensions group."""
+"""Kinds of the apiextensions group: CustomResourceDefinitions and the checks of their schemas."""

@@ -1,1 +1,1 @@
-"""Kinds of the apiregistration group."""
+"""Kinds of the apiregistration group: APIServices."""

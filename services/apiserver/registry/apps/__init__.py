@@ -1,1 +1,1 @@
-"""Kinds of the apps group."""
+"""Kinds of the apps group: Deployments, ReplicaSets, StatefulSets, DaemonSets, ControllerRevisions."""

@@ -1,1 +1,1 @@
-"""Kinds of the autoscaling group."""
+"""Kinds of the autoscaling group: HorizontalPodAutoscalers."""

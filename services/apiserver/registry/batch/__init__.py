@@ -1,1 +1,1 @@
-"""Kinds of the batch group."""
+"""Kinds of the batch group: Jobs, CronJobs."""

@@ -1,1 +1,1 @@
-"""Kinds of the certificates group."""
+"""Kinds of the certificates group: CertificateSigningRequests."""

@@ -1,1 +1,1 @@
-"""Kinds of the coordination group."""
+"""Kinds of the coordination group: Leases."""

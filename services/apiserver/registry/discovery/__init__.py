@@ -1,1 +1,1 @@
-"""Kinds of the discovery group."""
+"""Kinds of the discovery group: EndpointSlices."""

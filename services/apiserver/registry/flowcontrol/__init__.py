@@ -1,1 +1,1 @@
-"""Kinds of the flowcontrol group."""
+"""Kinds of the flowcontrol group: FlowSchemas, PriorityLevelConfigurations."""

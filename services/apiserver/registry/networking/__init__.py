@@ -1,1 +1,1 @@
-"""Kinds of the networking group."""
+"""Kinds of the networking group: Ingresses, NetworkPolicies, IPAddresses, ServiceCIDRs."""

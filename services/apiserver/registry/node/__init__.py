@@ -1,1 +1,1 @@
-"""Kinds of the node group."""
+"""Kinds of the node group: RuntimeClasses."""

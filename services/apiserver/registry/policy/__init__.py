@@ -1,1 +1,1 @@
-"""Kinds of the policy group."""
+"""Kinds of the policy group: PodDisruptionBudgets."""

@@ -1,1 +1,1 @@
-"""Kinds of the rbac group."""
+"""Kinds of the rbac group: roles and bindings."""

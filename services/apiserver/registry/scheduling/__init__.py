@@ -1,1 +1,1 @@
-"""Kinds of the scheduling group."""
+"""Kinds of the scheduling group: PriorityClasses."""

@@ -1,1 +1,1 @@
-"""Kinds of the storage group."""
+"""Kinds of the storage group: classes, CSI drivers and nodes, VolumeAttachments."""

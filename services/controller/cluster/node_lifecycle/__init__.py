@@ -1,4 +1,4 @@
-"""Node lifecycle controller; see controller.py."""
+"""Node lifecycle controller: taints and conditions of nodes that are silent or in trouble; see controller.py."""
 
 from .controller import NodeLifecycle, build
 

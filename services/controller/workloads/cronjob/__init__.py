@@ -1,4 +1,4 @@
-"""CronJob controller; see controller.py."""
+"""CronJob controller: makes Jobs by schedule, and forgets old ones; see controller.py."""
 
 from .controller import SPEC, reconcile
 

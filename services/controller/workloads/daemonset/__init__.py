@@ -1,4 +1,4 @@
-"""DaemonSet controller; see controller.py."""
+"""DaemonSet controller: one pod on every node that fits; see controller.py."""
 
 from .controller import DaemonSets, build
 

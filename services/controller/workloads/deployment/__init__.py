@@ -1,4 +1,4 @@
-"""Deployment controller; see controller.py."""
+"""Deployment controller: moves pods from one ReplicaSet to the next; see controller.py."""
 
 from .controller import SPEC, reconcile
 

@@ -1,4 +1,4 @@
-"""Job controller; see controller.py."""
+"""Job controller: runs pods until enough have succeeded; see controller.py."""
 
 from .controller import SPEC, reconcile
 

@@ -1,4 +1,4 @@
-"""StatefulSet controller; see controller.py."""
+"""StatefulSet controller: pods with names and claims that stay, one after the other; see controller.py."""
 
 from .controller import SPEC, reconcile
 

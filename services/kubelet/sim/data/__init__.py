@@ -1,0 +1,1 @@
+"""What images do in simulation: the built-in image profiles."""
