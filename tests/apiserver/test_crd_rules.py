@@ -230,3 +230,34 @@ def test_patterns_mean_what_they_mean_in_go(pattern: str, fitting: str, wrong: s
     schema = {"type": "string", "pattern": pattern}
     assert validate_at(schema, fitting, "f") == []
     assert [str(error.field) for error in validate_at(schema, wrong, "f")] == ["f"]
+
+
+LISTENER = {"type": "object", "properties": {
+    "name": TEXT, "port": NUMBER, "protocol": TEXT, "hostname": TEXT, "namespace": TEXT,
+    "tls": {"type": "object", "properties": {"mode": TEXT, "options": {"type": "object", "additionalProperties": TEXT}}},
+    "path": {"type": "object", "properties": {"type": TEXT, "value": TEXT}},
+}}  # fmt: skip
+SAME_HOST = "(has(a.hostname) && has(b.hostname) ? a.hostname == b.hostname : !has(a.hostname) && !has(b.hostname))"
+
+
+@pytest.mark.parametrize("rule", [
+    "self.all(a, self.exists_one(b, a.name == b.name))", "self.all(l, l.protocol in ['HTTP', 'TCP'] ? !has(l.tls) : true)",
+    "self.all(l, (l.protocol == 'HTTPS' && has(l.tls)) ? (!has(l.tls.mode) || l.tls.mode == 'Terminate') : true)",
+    f"self.all(a, self.exists_one(b, a.port == b.port && a.protocol == b.protocol && {SAME_HOST}))",
+    "self.filter(l, has(l.path) && l.path.type == 'Prefix').size() <= 1",
+    "self.all(l, !has(l.path) || l.path.type != 'Exact' || (!l.path.value.contains('//') && !l.path.value.endsWith('/..')))",
+    r'''self.all(l, !has(l.path) || l.path.value.matches(r"""^(?:[-A-Za-z0-9/._~!$&'()*+,;=:@]|[%][0-9a-fA-F]{2})+$"""))''',
+    "self.size() > 0 ? (self[0].?path.?type.orValue('Prefix') == 'Prefix') : true",
+    "self.all(l, !has(l.__namespace__) || l.__namespace__ == 'team' || l.__namespace__.startsWith('team-'))",
+    "!self.exists(l, has(l.tls) && has(l.tls.options) && l.tls.options.exists(k, k.startsWith('bad/') && l.tls.options[k] != ''))",
+    "size(self.map(l, l.port)) == size(self) && self.map(l, l.port).isSorted() && self.all(l, l.port >= 1 && l.port <= 65535)",
+])  # fmt: skip
+def test_rules_of_the_shapes_that_real_projects_use_hold(rule: str) -> None:
+    schema = {"type": "object", "properties": {"listeners": ruled({"type": "array", "items": LISTENER}, rule)}}
+    assert refusals(schema) == []
+    listeners = [
+        {"name": "a", "port": 80, "protocol": "HTTP", "path": {"type": "Prefix", "value": "/a%20b"}, "namespace": "team-x"},
+        {"name": "b", "port": 443, "protocol": "HTTPS", "hostname": "x.example", "tls": {"mode": "Terminate", "options": {"good/a": "1"}}},
+        {"name": "c", "port": 8443, "protocol": "HTTPS", "hostname": "y.example", "path": {"type": "Exact", "value": "/c"}},
+    ]
+    assert told(schema, {"listeners": listeners}) == []
