@@ -69,7 +69,7 @@ def test_a_sidecar_starts_first_and_ends_after_the_main_container() -> None:
         await lab.until_phase("Running")
         assert lab.status()["initContainerStatuses"][0]["started"] is True
         await lab.until_phase("Succeeded")
-        assert "terminated" in lab.status()["initContainerStatuses"][0]["state"]
+        await lab.until(lambda: "terminated" in lab.status()["initContainerStatuses"][0]["state"])
 
     in_lab(story)
 

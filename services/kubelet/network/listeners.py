@@ -81,11 +81,12 @@ class PodNetwork:
             if udp:
                 self._open_udp(address)
             else:
-                server = await asyncio.get_running_loop().create_server(self._connection, sock=_tcp_socket(address), backlog=BACKLOG)
-                if endpoints.get(address) is endpoint:
-                    self._servers[address] = server
-                else:
-                    server.close()  # the container has ended meanwhile
+                if (former := self._servers.pop(address, None)) is not None:
+                    former.close()  # two containers of a pod declare one port: the newest has it
+                server = self._servers[address] = await asyncio.get_running_loop().create_server(
+                    self._connection, sock=_tcp_socket(address), backlog=BACKLOG, start_serving=False
+                )
+                await server.start_serving()  # apart, so that who cancels this finds the server among ours
         except OSError as failure:
             raise PortRefused(explain(failure, address)) from failure
 

@@ -187,7 +187,7 @@ class SimContainer:
             return
         identity: Identity | None = None
         memory: dict[str, object] = {}
-        for declared in self.spec.get("ports") or [{"containerPort": port} for port in ports]:
+        for declared in self.spec.get("ports") or self._own_ports(ports):
             protocol = declared.get("protocol") or "TCP"
             if protocol == "SCTP":
                 continue
@@ -199,6 +199,10 @@ class SimContainer:
             await self._open((ip, port), endpoint, udp=protocol == "UDP")
             if declared.get("hostPort") and not is_host_network(self.pod.pod):
                 await self._open((self.pod.node.ip, int(declared["hostPort"])), endpoint, udp=protocol == "UDP")
+
+    def _own_ports(self, ports: tuple[int, ...]) -> list[Object]:
+        """The image's ports that no other container of the pod has."""
+        return [{"containerPort": port} for port in ports if self.host.network.lookup(self.pod.status.ip, port) is None]
 
     async def _open(self, address: Address, endpoint: Endpoint, *, udp: bool) -> None:
         self._endpoints.append((address, udp, endpoint))
