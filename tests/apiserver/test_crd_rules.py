@@ -132,7 +132,7 @@ def test_rules_end_when_they_cost_too_much() -> None:
     found = told(spec_of(rule, "false", l={"type": "array", "items": NUMBER}), {"spec": {"l": [1] * 200}})
     assert len(found) == 1
     assert "actual cost limit exceeded': no further validation rules will be run due to call cost exceeds limit for rule" in found[0]
-    assert BUDGET == 20_000_000
+    assert BUDGET == 10_000_000
 
 
 def test_rules_in_all_of_are_run() -> None:

@@ -17,7 +17,7 @@ from .standard import standard_functions
 from .types import Type
 from .values import CostExceeded
 
-PER_CALL_LIMIT = 2_000_000
+PER_CALL_LIMIT = 1_000_000
 """What the evaluation of one expression may cost (apiserver/pkg/apis/cel)."""
 
 

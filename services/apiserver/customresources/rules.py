@@ -22,7 +22,7 @@ from .strategy import mentions_rules
 
 Schema = Mapping[str, Any]
 RULES = "x-kubernetes-validations"
-BUDGET = 20_000_000
+BUDGET = 10_000_000
 """What all rules of one object may cost together."""
 MESSAGE_BYTES_MAX = 5 * 1024
 _ABSENT: Any = object()
