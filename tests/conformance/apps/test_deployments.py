@@ -143,7 +143,7 @@ def test_the_status_of_a_deployment_can_be_read_replaced_and_patched(work: Workl
 @promise("Deployment Deployment should have a working scale subresource")
 def test_a_deployment_is_scaled_through_its_subresource(work: Workloads) -> None:
     work.create("deployments/web", deployment())
-    work.wait_ready(SELECTOR, 1)
+    work.wait_status("deployments/web", readyReplicas=1)
     scale = work.get("deployments/web", "scale")
     assert (scale["spec"]["replicas"], scale["status"]["replicas"], scale["status"]["selector"]) == (1, 1, SELECTOR)
     work.put("deployments/web", lambda s: s["spec"].update(replicas=2), "scale")
