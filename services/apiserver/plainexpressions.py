@@ -21,9 +21,9 @@ class Expression:
 
         Raises ValueError with the compiler's complaint.
         """
-        from .cel.environment import Environment
-        from .cel.issues import CompileError
-        from .cel.types import DYN
+        from kubecosm.cel.environment import Environment
+        from kubecosm.cel.issues import CompileError
+        from kubecosm.cel.types import DYN
 
         self.source = source
         try:
@@ -35,7 +35,7 @@ class Expression:
 
     def __call__(self, values: Mapping[str, Any]) -> Any:
         """The value as plain Python. Raises ExpressionError."""
-        from .cel.values import CelError, CostExceeded
+        from kubecosm.cel.values import CelError, CostExceeded
 
         try:
             return self._program.evaluate(values)[0]

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from kubecosm.services.apiserver.cel.environment import Environment
-from kubecosm.services.apiserver.cel.issues import CompileError
-from kubecosm.services.apiserver.cel.libraries.authorization import Authorizer
-from kubecosm.services.apiserver.cel.types import DYN, INT, STRING, list_of, map_of, object_of, opaque
-from kubecosm.services.apiserver.cel.values import CelError, CostExceeded
+from kubecosm.cel.environment import Environment
+from kubecosm.cel.issues import CompileError
+from kubecosm.cel.libraries.authorization import Authorizer
+from kubecosm.cel.types import DYN, INT, STRING, list_of, map_of, object_of, opaque
+from kubecosm.cel.values import CelError, CostExceeded
 
 SELF = object_of("S", {"a": INT, "s": STRING, "l": list_of(INT), "m": map_of(STRING, STRING)})
 ENVIRONMENT = Environment({"self": SELF, "x": DYN})
@@ -134,6 +134,6 @@ def test_authorizer_is_asked_with_what_the_calls_said() -> None:
 def test_the_server_starts_without_loading_cel() -> None:
     code = (
         "import sys, kubecosm.services.apiserver.app; "
-        "sys.exit(any(name.startswith('kubecosm.services.apiserver.cel') for name in sys.modules))"
+        "sys.exit(any(name.startswith('kubecosm.cel') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,18 +11,18 @@ from functools import lru_cache
 from typing import Any
 
 from kubecosm.api.resources import Resource
+from kubecosm.cel.environment import Environment as CelEnvironment
+from kubecosm.cel.environment import Program as CelProgram
+from kubecosm.cel.issues import CompileError
+from kubecosm.cel.libraries.authorization import Authorizer
+from kubecosm.cel.nodes import Call, ListNode, Node, Struct
+from kubecosm.cel.types import BOOL, DYN, STRING, Type, list_of, map_of, object_of, opaque
+from kubecosm.cel.values import CelError, CostExceeded, Fields, Opaque
 
 from ..authn.user import User
 from ..authz.attributes import Attributes as Asked
 from ..authz.attributes import Authorizer as Deciding
 from ..authz.attributes import Decision
-from ..cel.environment import Environment as CelEnvironment
-from ..cel.environment import Program as CelProgram
-from ..cel.issues import CompileError
-from ..cel.libraries.authorization import Authorizer
-from ..cel.nodes import Call, ListNode, Node, Struct
-from ..cel.types import BOOL, DYN, STRING, Type, list_of, map_of, object_of, opaque
-from ..cel.values import CelError, CostExceeded, Fields, Opaque
 from .expressions import ANY, JSON_PATCH, OBJECT, CompilationError, Environment, EvaluationError, Scope, View
 
 CALL_COST_MAX = 1_000_000

@@ -13,9 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from kubecosm.api.schema.structural import EMBEDDED, INT_OR_STRING
-
-from ..cel.types import BOOL, BYTES, DOUBLE, DURATION, DYN, INT, STRING, TIMESTAMP, Type, list_of, map_of, object_of
-from ..cel.values import UnorderedList, parse_duration, parse_timestamp
+from kubecosm.cel.types import BOOL, BYTES, DOUBLE, DURATION, DYN, INT, STRING, TIMESTAMP, Type, list_of, map_of, object_of
+from kubecosm.cel.values import UnorderedList, parse_duration, parse_timestamp
 
 Schema = Mapping[str, Any]
 LIST_TYPE, LIST_KEYS = "x-kubernetes-list-type", "x-kubernetes-list-map-keys"

@@ -13,10 +13,10 @@ from typing import Any
 
 from kubecosm.api.field import FieldError, duplicate, forbidden_field, invalid_value, required
 from kubecosm.api.schema.structural import EMBEDDED
+from kubecosm.cel.environment import PER_CALL_LIMIT, CompileError, Environment, Program
+from kubecosm.cel.types import Type, optional_of
+from kubecosm.cel.values import NONE, CelError, CostExceeded, Optional
 
-from ..cel.environment import PER_CALL_LIMIT, CompileError, Environment, Program
-from ..cel.types import Type, optional_of
-from ..cel.values import NONE, CelError, CostExceeded, Optional
 from .celschema import LIST_KEYS, LIST_TYPE, converted, declared_type, is_plain, with_object_fields
 from .strategy import mentions_rules
 

@@ -164,7 +164,7 @@ def _check_text(schema: Schema, value: str, path: str) -> Iterable[FieldError]:
 @lru_cache(maxsize=PATTERNS_KEPT_MAX)
 def _pattern(text: str) -> re.Pattern[str] | None:
     """A pattern of Go; None for what cannot be said in Python's syntax, which then fits everything."""
-    from ..cel.patterns import PatternError, translate  # who has no patterns does not load CEL
+    from kubecosm.cel.patterns import PatternError, translate  # who has no patterns does not load CEL
 
     try:
         return translate(text)

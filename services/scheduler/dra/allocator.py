@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kubecosm.api.resources import Object
+from kubecosm.cel.values import CelError
 
 from .devices import Device, DeviceId
-from .expression import compile_expression
-from .values import CelError
+from .selectors import evaluate
 
 STEPS_MAX = 50_000
 """Devices looked at in one search; more means that no allocation is found."""
@@ -188,7 +188,7 @@ class Matcher:
 
 def _selects(where: str, text: str, device: Device) -> bool:
     try:
-        answer = compile_expression(text)(device.variables)
+        answer = evaluate(text, device.variables)
     except CelError as error:
         raise AllocationError(f"{where}: selector {text!r}: CEL runtime error: {error}") from None
     return answer is True

@@ -11,9 +11,11 @@ from typing import Any, NamedTuple
 
 from kubecosm.api.quantity import Quantity, QuantityError
 from kubecosm.api.resources import Object
+from kubecosm.cel.libraries.numbers import QuantityValue, parse_semver
+from kubecosm.cel.values import CelError
 
 from ..state.nodeselector import NodeTerms, compile_selector
-from .values import CelError, Domains, Semver
+from .selectors import Domains
 
 
 class DeviceId(NamedTuple):
@@ -108,14 +110,14 @@ def _value(attribute: Object) -> Any:
     """The one value of a DeviceAttribute; a version that is none stays text."""
     if "version" in attribute:
         try:
-            return Semver.of(attribute["version"])
+            return parse_semver(attribute["version"])
         except CelError:
             return attribute["version"]
     return next(iter(attribute.values()), None)
 
 
-def _quantity(capacity: Object) -> Quantity:
+def _quantity(capacity: Object) -> QuantityValue:
     try:
-        return Quantity.of(capacity.get("value", 0))
+        return QuantityValue(Quantity.of(capacity.get("value", 0)))
     except QuantityError:
-        return Quantity.of(0)
+        return QuantityValue(Quantity.of(0))

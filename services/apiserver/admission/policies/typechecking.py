@@ -13,8 +13,8 @@ from typing import Any
 from kubecosm.api.resources import CustomResource, Object, Resource, ResourceTable
 from kubecosm.api.schema.model import LIST, MAP, META, STRUCT, schemas
 from kubecosm.api.schema.model import Type as ApiType
+from kubecosm.cel.types import BOOL, BYTES, DOUBLE, DYN, INT, STRING, TIMESTAMP, Type, list_of, map_of, object_of
 
-from ...cel.types import BOOL, BYTES, DOUBLE, DYN, INT, STRING, TIMESTAMP, Type, list_of, map_of, object_of
 from ..engine import compile_expression
 from ..expressions import ANY, CompilationError, Environment
 

@@ -95,7 +95,7 @@ class Semver(Opaque):
         return hash(self.order)
 
 
-def _semver(text: str, normalize: bool = False) -> Semver:
+def parse_semver(text: str, normalize: bool = False) -> Semver:
     written = _normalized(text) if normalize else text
     match = _VERSION.match(written)
     if match is None:
@@ -127,8 +127,9 @@ def declarations() -> list[tuple[str, Overload]]:
         overload(f"{quantity}.add(int) {quantity}", _with_int),
         overload(f"{quantity}.sub({quantity}) {quantity}", lambda a, b: QuantityValue(a.quantity - b.quantity)),
         overload(f"{quantity}.sub(int) {quantity}", lambda a, n: _with_int(a, -n)),
-        overload("semver(string) kubernetes.Semver", _semver, once), overload("semver(string, bool) kubernetes.Semver", _semver, once),
-        overload("isSemver(string) bool", _valid(_semver), once), overload("isSemver(string, bool) bool", _valid(_semver), once),
+        overload("semver(string) kubernetes.Semver", parse_semver, once),
+        overload("semver(string, bool) kubernetes.Semver", parse_semver, once),
+        overload("isSemver(string) bool", _valid(parse_semver), once), overload("isSemver(string, bool) bool", _valid(parse_semver), once),
         *(overload(f"kubernetes.Semver.{part}() int", _part(part)) for part in ("major", "minor", "patch")),
     ]  # fmt: skip
     for kind, compare in ((quantity, _compared), ("kubernetes.Semver", lambda a, b: (a.order > b.order) - (a.order < b.order))):

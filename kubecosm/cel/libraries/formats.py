@@ -10,7 +10,8 @@ from datetime import date
 from typing import Any
 from uuid import UUID
 
-from ...registry.formats import is_dns1035_label, is_dns1123_label, is_dns1123_subdomain, is_label_value, is_qualified_name
+from kubecosm.api.validation import dns1035_label, dns1123_label, dns1123_subdomain, label_value, qualified_name
+
 from ..functions import Overload, overload, static
 from ..values import NONE, Opaque, Optional, parse_timestamp
 from .texts import _is_url
@@ -55,9 +56,9 @@ def _uri(text: str) -> list[str]:
 
 
 FORMATS: dict[str, Check] = {
-    "dns1123Label": is_dns1123_label, "dns1123Subdomain": is_dns1123_subdomain, "dns1035Label": is_dns1035_label,
-    "qualifiedName": is_qualified_name, "labelValue": is_label_value, "dns1123LabelPrefix": _prefix(is_dns1123_label),
-    "dns1123SubdomainPrefix": _prefix(is_dns1123_subdomain), "dns1035LabelPrefix": _prefix(is_dns1035_label), "uri": _uri,
+    "dns1123Label": dns1123_label, "dns1123Subdomain": dns1123_subdomain, "dns1035Label": dns1035_label,
+    "qualifiedName": qualified_name, "labelValue": label_value, "dns1123LabelPrefix": _prefix(dns1123_label),
+    "dns1123SubdomainPrefix": _prefix(dns1123_subdomain), "dns1035LabelPrefix": _prefix(dns1035_label), "uri": _uri,
     "uuid": _parses(UUID, "does not match the UUID format"),
     "byte": _parses(lambda text: base64.b64decode(text, validate=True), "invalid base64"),
     "date": _parses(date.fromisoformat, "invalid date"), "datetime": _parses(parse_timestamp, "invalid datetime"),
