@@ -1,6 +1,6 @@
 """The scheduler process: informers, health, leader election, and the engine once there is a pod to schedule.
 
-numpy and all that builds on it take a tenth of a second to load. That is put off until the cluster has started, or a pod needs a node.
+numpy and all that builds on it take a tenth of a second to load. That, and fifteen megabytes, are put off until the first pod needs a node.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from kubecosm.runtime.service import ReadyInfo
 
 from .config import Config
 from .configuration import SchedulerConfiguration, load
-from .deadline import within
 from .debug import SchedulerEndpoints
 from .watched import pods_of, slim, watch_all
 
@@ -35,7 +34,6 @@ USER_AGENT = "kube-scheduler"
 CONNECTIONS_MARGIN = 16
 """Connections besides those of bindings: status patches, events, the lease."""
 
-LOAD_AFTER_SECONDS = 1.0
 
 log = get_logger("kube-scheduler")
 
@@ -98,9 +96,9 @@ class Process:
                 await self._schedule()
 
     async def _schedule(self) -> None:
-        """Let the other components start first, unless a pod waits already; then schedule until cancelled."""
+        """Rest until the first pod wants a node; then schedule until cancelled. A configuration file is checked by loading at once."""
         if not self._config.config:
-            await within(self._clock, LOAD_AFTER_SECONDS, self._wait_pending_pod())
+            await self._wait_pending_pod()
         from .engine import run_engine
 
         await run_engine(
