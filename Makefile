@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 WORKERS ?= auto
 TESTS ?= tests
 
-.PHONY: demo test lint golden bench chaos venv clean
+.PHONY: demo test lint golden fuzz bench chaos venv clean
 
 demo: $(VENV)/.installed ## start a cluster, deploy a web application, break things, watch them heal
 	$(BIN)/python deploy/demo.py
@@ -21,6 +21,9 @@ lint: $(VENV)/.installed-dev ## style, types, architecture
 
 golden: $(VENV)/.installed-dev ## compare with recorded exchanges of a kube-apiserver, if there are any; GOLDEN="--help" tells the options
 	$(BIN)/python -m tests.golden $(GOLDEN)
+
+fuzz: $(VENV)/.installed-dev ## random requests until something breaks; FUZZ="--seed 1 --requests 100000" repeats a run
+	$(BIN)/python -m tests.fuzz $(FUZZ)
 
 bench: $(VENV)/.installed-dev ## measure; BENCH="--help" tells the options
 	$(BIN)/python -m bench $(BENCH)
