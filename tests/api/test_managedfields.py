@@ -15,6 +15,7 @@ from kubecosm.api.errors import ApiError, BadRequest, Conflict
 from kubecosm.api.managedfields import apply, keep_times_if_unchanged, manager_name, on_create, on_update, sets
 from kubecosm.api.managedfields.entries import UPDATE_MANAGERS_MAX
 from kubecosm.api.managedfields.kinds import shape_of
+from kubecosm.api.managedfields.shapes import KeyProblem, ListShape, Shape
 from kubecosm.api.resources import CONFIGMAPS, DEPLOYMENTS, PODS, SERVICEACCOUNTS, SERVICES, Object, Resource, builtin
 from kubecosm.api.schema import decode, normalize, prune
 
@@ -328,3 +329,14 @@ def test_comparison_tells_exactly_what_differs(old: Any, new: Any) -> None:
     below = members(changed or {}) - {".data"}
     assert below == {f".data.{k}" for k in new if old.get(k) != new[k]}
     assert members(removed or {}) - {".data"} == {f".data.{k}" for k in old if k not in new}
+
+
+def test_items_may_leave_out_some_keys_but_not_all() -> None:
+    devices = ListShape(Shape(), ("driver", "shareID"))
+    assert devices.key({"driver": "d"}) == 'k:{"driver":"d"}'
+    with pytest.raises(KeyProblem) as caught:
+        devices.key({"other": 1})
+    assert str(caught.value) == (
+        'associative list with keys has an element that omits all key fields ["driver" "shareID"] '
+        "(and doesn't have default values for any key fields)"
+    )

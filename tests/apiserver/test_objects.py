@@ -409,3 +409,23 @@ def test_a_client_that_leaves_during_a_write_does_not_confuse_the_addresses_of_s
         assert len(addresses) == len(set(addresses)) >= 20
 
     with_api(tmp_path, test)
+
+
+def test_a_scale_that_is_applied_has_whole_replicas(tmp_path: Path) -> None:
+    async def test(api: Api) -> None:
+        path = "/apis/apps/v1/namespaces/default/deployments"
+        spec = {"selector": {"matchLabels": {"a": "b"}}, "template": pod_template({"a": "b"})}
+        await api.create(path, {"metadata": {"name": "d"}, "spec": spec})
+        body = {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "d"}, "spec": {"replicas": {"a": 1}}}
+        apply = {"Content_Type": "application/apply-patch+yaml"}
+        code, status = await api.call("PATCH", f"{path}/d/scale?fieldManager=me", body, **apply)
+        assert (code, status["reason"]) == (400, "BadRequest")
+        body["spec"] = {"replicas": 3}
+        code, scale = await api.call("PATCH", f"{path}/d/scale?fieldManager=me", body, **apply)
+        assert (code, scale["spec"]) == (200, {"replicas": 3})
+
+    with_api(tmp_path, test)
+
+
+def pod_template(labels: dict[str, str]) -> dict[str, Any]:
+    return {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}

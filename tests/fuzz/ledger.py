@@ -30,8 +30,7 @@ class Ledger:
             return
         operation = request.operation
         if request.method == "DELETE":
-            if b"dryRun" not in (request.body or b""):
-                self._forget(request.path, whole_collection=not operation.names_one)
+            self._forget(request.path, whole_collection=not operation.names_one)
             return
         if operation.subresource:
             self._record_subresource(request, answer)

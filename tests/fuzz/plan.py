@@ -61,7 +61,8 @@ class Planned:
 
     @property
     def is_dry(self) -> bool:
-        return "dryRun=" in self.query
+        """Options in a body hide those of the URL."""
+        return b"dryRun" in self.body if self.method == "DELETE" and self.body else "dryRun=" in self.query
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}?{self.query} {self.headers} {self.body!r}"[:3000]

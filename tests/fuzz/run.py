@@ -20,8 +20,11 @@ from tests.fuzz.values import Values
 WORKERS = 8
 REQUEST_SECONDS_MAX = 20.0
 COMPLAINTS_MAX = 50
+LINE_MAX = 1500
 KUBERNETES_OWN_ERRORS = (
     "failed to create typed patch object", "failed to create typed live object", "failed to create manager for existing fields",
+    "failed to merge config", "no preferred addresses found", "expected a []interface {}, but received", "unknown patch type:",
+    "does not contain declared merge key", "unable to find api field in struct", "resourceVersion should not be set on objects to be",
     "failed to convert merged object", ".metadata.managedFields", "error decoding patch", "failed to compare",
 )  # fmt: skip
 """Bad input that kube-apiserver itself answers with an InternalError."""
@@ -40,7 +43,7 @@ class Outcome:
         """Remembers and tells what went wrong, up to a point."""
         if len(self.complaints) < COMPLAINTS_MAX:
             self.complaints.append(text)
-            print(text, flush=True)
+            print(text[:LINE_MAX], flush=True)
 
 
 class Fuzzer:

@@ -58,9 +58,9 @@ def apply(
     if problem := complaints(shape, applied):
         raise ApiError(f"failed to create typed patch object ({_described(resource, applied)}): {problem}")
     run = _Run(resource, shape, base, applied, now, subresource)
-    if not managers and live is not None:
-        run.claim_existing(managers)
     try:
+        if not managers and live is not None:
+            run.claim_existing(managers)
         merged, managers = run.apply(managers, manager, force)
     except ApplyConflicts as conflicts:
         if manager != KUBECTL or conflicts_left(conflicts, base, shape):

@@ -205,7 +205,7 @@ class ListShape(Shape):
     def __init__(self, elem: Shape, keys: tuple[str, ...]) -> None:
         super().__init__()
         self.elem = elem
-        self.keys = tuple(sorted(keys))
+        self.declared_keys, self.keys = keys, tuple(sorted(keys))
         self._only = f'k:{{"{self.keys[0]}":' if len(self.keys) == 1 else ""
 
     def key(self, item: Any) -> str:
@@ -221,16 +221,16 @@ class ListShape(Shape):
             value = item.get(self.keys[0])
             if type(value) is str and value.isascii() and value.isprintable() and '"' not in value and "\\" not in value:
                 return f'{self._only}"{value}"}}'
-        return "k:" + orjson.dumps({name: self._key_value(item, name) for name in self.keys}).decode()
+        found = {name: value for name in self.keys if (value := self._key_value(item, name)) is not None or name in item}
+        if not found:
+            names = " ".join(f'"{name}"' for name in self.declared_keys)
+            why = f"omits all key fields [{names}] (and doesn't have default values for any key fields)"
+            raise KeyProblem(f"associative list with keys has an element that {why}")
+        return "k:" + orjson.dumps(found).decode()
 
     def _key_value(self, item: Node, name: str) -> Any:
         value = item.get(name)
-        if value is None:
-            value = self.elem.default(name)
-        if value is None and name not in item:
-            why = f'omits key field "{name}" (and doesn\'t have default value)'
-            raise KeyProblem(f"associative list with keys has an element that {why}")
-        return value
+        return self.elem.default(name) if value is None else value
 
     def index(self, items: Any) -> dict[str, list[Any]]:
         """Items by key, repeats together, in order of first appearance."""

@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import orjson
+
 from kubecosm.api import errors, managedfields
 from kubecosm.api.errors import BadRequest
 from kubecosm.api.patch import APPLY_PATCH, apply_patch
 from kubecosm.api.resources import Object, Subresource
-from kubecosm.api.schema import STRICT
+from kubecosm.api.schema import STRICT, decode
 from kubecosm.api.schema.yaml import YamlError, load
 
 from ..http.request import Request
-from ..http.response import Answer
+from ..http.response import JSON, Answer
 from .body import media_type_of
 from .options import WriteOptions, check_apply_options, write_options
 from .represent import answer_entry, answer_object
@@ -112,7 +114,8 @@ async def patch_scale(store: ResourceStore, request: Request) -> Answer:
     def change(scale: Object) -> Object:
         if media_type == APPLY_PATCH:
             applied = parse_applied(body, request, options)
-            return {**scale, "spec": applied.get("spec") or {}}
+            body_of_scale = orjson.dumps({**scale, "spec": applied.get("spec") or {}})
+            return decode(store.row, body_of_scale, JSON, options.field_validation, subresource=subresource)[0]
         patched, warnings = apply_patch(store.row, scale, body, media_type, options.field_validation, subresource=subresource)
         request.warn(*warnings)
         return patched
