@@ -429,3 +429,21 @@ def test_a_scale_that_is_applied_has_whole_replicas(tmp_path: Path) -> None:
 
 def pod_template(labels: dict[str, str]) -> dict[str, Any]:
     return {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+
+
+def test_nothing_is_written_if_the_client_cannot_read_the_answer(tmp_path: Path) -> None:
+    async def test(api: Api) -> None:
+        await api.create(CONFIGMAPS, configmap("kept"))
+        unreadable = {"Accept": "text/html"}
+        for method, path, body in (
+            ("POST", CONFIGMAPS, configmap("new")),
+            ("PUT", f"{CONFIGMAPS}/kept", configmap("kept", {"k": "changed"})),
+            ("DELETE", f"{CONFIGMAPS}/kept", None),
+            ("DELETE", CONFIGMAPS, None),
+        ):
+            code, status = await api.call(method, path, body, **unreadable)
+            assert (code, status["reason"]) == (406, "NotAcceptable")
+        listed = await api.get(CONFIGMAPS)
+        assert [(item["metadata"]["name"], item["data"]) for item in listed["items"]] == [("kept", {"k": "v"})]
+
+    with_api(tmp_path, test)

@@ -11,6 +11,7 @@ from kubecosm.api.resources import Object
 from kubecosm.api.selectors import ALL_FIELDS, EVERYTHING, FieldSelector, LabelSelector
 
 from ..http.request import Request
+from .accept import accepted
 
 FIELD_VALIDATIONS = ("Ignore", "Warn", "Strict")
 FIELD_MANAGER_LENGTH_MAX = 128
@@ -29,7 +30,8 @@ class WriteOptions:
 
 
 def write_options(request: Request, kind: str) -> WriteOptions:
-    """`kind` is CreateOptions, UpdateOptions or PatchOptions. Raises Invalid."""
+    """`kind` is CreateOptions, UpdateOptions or PatchOptions. Raises NotAcceptable (before anything is written), Invalid."""
+    check_acceptable(request)
     if not request.raw_query:
         return WriteOptions()
     errors: list[FieldError] = []
@@ -45,6 +47,11 @@ def write_options(request: Request, kind: str) -> WriteOptions:
         raise invalid_kind("meta.k8s.io", kind, "", errors)
     force = request.flag("force") if "force" in request.query else None
     return WriteOptions(bool(dry_run), manager, validation or "Warn", force)
+
+
+def check_acceptable(request: Request) -> None:
+    """A write whose answer the client could not read is not made. Raises NotAcceptable."""
+    accepted(request.headers.get("Accept", ""))
 
 
 def check_apply_options(options: WriteOptions, *, apply: bool) -> None:

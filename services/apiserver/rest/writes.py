@@ -12,7 +12,7 @@ from ..cache.entry import Entry
 from ..http.request import Request
 from ..http.response import Answer
 from .body import decode_body, decode_options
-from .options import DeleteOptions, WriteOptions, delete_options, list_options, write_options
+from .options import DeleteOptions, WriteOptions, check_acceptable, delete_options, list_options, write_options
 from .reads import selection_of
 from .represent import answer_entry, answer_list, answer_object
 from .store import Caller, Deleted, ResourceStore
@@ -104,6 +104,7 @@ def answer_deleted(request: Request, store: ResourceStore, deleted: Deleted, opt
 
 async def _delete_options(store: ResourceStore, request: Request) -> DeleteOptions:
     """From the body or, without one, the query."""
+    check_acceptable(request)
     body = await request.read()
     return delete_options(request, decode_options(store.row, request, body, "DeleteOptions") if body else None)
 
