@@ -132,7 +132,7 @@ def format_value(kind: Any, value: Any) -> str:
     if kind is bool:
         return "true" if value else "false"
     if kind is Duration:
-        return f"{value:g}s"
+        return f"{value:.12g}s"
     if typing.get_origin(kind) is tuple:
         return ",".join(format_value(typing.get_args(kind)[0], item) for item in value)
     return str(value)

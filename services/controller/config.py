@@ -9,6 +9,8 @@ from kubecosm.runtime.flags import Duration
 
 @dataclass(frozen=True)
 class Config:
+    """The Kubernetes controller manager: brings what is closer to what should be, in one loop per kind of object."""
+
     kubeconfig: str = field(default="", metadata={"help": "kubeconfig with the API server's address and this manager's identity"})
     metrics_bind_address: str = field(default="127.0.0.1:0", metadata={"help": "address of /metrics and the health endpoints"})
     controllers: tuple[str, ...] = field(

@@ -11,6 +11,8 @@ from .nodes.objects import KUBELET_VERSION
 
 @dataclass(frozen=True)
 class Config:
+    """The kubelet: registers nodes and runs their pods; one process may host thousands."""
+
     kubeconfig: str = field(default="", metadata={"help": "kubeconfig with the API server's address and this kubelet's identity"})
     nodes: int = field(default=3, metadata={"help": "how many nodes this process hosts"})
     node_name_prefix: str = field(default="node-", metadata={"help": "nodes are called PREFIX0, PREFIX1, …"})

@@ -11,6 +11,8 @@ DNS_ADDRESS_INDEX = 10
 
 @dataclass(frozen=True)
 class Config:
+    """The Kubernetes network proxy: Service addresses, node ports and the cluster DNS on the loopback network."""
+
     kubeconfig: str = field(default="", metadata={"help": "kubeconfig with the API server's address and this proxy's identity"})
     hostname_override: str = field(
         default="", metadata={"help": "serve only the node of this name (one proxy a host); empty: every node with a loopback address"}

@@ -9,6 +9,8 @@ from kubecosm.runtime.flags import Duration
 
 @dataclass(frozen=True)
 class Config:
+    """The Kubernetes scheduler: gives every pod a node."""
+
     kubeconfig: str = field(default="", metadata={"help": "kubeconfig with the API server's address and this scheduler's identity"})
     config: str = field(default="", metadata={"help": "a KubeSchedulerConfiguration file: profiles, plugins, back-offs"})
     metrics_bind_address: str = field(default="127.0.0.1:0", metadata={"help": "address of /metrics, health and /debug/scheduling"})
