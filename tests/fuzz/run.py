@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 from yarl import URL
@@ -26,6 +27,7 @@ KUBERNETES_OWN_ERRORS = (
     "failed to merge config", "no preferred addresses found", "expected a []interface {}, but received", "unknown patch type:",
     "does not contain declared merge key", "unable to find api field in struct", "resourceVersion should not be set on objects to be",
     "failed to convert merged object", ".metadata.managedFields", "error decoding patch", "failed to compare",
+    "list element types are not identical",
 )  # fmt: skip
 """Bad input that kube-apiserver itself answers with an InternalError."""
 
@@ -125,7 +127,8 @@ class Fuzzer:
         self._config = config
         async with self._session() as session:
             for place, wanted in [entry for ledger in self.ledgers for entry in ledger.written.items()]:
-                async with session.get(URL(config.server + place, encoded=True)) as answer:
+                path = quote(place, safe="/%:")  # names of roles may have line breaks in them
+                async with session.get(URL(config.server + path, encoded=True)) as answer:
                     found = decoded(await answer.read())
                 self.outcome.checked_writes += 1
                 if complaint := Ledger.complaint(place, wanted, answer.status, found):
