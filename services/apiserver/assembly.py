@@ -176,8 +176,7 @@ def build_handler(
     flows = state.flow_control
     request_metrics = RequestMetrics(reading, writing, flows.in_flight if flows else None)
     metrics.registry.register(request_metrics)
-    if state.admission.metrics is not None:
-        state.admission.metrics.register(metrics)
+    state.admission.metrics.register(metrics)
     if flows:
         metrics.registry.register(FlowMetrics(flows))
     metrics.registry.register(CacheMetrics(state.caches, lambda: database_bytes(config)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,39 @@ def test_interest_that_changes_is_asked_for_again() -> None:
     plugin.changed()
     chain.admit(attributes())
     assert len(plugin.seen) == 1
+
+
+def test_metrics_tell_how_long_steps_and_plugins_take_by_outcome(tmp_path: Path) -> None:
+    """Whether plugins wait or not; the whole step includes the second round."""
+    time = iter(range(100))
+
+    def refuse(attributes: Attributes) -> None:
+        if attributes.name == "bad":
+            raise errors.forbidden(CONFIGMAP_ROW, "bad", "no")
+        attributes.reinvocable().wanted = True
+
+    def asked(wait: bool, name: str) -> dict[str, float]:
+        chain = AdmissionChain([Recorder("a"), Recorder("b", wait=wait, change=refuse)], monotonic=lambda: float(next(time)))
+        about = attributes()
+        about.name = name
+        with suppress(Forbidden):
+            asyncio.run(chain.ask(about))
+        families = [*chain.metrics.steps.collect(), *chain.metrics.plugins.collect()]
+        found = [sample for family in families for sample in family.samples if sample.name.endswith("_sum")]
+        prefix, suffix = "apiserver_admission_", "_admission_duration_seconds_sum"
+        return {
+            f"{one.name.removeprefix(prefix).removesuffix(suffix)} {' '.join(one.labels.values())}": one.value for one in found
+        }
+
+    for wait in (True, False):
+        assert asked(wait, "good") == {
+            "step admit CREATE false": 4, "step validate CREATE false": 2,
+            "controller a admit CREATE false": 2, "controller a validate CREATE false": 1,
+            "controller b admit CREATE false": 2, "controller b validate CREATE false": 1,
+        }  # fmt: skip
+        assert asked(wait, "bad") == {
+            "step admit CREATE true": 2, "controller a admit CREATE false": 1, "controller b admit CREATE true": 1,
+        }  # fmt: skip
 
 
 def install(api: Api, *plugins: Plugin) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from kubecosm.api.resources import CONFIGMAPS as CONFIGMAP_ROW
 from kubecosm.services.apiserver.admission.chain import AdmissionChain, Attributes, Plugin
+from kubecosm.services.apiserver.authn.user import User
 from tests.promises import promise
 
 from .harness import CONFIGMAPS, DEPLOYMENTS, Api, configmap, deployment, with_api
@@ -424,8 +425,8 @@ def test_params_of_another_namespace_are_named_with_it(tmp_path: Path) -> None:
 def test_writes_that_concern_no_policy_and_no_webhook_do_not_ask_them(tmp_path: Path) -> None:
     async def body(api: Api) -> None:
         def asked() -> set[str]:
-            mutating, validating = api.state.admission._for(CONFIGMAP_ROW, "")
-            return {plugin.name for plugin in (*mutating, *validating)}
+            write = Attributes("CREATE", CONFIGMAP_ROW, "", "default", "a", configmap("a"), None, User("jane"))
+            return {turn.name for step in api.state.admission.steps_of(write) for turn in step.turns}
 
         dynamic = {"MutatingAdmissionPolicy", "MutatingAdmissionWebhook", "ValidatingAdmissionPolicy", "ValidatingAdmissionWebhook"}
         assert not asked() & dynamic

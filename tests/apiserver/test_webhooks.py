@@ -113,7 +113,7 @@ def test_a_webhook_that_is_down_fails_closed_or_open_as_it_says(tmp_path: Path) 
                        Content_Type="application/json-patch+json")  # fmt: skip
         await api.create(CONFIGMAPS, configmap("a"))
         metrics = (await api.raw("GET", "/metrics")).text
-        assert 'apiserver_admission_webhook_fail_open_count_total{name="hook.example.com",type="validating"} 1.0' in metrics
+        assert 'apiserver_admission_webhook_fail_open_count{name="hook.example.com",type="validating"} 1.0' in metrics
         assert 'error_type="calling_webhook_error",name="hook.example.com",operation="CREATE",rejection_code="503"' in metrics
 
     with_api(tmp_path, body)

@@ -52,13 +52,13 @@ class CertificateApproval(_OfSigners):
     """Approving and denying needs the verb `approve`."""
 
     name, verb, doing = "CertificateApproval", "approve", "approve requests"
+    operations = (UPDATE,)
 
     def handles(self, resource: Resource, subresource: str) -> bool:
         return resource == CERTIFICATESIGNINGREQUESTS and subresource == "approval"
 
     def validate(self, attributes: Attributes) -> Awaitable[None] | None:
-        if attributes.operation != UPDATE or attributes.old is None:
-            return None
+        assert attributes.old is not None
         return self._check(attributes, attributes.old["spec"].get("signerName", ""))
 
 
@@ -66,13 +66,14 @@ class CertificateSigning(_OfSigners):
     """Issuing a certificate, and saying that it failed, needs the verb `sign`."""
 
     name, verb, doing = "CertificateSigning", "sign", "sign requests"
+    operations = (UPDATE,)
 
     def handles(self, resource: Resource, subresource: str) -> bool:
         return resource == CERTIFICATESIGNINGREQUESTS and subresource == "status"
 
     def validate(self, attributes: Attributes) -> Awaitable[None] | None:
-        if attributes.operation != UPDATE or attributes.old is None or attributes.obj is None:
-            return None
+        assert attributes.old is not None
+        assert attributes.obj is not None
         now, before = attributes.obj.get("status") or {}, attributes.old.get("status") or {}
         if all((now.get(field) or None) == (before.get(field) or None) for field in ("certificate", "conditions")):
             return None
@@ -83,6 +84,7 @@ class ClusterTrustBundleAttest(_OfSigners):
     """Vouching for a signer's trust anchors needs the verb `attest`."""
 
     name, verb, doing = "ClusterTrustBundleAttest", "attest", "attest"
+    operations = (CREATE, UPDATE)
 
     def handles(self, resource: Resource, subresource: str) -> bool:
         return resource.group == GROUP and resource.plural == TRUST_BUNDLES and not subresource
@@ -90,7 +92,7 @@ class ClusterTrustBundleAttest(_OfSigners):
     def validate(self, attributes: Attributes) -> Awaitable[None] | None:
         obj, old = attributes.obj, attributes.old
         signer = ((obj or {}).get("spec") or {}).get("signerName", "")
-        if attributes.operation not in (CREATE, UPDATE) or obj is None or not signer:
+        if obj is None or not signer:
             return None
         if old is not None and _without_owners(obj) == _without_owners(old):
             return None
@@ -111,13 +113,14 @@ class CertificateSubjectRestriction(Plugin):
     """Nobody gets a client certificate of system:masters by asking for it."""
 
     name = "CertificateSubjectRestriction"
+    operations = (CREATE,)
 
     def handles(self, resource: Resource, subresource: str) -> bool:
         return resource == CERTIFICATESIGNINGREQUESTS and not subresource
 
     def validate(self, attributes: Attributes) -> Awaitable[None] | None:
         spec = (attributes.obj or {}).get("spec") or {}
-        if attributes.operation != CREATE or spec.get("signerName") != SIGNER_API_CLIENT:
+        if spec.get("signerName") != SIGNER_API_CLIENT:
             return None
         try:
             request = decode_request(spec.get("request") or "")

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from kubecosm.api.resources import Object, Resource
+from kubecosm.runtime.clock import RealClock
 
 from ..authn.user import User
+from .metrics import AdmissionMetrics, Durations
 
 if TYPE_CHECKING:
     from ..rest.options import DeleteOptions, WriteOptions
-    from .metrics import AdmissionMetrics
 
 CREATE, UPDATE, DELETE, CONNECT = "CREATE", "UPDATE", "DELETE", "CONNECT"
+ADMIT, VALIDATE = "admit", "validate"
 Settled = Callable[[bool], None]
 """Told whether a write took place."""
 
@@ -121,6 +123,8 @@ class Plugin:
     """
 
     name = ""
+    operations: tuple[str, ...] = (CREATE, UPDATE, DELETE, CONNECT)
+    """What it is asked about."""
 
     def handles(self, resource: Resource, subresource: str) -> bool:
         """Whether the plugin has a say about a resource; asked once per resource and subresource until interest changes."""
@@ -141,73 +145,129 @@ class Plugin:
         return None
 
 
-Plugins = tuple[Plugin, ...]
+Ask = Callable[[Attributes], Awaitable[None] | None]
+
+
+class Turn(NamedTuple):
+    """One plugin's turn in a step."""
+
+    ask: Ask
+    took: Durations
+    """How long it takes when it has no objection."""
+    name: str
+
+
+class Step(NamedTuple):
+    """Who is asked in one step of admission about one kind of write."""
+
+    kind: str
+    """admit or validate, as metrics name them."""
+    operation: str
+    turns: tuple[Turn, ...]
+    took: Durations
 
 
 class AdmissionChain:
-    """Asks the plugins that have a say."""
+    """Asks the plugins that have a say, and notes how long they take."""
 
-    def __init__(self, plugins: Sequence[Plugin], metrics: AdmissionMetrics | None = None) -> None:
+    def __init__(
+        self, plugins: Sequence[Plugin], metrics: AdmissionMetrics | None = None, monotonic: Callable[[], float] | None = None
+    ) -> None:
         self.plugins = tuple(plugins)
-        self.metrics = metrics
-        self._interested: dict[tuple[Resource, str], tuple[Plugins, Plugins]] = {}
+        self.metrics = metrics or AdmissionMetrics()
+        self._now = monotonic or RealClock().monotonic
+        self._steps: dict[tuple[Resource, str, str], tuple[Step, Step]] = {}
         for plugin in plugins:
             plugin.follow(self.forget)
 
     def forget(self) -> None:
         """Ask the plugins anew what they have a say about: their configuration or the served resources have changed."""
-        self._interested.clear()
+        self._steps.clear()
 
     def start(self) -> None:
         for plugin in self.plugins:
             plugin.start()
 
-    def _for(self, resource: Resource, subresource: str) -> tuple[Plugins, Plugins]:
-        found = self._interested.get((resource, subresource))
+    def steps_of(self, attributes: Attributes) -> tuple[Step, Step]:
+        """The mutating and the validating step of a write."""
+        key = attributes.resource, attributes.subresource, attributes.operation
+        found = self._steps.get(key)
         if found is None:
-            mine = [p for p in self.plugins if p.handles(resource, subresource)]
-            found = self._interested[resource, subresource] = (
-                tuple(p for p in mine if type(p).admit is not Plugin.admit),
-                tuple(p for p in mine if type(p).validate is not Plugin.validate),
+            resource, subresource, operation = key
+            mine = [p for p in self.plugins if operation in p.operations and p.handles(resource, subresource)]
+            found = self._steps[key] = (
+                self._step(ADMIT, operation, [(p.name, p.admit) for p in mine if type(p).admit is not Plugin.admit]),
+                self._step(VALIDATE, operation, [(p.name, p.validate) for p in mine if type(p).validate is not Plugin.validate]),
             )
         return found
 
+    def _step(self, kind: str, operation: str, asked: Sequence[tuple[str, Ask]]) -> Step:
+        plugins, steps = self.metrics.plugins, self.metrics.steps
+        turns = tuple(Turn(ask, plugins.of(name, kind, operation, "false"), name) for name, ask in asked)
+        return Step(kind, operation, turns, steps.of(kind, operation, "false"))
+
     def admit(self, attributes: Attributes) -> Awaitable[None] | None:
         """The mutating step; what it answers, if anything, must be awaited before the object is looked at."""
-        plugins = self._for(attributes.resource, attributes.subresource)[0]
-        for index, plugin in enumerate(plugins):
-            pending = plugin.admit(attributes)
-            if pending is not None:
-                return self._admit_rest(pending, plugins, index + 1, attributes)
-        return None if attributes.reinvocation is None else self._reinvoke(plugins, attributes)
-
-    async def _admit_rest(self, pending: Awaitable[None], plugins: Plugins, index: int, attributes: Attributes) -> None:
-        await pending
-        await _ask(plugins[index:], attributes)
-        await self._reinvoke(plugins, attributes)
-
-    async def _reinvoke(self, plugins: Plugins, attributes: Attributes) -> None:
-        """Once more for all, if a plugin asked for it: what came later may have changed what came first."""
-        state = attributes.reinvocation
-        if state is not None and state.wanted and not state.is_second:
-            state.is_second = True
-            await _ask(plugins, attributes)
+        return self._take(self.steps_of(attributes)[0], attributes)
 
     def validate(self, attributes: Attributes) -> Awaitable[None] | None:
         """The validating step; what it answers, if anything, must be awaited before the object is stored."""
-        plugins = self._for(attributes.resource, attributes.subresource)[1]
-        for index, plugin in enumerate(plugins):
-            pending = plugin.validate(attributes)
-            if pending is not None:
-                return self._validate_rest(pending, plugins[index + 1 :], attributes)
+        return self._take(self.steps_of(attributes)[1], attributes)
+
+    def _take(self, step: Step, attributes: Attributes) -> Awaitable[None] | None:
+        """Ask everybody as long as nobody waits. Written out, as every write comes by here."""
+        now = self._now
+        started = before = now()
+        index = 0
+        try:
+            for ask, took, _ in step.turns:
+                pending = ask(attributes)
+                if pending is not None:
+                    return self._wait(step, attributes, index, pending, started, before)
+                index += 1
+                after = now()
+                took.observe(after - before)
+                before = after
+            if attributes.reinvocation is not None and step.kind == ADMIT:
+                return self._wait(step, attributes, index, None, started, before)
+        except BaseException:
+            self._refused(step, index, started, before)
+            raise
+        step.took.observe(before - started)
         return None
 
-    async def _validate_rest(self, pending: Awaitable[None], plugins: Plugins, attributes: Attributes) -> None:
-        await pending
-        for plugin in plugins:
-            waiting = plugin.validate(attributes)
-            if waiting is not None:
-                await waiting
+    async def _wait(
+        self, step: Step, attributes: Attributes, index: int, pending: Awaitable[None] | None, started: float, before: float
+    ) -> None:
+        """The rest of a step in which the plugin at `index` waits.
+
+        Mutating plugins are asked once more if one of them wants that: what came later may have changed what came first.
+        """
+        try:
+            while True:
+                if index == len(step.turns):
+                    state = attributes.reinvocation
+                    if step.kind != ADMIT or state is None or not state.wanted or state.is_second:
+                        break
+                    state.is_second, index = True, 0
+                turn = step.turns[index]
+                waiting = pending or turn.ask(attributes)
+                pending = None
+                if waiting is not None:
+                    await waiting
+                index += 1
+                after = self._now()
+                turn.took.observe(after - before)
+                before = after
+        except BaseException:
+            self._refused(step, index, started, before)
+            raise
+        step.took.observe(before - started)
+
+    def _refused(self, step: Step, index: int, started: float, before: float) -> None:
+        now = self._now()
+        self.metrics.plugins.of(step.turns[index].name, step.kind, step.operation, "true").observe(now - before)
+        self.metrics.steps.of(step.kind, step.operation, "true").observe(now - started)
 
     async def ask(self, attributes: Attributes) -> None:
         """Both steps, where nothing lies between them. The caller hands the attributes over to the write."""
@@ -219,10 +279,3 @@ class AdmissionChain:
         except BaseException:
             attributes.give_up()
             raise
-
-
-async def _ask(plugins: Plugins, attributes: Attributes) -> None:
-    for plugin in plugins:
-        pending = plugin.admit(attributes)
-        if pending is not None:
-            await pending

@@ -6,12 +6,13 @@ from kubecosm.api.quantity import Quantity
 from kubecosm.api.resources import PERSISTENTVOLUMECLAIMS, Object, Resource
 
 from ..cache.resource import ResourceCache
-from .chain import Attributes, Plugin
+from .chain import UPDATE, Attributes, Plugin
 from .refusal import refuse
 
 
 class PersistentVolumeClaimResize(Plugin):
     name = "PersistentVolumeClaimResize"
+    operations = (UPDATE,)
 
     def __init__(self, classes: ResourceCache) -> None:
         self._classes = classes
@@ -20,8 +21,8 @@ class PersistentVolumeClaimResize(Plugin):
         return resource == PERSISTENTVOLUMECLAIMS and not subresource
 
     def validate(self, attributes: Attributes) -> None:
-        if attributes.operation != "UPDATE" or attributes.obj is None or attributes.old is None:
-            return
+        assert attributes.obj is not None
+        assert attributes.old is not None
         if _size(attributes.obj) <= _size(attributes.old):
             return
         if (attributes.old.get("status") or {}).get("phase") != "Bound":

@@ -79,6 +79,7 @@ class Buckets:
 
 class EventRateLimit(Plugin):
     name = "EventRateLimit"
+    operations = (CREATE, UPDATE)
 
     def __init__(self, limits: Sequence[Limit], clock: Clock) -> None:
         self._clock = clock
@@ -89,7 +90,7 @@ class EventRateLimit(Plugin):
 
     def validate(self, attributes: Attributes) -> Awaitable[None] | None:
         """Raises TooManyRequests. Every limit counts the event, also those after one that refuses it."""
-        if attributes.operation not in (CREATE, UPDATE) or attributes.dry_run:
+        if attributes.dry_run:
             return None
         refused = ""
         for buckets in self._buckets:

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
 class DenyServiceExternalIPs(Plugin):
     name = "DenyServiceExternalIPs"
+    operations = (CREATE, UPDATE)
 
     def handles(self, resource: Resource, subresource: str) -> bool:
         return resource == SERVICES and not subresource
 
     def validate(self, attributes: Attributes) -> Awaitable[None] | None:
-        if attributes.operation in (CREATE, UPDATE) and not _addresses(attributes.obj) <= _addresses(attributes.old):
+        if not _addresses(attributes.obj) <= _addresses(attributes.old):
             raise refuse(attributes, "Use of external IPs is denied by admission control")
         return None
 

@@ -18,7 +18,7 @@ from kubecosm.runtime.errors import StartupError
 
 from ..outside import KubeconfigWebhook, OutsideError
 from ..remembered import Remembered
-from .chain import Attributes, Plugin
+from .chain import CREATE, UPDATE, Attributes, Plugin
 from .refusal import refuse
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def _bounded(name: str, given: Object, default: int, least: int, most: int) -> i
 
 class ImagePolicyWebhook(Plugin):
     name = NAME
+    operations = (CREATE, UPDATE)
 
     def __init__(self, webhook: KubeconfigWebhook, settings: Settings, clock: Clock) -> None:
         self._webhook = webhook
@@ -78,7 +79,7 @@ class ImagePolicyWebhook(Plugin):
         return resource == PODS and subresource in ("", EPHEMERAL)
 
     def validate(self, attributes: Attributes) -> Awaitable[None] | None:
-        return self._ask(attributes) if attributes.obj is not None and attributes.operation in ("CREATE", "UPDATE") else None
+        return self._ask(attributes)
 
     async def _ask(self, attributes: Attributes) -> None:
         """Raises Forbidden."""

@@ -10,7 +10,7 @@ from kubecosm.api.names import NAMESPACE_DEFAULT, NAMESPACE_PUBLIC, NAMESPACE_SY
 from kubecosm.api.resources import NAMESPACES, Resource
 
 from ..cache.resource import ResourceCache
-from .chain import Attributes, Plugin
+from .chain import CREATE, DELETE, UPDATE, Attributes, Plugin
 
 IMMORTAL = frozenset((NAMESPACE_DEFAULT, NAMESPACE_SYSTEM, NAMESPACE_PUBLIC))
 _TERMINATING = b'"deletionTimestamp"'
@@ -19,6 +19,7 @@ _REVIEWS = frozenset(("localsubjectaccessreviews", "subjectaccessreviews", "self
 
 class NamespaceLifecycle(Plugin):
     name = "NamespaceLifecycle"
+    operations = (CREATE, UPDATE, DELETE)
 
     def __init__(self, namespaces: ResourceCache) -> None:
         self._namespaces = namespaces
@@ -28,7 +29,7 @@ class NamespaceLifecycle(Plugin):
 
     def admit(self, attributes: Attributes) -> None:
         resource = attributes.resource
-        if attributes.operation == "DELETE":
+        if attributes.operation == DELETE:
             if resource == NAMESPACES and attributes.name in IMMORTAL:
                 raise errors.forbidden(NAMESPACES, attributes.name, "this namespace may not be deleted")
             return
@@ -37,7 +38,7 @@ class NamespaceLifecycle(Plugin):
         entry = self._namespaces.get(attributes.namespace)
         if entry is None:
             raise errors.not_found(NAMESPACES, attributes.namespace)
-        if attributes.operation == "CREATE" and _TERMINATING in entry.data and entry.decode()["metadata"].get("deletionTimestamp"):
+        if attributes.operation == CREATE and _TERMINATING in entry.data and entry.decode()["metadata"].get("deletionTimestamp"):
             raise _terminating(attributes)
 
 

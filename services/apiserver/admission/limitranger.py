@@ -15,7 +15,7 @@ from kubecosm.api.resources import PERSISTENTVOLUMECLAIMS, PODS, Object, Resourc
 
 from ..cache.resource import ResourceCache
 from ..registry.core.resources import amount
-from .chain import Attributes, Plugin
+from .chain import CREATE, UPDATE, Attributes, Plugin
 
 Amounts = Mapping[str, str]
 ZERO = Quantity(0)
@@ -23,6 +23,7 @@ ZERO = Quantity(0)
 
 class LimitRanger(Plugin):
     name = "LimitRanger"
+    operations = (CREATE, UPDATE)
 
     def __init__(self, limit_ranges: ResourceCache) -> None:
         self._limit_ranges = limit_ranges
@@ -36,16 +37,15 @@ class LimitRanger(Plugin):
         return [entry.decode() for entry in self._limit_ranges.entries() if entry.namespace == namespace]
 
     def admit(self, attributes: Attributes) -> None:
-        if attributes.operation != "CREATE" or attributes.resource != PODS or attributes.obj is None:
+        if attributes.operation != CREATE or attributes.resource != PODS or attributes.obj is None:
             return
         for limit_range in self._of(attributes.namespace):
             _set_defaults(attributes.obj, limit_range)
 
     def validate(self, attributes: Attributes) -> None:
         obj, operation = attributes.obj, attributes.operation
-        if obj is None or operation not in ("CREATE", "UPDATE"):
-            return
-        if operation == "UPDATE" and attributes.resource == PODS and attributes.subresource != "resize":
+        assert obj is not None
+        if operation == UPDATE and attributes.resource == PODS and attributes.subresource != "resize":
             return
         for limit_range in self._of(attributes.namespace):
             complaints = _check_pod(obj, limit_range) if attributes.resource == PODS else _check_claim(obj, limit_range)

@@ -1,11 +1,16 @@
-"""Metrics of dynamic admission, by Kubernetes' names.
+"""Metrics of admission, by Kubernetes' names. Imitates apiserver/pkg/admission/metrics and plugin/policy/{validating,mutating}/metrics.
 
-Left out: durations of whole steps and of built-in plugins. Measuring those would cost more than they do.
+A plugin is counted where it has a say: kube-apiserver also counts those that look at a write only to find that it is none of theirs.
+Left out: quantiles (apiserver_admission_step_admission_duration_seconds_summary).
 """
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Histogram
+from bisect import bisect_left
+from collections.abc import Iterable
+
+from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.metrics_core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from kubecosm.runtime.metrics import Metrics
@@ -13,7 +18,63 @@ from kubecosm.runtime.metrics import Metrics
 PLUGIN_BUCKETS = (0.005, 0.025, 0.1, 0.5, 1.0, 2.5)
 WEBHOOK_BUCKETS = (*PLUGIN_BUCKETS, 10.0, 25.0)
 POLICY_BUCKETS = (5e-07, 0.001, 0.01, 0.1, 1.0)
+CODE_MAX = 600
+"""HTTP codes above count as this one: webhooks choose them."""
 CALLING_WEBHOOK_ERROR, SERVER_ERROR, NO_ERROR = "calling_webhook_error", "apiserver_internal_error", "no_error"
+
+
+class Durations:
+    """One series of a histogram of `PLUGIN_BUCKETS`. Every plugin that is asked about a write adds to one."""
+
+    __slots__ = ("counts", "seconds")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(PLUGIN_BUCKETS) + 1)
+        self.seconds = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.seconds += seconds
+        if seconds <= 0.005:  # nearly all
+            self.counts[0] += 1
+        else:
+            self.counts[bisect_left(PLUGIN_BUCKETS, seconds)] += 1
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """As Prometheus shows them: each holds those before it."""
+        below, found = 0, []
+        for bound, count in zip((*PLUGIN_BUCKETS, "+Inf"), self.counts, strict=True):
+            below += count
+            found.append((str(bound), float(below)))
+        return found
+
+
+class Timings(Collector):
+    """A histogram whose series are kept by those who add to them; text is made on scrape."""
+
+    def __init__(self, name: str, text: str, labels: tuple[str, ...]) -> None:
+        self._name, self._text, self._labels = name, text, labels
+        self._series: dict[tuple[str, ...], Durations] = {}
+
+    def of(self, *labels: str) -> Durations:
+        """The series of these labels, in the order in which they were named."""
+        found = self._series.get(labels)
+        if found is None:
+            found = self._series[labels] = Durations()
+        return found
+
+    def collect(self) -> Iterable[Metric]:
+        family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
+        for labels, series in self._series.items():
+            buckets = series.buckets()
+            if buckets[-1][1]:
+                family.add_metric(labels, buckets, series.seconds)
+        yield family
+
+
+class Count(Gauge):
+    """A counter whose name, as Kubernetes has it, does not end in _total: the library's own counters always do."""
+
+    _type = "unknown"
 
 
 class AdmissionMetrics:
@@ -21,6 +82,11 @@ class AdmissionMetrics:
 
     def __init__(self) -> None:
         each, check = ("name", "type", "operation", "rejected"), ("error_type", "enforcement_action", "policy", "policy_binding")
+        outcome = ("type", "operation", "rejected")
+        self.steps = Timings("apiserver_admission_step_admission_duration_seconds", "Latency of the steps of admission.", outcome)
+        self.plugins = Timings(
+            "apiserver_admission_controller_admission_duration_seconds", "Latency of admission plugins.", ("name", *outcome)
+        )
         name = "apiserver_admission_webhook"
         self.webhook = Histogram(
             f"{name}_admission_duration_seconds", "Latency of admission webhooks.", each, buckets=WEBHOOK_BUCKETS, registry=None
@@ -28,20 +94,25 @@ class AdmissionMetrics:
         self.webhook_requests = Counter(
             f"{name}_request_total", "Requests to admission webhooks.", ("name", "type", "operation", "code", "rejected"), registry=None
         )
-        self.webhook_rejections = Counter(
+        self.webhook_rejections = Count(
             f"{name}_rejection_count", "Requests rejected because of an admission webhook.",
             ("name", "type", "operation", "error_type", "rejection_code"), registry=None,
         )  # fmt: skip
-        self.webhook_fail_open = Counter(
+        self.webhook_fail_open = Count(
             f"{name}_fail_open_count", "Failed calls of admission webhooks that were let pass.", ("name", "type"), registry=None
         )
+        condition = ("name", "kind", "type", "operation")
+        self.condition_seconds = Histogram(
+            "apiserver_admission_match_condition_evaluation_seconds", "Latency of match conditions.", condition, buckets=PLUGIN_BUCKETS,
+            registry=None,
+        )  # fmt: skip
         self.exclusions = Counter(
             "apiserver_admission_match_condition_exclusions_total", "Requests that match conditions excluded.",
-            ("name", "kind", "type", "operation"), registry=None,
+            condition, registry=None,
         )  # fmt: skip
         self.condition_errors = Counter(
             "apiserver_admission_match_condition_evaluation_errors_total", "Match conditions that could not be evaluated.",
-            ("name", "kind", "type", "operation"), registry=None,
+            condition, registry=None,
         )  # fmt: skip
         self.checks = Counter("apiserver_validating_admission_policy_check_total", "Validations by outcome.", check, registry=None)
         self.check_seconds = Histogram(
@@ -60,7 +131,9 @@ class AdmissionMetrics:
 
     def register(self, metrics: Metrics) -> None:
         collectors: tuple[Collector, ...] = (
+            self.steps, self.plugins,
             self.webhook, self.webhook_requests, self.webhook_rejections, self.webhook_fail_open, self.exclusions, self.condition_errors,
+            self.condition_seconds,
             self.checks, self.check_seconds, self.mutations, self.mutation_seconds,
         )  # fmt: skip
         for collector in (*collectors, *self.of_plugins):
@@ -70,4 +143,7 @@ class AdmissionMetrics:
         """`step` is admit or validating; `code` the HTTP code of the outcome."""
         said = str(rejected).lower()
         self.webhook.labels(name, step, operation, said).observe(seconds)
-        self.webhook_requests.labels(name, step, operation, str(code), said).inc()
+        self.webhook_requests.labels(name, step, operation, str(min(code, CODE_MAX)), said).inc()
+
+    def count_rejection(self, name: str, step: str, operation: str, error: str, code: int) -> None:
+        self.webhook_rejections.labels(name, step, operation, error, str(min(code, CODE_MAX))).inc()

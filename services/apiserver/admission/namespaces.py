@@ -14,7 +14,7 @@ from kubecosm.api.resources import NAMESPACES, Resource
 
 from ..cache.resource import ResourceCache
 from ..state import State
-from .chain import CREATE, Attributes, Plugin
+from .chain import CREATE, DELETE, UPDATE, Attributes, Plugin
 
 if TYPE_CHECKING:
     from .plugins import Parts
@@ -24,6 +24,7 @@ class NamespaceAutoProvision(Plugin):
     """A namespace comes to be with its first object."""
 
     name = "NamespaceAutoProvision"
+    operations = (CREATE,)
 
     def __init__(self, namespaces: ResourceCache, state: State) -> None:
         self._namespaces = namespaces
@@ -33,7 +34,7 @@ class NamespaceAutoProvision(Plugin):
         return resource.namespaced
 
     def admit(self, attributes: Attributes) -> Awaitable[None] | None:
-        if attributes.operation != CREATE or attributes.dry_run or not attributes.namespace:
+        if attributes.dry_run or not attributes.namespace:
             return None
         return None if self._namespaces.get(attributes.namespace) is not None else self._provide(attributes)
 
@@ -53,6 +54,7 @@ class NamespaceExists(Plugin):
     """Nothing is written in a namespace that is not there."""
 
     name = "NamespaceExists"
+    operations = (CREATE, UPDATE, DELETE)
 
     def __init__(self, namespaces: ResourceCache) -> None:
         self._namespaces = namespaces

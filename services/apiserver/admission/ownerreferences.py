@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 class OwnerReferencesPermissionEnforcement(Plugin):
     name = "OwnerReferencesPermissionEnforcement"
+    operations = (CREATE, UPDATE)
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -29,7 +30,7 @@ class OwnerReferencesPermissionEnforcement(Plugin):
         return (resource, subresource) != (PODS, "status")  # kubelets write statuses with owners that they may not delete
 
     def validate(self, attributes: Attributes) -> Awaitable[None] | None:
-        if attributes.operation not in (CREATE, UPDATE) or attributes.obj is None or self._state.authorizer is None:
+        if self._state.authorizer is None:
             return None
         now, before = _owners(attributes.obj), _owners(attributes.old)
         return None if now == before else self._check(attributes, now, before)

@@ -54,6 +54,7 @@ class PodNodeSelector(_OfPods):
     """Pods run on the nodes that their namespace selects."""
 
     name = "PodNodeSelector"
+    operations = (CREATE,)
 
     def __init__(self, namespaces: ResourceCache, selectors: Mapping[str, str]) -> None:
         """`selectors`: the labels that pods of a namespace may select by; and the default for all without an annotation."""
@@ -61,16 +62,15 @@ class PodNodeSelector(_OfPods):
         self._selectors = selectors
 
     def admit(self, attributes: Attributes) -> Awaitable[None] | None:
-        if attributes.operation == CREATE and attributes.obj is not None:
-            own = self._check_conflict(attributes)
-            wanted = {**own, **(attributes.obj["spec"].get("nodeSelector") or {})}
-            if wanted:
-                attributes.obj["spec"]["nodeSelector"] = wanted
+        assert attributes.obj is not None
+        own = self._check_conflict(attributes)
+        wanted = {**own, **(attributes.obj["spec"].get("nodeSelector") or {})}
+        if wanted:
+            attributes.obj["spec"]["nodeSelector"] = wanted
         return None
 
     def validate(self, attributes: Attributes) -> Awaitable[None] | None:
-        if attributes.operation != CREATE or attributes.obj is None:
-            return None
+        assert attributes.obj is not None
         self._check_conflict(attributes)
         allowed = parse_labels(self._selectors.get(attributes.namespace, ""))
         wanted = attributes.obj["spec"].get("nodeSelector") or {}
@@ -92,6 +92,7 @@ class PodTolerationRestriction(_OfPods):
     """Pods get the tolerations of their namespace, and no others than it allows."""
 
     name = "PodTolerationRestriction"
+    operations = (CREATE, UPDATE)
 
     def __init__(self, namespaces: ResourceCache, default: Sequence[Object], whitelist: Sequence[Object]) -> None:
         super().__init__(namespaces)
@@ -110,7 +111,7 @@ class PodTolerationRestriction(_OfPods):
 
     def validate(self, attributes: Attributes) -> Awaitable[None] | None:
         tolerations = ((attributes.obj or {}).get("spec") or {}).get("tolerations") or []
-        if attributes.operation not in (CREATE, UPDATE) or not tolerations:
+        if not tolerations:
             return None
         allowed = self._listed(attributes.namespace, names.ANNOTATION_TOLERATIONS_WHITELIST, self._whitelist)
         if allowed and not all(any(covers(one, toleration) for one in allowed) for toleration in tolerations):
@@ -160,14 +161,13 @@ class LimitPodHardAntiAffinityTopology(Plugin):
     """Pods may keep others away from their node, but not from a whole zone."""
 
     name = "LimitPodHardAntiAffinityTopology"
+    operations = (CREATE, UPDATE)
 
     def handles(self, resource: Resource, subresource: str) -> bool:
         return resource == PODS and not subresource
 
     def validate(self, attributes: Attributes) -> Awaitable[None] | None:
         affinity = (((attributes.obj or {}).get("spec") or {}).get("affinity") or {}).get("podAntiAffinity") or {}
-        if attributes.operation not in (CREATE, UPDATE):
-            return None
         for term in affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or ():
             key = term.get("topologyKey", "")
             if key != names.LABEL_HOSTNAME:
@@ -180,13 +180,13 @@ class ExtendedResourceToleration(Plugin):
     """Pods that ask for a device may run on the nodes that are kept for it."""
 
     name = "ExtendedResourceToleration"
+    operations = (CREATE, UPDATE)
 
     def handles(self, resource: Resource, subresource: str) -> bool:
         return resource == PODS and not subresource
 
     def admit(self, attributes: Attributes) -> Awaitable[None] | None:
-        if attributes.operation not in (CREATE, UPDATE) or attributes.obj is None:
-            return None
+        assert attributes.obj is not None
         spec = attributes.obj["spec"]
         containers = (*(spec.get("containers") or ()), *(spec.get("initContainers") or ()))
         asked = {name for c in containers for name in ((c.get("resources") or {}).get("requests") or {}) if is_extended(name)}

@@ -164,4 +164,5 @@ def chosen_plugins(enabled: Sequence[str], disabled: Sequence[str]) -> tuple[Row
 
 def build_admission(parts: Parts, enabled: Sequence[str], disabled: Sequence[str]) -> AdmissionChain:
     """The chain of the plugins that are on. Raises StartupError."""
-    return AdmissionChain([row.build(parts) for row in chosen_plugins(enabled, disabled)], parts.metrics)
+    plugins = [row.build(parts) for row in chosen_plugins(enabled, disabled)]
+    return AdmissionChain(plugins, parts.metrics, parts.state.clock.monotonic)

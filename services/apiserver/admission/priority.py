@@ -5,7 +5,7 @@ from __future__ import annotations
 from kubecosm.api.resources import PODS, PRIORITYCLASSES, Object, Resource
 
 from ..cache.resource import ResourceCache
-from .chain import Attributes, Plugin
+from .chain import CREATE, UPDATE, Attributes, Plugin
 from .refusal import refuse
 
 DEFAULT_POLICY = "PreemptLowerPriority"
@@ -13,6 +13,7 @@ DEFAULT_POLICY = "PreemptLowerPriority"
 
 class PriorityPlugin(Plugin):
     name = "Priority"
+    operations = (CREATE, UPDATE)
 
     def __init__(self, classes: ResourceCache) -> None:
         self._classes = classes
@@ -26,9 +27,9 @@ class PriorityPlugin(Plugin):
         if attributes.resource != PODS or attributes.obj is None:
             return
         spec = attributes.obj["spec"]
-        if attributes.operation == "CREATE":
+        if attributes.operation == CREATE:
             self._admit_pod(attributes, spec)
-        elif attributes.operation == "UPDATE":
+        else:
             before = (attributes.old or {}).get("spec") or {}
             for field in ("priority", "preemptionPolicy"):
                 if field not in spec and field in before:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from kubecosm.api.resources import PODS, Object, Resource
 
 from ..cache.resource import ResourceCache
-from .chain import Attributes, Plugin
+from .chain import CREATE, Attributes, Plugin
 from .refusal import refuse
 
 
 class RuntimeClass(Plugin):
     name = "RuntimeClass"
+    operations = (CREATE,)
 
     def __init__(self, classes: ResourceCache) -> None:
         self._classes = classes
@@ -19,8 +20,7 @@ class RuntimeClass(Plugin):
         return resource == PODS and not subresource
 
     def admit(self, attributes: Attributes) -> None:
-        if attributes.operation != "CREATE" or attributes.obj is None:
-            return
+        assert attributes.obj is not None
         spec = attributes.obj["spec"]
         name = spec.get("runtimeClassName")
         if not name:

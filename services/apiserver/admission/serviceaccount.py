@@ -12,7 +12,7 @@ from kubecosm.api.resources import PODS, Object, Resource
 
 from ..cache.resource import ResourceCache
 from ..rest.objectmeta import SUFFIX_LENGTH, SUFFIX_LETTERS
-from .chain import Attributes, Plugin
+from .chain import CREATE, Attributes, Plugin
 from .refusal import refuse
 
 DEFAULT_ACCOUNT = "default"
@@ -24,6 +24,7 @@ FILE_MODE = 0o644
 
 class ServiceAccountPlugin(Plugin):
     name = "ServiceAccount"
+    operations = (CREATE,)
 
     def __init__(self, accounts: ResourceCache, rng: random.Random, extra_config_maps: tuple[tuple[str, str], ...] = ()) -> None:
         """`extra_config_maps`: (ConfigMap, key) pairs that the token volume projects besides the cluster's CA."""
@@ -35,8 +36,6 @@ class ServiceAccountPlugin(Plugin):
         return resource == PODS and not subresource
 
     def admit(self, attributes: Attributes) -> None:
-        if attributes.operation != "CREATE":
-            return None
         pod = attributes.obj
         assert pod is not None
         spec = pod["spec"]

@@ -10,7 +10,7 @@ from kubecosm.api import names
 from kubecosm.api.resources import INGRESSES, NODES, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, Object, Resource, builtin
 
 from ..cache.resource import ResourceCache
-from .chain import Attributes, Plugin
+from .chain import CREATE, UPDATE, Attributes, Plugin
 
 VOLUMEATTRIBUTESCLASSES = builtin("storage.k8s.io", "v1", "volumeattributesclasses")
 TOLERATION_SECONDS = 300
@@ -25,13 +25,13 @@ class DefaultTolerationSeconds(Plugin):
     """Pods stay five minutes on a node that is not ready or unreachable, unless they say otherwise."""
 
     name = "DefaultTolerationSeconds"
+    operations = (CREATE, UPDATE)
 
     def handles(self, resource: Resource, subresource: str) -> bool:
         return resource == PODS and not subresource
 
     def admit(self, attributes: Attributes) -> None:
-        if attributes.obj is None:
-            return
+        assert attributes.obj is not None
         spec = attributes.obj["spec"]
         tolerations = spec.get("tolerations") or []
         added = [
@@ -51,13 +51,13 @@ class TaintNodesByCondition(Plugin):
     """A new node takes no pods until it has reported ready."""
 
     name = "TaintNodesByCondition"
+    operations = (CREATE,)
 
     def handles(self, resource: Resource, subresource: str) -> bool:
         return resource == NODES and not subresource
 
     def admit(self, attributes: Attributes) -> None:
-        if attributes.operation != "CREATE" or attributes.obj is None:
-            return
+        assert attributes.obj is not None
         taint = {"key": names.TAINT_NOT_READY, "effect": "NoSchedule"}
         spec = attributes.obj.setdefault("spec", {})
         taints = spec.get("taints") or []
@@ -69,13 +69,13 @@ class StorageObjectInUseProtection(Plugin):
     """Claims and volumes get the finalizer that keeps them while they are used."""
 
     name = "StorageObjectInUseProtection"
+    operations = (CREATE,)
 
     def handles(self, resource: Resource, subresource: str) -> bool:
         return resource in PROTECTION and not subresource
 
     def admit(self, attributes: Attributes) -> None:
-        if attributes.operation != "CREATE" or attributes.obj is None:
-            return
+        assert attributes.obj is not None
         meta, finalizer = attributes.obj["metadata"], PROTECTION[attributes.resource]
         if finalizer not in (meta.get("finalizers") or ()):
             meta["finalizers"] = [*(meta.get("finalizers") or ()), finalizer]
@@ -85,6 +85,7 @@ class DefaultStorageClass(Plugin):
     """A claim without a class gets the default one, the newest if there are several."""
 
     name = "DefaultStorageClass"
+    operations = (CREATE,)
 
     def __init__(self, classes: ResourceCache) -> None:
         self._classes = classes
@@ -94,8 +95,7 @@ class DefaultStorageClass(Plugin):
 
     def admit(self, attributes: Attributes) -> None:
         obj = attributes.obj
-        if attributes.operation != "CREATE" or obj is None:
-            return
+        assert obj is not None
         spec = obj.setdefault("spec", {})
         if spec.get("storageClassName") is not None or names.ANNOTATION_STORAGE_CLASS_BETA in (obj["metadata"].get("annotations") or {}):
             return
@@ -109,6 +109,7 @@ class DefaultIngressClass(Plugin):
     """An Ingress without a class gets the default one."""
 
     name = "DefaultIngressClass"
+    operations = (CREATE,)
 
     def __init__(self, classes: ResourceCache) -> None:
         self._classes = classes
@@ -118,8 +119,7 @@ class DefaultIngressClass(Plugin):
 
     def admit(self, attributes: Attributes) -> None:
         obj = attributes.obj
-        if attributes.operation != "CREATE" or obj is None:
-            return
+        assert obj is not None
         spec = obj.setdefault("spec", {})
         if spec.get("ingressClassName") is not None or names.ANNOTATION_INGRESS_CLASS in (obj["metadata"].get("annotations") or {}):
             return

@@ -6,7 +6,7 @@ from kubecosm.api.names import LABEL_REGION, LABEL_ZONE
 from kubecosm.api.resources import PODS, Object, Resource
 
 from ..cache.resource import ResourceCache
-from .chain import Attributes, Plugin
+from .chain import CREATE, Attributes, Plugin
 
 TOPOLOGY_LABELS = (LABEL_ZONE, LABEL_REGION)
 
@@ -15,6 +15,7 @@ class PodTopologyLabels(Plugin):
     """On a binding the labels go onto the Binding, from which they reach the pod."""
 
     name = "PodTopologyLabels"
+    operations = (CREATE,)
 
     def __init__(self, nodes: ResourceCache) -> None:
         self._nodes = nodes
@@ -24,8 +25,7 @@ class PodTopologyLabels(Plugin):
 
     def admit(self, attributes: Attributes) -> None:
         obj = attributes.obj
-        if attributes.operation != "CREATE" or obj is None:
-            return
+        assert obj is not None
         if attributes.subresource:
             target = obj.get("target") or {}
             node = target.get("name") if target.get("kind") in (None, "", "Node") else ""

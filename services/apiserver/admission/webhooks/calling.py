@@ -82,7 +82,7 @@ class Caller:
             code, kind, rejected = (200, "", False) if error is None else (0, SERVER_ERROR, True)
         self.metrics.observe_webhook(hook.name, self.step, operation, seconds, rejected=rejected, code=code)
         if rejected:
-            self.metrics.webhook_rejections.labels(hook.name, self.step, operation, kind, str(code)).inc()
+            self.metrics.count_rejection(hook.name, self.step, operation, kind, code)
 
     def outcome(self, hook: Hook, attributes: Attributes, error: CallFailed, place: str) -> ApiError | None:
         """What becomes of a request whose webhook failed: None lets it pass (failurePolicy Ignore)."""
