@@ -76,6 +76,7 @@ class ExtensionServer:
     port: int = 0
     knows_aggregated: bool = True
     is_healthy: bool = True
+    publishes_v3: bool = True
     flunders: dict[str, Any] = field(default_factory=dict)
     requests: list[web.BaseRequest] = field(default_factory=list)
     certificates_seen: set[str] = field(default_factory=set)
@@ -93,6 +94,8 @@ class ExtensionServer:
             return self._aggregated()
         if path == BASE:
             return web.json_response(self._resource_list())
+        if path.startswith("/openapi/v3") and not self.publishes_v3:
+            return web.Response(status=404)
         if path == "/openapi/v3":
             return web.json_response({"paths": {BASE[1:]: {"serverRelativeURL": f"/openapi/v3{BASE}?hash=ABC"}}})
         if path == f"/openapi/v3{BASE}":

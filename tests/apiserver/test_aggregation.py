@@ -163,6 +163,21 @@ def test_discovery_and_openapi_tell_of_the_extension_and_keep_what_was_known(tmp
     with_extension(tmp_path, test)
 
 
+def test_an_extension_that_publishes_only_v2_is_explained_in_v3(tmp_path: Path) -> None:
+    async def test(api: Api, extension: ExtensionServer) -> None:
+        extension.publishes_v3 = False
+        url = (await api.get("/openapi/v3"))["paths"][BASE[1:]]["serverRelativeURL"]
+        reply = await api.raw("GET", url)
+        assert reply.headers["Cache-Control"] == "public, immutable"
+        document = orjson.loads(reply.body)
+        assert document["openapi"] == "3.0.0"
+        answer = document["paths"][f"{BASE}/flunders"]["get"]["responses"]["200"]
+        assert answer["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/example.Flunder"}
+        assert list(document["components"]["schemas"]) == ["example.Flunder"]
+
+    with_extension(tmp_path, test)
+
+
 def test_a_certificate_that_the_bundle_does_not_vouch_for_is_refused_unless_told_otherwise(tmp_path: Path) -> None:
     async def main() -> None:
         certificates = make_certificates(tmp_path / "pki")

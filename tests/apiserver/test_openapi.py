@@ -8,12 +8,13 @@ from typing import Any
 import orjson
 import pytest
 
-from kubecosm.api.resources import BUILTIN, Resource, ResourceTable, load_builtin
+from kubecosm.api.resources import BUILTIN, CustomResource, Resource, ResourceTable, load_builtin
 from kubecosm.api.schema import schemas
 from kubecosm.services.apiserver.openapi import descriptions, protobuf
 from kubecosm.services.apiserver.openapi.definitions import schema_of
 from kubecosm.services.apiserver.openapi.documents import v2, v3
 from kubecosm.services.apiserver.openapi.handlers import JSON, V2_PROTOBUF, OpenAPI
+from kubecosm.services.apiserver.openapi.upgrade import v3_of_v2
 
 WIDGETS = Resource("example.com", "v1", "Widget", "widgets", "widget", True, ("get", "list", "create", "patch"))
 APPS = [row for row in BUILTIN if row.prefix == "/apis/apps/v1"]
@@ -162,7 +163,74 @@ def test_a_changed_table_changes_hashes_and_documents() -> None:
     table = ResourceTable(APPS)
     api = OpenAPI(table)
     before = api.handle("/openapi/v3", JSON)[2]
-    table.add(WIDGETS)
+    table.add(CustomResource("example.com", "v1", "Widget", "widgets", "widget", True, ("get", "list", "create", "patch")))
     after = orjson.loads(api.handle("/openapi/v3", JSON)[2])["paths"]
     assert after.keys() - orjson.loads(before)["paths"].keys() == {"apis/example.com/v1"}
     assert api.handle("/openapi/v3/apis/example.com/v1", JSON)[0] == 200
+
+
+def test_the_index_names_what_is_no_resource_too_and_each_has_a_document() -> None:
+    api = OpenAPI(load_builtin())
+    paths = orjson.loads(api.handle("/openapi/v3", JSON)[2])["paths"]
+    general = {".well-known/openid-configuration", "api", "apis", "apis/apps", "apis/policy", "openid/v1/jwks", "version"}
+    assert general <= paths.keys()
+    assert list(paths) == sorted(paths)
+    for name in general:
+        path, _, query = paths[name]["serverRelativeURL"].partition("?")
+        status, _, body = api.handle(path, JSON, query=query)
+        document = orjson.loads(body)
+        assert (status, list(document["paths"])) == (200, [f"/{name}/"])
+        assert set(references(document)) <= {f"#/components/schemas/{found}" for found in document["components"]["schemas"]}
+    version = orjson.loads(api.handle("/openapi/v3/version", JSON)[2])
+    assert version["paths"]["/version/"] == {"get": {
+        "tags": ["version"], "description": "get the version information for this server", "operationId": "getCodeVersion",
+        "responses": {
+            "200": {"description": "OK", "content": {
+                "application/json": {"schema": {"$ref": "#/components/schemas/io.k8s.apimachinery.pkg.version.Info"}}}},
+            "401": {"description": "Unauthorized"},
+        },
+    }}  # fmt: skip
+
+
+def test_discovery_of_a_group_version_is_described_beside_its_resources() -> None:
+    assert v3(APPS)["paths"]["/apis/apps/v1/"]["get"]["operationId"] == "getAppsV1APIResources"
+    operation = v2(BUILTIN)["paths"]["/apis/apps/"]["get"]
+    assert (operation["operationId"], operation["tags"]) == ("getAppsAPIGroup", ["apps"])
+    assert "x-kubernetes-action" not in operation
+
+
+@pytest.mark.parametrize(("accept", "status"), [("", 200), ("*", 200), ("json", 406), (";;", 406), (",", 406), ("text/html", 406)])
+def test_an_accept_header_that_names_nothing_served_is_not_acceptable(accept: str, status: int) -> None:
+    api = OpenAPI(load_builtin())
+    assert api.handle("/openapi/v3/version", accept)[0] == status
+    assert api.handle("/openapi/v2", accept)[0] == status
+    assert api.handle("/openapi/v3", accept)[0] == 200  # the index is not negotiated
+
+
+def test_a_v2_document_becomes_v3_with_bodies_types_and_references_moved() -> None:
+    item = {
+        "parameters": [{"$ref": "#/parameters/ns"}],
+        "post": {
+            "consumes": ["application/json", "application/yaml"], "produces": ["application/json"], "operationId": "createFlunder",
+            "schemes": ["https"], "x-kubernetes-action": "post",
+            "parameters": [{"in": "body", "name": "body", "required": True, "schema": {"$ref": "#/definitions/F"}},
+                           {"in": "query", "name": "limit", "type": "integer", "uniqueItems": True}],
+            "responses": {"201": {"description": "Created", "schema": {"$ref": "#/definitions/F"}}},
+        },
+    }  # fmt: skip
+    document = v3_of_v2({
+        "swagger": "2.0", "info": {"title": "x", "version": "1"}, "paths": {"/f": item},
+        "parameters": {"ns": {"in": "path", "name": "namespace", "required": True, "type": "string"}},
+        "definitions": {"F": {"properties": {"meta": {"description": "m", "$ref": "#/definitions/M"}}}},
+    })  # fmt: skip
+    reference = {"$ref": "#/components/schemas/F"}
+    path = document["paths"]["/f"]
+    assert path["parameters"] == [{"in": "path", "name": "namespace", "required": True, "schema": {"type": "string"}}]
+    assert path["post"] == {
+        "operationId": "createFlunder", "x-kubernetes-action": "post",
+        "parameters": [{"in": "query", "name": "limit", "schema": {"type": "integer", "uniqueItems": True}}],
+        "requestBody": {"content": {media: {"schema": reference} for media in ("application/json", "application/yaml")}, "required": True},
+        "responses": {"201": {"description": "Created", "content": {"application/json": {"schema": reference}}}},
+    }  # fmt: skip
+    meta = document["components"]["schemas"]["F"]["properties"]["meta"]
+    assert meta == {"description": "m", "allOf": [{"$ref": "#/components/schemas/M"}]}

@@ -1,6 +1,6 @@
 """The OpenAPI documents of extension servers, fetched when somebody asks for ours and merged into them.
 
-Imitates kube-aggregator's openapi and openapiv3 controllers. Left out: making v3 documents for extensions that only have v2.
+Imitates kube-aggregator's openapi and openapiv3 controllers. An extension that publishes only v2 gets a v3 document made out of that.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import orjson
 from kubecosm.api.resources import Object
 
 from ..connect.backend import Backends
+from ..openapi.handlers import digest_of
+from ..openapi.upgrade import v3_of_v2
 from ..state import State
 from .discovered import fetch_json
 from .localservices import GroupVersion
@@ -31,7 +33,10 @@ class RemoteSpecs:
     def __init__(self, state: State, backends: Backends) -> None:
         self._state, self._backends = state, backends
         self._fetched: dict[GroupVersion, float] = {}
-        self._urls: dict[GroupVersion, Object] = {}
+        self._urls: dict[GroupVersion, dict[str, Object]] = {}
+        """What each has in its own index: entries by name."""
+        self._made: dict[GroupVersion, bytes] = {}
+        """v3 documents of those that have no index."""
         self._v2: dict[GroupVersion, Object] = {}
         self.digest = ""
         """Tells whether anything has changed; empty when there is nothing."""
@@ -40,12 +45,17 @@ class RemoteSpecs:
         self._fetched.pop(key, None)
         if key in self._urls or key in self._v2:
             self._urls.pop(key, None)
+            self._made.pop(key, None)
             self._v2.pop(key, None)
             self._sum_up()
 
     def urls(self) -> dict[str, Object]:
         """What they add to the index of /openapi/v3."""
-        return {_name(key): url for key, url in self._urls.items()}
+        return {name: url for urls in self._urls.values() for name, url in urls.items()}
+
+    def document(self, name: str) -> bytes | None:
+        """The v3 document made for an extension that has none."""
+        return next((made for key, made in self._made.items() if _name(key) == name), None)
 
     def merged(self, document: Object) -> Object:
         """Our v2 document with theirs in it."""
@@ -54,8 +64,9 @@ class RemoteSpecs:
         return document
 
     def owner(self, name: str, remotes: dict[GroupVersion, RemoteService]) -> RemoteService | None:
-        """Who serves the v3 document of that name, `apis/<group>/<version>`."""
-        return next((remote for key, remote in remotes.items() if _name(key) == name and key in self._urls), None)
+        """Who serves the v3 document of that name, `apis/<group>/<version>` or `apis/<group>`."""
+        found = (remote for key, remote in remotes.items() if key not in self._made and name in self._urls.get(key, ()))
+        return next(found, None)
 
     async def refresh(self, remotes: dict[GroupVersion, RemoteService]) -> None:
         """Fetch what is missing or old, from all at once."""
@@ -77,11 +88,15 @@ class RemoteSpecs:
                 document = await fetch_json(self._state, self._backends, remote, "/openapi/v2", "application/json")
         except TimeoutError:
             return  # what was known stays
-        url = (index.get("paths") or {}).get(_name(key)) if isinstance(index, dict) else None
-        if url is not None:
-            self._urls[key] = url
         if isinstance(document, dict):
             self._v2[key] = only_paths(document, remote.discovery_path)
+        if isinstance(index, dict):
+            self._made.pop(key, None)
+            names = (_name(key), f"apis/{key[0]}")
+            self._urls[key] = {name: url for name, url in (index.get("paths") or {}).items() if name in names}
+        elif isinstance(document, dict):
+            made = self._made[key] = orjson.dumps(v3_of_v2({**document, **self._v2[key]}))
+            self._urls[key] = {_name(key): {"serverRelativeURL": f"/openapi/v3/{_name(key)}?hash={digest_of(made)}"}}
 
     def _sum_up(self) -> None:
         known = sorted([(*key, orjson.dumps([self._urls.get(key), self._v2.get(key)]).hex()) for key in {*self._urls, *self._v2}])

@@ -12,6 +12,8 @@ from kubecosm.api.schema.model import META
 
 from .definitions import full_name, reachable, reference, schema_of
 from .descriptions import describe
+from .general import documents as general_documents
+from .general import resource_lists
 from .operations import PARAMETER_TYPES, Operation, operations
 
 _INLINE = ("dryRun", "fieldValidation")
@@ -29,23 +31,41 @@ def no_custom_schema(row: Resource, version: int) -> Object | None:
 
 def v3(rows: Sequence[Resource], custom_schema: CustomSchema = no_custom_schema) -> Object:
     """The document of one group and version."""
-    ops = list(operations(rows))
+    ops = [*resource_lists(rows), *operations(rows)]
     names = {name for operation in ops for name in (operation.body, operation.answer) if name}
     if any(isinstance(row, CustomResource) for row in rows):
         names.add(f"{META}ObjectMeta")
+    document = _v3(ops, names)
+    components = document["components"]["schemas"]
+    for row in rows:
+        if schemas().of_kind(row.api_version, row.kind) is None:
+            components[custom_name(row)] = _custom(row, custom_schema, 3)
+    return document
+
+
+def v3_general(operation: Operation) -> Object:
+    """The document of a path that is about no resource."""
+    return _v3([operation], {operation.answer} - {""})
+
+
+def _v3(ops: Iterable[Operation], names: Iterable[str]) -> Object:
+    """The document of these operations, with the definitions of these names and all that they mention."""
     components: Object = {full_name(name): schema_of(schemas().definition(name), 3) for name in reachable(names)}
     describe(components)
     paths: Object = {}
     for operation in ops:
-        item = paths.setdefault(operation.path, {"parameters": [*_path_parameters_v3(operation), _query_v3("pretty")]})
-        item[operation.method] = _operation_v3(operation, components)
-    for row in rows:
-        if schemas().of_kind(row.api_version, row.kind) is None:
-            components[custom_name(row)] = _custom(row, custom_schema, 3)
+        item = _item(paths, operation, lambda op: [*_path_parameters_v3(op), _query_v3("pretty")])
+        item[operation.method] = _operation_v3(operation)
     return {
         "openapi": "3.0.0", "info": _info(), "paths": paths,
         "components": {"schemas": components, "securitySchemes": {"BearerToken": _token()}},
     }  # fmt: skip
+
+
+def _item(paths: Object, operation: Operation, parameters: Callable[[Operation], list[Object]]) -> Object:
+    """The entry of a path. What all methods of a resource take stands there."""
+    item: Object = paths.setdefault(operation.path, {"parameters": parameters(operation)} if operation.action else {})
+    return item
 
 
 def v2(rows: Iterable[Resource], custom_schema: CustomSchema = no_custom_schema) -> Object:
@@ -55,8 +75,9 @@ def v2(rows: Iterable[Resource], custom_schema: CustomSchema = no_custom_schema)
     describe(definitions)
     parameters: Object = {}
     paths: Object = {}
-    for operation in operations(rows):
-        item = paths.setdefault(operation.path, {"parameters": [*_path_parameters_v2(operation), _query_v2("pretty", parameters)]})
+    ops = sorted([*general_documents(rows).values(), *resource_lists(rows), *operations(rows)], key=lambda operation: operation.path)
+    for operation in ops:
+        item = _item(paths, operation, lambda op: [*_path_parameters_v2(op), _query_v2("pretty", parameters)])
         item[operation.method] = _operation_v2(operation, parameters)
     for row in rows:
         if schemas().of_kind(row.api_version, row.kind) is None:
@@ -85,9 +106,19 @@ def _token() -> Object:
     return {"type": "apiKey", "name": "authorization", "in": "header", "description": "Bearer Token authentication"}
 
 
-def _kind(operation: Operation) -> Object:
+def _described(operation: Operation) -> Object:
+    return {"description": operation.description} if operation.description else {}
+
+
+def _extensions(operation: Operation) -> Object:
+    """What is done to which kind; nothing for operations on no resource."""
+    if not operation.action:
+        return {}
     group, version, kind = operation.kind
-    return {"group": group, "kind": kind, "version": version}
+    return {
+        "x-kubernetes-action": operation.action,
+        "x-kubernetes-group-version-kind": {"group": group, "kind": kind, "version": version},
+    }
 
 
 def _description(code: int) -> str:
@@ -105,8 +136,8 @@ def _query_v3(name: str) -> Object:
     return {"name": name, "in": "query", "schema": {"type": PARAMETER_TYPES.get(name, "string"), "uniqueItems": True}}
 
 
-def _operation_v3(operation: Operation, components: Object) -> Object:
-    result: Object = {"tags": [operation.tag], "operationId": operation.id}
+def _operation_v3(operation: Operation) -> Object:
+    result: Object = {"tags": [operation.tag], "operationId": operation.id, **_described(operation)}
     if operation.query:
         result["parameters"] = [_query_v3(name) for name in operation.query]
     if operation.body:
@@ -118,9 +149,7 @@ def _operation_v3(operation: Operation, components: Object) -> Object:
     content = {media: {"schema": schema} for media in operation.produces}
     result["responses"] = {str(code): {"description": _description(code), "content": content} for code in operation.codes}
     result["responses"]["401"] = {"description": "Unauthorized"}
-    result["x-kubernetes-action"] = operation.action
-    result["x-kubernetes-group-version-kind"] = _kind(operation)
-    return result
+    return result | _extensions(operation)
 
 
 def _path_parameters_v2(operation: Operation) -> list[Object]:
@@ -137,8 +166,8 @@ def _query_v2(name: str, shared: Object) -> Object:
 
 def _operation_v2(operation: Operation, shared: Object) -> Object:
     result: Object = {
-        "tags": [operation.tag], "operationId": operation.id, "schemes": ["https"], "consumes": list(operation.consumes),
-        "produces": list(operation.produces),
+        "tags": [operation.tag], "operationId": operation.id, **_described(operation), "schemes": ["https"],
+        "consumes": list(operation.consumes), "produces": list(operation.produces),
     }  # fmt: skip
     parameters = [_query_v2(name, shared) for name in operation.query]
     if operation.body:
@@ -151,6 +180,4 @@ def _operation_v2(operation: Operation, shared: Object) -> Object:
     schema = reference(operation.answer, 2) if operation.answer else {"type": "string"}
     result["responses"] = {str(code): {"description": _description(code), "schema": schema} for code in operation.codes}
     result["responses"]["401"] = {"description": "Unauthorized"}
-    result["x-kubernetes-action"] = operation.action
-    result["x-kubernetes-group-version-kind"] = _kind(operation)
-    return result
+    return result | _extensions(operation)

@@ -19,14 +19,16 @@ from kubecosm.api.resources import Object, Resource, ResourceTable
 
 from . import protobuf
 from .descriptions import source
-from .documents import CustomSchema, no_custom_schema, v2, v3
+from .documents import CustomSchema, no_custom_schema, v2, v3, v3_general
+from .general import documents as general_documents
+from .operations import Operation
 
 DOCUMENTS_KEPT_MAX = 8
 """Compressed documents kept in memory, least recently used first to go; one is 20-250 KB."""
 JSON = "application/json"
 V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 V2_PROTOBUF_OLD = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
-_ACCEPTS = (JSON, "application/*", "*/*")
+_ACCEPTS = (JSON, "application/*", "*/*", "*")
 
 Answer = tuple[int, dict[str, str], bytes]
 """(status, headers, body)."""
@@ -44,6 +46,9 @@ class Extensions(Protocol):
     def merged(self, document: Object) -> Object:
         """The v2 document with theirs in it."""
 
+    def document(self, name: str) -> bytes | None:
+        """A v3 document that was made for one that has only v2."""
+
 
 class NoExtensions:
     digest = ""
@@ -53,6 +58,9 @@ class NoExtensions:
 
     def merged(self, document: Object) -> Object:
         return document
+
+    def document(self, name: str) -> bytes | None:
+        return None
 
 
 NO_EXTENSIONS = NoExtensions()
@@ -87,13 +95,13 @@ class OpenAPI:
             self._table_changed()
         if self._merged_digest != self._extensions.digest:
             self._merged_digest = self._extensions.digest
-            self._kept.pop("v2", None), self._kept.pop("v2.pb", None)
+            self._kept.clear()
         given = headers or {}
         path = request_path.rstrip("/")
         if path == "/openapi/v2":
             return self._v2(accept, given)
         if path == "/openapi/v3":
-            return self._whole(orjson.dumps({"paths": self._index()}), JSON, given) if _takes(accept, _ACCEPTS) else _not_acceptable()
+            return self._whole(orjson.dumps({"paths": self._index()}), JSON, given)
         return self._v3(path.removeprefix("/openapi/v3/"), accept, query, given)
 
     def _groups(self) -> dict[str, list[Resource]]:
@@ -103,9 +111,14 @@ class OpenAPI:
             found.setdefault(row.prefix[1:], []).append(row)
         return found
 
+    def _general(self) -> dict[str, Operation]:
+        """The documents of paths that are about no resource."""
+        return general_documents(self._table)
+
     def _index(self) -> dict[str, Object]:
         urls = {name: f"/openapi/v3/{name}?hash={self._hash(name, rows)}" for name, rows in self._groups().items()}
-        index = {name: {"serverRelativeURL": url} for name, url in urls.items()} | dict(self._extensions.urls())
+        urls |= {name: f"/openapi/v3/{name}?hash={_hash_of(name)}" for name in self._general()}
+        index = dict(self._extensions.urls()) | {name: {"serverRelativeURL": url} for name, url in urls.items()}
         return dict(sorted(index.items()))
 
     def _hash(self, name: str, rows: list[Resource]) -> str:
@@ -114,25 +127,32 @@ class OpenAPI:
         if found is None:
             facts = [(row.group, row.version, row.kind, row.plural, row.verbs, [(s.name, s.kind, s.verbs) for s in row.subresources],
                       self._custom_schema(row, 3)) for row in rows]  # fmt: skip
-            text = orjson.dumps([kubecosm.__version__, kubecosm.KUBERNETES_VERSION, str(source()), facts])
-            found = self._hashes[name] = hashlib.sha512(text).hexdigest().upper()
+            found = self._hashes[name] = _hash_of(facts)
         return found
 
     def _v3(self, name: str, accept: str, query: str, given: Mapping[str, str]) -> Answer:
-        rows = self._groups().get(name)
-        if rows is None:
+        rows, general = self._groups().get(name), self._general().get(name)
+        made = self._extensions.document(name) if rows is None and general is None else None
+        if rows is None and general is None and made is None:
             return 404, {"Content-Type": "text/plain; charset=utf-8"}, b"404 page not found\n"
         if not _takes(accept, _ACCEPTS):
             return _not_acceptable()
-        wanted, actual = parse_qs(query).get("hash", [""])[0], self._hash(name, rows)
+        wanted = parse_qs(query).get("hash", [""])[0]
+        actual = self._hash(name, rows) if rows else digest_of(made) if made else _hash_of(name)
+
+        def build() -> bytes:
+            if made is not None:
+                return made
+            return orjson.dumps(v3(rows, self._custom_schema) if rows else v3_general(general) if general else {})
+
         if wanted and wanted != actual:
             return 301, {"Location": f"/openapi/v3/{name}?hash={actual}"}, b""
         caching = {"Cache-Control": "public, immutable", "Expires": "Thu, 31 Dec 2099 00:00:00 GMT"} if wanted else {}
-        return self._sent(f"v3/{name}", actual, JSON, lambda: orjson.dumps(v3(rows, self._custom_schema)), given, caching)
+        return self._sent(f"v3/{name}", actual, JSON, build, given, caching)
 
     def _v2(self, accept: str, given: Mapping[str, str]) -> Answer:
         hashes = "".join(self._hash(name, rows) for name, rows in self._groups().items())
-        digest = hashlib.sha512(f"{hashes}{self._extensions.digest}".encode()).hexdigest().upper()
+        digest = digest_of(f"{hashes}{self._extensions.digest}".encode())
         if V2_PROTOBUF in accept or V2_PROTOBUF_OLD in accept:
             build: Callable[[], bytes] = lambda: protobuf.document(self._v2_document())  # noqa: E731
             return self._sent("v2.pb", digest, V2_PROTOBUF_OLD, build, given, {})
@@ -163,14 +183,25 @@ class OpenAPI:
         return 200, answer, zlib.decompress(kept, wbits=31)
 
     def _whole(self, body: bytes, content_type: str, given: Mapping[str, str]) -> Answer:
-        etag = f'"{hashlib.sha512(body).hexdigest().upper()}"'
+        etag = f'"{digest_of(body)}"'
         headers = {"ETag": etag, "Vary": "Accept", "Content-Type": content_type}
         return (304, headers, b"") if given.get("If-None-Match") == etag else (200, headers, body)
 
 
+def _hash_of(facts: object) -> str:
+    """A digest of facts and of what all documents depend on."""
+    text = orjson.dumps([kubecosm.__version__, kubecosm.KUBERNETES_VERSION, str(source()), facts])
+    return digest_of(text)
+
+
+def digest_of(document: bytes) -> str:
+    """What tells one document from another in URLs and ETags."""
+    return hashlib.sha512(document).hexdigest().upper()
+
+
 def _takes(accept: str, offered: tuple[str, ...]) -> bool:
-    wanted = [part.partition(";")[0].strip() for part in accept.split(",") if part.strip()]
-    return not wanted or any(part in offered for part in wanted)
+    """Whether an Accept header names one of these; what is no media type names nothing."""
+    return not accept or any(part.partition(";")[0].strip().lower() in offered for part in accept.split(","))
 
 
 def _not_acceptable() -> Answer:

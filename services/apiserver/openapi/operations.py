@@ -36,7 +36,10 @@ PARAMETER_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of one path. Bodies are short names of definitions; empty means none (or plain text, in an answer)."""
+    """One method of one path. Bodies are short names of definitions; empty means none (or plain text, in an answer).
+
+    An empty action means that it is about no resource; then `kind` says nothing.
+    """
 
     path: str
     method: str
@@ -52,6 +55,7 @@ class Operation:
     codes: tuple[int, ...] = (200,)
     consumes: tuple[str, ...] = ("*/*",)
     produces: tuple[str, ...] = JSON_TYPES
+    description: str = ""
 
     @property
     def path_parameters(self) -> list[str]:
@@ -72,9 +76,19 @@ def definition_name(group: str, version: str, kind: str) -> str:
     return found.name if found is not None else ""
 
 
-def tag_of(group: str, version: str) -> str:
-    """`apps_v1`, `core_v1`, `rbacAuthorization_v1`."""
-    return f"{_group_word(group) or 'core'}_{version}"
+def tag_of(group: str, version: str = "") -> str:
+    """`apps_v1`, `core_v1`, `rbacAuthorization_v1`; `apps` without a version."""
+    word = _group_word(group) or "core"
+    return f"{word}_{version}" if version else word
+
+
+def group_name(group: str) -> str:
+    """`Core`, `Apps`, `RbacAuthorization`, as ids of operations name groups."""
+    return _camel(_group_word(group) or "core")
+
+
+def version_name(version: str) -> str:
+    return _camel(version)
 
 
 def _group_word(group: str) -> str:
@@ -94,7 +108,7 @@ def patch_types(row: Resource) -> tuple[str, ...]:
 
 def _of_resource(row: Resource) -> Iterator[Operation]:
     scope = "Namespaced" if row.namespaced else ""
-    prefix = f"{_camel(_group_word(row.group) or 'core')}{_camel(row.version)}"
+    prefix = f"{group_name(row.group)}{version_name(row.version)}"
     collection, item = row.path("{namespace}"), row.path("{namespace}", "{name}")
     definition = definition_name(row.group, row.version, row.kind)
     listed = definition_name(row.group, row.version, row.list_kind)

@@ -11,7 +11,8 @@ from functools import lru_cache
 from kubecosm.api.errors import NotAcceptable
 
 JSON_TYPE, YAML_TYPE, MSGPACK_TYPE = "application/json", "application/yaml", "application/msgpack"
-_SERVED = {JSON_TYPE: JSON_TYPE, "application/*": JSON_TYPE, "*/*": JSON_TYPE, YAML_TYPE: YAML_TYPE, MSGPACK_TYPE: MSGPACK_TYPE}
+_SERVED = {JSON_TYPE: JSON_TYPE, "application/*": JSON_TYPE, "*/*": JSON_TYPE, "*": JSON_TYPE, YAML_TYPE: YAML_TYPE,
+           MSGPACK_TYPE: MSGPACK_TYPE}  # fmt: skip
 SERVED_TYPES = ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf")
 TRANSFORMS = ("Table", "PartialObjectMetadata", "PartialObjectMetadataList")
 HEADERS_CACHED_MAX = 512
