@@ -47,6 +47,12 @@ class HealthEndpoints:
     livez: Mapping[str, Check] = field(default_factory=dict)
     readyz: Mapping[str, Check] = field(default_factory=dict)
 
+    def paths(self) -> list[str]:
+        """The path of each single check."""
+        alive = ["ping", *self.livez]
+        ready = [*alive, *(name for name in self.readyz if name not in alive)]
+        return [*(f"/livez/{name}" for name in alive), *(f"/{endpoint}/{name}" for endpoint in ("healthz", "readyz") for name in ready)]
+
     async def answer(self, path: str, query: MultiMapping[str], accept: str = "") -> Answer | None:
         """The answer to a GET of `path`, or None when the path is not one of ours."""
         if path == "/metrics":

@@ -23,10 +23,8 @@ from .openapi.handlers import OpenAPI
 from .rest.router import method_not_allowed, page_not_found
 from .state import State
 
-INDEX_PATHS = ("/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version")
-
-
 OPENID_PATH, JWKS_PATH = "/.well-known/openid-configuration", "/openid/v1/jwks"
+INDEX_PATHS = (OPENID_PATH, JWKS_PATH, "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version")
 
 
 def openid_configuration(accounts: AccountTokens, jwks_uri: str) -> Object:
@@ -101,7 +99,7 @@ class NonResources:
 
     def _index(self) -> Sequence[str]:
         groups = self._aggregator.catalog.group_versions(self._state.table)
-        paths = {"/api", "/api/v1", "/apis", *INDEX_PATHS}
+        paths = {"/api", "/api/v1", "/apis", *INDEX_PATHS, *self._health.paths()}
         for group, versions in groups.items():
             if group:
                 paths |= {f"/apis/{group}", *(f"/apis/{group}/{version}" for version in versions)}

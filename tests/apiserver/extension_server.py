@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import orjson
 from aiohttp import WSMsgType, web
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -21,6 +22,14 @@ GROUP, VERSION = "wardle.example.com", "v1alpha1"
 BASE = f"/apis/{GROUP}/{VERSION}"
 SERVER_NAME = "extension.default.svc"
 VERBS = ["create", "delete", "get", "list", "watch"]
+
+KIND = {"group": GROUP, "version": VERSION, "kind": "Flunder"}
+FLUNDER: Any = {
+    "type": "object", "description": "Flunder is a thing.",
+    "properties": {"colour": {"type": "string", "description": "Colour of the flunder."}},
+    "x-kubernetes-group-version-kind": [KIND],
+}  # fmt: skip
+LISTING = {"operationId": "listFlunders", "x-kubernetes-group-version-kind": KIND}
 
 
 @dataclass
@@ -99,7 +108,8 @@ class ExtensionServer:
         if path == "/openapi/v3":
             return web.json_response({"paths": {BASE[1:]: {"serverRelativeURL": f"/openapi/v3{BASE}?hash=ABC"}}})
         if path == f"/openapi/v3{BASE}":
-            return web.json_response({"openapi": "3.0.0", "paths": {f"{BASE}/flunders": {}}})
+            schemas: Any = {"components": {"schemas": {"example.Flunder": FLUNDER}}}
+            return web.json_response({"openapi": "3.0.0", "paths": {f"{BASE}/flunders": {"get": LISTING}}, **schemas})
         if path == "/openapi/v2":
             return web.json_response(self._openapi())
         if path.startswith(f"{BASE}/namespaces/"):
@@ -146,7 +156,7 @@ class ExtensionServer:
         item = {"metadata": {"name": GROUP}, "versions": [{"version": VERSION, "resources": [resource], "freshness": "Current"}]}
         document = {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": [item]}
         content_type = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
-        return web.json_response(document, headers={"Content-Type": content_type})
+        return web.Response(body=orjson.dumps(document), headers={"Content-Type": content_type})
 
     @staticmethod
     def _resource_list() -> Any:
@@ -157,10 +167,10 @@ class ExtensionServer:
 
     @staticmethod
     def _openapi() -> Any:
-        item = {"get": {"responses": {"200": {"schema": {"$ref": "#/definitions/example.Flunder"}}}}}
+        item = {"get": {**LISTING, "responses": {"200": {"schema": {"$ref": "#/definitions/example.Flunder"}}}}}
         return {
             "swagger": "2.0", "paths": {f"{BASE}/flunders": item, "/healthz": {"get": {}}},
-            "definitions": {"example.Flunder": {"type": "object"}, "example.Unused": {"type": "object"}},
+            "definitions": {"example.Flunder": FLUNDER, "example.Unused": {"type": "object"}},
         }  # fmt: skip
 
 

@@ -80,7 +80,8 @@ def _schema(schema: Object) -> bytes:
         inner = schema["additionalProperties"]
         parts.append(_bytes(21, _flag(2, inner) if isinstance(inner, bool) else _bytes(1, _schema(inner))))
     if "type" in schema:
-        parts.append(_bytes(22, _text(1, schema["type"])))
+        kinds = schema["type"]
+        parts.append(_bytes(22, _texts(1, [kinds] if isinstance(kinds, str) else kinds)))
     if "items" in schema:
         parts.append(_bytes(23, _bytes(1, _schema(schema["items"]))))
     if "properties" in schema:
@@ -95,18 +96,19 @@ def _path_item(item: Object) -> bytes:
 
 
 def _operation(operation: Object) -> bytes:
-    responses = [_bytes(1, _text(1, code) + _bytes(2, _bytes(1, _response(value)))) for code, value in operation["responses"].items()]
+    answers = operation.get("responses", {})
+    responses = [_bytes(1, _text(1, code) + _bytes(2, _bytes(1, _response(value)))) for code, value in answers.items()]
     return b"".join([
-        _texts(1, operation["tags"]), _text(5, operation["operationId"]),
-        _texts(6, operation["produces"]), _texts(7, operation["consumes"]),
+        _texts(1, operation.get("tags", ())), _text(3, operation.get("description")), _text(5, operation.get("operationId")),
+        _texts(6, operation.get("produces", ())), _texts(7, operation.get("consumes", ())),
         *(_bytes(8, _parameters_item(parameter)) for parameter in operation.get("parameters", ())),
-        _bytes(9, b"".join(responses)), _texts(10, operation["schemes"]), _extensions(13, operation),
+        _bytes(9, b"".join(responses)), _texts(10, operation.get("schemes", ())), _extensions(13, operation),
     ])  # fmt: skip
 
 
 def _response(response: Object) -> bytes:
     schema = response.get("schema")
-    return _text(1, response["description"]) + (_bytes(2, _bytes(1, _schema(schema))) if schema is not None else b"")
+    return _text(1, response.get("description")) + (_bytes(2, _bytes(1, _schema(schema))) if schema is not None else b"")
 
 
 def _parameters_item(parameter: Object) -> bytes:
@@ -119,5 +121,5 @@ def _parameter(parameter: Object) -> bytes:
         return _bytes(1, _text(2, name) + _text(3, place) + _flag(4, required) + _bytes(5, _schema(parameter["schema"])))
     common = _flag(1, required) + _text(2, place) + _text(4, name)
     if place == "path":
-        return _bytes(2, _bytes(4, common + _text(5, parameter["type"]) + _flag(19, parameter.get("uniqueItems"))))
-    return _bytes(2, _bytes(3, common + _text(6, parameter["type"]) + _flag(20, parameter.get("uniqueItems"))))
+        return _bytes(2, _bytes(4, common + _text(5, parameter.get("type")) + _flag(19, parameter.get("uniqueItems"))))
+    return _bytes(2, _bytes(3, common + _text(6, parameter.get("type")) + _flag(20, parameter.get("uniqueItems"))))
