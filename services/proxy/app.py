@@ -26,6 +26,7 @@ from .dns.app import DnsApp, ensure_service
 from .listeners import BindFailure, Listeners
 from .loadbalancer import LoadBalancer
 from .metrics import ProxyMetrics
+from .places import Places
 from .proxier import Proxier
 from .tcp import TcpContext
 from .udp import UdpContext
@@ -50,7 +51,11 @@ async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: 
 
             nodes: dict[str, NodeAddress] = {}
             dialer = Dialer(nodes, client_config.ssl_context(), timeout_seconds=config.connect_timeout)
-            balancer = Balancer(config.balancer, clock=clock, rng=random.Random(), affinity_entries_max=config.affinity_entries_max)
+            places = Places(nodes)
+            balancer = Balancer(
+                config.balancer, clock=clock, rng=random.Random(), affinity_entries_max=config.affinity_entries_max,
+                place_of=places.place_of,
+            )  # fmt: skip
             tcp = TcpContext(dialer, balancer, tasks, attempts_max=config.connect_attempts_max)
             udp = UdpContext(balancer, tasks, clock, idle_seconds=config.udp_idle_timeout, flows_max=config.udp_flows_max)
             listeners = Listeners(tcp, udp, on_failure)
@@ -58,7 +63,7 @@ async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: 
             proxy_metrics = ProxyMetrics(metrics)
             proxy_metrics.watch_traffic(tcp, udp, dns.resolver if dns else None)
             factory = InformerFactory(client, clock, transform=drop_managed_fields)
-            proxier = Proxier(config, factory, nodes, listeners, dns.zone if dns else None, proxy_metrics)
+            proxier = Proxier(config, factory, nodes, places, listeners, dns.zone if dns else None, proxy_metrics)
             health = HealthEndpoints(metrics, readyz={"sync": lambda: None if proxier.synced else "the caches are not complete"})
             server = await stack.enter_async_context(HealthServer(health, config.metrics_bind_address))
             running = [

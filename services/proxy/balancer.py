@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from kubecosm.runtime.clock import Clock
 
-from .table import Backend, Route
+from .table import Backend, Place, Route
 
 
 class Balancer:
     """Keeps what choosing needs to remember: the turn of each route and the backends of sticky clients (bounded)."""
 
-    def __init__(self, policy: str, *, clock: Clock, rng: random.Random, affinity_entries_max: int) -> None:
+    def __init__(
+        self, policy: str, *, clock: Clock, rng: random.Random, affinity_entries_max: int,
+        place_of: Callable[[str, str], Place] = lambda node, _client_ip: Place(node),
+    ) -> None:  # fmt: skip
+        """`place_of` tells where a client is, by the node of the socket ("" for none) and the client's address."""
         self._round_robin = policy == "round-robin"
+        self._place_of = place_of
         self._clock = clock
         self._rng = rng
         self._affinity_entries_max = affinity_entries_max
@@ -23,8 +28,12 @@ class Balancer:
         self._affinity: OrderedDict[tuple[object, str, str], tuple[Backend, float]] = OrderedDict()
 
     def pick(self, route: Route, node: str, client_ip: str, tried: Collection[Backend] = ()) -> Backend | None:
-        """A backend for a client, none of `tried`; None if no backend is left. Updates affinity when the Service asks for it."""
-        candidates = [backend for backend in route.backends_on(node) if backend not in tried]
+        """A backend for a client that reached a socket of `node`, none of `tried`; None if no backend is left.
+
+        Updates affinity when the Service asks for it.
+        """
+        backends = route.backends_for(self._place_of(node, client_ip)) if route.asks_place else route.backends
+        candidates = [backend for backend in backends if backend not in tried]
         if not candidates:
             return None
         if not route.affinity_seconds:

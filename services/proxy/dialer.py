@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from kubecosm.api import names
+from kubecosm.api.meta import labels_of
 from kubecosm.api.resources import Object
 
 from .table import Backend
@@ -25,12 +26,14 @@ ProtocolFactory = Callable[[], asyncio.Protocol]
 
 @dataclass(frozen=True, slots=True)
 class NodeAddress:
-    """Where a node's kubelet answers, and whether its pods' addresses can be reached directly from this process."""
+    """Where a node is: where its kubelet answers, whether its pods can be reached directly from this process, its zone and subnets."""
 
     name: str
     ip: str
     kubelet_port: int
     is_local: bool
+    zone: str = ""
+    pod_cidrs: tuple[str, ...] = ()
 
 
 def node_address(node: Object, hostname_override: str) -> NodeAddress | None:
@@ -41,7 +44,10 @@ def node_address(node: Object, hostname_override: str) -> NodeAddress | None:
         return None
     port = ((status.get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}).get("Port") or 0
     name = node["metadata"]["name"]
-    return NodeAddress(name, ip, port, is_local=ip_address(ip).is_loopback or name == hostname_override)
+    spec = node.get("spec") or {}
+    cidrs = tuple(spec.get("podCIDRs") or [cidr for cidr in (spec.get("podCIDR"),) if cidr])
+    is_local = ip_address(ip).is_loopback or name == hostname_override
+    return NodeAddress(name, ip, port, is_local, labels_of(node).get(names.LABEL_ZONE, ""), cidrs)
 
 
 class Dialer:

@@ -19,6 +19,7 @@ from .dialer import NodeAddress, node_address
 from .dns.zone import Zone, service_records
 from .listeners import Bind, Listeners
 from .metrics import ProxyMetrics
+from .places import Places
 from .table import Route, routes_of
 
 INDEX_SERVICE = "service"
@@ -35,11 +36,12 @@ class Proxier:
     """Owns the table of nodes and the open sockets; `run` until cancelled."""
 
     def __init__(
-        self, config: Config, factory: InformerFactory, nodes: dict[str, NodeAddress], listeners: Listeners, zone: Zone | None,
-        metrics: ProxyMetrics,
+        self, config: Config, factory: InformerFactory, nodes: dict[str, NodeAddress], places: Places, listeners: Listeners,
+        zone: Zone | None, metrics: ProxyMetrics,
     ) -> None:  # fmt: skip
         self._config = config
         self._nodes = nodes
+        self._places = places
         self._listeners = listeners
         self._zone = zone
         self._metrics = metrics
@@ -135,13 +137,14 @@ class Proxier:
             self._nodes.pop(name, None)
         else:
             self._nodes[name] = address
-        self._mark_node_ports()
+        self._nodes_changed()
 
     def _drop_node(self, node: Object) -> None:
         if self._nodes.pop(node["metadata"]["name"], None) is not None:
-            self._mark_node_ports()
+            self._nodes_changed()
 
-    def _mark_node_ports(self) -> None:
+    def _nodes_changed(self) -> None:
+        self._places.forget()
         for service in self._services.store.list():
             if service["spec"].get("type") in ("NodePort", "LoadBalancer"):
                 self._mark(key_of(service))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -13,8 +14,19 @@ from kubecosm.services.controller.common.slices import SliceFrame, Wanted, plan_
 from kubecosm.services.controller.config import Config
 from kubecosm.services.controller.network import endpoints, endpointslice, endpointslice_mirroring
 
+from . import harness
 from .fake_api import FakeApi
-from .harness import controllers, node, run, settle, wait_for
+from .harness import controllers, node, settle, wait_for
+
+
+def run(test: Callable[[FakeApi], Coroutine[Any, Any, None]]) -> None:
+    """With the node that the pods are on."""
+
+    async def with_node(api: FakeApi) -> None:
+        api.put(NODES, node("node-0"))
+        await test(api)
+
+    harness.run(with_node)
 
 
 def service(**spec: Any) -> Object:

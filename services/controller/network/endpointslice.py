@@ -1,12 +1,13 @@
 """EndpointSlice controller: writes down which pods stand behind each Service, and whether they are ready, serving or terminating.
 
-Owns EndpointSlices. Watches Services, Pods, and Nodes for their zones. Writes EndpointSlices. Packing is in slices.py. Leaves out the
-proportional zone hints of the topology-mode annotation.
+Owns EndpointSlices. Watches Services, Pods, and Nodes for their zones. Writes EndpointSlices. Packing is in slices.py, hints in proportion
+to the CPUs of zones are in zone_hints.py and topology.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from kubecosm.api.errors import ApiError
@@ -19,7 +20,7 @@ from kubecosm.api.names import (
     MANAGED_BY_ENDPOINTSLICE_CONTROLLER,
 )
 from kubecosm.api.resources import ENDPOINTSLICES, NODES, PODS, SERVICES, Object
-from kubecosm.client.controller import Context, ControllerSpec, Reader, Result, done
+from kubecosm.client.controller import Context, ControllerSpec, Reader, ReconcileError, Result, done
 
 from ..common.pods import is_ready, node_of, ready_since
 from ..common.services import (
@@ -42,14 +43,17 @@ from ..common.slices import SliceFrame, SlicePlan, Wanted, plan_slices, slice_id
 from ..common.templates import is_namespace_terminating
 from ..config import Config
 from .slice_metrics import FAMILIES, Totals
+from .topology import Topology, place_changed
+from .zone_hints import Draft, carried_hints, wants_hints
 
 ENDPOINTS_PER_SLICE_MAX = 100
 REST_SECONDS_PER_POD = 40e-6
 """A Service of a thousand pods takes their changes in batches of 40 ms; one of ten at once."""
 
 RESERVED_LABELS = frozenset({LABEL_SERVICE_NAME, LABEL_ENDPOINTSLICE_MANAGED_BY, LABEL_HEADLESS_SERVICE})
-ZoneOf = Callable[[str], str]
-"""From a node's name to its zone, empty if it has none."""
+ZoneOf = Callable[[str], str | None]
+"""From a node's name to its zone, empty if it has none; None if there is no such node."""
+TRAFFIC_DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")
 
 
 def _endpoint(service: Object, pod: Object, addresses: list[str], zone_of: ZoneOf) -> Object:
@@ -70,7 +74,7 @@ def _endpoint(service: Object, pod: Object, addresses: list[str], zone_of: ZoneO
 def _hinted(service: Object, endpoint: Object) -> Object:
     """With a traffic distribution, tell the proxies of a zone or node that this endpoint is theirs."""
     distribution = service["spec"].get("trafficDistribution")
-    if not distribution or not endpoint["conditions"]["ready"]:
+    if distribution not in TRAFFIC_DISTRIBUTIONS or not endpoint["conditions"]["ready"]:
         return endpoint
     hints: Object = {}
     if "zone" in endpoint:
@@ -85,9 +89,17 @@ def address_types(service: Object) -> list[str]:
     return families
 
 
+def strays(service: Object, pods: Iterable[Object], zone_of: ZoneOf) -> list[Object]:
+    """Pods whose node is gone, so that nobody knows whether they live; a Service that publishes what is not ready keeps them."""
+    if service["spec"].get("publishNotReadyAddresses"):
+        return []
+    return [pod for pod in pods if belongs_in_endpoints(pod, include_terminating=True) and zone_of(node_of(pod)) is None]
+
+
 def plan_endpoints(service: Object, pods: Iterable[Object], zone_of: ZoneOf) -> list[Wanted]:
     """The endpoints of each address family, grouped by their ports; at least one group per family, be it empty."""
     groups: dict[str, Wanted] = {}
+    in_proportion = wants_hints(service)
     members = [pod for pod in pods if belongs_in_endpoints(pod, include_terminating=True)]
     families = address_types(service)
     for family in families:
@@ -99,7 +111,8 @@ def plan_endpoints(service: Object, pods: Iterable[Object], zone_of: ZoneOf) -> 
             ports = endpoint_ports(service, pod, with_app_protocol=True)
             identity = slice_identity(family, ports)
             group = groups.setdefault(identity, Wanted(family, ports, []))
-            group.endpoints.append(_hinted(service, _endpoint(service, pod, addresses, zone_of)))
+            endpoint = _endpoint(service, pod, addresses, zone_of)
+            group.endpoints.append(endpoint if in_proportion else _hinted(service, endpoint))
             found = True
         if not found:
             groups.setdefault(slice_identity(family, []), Wanted(family, [], []))
@@ -119,8 +132,22 @@ def plan_frame(service: Object, endpoints_max: int) -> SliceFrame:
 def plan(
     service: Object, pods: Sequence[Object], existing: Sequence[Object], zone_of: ZoneOf, endpoints_max: int = ENDPOINTS_PER_SLICE_MAX
 ) -> SlicePlan:
-    """All that is to be written for one Service. With no endpoint at all an empty slice stays in place of them."""
-    return plan_slices(plan_frame(service, endpoints_max), plan_endpoints(service, pods, zone_of), existing, _trigger(pods))
+    """All that is to be written for one Service, but for hints in proportion. With no endpoint at all an empty slice stays."""
+    wanted = plan_endpoints(service, pods, zone_of)
+    if wants_hints(service):
+        carried = carried_hints(existing)
+        for endpoint in (endpoint for group in wanted for endpoint in group.endpoints):
+            if endpoint["conditions"]["ready"] and endpoint["addresses"][0] in carried:
+                endpoint["hints"] = carried[endpoint["addresses"][0]]
+    return plan_slices(plan_frame(service, endpoints_max), wanted, existing, _trigger(pods))
+
+
+def draft_of(family: str, steps: SlicePlan, existing: Sequence[Object]) -> Draft:
+    """What is planned for the slices of one address family."""
+    settled = {one["metadata"]["name"] for one in (*steps.update, *steps.delete)}
+    rest = [one for one in existing if one["metadata"]["name"] not in settled]
+    create, update, unchanged = ([s for s in slices if s["addressType"] == family] for slices in (steps.create, steps.update, rest))
+    return Draft(create, update, unchanged)
 
 
 def _trigger(pods: Iterable[Object]) -> datetime | None:
@@ -139,7 +166,8 @@ class EndpointSlices:
     """The controller; `SPEC` and `reconcile` are what the runner asks for."""
 
     def __init__(self, endpoints_max: int) -> None:
-        self.SPEC = SPEC
+        self._topology = Topology()
+        self.SPEC = replace(SPEC, watches={**SPEC.watches, NODES: self._map_node})
         self._endpoints_max = endpoints_max
         self._totals = Totals(endpoints_max)
 
@@ -147,22 +175,60 @@ class EndpointSlices:
         service = ctx.cache(SERVICES).get(key)
         if service is None or is_deleting(service) or not has_selected_endpoints(service):
             self._totals.forget(ctx.meter, key)
+            self._topology.forget(key)
             return done()  # gone: the garbage collector removes the slices; without selector they are the user's business
         pods = selected_pods(ctx, service)
 
-        def zone_of(node: str) -> str:
+        def zone_of(node: str) -> str | None:
             found = ctx.cache(NODES).get(Key("", node))
-            return labels_of(found).get(LABEL_ZONE, "") if found is not None else ""
+            return labels_of(found).get(LABEL_ZONE, "") if found is not None else None
 
+        lost = strays(service, pods, zone_of)
+        members = [pod for pod in pods if pod not in lost] if lost else pods
         existing = _managed_slices(ctx, service)
-        steps = plan(service, pods, existing, zone_of, self._endpoints_max)
+        steps = plan(service, members, existing, zone_of, self._endpoints_max)
+        steps = self._with_zone_hints(ctx, key, service, steps, existing)
         try:
             await write_slices(ctx, steps.create, steps.update, steps.delete)
         except ApiError as error:
             if not is_namespace_terminating(error):
+                _tell_failure(ctx, service, str(error))
                 raise
         self._totals.count(ctx.meter, key, existing, steps)
+        if lost:
+            name, node = lost[0]["metadata"]["name"], node_of(lost[0])
+            failure = f"skipping Pod {name} for Service {key}: Node {node} Not Found"
+            _tell_failure(ctx, service, failure)
+            raise ReconcileError(failure)
         return done(rest_seconds=REST_SECONDS_PER_POD * len(pods))
+
+    def _with_zone_hints(self, ctx: Context, key: Key, service: Object, steps: SlicePlan, existing: Sequence[Object]) -> SlicePlan:
+        """The plan with hints in proportion, if the Service asks for them; tells when that begins, ends or fails."""
+        families = dict.fromkeys([*address_types(service), *(one["addressType"] for one in existing)])
+        if not wants_hints(service):
+            notices = [self._topology.drop_hints(key, family) for family in families] if self._topology.has_hints(key) else []
+        else:
+            self._topology.learn(ctx.cache(NODES).list())
+            steps, old = SlicePlan(delete=steps.delete), steps
+            notices = []
+            for family in families:
+                draft, notice = self._topology.add_hints(key, family, draft_of(family, old, existing))
+                steps.create += draft.create
+                steps.update += draft.update
+                notices += [notice] if notice is not None else []
+        for notice in notices:
+            ctx.recorder.event(service, SERVICES, notice.type, notice.reason, notice.message)
+        return steps
+
+    def _map_node(self, reader: Reader, node: Object) -> Iterable[Key]:
+        name = node["metadata"]["name"]
+        return self._topology.node_changed(name, reader.cache(NODES).get(Key("", name)))
+
+
+def _tell_failure(ctx: Context, service: Object, what: str) -> None:
+    meta = service["metadata"]
+    message = f"Error updating Endpoint Slices for Service {meta['namespace']}/{meta['name']}: {what}"
+    ctx.recorder.event(service, SERVICES, "Warning", "FailedToUpdateEndpointSlices", message)
 
 
 def map_pod(reader: Reader, pod: Object) -> Iterable[Key]:
@@ -183,7 +249,7 @@ SPEC = ControllerSpec(
     primary=SERVICES,
     watches={PODS: map_pod, ENDPOINTSLICES: map_slice},
     reads=(NODES,),
-    cares={PODS: endpoints_changed},
+    cares={PODS: endpoints_changed, NODES: place_changed},
     indexers={**INDEXERS, ENDPOINTSLICES: {INDEX_LABEL: label_pairs}},
     metrics=FAMILIES,
     workers=16,
