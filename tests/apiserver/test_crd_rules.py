@@ -221,6 +221,16 @@ def test_groups_of_kubernetes_tell_who_approved_them(group: str, note: str, expe
     assert approval_of(crd) == expected
 
 
+def test_pattern_that_go_cannot_compile_is_refused_when_the_definition_is_made() -> None:
+    part = {"type": "string", "pattern": "+", "anyOf": [{"pattern": "("}]}
+    told = "must be a valid regular expression, but isn't: error parsing regexp:"
+    at = "spec.validation.openAPIV3Schema.properties[foo]"
+    assert refusals({"type": "object", "properties": {"foo": part}}) == [
+        f'{at}.anyOf[0].pattern: Invalid value: "(": {told} missing closing ): `(`',
+        f'{at}.pattern: Invalid value: "+": {told} missing argument to repetition operator: `+`',
+    ]
+
+
 @pytest.mark.parametrize(("pattern", "fitting", "wrong"), [
     (r"^[[:alpha:]]+$", "abc", "ab1"), (r"^(?P<a>x)\z", "x", "x\n"), (r"^\d+$", "12", "\u0661"), (r"^\Qa.b\E$", "a.b", "axb"),
     (r"^[$a]+$", "$a", "b"), (r"(?i)^abc$", "ABC", "abd"), (r"^a$", "a", "a\n"), (r"^\x{41}$", "A", "B"), (r"^\p{L}+$", "é", "1"),

@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -27,7 +26,6 @@ Schema = Mapping[str, Any]
 Path = tuple[str | int, ...]
 Problem = tuple[Path, FieldError]
 """A complaint and the path of the value that was checked."""
-PATTERNS_KEPT_MAX = 512
 
 
 def validate(schema: Schema, obj: Object) -> list[FieldError]:
@@ -161,9 +159,19 @@ def _check_text(schema: Schema, value: str, path: str) -> Iterable[FieldError]:
         yield invalid_value(path, value, f"{path} in body should match '{pattern}'")
 
 
-@lru_cache(maxsize=PATTERNS_KEPT_MAX)
+def pattern_problem(text: str) -> str:
+    """Why a pattern cannot be used, in the words of Go; empty if it can."""
+    from kubecosm.cel.patterns import PatternError, translate
+
+    try:
+        translate(text)
+    except PatternError as error:
+        return str(error)
+    return ""
+
+
 def _pattern(text: str) -> re.Pattern[str] | None:
-    """A pattern of Go; None for what cannot be said in Python's syntax, which then fits everything."""
+    """A pattern of Go; None for one that is none (stored before patterns were checked), which then fits everything."""
     from kubecosm.cel.patterns import PatternError, translate  # who has no patterns does not load CEL
 
     try:

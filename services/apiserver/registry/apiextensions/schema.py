@@ -9,7 +9,7 @@ from typing import Any
 from kubecosm.api.field import forbidden_field, invalid_value, not_supported, required
 from kubecosm.api.schema.structural import EMBEDDED, fill_defaults, prune_unknown
 
-from ...customresources.validation import validate_at
+from ...customresources.validation import pattern_problem, validate_at
 from ..formats import Errors
 from .rules import check_programs, check_texts
 
@@ -57,6 +57,7 @@ def _check_level(schema: Schema, path: str, errors: Errors, *, root: bool = Fals
     _check_embedded(schema, kind, path, errors)
     _check_lists(schema, kind, path, errors)
     _check_children(schema, path, errors)
+    _check_pattern(schema, path, errors)
     _check_default(schema, path, errors)
     check_texts(schema, path, errors)
 
@@ -130,6 +131,12 @@ def _check_default(schema: Schema, path: str, errors: Errors) -> None:
         errors.extend(validate_at(schema, pruned, f"{path}.default"))
 
 
+def _check_pattern(schema: Schema, path: str, errors: Errors) -> None:
+    pattern = schema.get("pattern")
+    if pattern and (problem := pattern_problem(pattern)):
+        errors.append(invalid_value(f"{path}.pattern", pattern, f"must be a valid regular expression, but isn't: {problem}"))
+
+
 def _check_children(schema: Schema, path: str, errors: Errors) -> None:
     properties, additional, items = schema.get("properties"), schema.get("additionalProperties"), schema.get("items")
     if properties and additional is not None:
@@ -160,6 +167,7 @@ def _check_junctor(child: Schema, parent: Schema, path: str, errors: Errors) -> 
         if child.get(field) and not (field == "type" and allowed_type):
             how = "empty" if field == "type" else "undefined"
             errors.append(forbidden_field(f"{path}.{field}", f"must be {how} to be structural"))
+    _check_pattern(child, path, errors)
     known = parent.get("properties") or {}
     for name, grandchild in (child.get("properties") or {}).items():
         if name not in known and not isinstance(parent.get("additionalProperties"), dict):
