@@ -13,13 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubecosm.services.kubelet.network import listeners, redis
+from kubecosm.services.kubelet.network import documents, listeners, redis
+from kubecosm.services.kubelet.network.documents import Documents
 from kubecosm.services.kubelet.network.endpoint import Endpoint, Identity
 from kubecosm.services.kubelet.network.h2 import H2Server, grpc_health_check
 from kubecosm.services.kubelet.network.http1 import HttpError, RequestParser
 from kubecosm.services.kubelet.network.listeners import PodNetwork, PortRefused, wildcard_is_taken
 from kubecosm.services.kubelet.probes.checks import Target, check_grpc, check_http, check_tcp
 from kubecosm.services.kubelet.sim.addresses import AddressesExhausted, AddressPool
+from kubecosm.services.kubelet.volumes.filesystem import FileSystem
 
 BLOCK = "127.127.251."
 
@@ -292,3 +294,35 @@ def test_the_next_address_is_not_the_one_just_released() -> None:
     first: Any = pool.take()
     pool.release(first)
     assert pool.take() != first
+
+
+def test_a_web_server_shows_the_files_that_its_container_has() -> None:
+    fs = FileSystem()
+    documents.install("/www", fs)
+    fs.mkdir("/www/empty")
+    fs.write("/www/a.json", b"{}")
+    fs.write("/secret", b"not below the root")
+
+    async def story(network: PodNetwork) -> None:
+        ip, port = BLOCK + "40", free_port()
+        server = endpoint(ip, port, "nginx")
+        await network.open((ip, port), server)
+        assert b"Welcome to nginx!" in (await get(ip, port))[1]
+        server.documents = Documents("/www", lambda: fs)
+        assert b"pod-" in (await get(ip, port))[1]
+        head, body = await get(ip, port, "/a.json")
+        assert (b"application/json" in head, body) == (True, b"{}")
+        codes = [(await get(ip, port, path))[0].split()[1] for path in ("/nope", "/empty", "/../secret")]
+        assert codes == [b"404", b"403", b"404"]
+        fs.write("/www/index.html", b"mine")
+        assert (await get(ip, port, "/?x=1"))[1] == b"mine"
+
+    with_network(story)
+
+
+PLACES = {"/usr/share": True, "/usr/share/www/a": True, "/": True, "/usr/share/w": False, "/etc": False}
+
+
+@pytest.mark.parametrize(("path", "holds"), PLACES.items())
+def test_a_volume_may_hold_what_a_web_server_shows(path: str, holds: bool) -> None:
+    assert documents.is_within("/usr/share/www", path) is holds

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import orjson
 
 from .. import notes
+from .documents import WELCOME, content_type
 from .endpoint import Endpoint
 from .http1 import Request, response
 
@@ -19,6 +20,7 @@ BODY_ECHO_BYTES_MAX = 64 * 1024
 JSON = "application/json"
 HTML = "text/html; charset=utf-8"
 TEXT = "text/plain; charset=utf-8"
+NGINX_FOOT = "<hr><center>nginx</center>"
 
 
 class Answer(NamedTuple):
@@ -77,12 +79,18 @@ def _page(title: str, fields: dict[str, object], intro: str = "") -> bytes:
 
 
 def _nginx(endpoint: Endpoint, request: Request) -> Answer | None:
-    """nginx's welcome page, naming the pod; other files are missing, as in a fresh image."""
-    if request.path in ("/", "/index.html"):
+    """The container's own files; the welcome page names the pod, and health checks are answered though there is no such file."""
+    try:
+        document = endpoint.documents.read(request.path)
+    except PermissionError:
+        return Answer(_page("403 Forbidden", {}, NGINX_FOOT), HTML, 403)
+    if document == WELCOME:
         return Answer(_page("Welcome to nginx!", identity_fields(endpoint)), HTML)
+    if document is not None:
+        return Answer(document, content_type(request.path))
     if request.path.startswith("/health"):
         return None
-    return Answer(_page("404 Not Found", {}, "<hr><center>nginx</center>"), HTML, 404)
+    return Answer(_page("404 Not Found", {}, NGINX_FOOT), HTML, 404)
 
 
 def _guestbook(endpoint: Endpoint, request: Request) -> Answer | None:

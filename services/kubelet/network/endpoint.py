@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from .documents import IMAGE_ONLY, Documents
+
 
 class Connection(Protocol):
     """An accepted connection, as its endpoint sees it."""
@@ -41,6 +43,8 @@ class Endpoint:
     """Value of a behaviour annotation for this container."""
     log: Callable[[str], None]
     """Writes a line to the container's log."""
+    documents: Documents = IMAGE_ONLY
+    """For servers of files: what they show."""
     memory: dict[str, object] = field(default_factory=dict)
     """What the application keeps, shared by the ports of one container."""
     env: Mapping[str, str] = field(default_factory=dict)

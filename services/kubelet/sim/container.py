@@ -18,6 +18,7 @@ from ..cri.logs import LogBuffer
 from ..cri.stats import ContainerUsage
 from ..cri.streams import Pipe
 from ..cri.types import ContainerConfig, ContainerKind, ContainerState, ContainerStatus, NodeInfo, PodStatus, RuntimeFailure
+from ..network.documents import Documents, is_within
 from ..network.endpoint import Endpoint, Identity
 from ..network.listeners import Address, PodNetwork, PortRefused
 from ..notes import IGNORE_TERM, annotation
@@ -25,6 +26,7 @@ from ..pods.spec import is_host_network
 from ..shell.process import CODE_KILLED, CODE_TERMINATED, Machine
 from ..timers import Timer, Timers
 from .behaviour import Behaviour, Exit, Run, Serve, behaviour_lookup
+from .profiles import ImageProfile
 from .usage import cpu_nanocores, memory_bytes
 
 TERMINATION_MESSAGE_BYTES_MAX = 4096
@@ -83,17 +85,17 @@ class SimContainer:
     """A container from creation to exit. Only the runtime and the container itself change it."""
 
     __slots__ = (
-        "_endpoints", "_exited", "_last_usage", "_task", "_timers", "application", "attached", "behaviour", "config", "head_start", "host",
+        "_endpoints", "_exited", "_last_usage", "_task", "_timers", "attached", "behaviour", "config", "head_start", "host",
         "kind", "log",
-        "machine", "pod", "spec",
+        "machine", "pod", "profile", "spec",
         "status", "stdin", "stopping",
     )  # fmt: skip
 
     def __init__(
-        self, host: Host, pod: SimPod, config: ContainerConfig, status: ContainerStatus, behaviour: Behaviour, application: str
+        self, host: Host, pod: SimPod, config: ContainerConfig, status: ContainerStatus, behaviour: Behaviour, profile: ImageProfile
     ) -> None:
         self.host = host
-        self.application = application
+        self.profile = profile
         self.pod = pod
         self.config = config
         self.spec = config.spec
@@ -187,6 +189,7 @@ class SimContainer:
             return
         identity: Identity | None = None
         memory: dict[str, object] = {}
+        documents = await self._documents()
         for declared in self.spec.get("ports") or self._own_ports(ports):
             protocol = declared.get("protocol") or "TCP"
             if protocol == "SCTP":
@@ -195,10 +198,17 @@ class SimContainer:
                 identity = self._identity()
             ip, port = self.pod.status.ip, int(declared["containerPort"])
             lookup = behaviour_lookup(lambda: self.pod.pod, self.name)
-            endpoint = Endpoint(identity, port, application, lookup, self.log_line, memory)
+            endpoint = Endpoint(identity, port, application, lookup, self.log_line, documents, memory)
             await self._open((ip, port), endpoint, udp=protocol == "UDP")
             if declared.get("hostPort") and not is_host_network(self.pod.pod):
                 await self._open((self.pod.node.ip, int(declared["hostPort"])), endpoint, udp=protocol == "UDP")
+
+    async def _documents(self) -> Documents:
+        """What the image's web server shows. The file system is made first if a volume may hold some of it."""
+        root = self.profile.document_root
+        if root and any(is_within(root, mount["mountPath"]) for mount in self.spec.get("volumeMounts") or ()):
+            await self.host.machine(self)
+        return Documents(root, lambda: None if self.machine is None else self.machine.fs)
 
     def _own_ports(self, ports: tuple[int, ...]) -> list[Object]:
         """The image's ports that no other container of the pod has."""

@@ -10,6 +10,7 @@ from typing import Protocol
 from kubecosm.api.resources import Object
 from kubecosm.runtime.clock import Clock
 
+from ..network.documents import install
 from ..pods.spec import is_host_network
 from ..shell.process import Machine, Process
 from ..volumes.filesystem import Dir, File, FileSystem, Link, Node, mounted
@@ -83,6 +84,8 @@ class MachineBuilder:
             node = volumes.get(mount["name"])
             if node is not None:
                 self._mount(fs, mount, node)
+        if documents := container.profile.document_root:
+            install(documents, fs)
         root.read_only = bool((container.spec.get("securityContext") or {}).get("readOnlyRootFilesystem"))
         return fs
 

@@ -133,7 +133,7 @@ class ProgramRunner:
         if must_complete(container.pod.pod, container.spec, container.kind):
             await process.sleep(COMPLETION_SECONDS)
             return 0
-        await container.open_ports(container.application)
+        await container.open_ports(container.profile.application)
         await asyncio.Event().wait()
         return 0
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -30,6 +30,8 @@ class ImageProfile:
     """For servers: how ports answer; empty for images that listen on nothing."""
     ports: tuple[int, ...] = ()
     """For servers: where the image listens (TCP) if the container declares no port."""
+    document_root: str = ""
+    """For the application `nginx`: where the image keeps the files that it shows."""
     run_seconds: float = 0.0
     """For `exit`: how long the main process runs."""
     exit_code: int = 0
@@ -59,8 +61,7 @@ def repository(image: str) -> str:
 
 
 def _profile(raw: dict[str, Any]) -> ImageProfile:
-    known = {"match", "kind", "application", "ports", "run_seconds", "exit_code", "log", "entrypoint", "arguments_are_command"}
-    if unknown := set(raw) - known:
+    if unknown := set(raw) - {field.name for field in fields(ImageProfile)}:
         raise ValueError(f"unknown field {sorted(unknown)[0]!r}")
     if not isinstance(raw.get("match"), str):
         raise ValueError("a profile needs a `match`")
@@ -106,4 +107,4 @@ class ImageProfiles:
 @lru_cache(maxsize=1)
 def programs() -> dict[str, ProgramProfile]:
     raw = orjson.loads(files(__package__).joinpath("data/programs.json").read_bytes())["programs"]
-    return {name: ProgramProfile(**fields) for name, fields in raw.items()}
+    return {name: ProgramProfile(**profile) for name, profile in raw.items()}

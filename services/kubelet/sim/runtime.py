@@ -216,7 +216,7 @@ class SimRuntime:
             sim.status.previous[name] = before.status
             sim.previous_logs[name] = before.log
             self._containers.pop(before.status.container_id, None)
-        container = SimContainer(self, sim, config, status, behaviour, profile.application)
+        container = SimContainer(self, sim, config, status, behaviour, profile)
         sim.containers[name] = container
         sim.status.containers[name] = status
         self._containers[status.container_id] = container

@@ -1,4 +1,4 @@
-"""Programs on the system: env, hostname, id, ps, kill, sleep, date, test, true, false, timeout, nproc, …"""
+"""Programs on the system: env, hostname, id, ps, kill, sleep, test, true, false, timeout, nproc, …"""
 
 from __future__ import annotations
 
@@ -83,17 +83,6 @@ async def uname(process: Process, args: list[str]) -> int:
     values = {"s": "Linux", "n": process.machine.hostname, "r": "6.12.0-kubecosm", "v": "#1 SMP", "m": "x86_64", "o": "GNU/Linux"}
     wanted = list(values) if "a" in options else [key for key in values if key in options] or ["s"]
     await process.out(" ".join(values[key] for key in wanted) + "\n")
-    return 0
-
-
-async def date(process: Process, args: list[str]) -> int:
-    options, rest = split_options(args, "uRI", "dr")
-    now = process.machine.clock.now()
-    form = next((arg[1:] for arg in rest if arg.startswith("+")), None)
-    if form is None:
-        form = "%Y-%m-%dT%H:%M:%S+00:00" if "--iso-8601" in options else ("%Y-%m-%d" if "I" in options else "%a %b %e %H:%M:%S UTC %Y")
-    text = now.strftime(form.replace("%N", f"{now.microsecond * 1000:09d}").replace("%s", str(int(now.timestamp()))))
-    await process.out(text + "\n")
     return 0
 
 
@@ -386,7 +375,7 @@ async def _timeout(programs: dict[str, Program], process: Process, queue: list[s
 
 PROGRAMS: dict[str, Program] = {
     "sleep": sleep, "usleep": lambda process, args: sleep(process, ["0"]), "true": true, "false": false, "printenv": printenv,
-    "hostname": hostname, "uname": uname, "date": date,
+    "hostname": hostname, "uname": uname,
     "whoami": whoami, "id": identity, "ps": ps, "kill": kill, "pkill": pkill, "killall": pkill, "pgrep": pgrep, "pidof": pgrep,
     "nproc": nproc, "free": free, "uptime": uptime,
     "which": which, "pwd": pwd, "test": test, "[": bracket, "[[": lambda process, args: bracket(process, args, "]]"), "clear": true,
