@@ -66,7 +66,7 @@ def test_a_malformed_continue_token_is_400(tmp_path: Path) -> None:
     async def test(api: Api) -> None:
         code, status = await api.call("GET", f"{CONFIGMAPS}?continue=nonsense")
         assert (code, status["reason"]) == (400, "BadRequest")
-        assert status["message"].startswith("continue key is not valid")
+        assert status["message"].startswith("invalid continue token: continue key is not valid")
 
     with_api(tmp_path, test)
 

@@ -99,6 +99,8 @@ def _decode_json(target: Target, body: bytes, validation: str) -> tuple[Object, 
         obj = orjson.loads(body)
     except orjson.JSONDecodeError:
         return _explain(target, body, _parse_slowly(target, body), validation)
+    if obj is None and target.definition is not None:
+        return finish(target, {}), []  # Go leaves a struct as it was when told null
     if type(obj) is not dict or not _fits(target, obj) or (validation != IGNORE and has_repeats(body, obj)):
         return _explain(target, body, _parse_slowly(target, body), validation)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import orjson
 
@@ -30,7 +31,7 @@ class Discovery:
         self._stored = stored
         self._server_address = server_address
         self._generation = (table.generation, catalog.generation)
-        self._kept: dict[tuple[str, str], tuple[bytes, str, str]] = {}  # (path, Accept) -> body, content type, ETag
+        self._kept: dict[tuple[str, str, bool], tuple[bytes, str, str]] = {}  # (path, Accept, indented) -> body, content type, ETag
 
     def matches(self, path: str) -> bool:
         """Whether the path (without its last slash) is one of discovery's."""
@@ -42,17 +43,18 @@ class Discovery:
         if self._generation != (self._table.generation, self._catalog.generation):
             self._generation = (self._table.generation, self._catalog.generation)
             self._kept.clear()
-        kept = self._kept.get((path, accept))
+        pretty = request.for_people
+        kept = self._kept.get((path, accept, pretty))
         if kept is None:
             document, content_type = self._build(path, accept)
             if document is None:
                 return page_not_found()
             body = orjson.dumps(document)
             if not content_type:
-                body, content_type = encode_as(accepted(accept), document)
+                body, content_type = encode_as(replace(found := accepted(accept), pretty=found.pretty or pretty), document)
             kept = body, content_type, f'"{hashlib.sha256(body).hexdigest().upper()}"'
             if len(self._kept) < _ANSWERS_KEPT_MAX:
-                self._kept[path, accept] = kept
+                self._kept[path, accept, pretty] = kept
         body, content_type, etag = kept
         extra = [("Vary", "Accept")]
         if "apidiscovery" in content_type:

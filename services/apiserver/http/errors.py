@@ -24,7 +24,7 @@ def with_errors() -> Filter:
             try:
                 return await inner(request)
             except ApiError as error:
-                return error_response(error)
+                return error_response(error, pretty=request.for_people)
             except ConnectionError:
                 raise  # the client is gone: nobody is left to answer
             except StorageError as error:

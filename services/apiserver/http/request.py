@@ -43,6 +43,9 @@ class _Kept:
         """The connection broke; the body is here already."""
 
 
+_HUMAN_CLIENTS = ("curl", "Wget", "Mozilla/5.0")
+
+
 class Request:
     """`_task` and `_finish` are what aiohttp's protocol demands of a request."""
 
@@ -98,6 +101,13 @@ class Request:
         if found is None:
             found = self._query = parse_qs(self._raw_query, keep_blank_values=True)
         return found
+
+    @property
+    def for_people(self) -> bool:
+        """Whether JSON is to be indented: `?pretty` says it, else a browser, curl or Wget does (negotiation.isPrettyPrint)."""
+        if self._raw_query and "pretty" in self.query:
+            return self.flag("pretty")
+        return self.headers.get("User-Agent", "").startswith(_HUMAN_CLIENTS)
 
     def param(self, name: str, default: str = "") -> str:
         """The first value of a query parameter."""

@@ -154,10 +154,10 @@ def json_response(status: int, obj: Object, *, pretty: bool = False) -> Response
     return Response(status, orjson.dumps(obj, option=orjson.OPT_INDENT_2 if pretty else None))
 
 
-def error_response(error: ApiError) -> Response:
+def error_response(error: ApiError, *, pretty: bool = False) -> Response:
     """The Status of a failure, with Retry-After where the client should come back."""
     extra = (("Retry-After", str(error.retry_after_seconds)),) if error.retry_after_seconds is not None else ()
-    return Response(error.code, orjson.dumps(error.status()) + b"\n", JSON, extra)
+    return Response(error.code, orjson.dumps(error.status(), option=orjson.OPT_INDENT_2 if pretty else 0) + b"\n", JSON, extra)
 
 
 def text_response(status: int, text: str, extra: Iterable[tuple[str, str]] = ()) -> Response:

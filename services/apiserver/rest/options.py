@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kubecosm.api import selectors
-from kubecosm.api.errors import BadRequest
+from kubecosm.api.errors import BadRequest, NotAcceptable
 from kubecosm.api.field import FieldError, forbidden_field, invalid_kind, invalid_value, not_supported, required
 from kubecosm.api.resources import Object
 from kubecosm.api.selectors import ALL_FIELDS, EVERYTHING, FieldSelector, LabelSelector
@@ -51,7 +51,9 @@ def write_options(request: Request, kind: str) -> WriteOptions:
 
 def check_acceptable(request: Request) -> None:
     """A write whose answer the client could not read is not made. Raises NotAcceptable."""
-    accepted(request.headers.get("Accept", ""))
+    form = accepted(request.headers.get("Accept", "")).transform
+    if form.startswith("Partial") and (form == "PartialObjectMetadataList") != (request.verb == "deletecollection"):
+        raise NotAcceptable(f"you requested {form}, but the answer is {'not ' if form.endswith('List') else ''}a list")
 
 
 def check_apply_options(options: WriteOptions, *, apply: bool) -> None:

@@ -12,6 +12,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 import orjson
 
 from kubecosm.api.errors import BadRequest, Expired, Gone, Timeout
+from kubecosm.api.field import go_quote
 from kubecosm.api.resources import Object
 
 from ..cache.entry import Entry, with_revision
@@ -147,11 +148,16 @@ def decode_token(token: str) -> tuple[int, str]:
     """Raises BadRequest."""
     try:
         raw = orjson.loads(urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-        if raw["v"] != "meta.k8s.io/v1":
-            raise ValueError("continue key is not valid: server does not recognize this encoded version")
-        return int(raw["rv"]), str(raw["start"]).removesuffix("\0")
-    except (ValueError, KeyError, TypeError) as error:
-        raise BadRequest(f"continue key is not valid: {error}") from error
+        version, revision, start = raw["v"], int(raw["rv"]), str(raw["start"])
+    except (ValueError, KeyError, TypeError):
+        raise _bad_token("it does not name a place in a list") from None
+    if version != "meta.k8s.io/v1":
+        raise _bad_token(f"server does not recognize this encoded version {go_quote(str(version))}")
+    return revision, start.removesuffix("\0")
+
+
+def _bad_token(why: str) -> BadRequest:
+    return BadRequest(f"invalid continue token: continue key is not valid: {why}")
 
 
 async def wait_not_older(store: ResourceStore, revision: int) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
-from kubecosm.api.resources import Object
+from kubecosm.api.errors import BadRequest, NotAcceptable
+from kubecosm.api.field import invalid_value
+from kubecosm.api.resources import CustomResource, Object, Resource
 
 from ..cache.entry import Entry
 from ..cache.view import View
@@ -17,15 +20,14 @@ from .accept import MSGPACK_TYPE, Accepted, accepted
 from .store import ResourceStore
 from .tables import partial_metadata, table, table_event
 
-_TABLE, _PARTIAL = "Table", "PartialObjectMetadata"
+_TABLE, _PARTIAL, _PARTIAL_LIST = "Table", "PartialObjectMetadata", "PartialObjectMetadataList"
+_INCLUDED = ("Metadata", "None", "Object")
 
 
 def accepted_by(request: Request, *, tabular: bool = True) -> Accepted:
-    """Raises NotAcceptable. `?pretty` and kubectl-less browsers get indented JSON."""
+    """Raises NotAcceptable. People get indented JSON."""
     found = accepted(request.headers.get("Accept", ""), tabular)
-    if request.raw_query and "pretty" in request.query and request.flag("pretty"):
-        return Accepted(found.media_type, found.transform, found.version, True)
-    return found
+    return replace(found, pretty=True) if request.for_people and not found.pretty else found
 
 
 def encode_as(accept: Accepted, obj: Any) -> tuple[bytes, str]:
@@ -64,7 +66,10 @@ def answer_entry(request: Request, store: ResourceStore, entry: Entry, status: i
     obj = orjson.loads(data)
     if accept.transform == _TABLE:
         obj = _table(store, [obj], accept, request, obj["metadata"])
-    elif accept.transform == _PARTIAL:
+    elif accept.transform == _PARTIAL_LIST:
+        held = _go_type(store.row, store.row.kind)
+        raise NotAcceptable(f"you requested {_PARTIAL_LIST}, but the requested object is not a list ({held})")
+    elif accept.transform:
         obj = partial_metadata(obj, accept.version)
     body, content_type = encode_as(accept, obj)
     return Response(status, body, content_type)
@@ -72,11 +77,23 @@ def answer_entry(request: Request, store: ResourceStore, entry: Entry, status: i
 
 def _table(store: ResourceStore, objects: Sequence[Object], accept: Accepted, request: Request, meta: Object) -> Object:
     now, stored = store.state.clock.now(), store.conversion.to_stored
-    return table(store.row, objects, accept.version, now, _include(request), meta=meta, stored=stored)
+    return table(store.row, objects, accept.version, now, included(request), meta=meta, stored=stored)
 
 
-def _include(request: Request) -> str:
-    return request.param("includeObject") or "Metadata"
+def included(request: Request) -> str:
+    """What the rows of a Table bring of their objects. Raises BadRequest."""
+    wanted = request.param("includeObject") or "Metadata"
+    if wanted not in _INCLUDED:
+        why = invalid_value("includeObject", wanted, "must be 'Metadata', 'Object', 'None', or empty")
+        raise BadRequest(f"Unable to convert to Table as requested: {why}")
+    return wanted
+
+
+def _go_type(row: Resource, kind: str) -> str:
+    """How Go prints the type that holds such an object."""
+    if isinstance(row, CustomResource):
+        return "*unstructured.UnstructuredList" if kind == row.list_kind else "*unstructured.Unstructured"
+    return f"*{row.group.partition('.')[0] or 'core'}.{kind}"
 
 
 def answer_list(
@@ -98,6 +115,8 @@ def answer_list(
     listed: Object
     if accept.transform == _TABLE:
         listed = _table(store, objects, accept, request, meta)
+    elif accept.transform == _PARTIAL:
+        raise NotAcceptable(f"you requested {_PARTIAL}, but the requested object is a list ({_go_type(store.row, store.row.list_kind)})")
     elif accept.transform:
         items = [partial_metadata(obj, accept.version) for obj in objects]
         listed = {"kind": "PartialObjectMetadataList", "apiVersion": f"meta.k8s.io/{accept.version}", "metadata": meta, "items": items}

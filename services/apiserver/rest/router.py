@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from kubecosm.api.errors import MethodNotAllowed, NotFound
-from kubecosm.api.resources import BINDINGS, Resource, builtin
+from kubecosm.api.errors import BadRequest, MethodNotAllowed, NotFound
+from kubecosm.api.resources import BINDINGS, CustomResource, Resource, builtin
 
 from ..http.request import Request
 from ..http.response import Answer, text_response
@@ -33,6 +33,10 @@ SUBRESOURCES: dict[tuple[str, str], Verb] = {
 """(subresource, verb) → what answers it, for every resource that has the subresource."""
 
 
+ACROSS_NAMESPACES = frozenset(("list", "watch"))
+NEED_A_NAME = frozenset(("update", "patch"))
+
+
 class Router:
     """Finds the handler of a resource request."""
 
@@ -55,6 +59,8 @@ class Router:
             return await self._without_store(request)
         if len(info.parts) > 3 and info.subresource != "proxy":
             raise not_found()
+        if (refused := _out_of_scope(store.row, request)) is not None:
+            return refused
         if info.subresource:
             verb = self._subresource_verb(store.row, info.subresource, request.verb)
         elif request.verb not in store.row.verbs or (request.verb == "create" and info.name):
@@ -98,6 +104,26 @@ class Router:
         if any(row.group == info.group and row.version == info.version for row in self._state.table):
             raise not_found()
         return page_not_found()
+
+
+def _out_of_scope(row: Resource, request: Request) -> Answer | None:
+    """What a path gets that means no objects: all namespaces can be read at once but not written, one object needs its namespace.
+
+    Custom resources are not routed by path in Kubernetes, so theirs get a bare page. Raises NotFound, MethodNotAllowed, BadRequest.
+    """
+    info = request.info
+    in_place = not row.namespaced if not info.namespace else row.namespaced or row.plural == "namespaces"
+    if in_place and (info.name or request.verb not in NEED_A_NAME):
+        return None
+    if not in_place and row.namespaced and not info.name and request.verb in ACROSS_NAMESPACES:
+        return None
+    if isinstance(row, CustomResource):
+        if in_place:
+            raise BadRequest("name must be provided")
+        return page_not_found()
+    if info.name or (info.namespace and not row.namespaced):
+        raise not_found()
+    raise method_not_allowed()
 
 
 def not_found() -> NotFound:

@@ -93,8 +93,7 @@ class ResourceStore(Creating):
     async def _create_on_update(self, obj: Object, namespace: str, name: str, caller: Caller) -> Entry:
         """An update or apply of what does not exist. Raises Conflict if the object was meant to exist."""
         meta = obj["metadata"]
-        if meta.setdefault("name", name) != name:
-            raise BadRequest(f"the name of the object ({meta['name']}) does not match the name on the URL ({name})")
+        _check_name(meta, name)
         if meta.get("uid"):
             why = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: "
             raise errors.conflict(self.row, name, why)
@@ -151,11 +150,7 @@ class ResourceStore(Creating):
         strategy.canonicalize(obj)
 
     def _check_identity(self, meta: Object, old_meta: Object, name: str) -> None:
-        if meta.get("name", "") != name:
-            if not meta.get("name"):
-                meta["name"] = name
-            else:
-                raise BadRequest(f"the name of the object ({meta['name']}) does not match the name on the URL ({name})")
+        _check_name(meta, name)
         uid = meta.get("uid")
         if uid and uid != old_meta.get("uid"):
             why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {old_meta.get('uid', '')}"
@@ -258,3 +253,12 @@ class ResourceStore(Creating):
         why = f"the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). The object might have been {fate}"
         details = errors.details_of(self.row, name) | {"kind": self.row.kind}
         return Conflict(f'Operation cannot be fulfilled on {kind} "{name}": {why}', details=details)
+
+
+def _check_name(meta: Object, name: str) -> None:
+    """An object that is put or patched must bear the name of its URL (handlers.checkName). Raises BadRequest."""
+    found = meta.get("name", "")
+    if not found:
+        raise BadRequest(f"the name of the object ({name} based on URL) was undeterminable: name must be provided")
+    if found != name:
+        raise BadRequest(f"the name of the object ({found}) does not match the name on the URL ({name})")

@@ -23,7 +23,7 @@ from ..http.response import JSON, Answer, Streamed, chunk
 from .accept import MSGPACK_TYPE
 from .options import ListOptions, list_options, revision_of
 from .reads import selection_of, wait_not_older
-from .represent import accepted_by, watch_view
+from .represent import accepted_by, included, watch_view
 from .store import ResourceStore
 from .unconverted import ConvertedStream, split
 from .watchsocket import WatchSocket, is_websocket
@@ -42,7 +42,7 @@ async def watch(store: ResourceStore, request: Request) -> Answer:
     accept, socket = accepted_by(request), is_websocket(request)
     if socket:
         accept = replace(accept, media_type=JSON)  # messages are text
-    view = watch_view(store, accept, request.param("includeObject") or "Metadata")
+    view = watch_view(store, accept, included(request) if accept.transform == "Table" else "")
     kind = {"kind": accept.transform, "apiVersion": f"meta.k8s.io/{accept.version}"} if accept.transform else store.type_meta
     if options.send_initial_events:
         await wait_not_older(store, revision_of(options.resource_version))
