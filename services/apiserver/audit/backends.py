@@ -6,7 +6,6 @@ Imitates apiserver/plugin/pkg/audit (log, webhook, buffered), always in batch mo
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -34,12 +33,12 @@ FORMATS = (LEGACY, JSON_LINES)
 
 
 class Backend(Protocol):
-    """Takes events; must not block."""
+    """Takes events as JSON, encoded once for all backends; must not block."""
 
     name: str
     dropped: int
 
-    def add(self, event: Object) -> None: ...
+    def add(self, event: bytes) -> None: ...
 
     async def run(self) -> None:
         """Write what comes, until cancelled; then what is left."""
@@ -48,7 +47,7 @@ class Backend(Protocol):
 class Buffered:
     """Gathers events and hands them on in batches."""
 
-    def __init__(self, name: str, clock: Clock, write: Callable[[Sequence[Object]], Awaitable[None]], batch_max: int) -> None:
+    def __init__(self, name: str, clock: Clock, write: Callable[[Sequence[bytes]], Awaitable[None]], batch_max: int) -> None:
         self.name = name
         self.dropped = 0
         self.is_closing = False
@@ -56,10 +55,10 @@ class Buffered:
         self._clock = clock
         self._write = write
         self._batch_max = batch_max
-        self._events: deque[Object] = deque()
+        self._events: list[bytes] = []
         self._woken = asyncio.Event()
 
-    def add(self, event: Object) -> None:
+    def add(self, event: bytes) -> None:
         if len(self._events) >= BUFFER_EVENTS_MAX:
             self.dropped += 1
             return
@@ -81,22 +80,23 @@ class Buffered:
 
     async def _drain(self) -> None:
         while self._events:
-            batch = [self._events.popleft() for _ in range(min(len(self._events), self._batch_max))]
+            batch = self._events[: self._batch_max]
+            del self._events[: self._batch_max]
             await self._write(batch)
 
 
 def log_backend(clock: Clock, file: RotatingFile, form: str) -> Buffered:
     """One line an event. Failures to write are logged, and the events lost."""
 
-    async def write(events: Sequence[Object]) -> None:
-        lines = b"".join([legacy_line(event) if form == LEGACY else orjson.dumps(event) + b"\n" for event in events])
+    async def write(events: Sequence[bytes]) -> None:
+        lines = [legacy_line(orjson.loads(event)) for event in events] if form == LEGACY else events
         try:
-            await asyncio.to_thread(file.write, lines, clock.now())
+            await asyncio.to_thread(file.write, b"\n".join([*lines, b""]), clock.now())
         except OSError as error:
             backend.dropped += len(events)
             log.error("audit events could not be written", file=str(file.path), error=str(error))
 
-    backend = Buffered("log", clock, write, batch_max=1000)
+    backend = Buffered("log", clock, write, batch_max=BUFFER_EVENTS_MAX)
     return backend
 
 
@@ -107,8 +107,8 @@ def webhook_backend(clock: Clock, kubeconfig: Path) -> Buffered:
 
     config = ClientConfig.from_kubeconfig(kubeconfig)
 
-    async def write(events: Sequence[Object]) -> None:
-        body = orjson.dumps({"kind": "EventList", "apiVersion": GROUP_VERSION, "metadata": {}, "items": list(events)})
+    async def write(events: Sequence[bytes]) -> None:
+        body = b'{"kind":"EventList","apiVersion":"%b","metadata":{},"items":[%b]}' % (GROUP_VERSION.encode(), b",".join(events))
         for attempt in range(WEBHOOK_ATTEMPTS_MAX):
             try:
                 async with ApiClient(config, clock=clock, user_agent="kube-apiserver-audit") as client:
@@ -138,6 +138,6 @@ def legacy_line(event: Object) -> bytes:
         ("response", str(status["code"]) if status else "<deferred>"),
     )  # fmt: skip
     text = " ".join(f'{name}="{value}"' for name, value in fields)
-    return f"{event['requestReceivedTimestamp']} AUDIT: {text}\n".encode()
+    return f"{event['requestReceivedTimestamp']} AUDIT: {text}".encode()
 
 

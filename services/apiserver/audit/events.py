@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 import orjson
 
@@ -12,95 +11,89 @@ from kubecosm.api.resources import Object
 from ..authn.user import User
 from ..http.request import Request
 from ..http.response import JSON, Answer, Response
-from .policy import COMPLETE, GROUP_VERSION, Verdict
+from .encoding import document, origin, plain_status, reference, user_info
+from .policy import COMPLETE, Verdict
 
 PATCH_PREFIX = "patch.webhook.admission.k8s.io/"
 """Annotations with the patches of mutating webhooks; told from level Request on."""
+AUTHORIZATION_ANNOTATIONS = 2
+"""So many are there always; only where there are more is looked for what must not be told."""
+FORWARDED_FOR, REAL_ADDRESS = "X-Forwarded-For", "X-Real-Ip"
 
 
 class Record:
-    """Collects what becomes known of a request on its way."""
+    """Collects what becomes known of a request on its way, as pieces of JSON.
 
-    __slots__ = ("_base", "_request", "received", "request_object", "user", "verdict")
+    The request knows its record, but not the other way round: a ring of the two would be left to the garbage collector.
+    """
 
-    def __init__(self, request: Request, verdict: Verdict, received: datetime) -> None:
-        self._request = request
+    __slots__ = ("_begin", "_info", "_origin", "_reference", "_sent", "_subject", "received", "user", "verdict")
+
+    def __init__(self, request: Request, verdict: Verdict, received: bytes) -> None:
+        """`received`: when, as a MicroTime in quotes."""
         self.received = received
         self.verdict = verdict
         self.user = request.user
-        self.request_object: Object | bytes | None = None
-        """What the client sent: decoded and defaulted, or the bytes of a patch."""
-        message = request.message
-        base: Object = {
-            "kind": "Event", "apiVersion": GROUP_VERSION, "level": verdict.level, "auditID": request.audit_id, "stage": "",
-            "requestURI": message.path, "verb": request.verb, "user": user_info(self.user), "sourceIPs": source_addresses(request),
-        }  # fmt: skip
-        agent = request.headers.get("User-Agent")
-        if agent:
-            base["userAgent"] = agent
-        if request.info.is_resource:
-            base["objectRef"] = object_reference(request)
-        base["requestReceivedTimestamp"] = micro_time(received)
-        self._base = base
+        self._sent = b""
+        """What the client sent: decoded and defaulted, or a patch as it came."""
+        caller, self._origin = caller_of(request)
+        self._begin = verdict.head + document(request.audit_id)
+        self._subject = b',"requestURI":%b,"verb":"%b","user":%b' % (document(request.message.path), request.verb.encode(), caller)
+        info = self._info = request.info
+        self._reference = reference(info, info.name) if info.is_resource else b""
 
     def take(self, obj: Object) -> None:
-        """The object of a write, once it is decoded. A copy is made only if the policy wants it."""
-        meta = obj.get("metadata") or {}
-        reference = self._base.get("objectRef")
-        if reference is not None:
-            for field, value in (("name", meta.get("name")), ("namespace", meta.get("namespace")), ("uid", meta.get("uid")),
-                                 ("resourceVersion", meta.get("resourceVersion"))):  # fmt: skip
-                if value and not reference.get(field):
-                    reference[field] = value
+        """The object of a write, once it is decoded: fills in what its path does not say, and what the policy wants of it."""
+        meta, info = obj.get("metadata"), self._info
+        if meta and info.is_resource:
+            self._reference = reference(
+                info, info.name or meta.get("name", ""), meta.get("namespace", ""), meta.get("uid", ""), meta.get("resourceVersion", "")
+            )
         if self.verdict.has_request:
-            self.request_object = cast(Object, orjson.loads(orjson.dumps(obj)))
+            self._sent = b',"requestObject":' + document(self._without_managed_fields(obj))
 
     def take_patch(self, body: bytes) -> None:
         if self.verdict.has_request:
-            self.request_object = body
-
-    def event(self, stage: str, now: datetime, answer: Answer | None = None, status: Object | None = None) -> Object:
-        """The event of one stage; `answer` is the response, `status` stands for it where there is none."""
-        event = {**self._base, "stage": stage}
-        request = self._request
-        if request.user is not self.user:
-            event["impersonatedUser"] = user_info(request.user)
-        if status is not None:
-            event["responseStatus"] = status
-        elif answer is not None:
-            self._add_answer(event, answer, whole=stage == COMPLETE)
-        if self.request_object is not None:
-            sent = self._decoded()
-            if sent is not None:
-                event["requestObject"] = self._without_managed_fields(sent)
-        event["stageTimestamp"] = self._base["requestReceivedTimestamp"] if now is self.received else micro_time(now)
-        annotations = request.audit_annotations
-        if annotations and not self.verdict.has_request:  # patches of webhooks tell what was in the request
-            annotations = {key: value for key, value in annotations.items() if not key.startswith(PATCH_PREFIX)}
-        if annotations:
-            event["annotations"] = dict(annotations)
-        return event
-
-    def _decoded(self) -> Any:
-        if isinstance(self.request_object, bytes):
             try:
-                self.request_object = orjson.loads(self.request_object)
+                patch = orjson.loads(body)
             except orjson.JSONDecodeError:
-                self.request_object = None  # a patch in YAML, or none at all
-        return self.request_object
+                return  # a patch in YAML, or none at all
+            self._sent = b',"requestObject":' + orjson.dumps(self._without_managed_fields(patch))
 
-    def _add_answer(self, event: Object, answer: Answer, *, whole: bool) -> None:
-        event["responseStatus"] = {"metadata": {}, "code": answer.status}
-        if not isinstance(answer, Response) or answer.content_type != JSON or not event.get("objectRef"):
-            return
-        if answer.status < 400 and not (whole and self.verdict.has_response) and not answer.body.startswith(b'{"kind":"Status"'):
-            return
+    def event(self, request: Request, stage: str, now: bytes, answer: Answer | None, status: Object | None) -> bytes:
+        """The event of one stage of the record's request as JSON; `answer` is the response, `status` stands for it where there is none."""
+        subject = self._subject
+        if request.user is not self.user:
+            subject += b',"impersonatedUser":' + user_info(request.user)
+        outcome = b""
+        if status is not None:
+            outcome = b',"responseStatus":' + document(status)
+        elif answer is not None:
+            outcome = self._outcome(answer, whole=stage == COMPLETE)
+        return b'%b,"stage":"%b"%b%b%b%b%b,"requestReceivedTimestamp":%b,"stageTimestamp":%b%b}' % (
+            self._begin, stage.encode(), subject, self._origin, self._reference, outcome, self._sent, self.received, now,
+            self._annotations(request.audit_annotations),
+        )  # fmt: skip
+
+    def _annotations(self, found: dict[str, str] | None) -> bytes:
+        if not found:
+            return b""
+        if len(found) > AUTHORIZATION_ANNOTATIONS and not self.verdict.has_request:  # patches of webhooks tell what was in the request
+            found = {key: value for key, value in found.items() if not key.startswith(PATCH_PREFIX)}
+        return b',"annotations":' + document(found)
+
+    def _outcome(self, answer: Answer, *, whole: bool) -> bytes:
+        """responseStatus, and at the level that wants it the responseObject."""
+        plain, wants_object = plain_status(answer.status), whole and self.verdict.has_response
+        if not isinstance(answer, Response) or answer.content_type != JSON or not self._reference:
+            return plain
+        if answer.status < 400 and not wants_object and not answer.body.startswith(b'{"kind":"Status"'):
+            return plain
         obj = orjson.loads(answer.body)
         if obj.get("kind") == "Status":
-            event["responseStatus"] = {"metadata": {}, **{k: obj[k] for k in ("status", "message", "reason", "details") if k in obj},
-                                       "code": answer.status}  # fmt: skip
-        if whole and self.verdict.has_response:
-            event["responseObject"] = self._without_managed_fields(obj)
+            told = {k: obj[k] for k in ("status", "message", "reason", "details") if k in obj}
+            plain = b',"responseStatus":' + orjson.dumps({"metadata": {}, **told, "code": answer.status})
+        return plain + b',"responseObject":' + orjson.dumps(self._without_managed_fields(obj)) if wants_object else plain
 
     def _without_managed_fields(self, obj: Any) -> Any:
         if not self.verdict.omit_managed_fields or not isinstance(obj, dict):
@@ -113,44 +106,28 @@ class Record:
         return obj
 
 
-def user_info(user: User) -> Object:
-    info: Object = {"username": user.name}
-    if user.uid:
-        info["uid"] = user.uid
-    if user.groups:
-        info["groups"] = list(user.groups)
-    if user.extra:
-        info["extra"] = {key: list(values) for key, values in user.extra.items()}
-    return info
+Caller = tuple[User, str | None, bytes, bytes]
+"""What was told of the last request of a connection: its user and agent, and both as JSON."""
 
 
-def object_reference(request: Request) -> Object:
-    info = request.info
-    reference: Object = {"resource": info.resource}
-    if info.namespace:
-        reference["namespace"] = info.namespace
-    if info.name:
-        reference["name"] = info.name
-    if info.group:
-        reference["apiGroup"] = info.group
-    reference["apiVersion"] = info.version
-    if info.subresource:
-        reference["subresource"] = info.subresource
-    return reference
+def caller_of(request: Request) -> tuple[bytes, bytes]:
+    """The user, and where the request came from, as JSON: mostly as for the last request of the connection."""
+    headers, connection, user = request.headers, request.connection, request.user
+    agent = headers.get("User-Agent")
+    if FORWARDED_FOR in headers or REAL_ADDRESS in headers:
+        return user_info(user), origin(source_addresses(request), agent)
+    known = connection.audited
+    if known is None or known[0] is not user or known[1] != agent:
+        known = connection.audited = (user, agent, user_info(user), origin(source_addresses(request), agent))
+    return known[2], known[3]
 
 
 def source_addresses(request: Request) -> list[str]:
     """Whom the request says it comes from, then who sent it (net.SourceIPs)."""
     headers, found = request.headers, []
-    for name in ("X-Forwarded-For", "X-Real-Ip"):
+    for name in (FORWARDED_FOR, REAL_ADDRESS):
         found += [part.strip() for part in headers.get(name, "").split(",") if part.strip()]
     peer = request.connection.peer_address
     if peer and (not found or found[-1] != peer):
         found.append(peer)
     return found
-
-
-def micro_time(moment: datetime) -> str:
-    """metav1.MicroTime. Twice a request: isoformat costs a quarter of strftime."""
-    in_utc = moment if moment.tzinfo is UTC else moment.astimezone(UTC)
-    return in_utc.isoformat(timespec="microseconds")[:-6] + "Z"

@@ -20,6 +20,7 @@ from ..http.limits import is_long_running
 from ..http.request import Request
 from ..http.response import Answer, error_response
 from .backends import Backend
+from .encoding import Stamps
 from .events import Record
 from .policy import COMPLETE, NONE, PANIC, RECEIVED, STARTED, Policy
 
@@ -33,6 +34,7 @@ class Auditor(Collector):
         self.policy = policy
         self.backends = backends
         self.clock = clock
+        self._stamps = Stamps()
         self._events = 0
         self._levels: dict[str, int] = {}
 
@@ -40,14 +42,15 @@ class Auditor(Collector):
         """The record of an authenticated request; None if the policy does not want it."""
         verdict = self.policy.of(request.user, request.verb, request.info)
         self._levels[verdict.level] = self._levels.get(verdict.level, 0) + 1
-        return None if verdict.level == NONE else Record(request, verdict, self.clock.now())
+        return None if verdict.level == NONE else Record(request, verdict, self._stamps.of(self.clock.now()))
 
-    def emit(self, record: Record, stage: str, answer: Answer | None = None, status: Object | None = None) -> None:
+    def emit(self, request: Request, record: Record, stage: str, answer: Answer | None = None, status: Object | None = None) -> None:
         """One event, unless the policy leaves the stage out."""
         if stage in record.verdict.omitted:
             return
         self._events += 1
-        event = record.event(stage, record.received if stage == RECEIVED else self.clock.now(), answer, status)
+        now = record.received if stage == RECEIVED else self._stamps.of(self.clock.now())
+        event = record.event(request, stage, now, answer, status)
         for backend in self.backends:
             backend.add(event)
 
@@ -73,22 +76,22 @@ def with_audit(auditor: Auditor) -> Filter:
             record = request.audit = auditor.begin(request)
             if record is None:
                 return await inner(request)
-            auditor.emit(record, RECEIVED)
+            auditor.emit(request, record, RECEIVED)
             if is_long_running(request):
-                request.on_response_started = lambda: auditor.emit(record, STARTED, status={"metadata": {}, "code": 200})
+                request.on_response_started = lambda: auditor.emit(request, record, STARTED, status={"metadata": {}, "code": 200})
             try:
                 answer = await inner(request)
             except ApiError as error:
                 answer = error_response(error)
             except ConnectionError:
-                auditor.emit(record, COMPLETE, status={"metadata": {}, "code": 0})
+                auditor.emit(request, record, COMPLETE, status={"metadata": {}, "code": 0})
                 raise
             except Exception as error:
                 text = f"APIServer panic'd: {type(error).__name__}: {error}"
                 status: Object = {"metadata": {}, "status": "Failure", "message": text, "reason": "InternalError", "code": 500}
-                auditor.emit(record, PANIC, status=status)
+                auditor.emit(request, record, PANIC, status=status)
                 raise
-            auditor.emit(record, COMPLETE, answer)
+            auditor.emit(request, record, COMPLETE, answer)
             return answer
 
         return handle
@@ -111,7 +114,7 @@ def with_failed_authentication_audit(auditor: Auditor) -> Filter:
                     if request.headers.get("Authorization"):
                         text = "Authentication failed, attempted: bearer"
                     status: Object = {"metadata": {}, "status": "Failure", "message": text, "reason": "Unauthorized", "code": 401}
-                    auditor.emit(record, STARTED, status=status)
+                    auditor.emit(request, record, STARTED, status=status)
                 raise
 
         return handle

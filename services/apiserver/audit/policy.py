@@ -22,6 +22,7 @@ LEVELS = (NONE, METADATA, REQUEST, REQUEST_RESPONSE)
 RECEIVED, STARTED, COMPLETE, PANIC = "RequestReceived", "ResponseStarted", "ResponseComplete", "Panic"
 STAGES = (RECEIVED, STARTED, COMPLETE, PANIC)
 GROUP_VERSION = "audit.k8s.io/v1"
+HEADS = {level: f'{{"kind":"Event","apiVersion":"{GROUP_VERSION}","level":"{level}","auditID":'.encode() for level in LEVELS}
 _RULE_FIELDS = frozenset((
     "level", "users", "userGroups", "verbs", "resources", "namespaces", "nonResourceURLs", "omitStages", "omitManagedFields",
 ))  # fmt: skip
@@ -42,6 +43,11 @@ class Verdict:
     @property
     def has_response(self) -> bool:
         return self.level == REQUEST_RESPONSE
+
+    @property
+    def head(self) -> bytes:
+        """How its events begin, as JSON; the id follows."""
+        return HEADS[self.level]
 
 
 NOTHING = Verdict(NONE)

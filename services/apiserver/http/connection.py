@@ -12,6 +12,7 @@ from .request import Request
 from .response import Response, text_response
 
 if TYPE_CHECKING:
+    from ..audit.events import Caller
     from ..authn.certificates import Certificate
 
 HEADER_BYTES_MAX = 64 * 1024
@@ -22,14 +23,15 @@ HEADER_SECONDS_MAX = 32.0
 
 
 class Connection(RequestHandler):
-    """Keeps what its client certificate says, looked at once."""
+    """Keeps what its client certificate says, looked at once, and what audit events say of its client."""
 
-    __slots__ = ("_header_timer", "certificate", "certificate_known")
+    __slots__ = ("_header_timer", "audited", "certificate", "certificate_known")
 
     def __init__(self, manager: web.Server, **kwargs: Any) -> None:
         super().__init__(manager, **kwargs)
         self.certificate: Certificate | None = None
         self.certificate_known = False
+        self.audited: Caller | None = None
         self._header_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
