@@ -1,7 +1,8 @@
-"""The API client: typed verbs over one keep-alive HTTP/1.1 pool, JSON by orjson, failures as kubecosm.api.errors.
+"""The API client: typed verbs over keep-alive HTTP/1.1 connections, JSON by orjson, failures as kubecosm.api.errors.
 
 Owns paths, bodies, authentication, time limits and the waiting that a 429 asks for. Transport failures (refused, reset, timed out:
-`TRANSPORT_ERRORS`) pass through untouched: whether to try again is the caller's decision. Leaves out protobuf, HTTP/2 and caching.
+`TRANSPORT_ERRORS`) pass through untouched: whether to try again is the caller's decision. Leaves out protobuf, HTTP/2, redirects, caching.
+Requests have lean connections of our own (pool.py), streams an HTTP client that hands on bodies as they arrive.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from kubecosm.api.errors import ApiError, TooManyRequests, from_status
+from kubecosm.api.errors import TooManyRequests, from_status
 from kubecosm.api.resources import Object, Resource
 from kubecosm.client.config import ClientConfig
+from kubecosm.client.connection import Answer
 from kubecosm.client.metrics import ClientMetrics
+from kubecosm.client.pool import CONNECT_TIMEOUT_SECONDS, ConnectionPool
 from kubecosm.client.stream import ResponseStream, WatchEvent, WatchStream
 
 if TYPE_CHECKING:
@@ -36,7 +39,6 @@ REQUEST_CONNECTIONS_MAX = 64
 STREAM_CONNECTIONS_MAX = 20_000
 """Watches and log streams open at once; they have a pool of their own, so they never starve requests."""
 REQUEST_TIMEOUT_SECONDS = 60.0
-CONNECT_TIMEOUT_SECONDS = 10.0
 WATCH_TIMEOUT_MARGIN_SECONDS = 30.0
 """A watch that outlives the server's own time limit by this much is taken for dead."""
 WATCH_TIMEOUT_DEFAULT_SECONDS = 300
@@ -72,20 +74,21 @@ class ApiClient:
         self._connections_max = connections_max
         self._token = config.token
         self._token_read_at = float("-inf")
-        self._requests: aiohttp.ClientSession | None = None
+        self._base_path = urlsplit(config.server).path
+        self._requests: ConnectionPool | None = None
         self._streams: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        headers = {"User-Agent": self._user_agent, "Accept": _JSON}
-        tls = self.config.ssl_context() or False
-        self._requests = _session(headers, tls, self._connections_max)
-        self._streams = _session(headers, tls, STREAM_CONNECTIONS_MAX)
+        tls, name = self.config.ssl_context(), self.config.tls_server_name
+        self._requests = ConnectionPool(self.config.server, tls, server_name=name, connections_max=self._connections_max)
+        self._streams = _session({"User-Agent": self._user_agent, "Accept": _JSON}, tls or False, STREAM_CONNECTIONS_MAX)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for session in (self._requests, self._streams):
-            if session is not None:
-                await session.close()
+        if self._requests is not None:
+            await self._requests.close()
+        if self._streams is not None:
+            await self._streams.close()
         self._requests = self._streams = None
 
     def _share(self, other: ApiClient) -> None:
@@ -195,7 +198,7 @@ class ApiClient:
         retries = 0
         while True:
             try:
-                return await self._once(method, self._url(path, params), body, headers, timeout_seconds)
+                return await self._once(method, f"{self._base_path}{path}{_query(params)}", body, headers, timeout_seconds)
             except TooManyRequests as error:
                 if error.retry_after_seconds is None or retries == RETRIES_AFTER_429_MAX:
                     raise
@@ -221,22 +224,32 @@ class ApiClient:
         result: Object = orjson.loads(await self.request(method, path, params=params, body=body, headers=headers))
         return result
 
-    async def _once(self, method: str, url: URL, body: bytes | None, headers: Mapping[str, str] | None, timeout_seconds: float) -> bytes:
+    async def _once(
+        self, method: str, target: str, body: bytes | None, headers: Mapping[str, str] | None, timeout_seconds: float
+    ) -> bytes:
         if self._requests is None:
             raise RuntimeError("the ApiClient is not open: use `async with ApiClient(...) as client`")
+        request = self._head(method, target, self._headers(headers), body) + (body or b"")
         started, code = self.clock.monotonic(), "<error>"
         try:
-            async with self._requests.request(
-                method, url, data=body, headers=self._headers(headers), timeout=_timeout(timeout_seconds),
-                server_hostname=self.config.tls_server_name or None,
-            ) as response:  # fmt: skip
-                answer = await response.read()
-                code = str(response.status)
-                if response.status >= 400:
-                    raise _failure(response.status, answer, response.headers.get("Retry-After"))
-                return answer
+            answer = await self._requests.request(method, request, timeout_seconds)
+            code = str(answer.code)
         finally:
             self.metrics.request(method, self._host, code, self.clock.monotonic() - started)
+        answer.check()
+        return answer.body
+
+    def _head(self, method: str, target: str, headers: Mapping[str, str] | None, body: bytes | None) -> bytes:
+        """The request up to its body. ValueError for a path or a header that would end the line it stands in."""
+        lines = [f"{method} {target} HTTP/1.1", f"Host: {self._host}"]
+        sent = {"User-Agent": self._user_agent, "Accept": _JSON, **(headers or {})}
+        lines += [f"{name}: {value}" for name, value in sent.items()]
+        if body is not None or method not in ("GET", "DELETE"):
+            lines.append(f"Content-Length: {len(body or b'')}")
+        head = "\r\n".join(lines)
+        if head.count("\n") != len(lines) - 1 or " " in target:
+            raise ValueError(f"not a path or header of a request: {target!r}")
+        return head.encode("latin-1") + b"\r\n\r\n"
 
     async def _open(
         self, method: str, path: str, params: Mapping[str, str], timeout_seconds: float | None, headers: Mapping[str, str] | None = None
@@ -251,12 +264,11 @@ class ApiClient:
         self.metrics.request(method, self._host, str(response.status), 0.0)
         if response.status >= 400:
             async with response:
-                raise _failure(response.status, await response.read(), response.headers.get("Retry-After"))
+                Answer(response.status, await response.read(), response.headers.get("Retry-After", "")).check()
         return ResponseStream(response)
 
     def _url(self, path: str, params: Mapping[str, str] | None) -> URL:
-        query = f"?{urlencode(params)}" if params else ""
-        return URL(f"{self.config.server}{path}{query}", encoded=True)
+        return URL(f"{self.config.server}{path}{_query(params)}", encoded=True)
 
     def _headers(self, headers: Mapping[str, str] | None) -> Mapping[str, str] | None:
         if self.config.token_file is not None:
@@ -291,6 +303,10 @@ def _path(resource: Resource, namespace: str | None = None, name: str | None = N
     return resource.path(namespace and quote(namespace, safe=":"), name, subresource)
 
 
+def _query(params: Mapping[str, str] | None) -> str:
+    return f"?{urlencode(params)}" if params else ""
+
+
 def _present(**params: str) -> dict[str, str]:
     return {name: value for name, value in params.items() if value}
 
@@ -298,13 +314,3 @@ def _present(**params: str) -> dict[str, str]:
 def _delete_options(options: Object | None) -> bytes | None:
     return orjson.dumps({"kind": "DeleteOptions", "apiVersion": "v1", **options}) if options is not None else None
 
-
-def _failure(code: int, body: bytes, retry_after: str | None) -> ApiError:
-    try:
-        status = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        status = body.decode(errors="replace")
-    error = from_status(status, code)
-    if retry_after is not None and retry_after.isdecimal():
-        error.retry_after_seconds = int(retry_after)
-    return error

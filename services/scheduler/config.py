@@ -24,7 +24,7 @@ class Config:
         default=Duration(300.0), metadata={"help": "after this a rejected pod is tried again even if nothing has happened"}
     )
     percentage_of_nodes_to_score: int = field(
-        default=100, metadata={"help": "stop looking for nodes at this share of them; 100: never; 0: Kubernetes' share by cluster size"}
+        default=0, metadata={"help": "score no more than this share of the nodes; 0: a share by the size of the cluster; 100: all"}
     )
     bindings_in_flight_max: int = field(default=32, metadata={"help": "pods whose binding is under way at once"})
     decisions_memory_bytes_max: int = field(default=8 * 1024 * 1024, metadata={"help": "memory for explanations of past decisions"})

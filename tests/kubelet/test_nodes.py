@@ -14,12 +14,13 @@ import pytest
 
 from kubecosm.api.errors import NotFound
 from kubecosm.client.config import ClientConfig
+from kubecosm.client.connection import Answer
 from kubecosm.runtime.errors import StartupError
 from kubecosm.services.kubelet.nodes.addresses import NodeRanges, NodeSpec, plan_nodes
 from kubecosm.services.kubelet.nodes.heartbeat import Heartbeat
 from kubecosm.services.kubelet.nodes.objects import NodeShape, heartbeat_patch, node_object
 from kubecosm.services.kubelet.nodes.registration import Registrar
-from kubecosm.services.kubelet.pipeline import Answer, ApiPipeline, Request
+from kubecosm.services.kubelet.pipeline import ApiPipeline, Request
 from kubecosm.services.kubelet.timers import Timers
 from kubecosm.testing.virtualtime import EPOCH, VirtualClock, run_virtual
 from tests.kubelet.served import Served

@@ -10,11 +10,12 @@ import orjson
 from kubecosm.api.names import NAMESPACE_NODE_LEASE
 from kubecosm.api.resources import LEASES, NODES
 from kubecosm.api.times import format_micro_time
+from kubecosm.client.connection import Answer
 from kubecosm.client.http import PatchType
 from kubecosm.runtime.clock import Clock
 from kubecosm.runtime.logs import get_logger
 
-from ..pipeline import Answer, ApiPipeline, Request
+from ..pipeline import ApiPipeline, Request
 from .objects import NodeShape, heartbeat_patch, lease_object
 from .registration import RegisteredNode, Registrar
 

@@ -30,7 +30,7 @@ class ProfileConfig:
     plugins: Mapping[str, int] = field(default_factory=lambda: DEFAULT_PLUGINS)
     points: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     args: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    percentage_of_nodes_to_score: int = 100
-    """100: all. 0: Kubernetes' adaptive share. Ours judges all nodes at once, so leaving some out saves next to nothing."""
+    percentage_of_nodes_to_score: int = 0
+    """0: fewer per cent the more nodes there are. 100: all."""
     explicit: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Extension point → plugins that the configuration enables right there, so that they must extend it."""
