@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .harness import Api
+from .harness import CONFIGMAPS, Api, configmap
 from .policy_objects import MAP, MAPB, VAP, VAPB, binding, mutating_binding, mutating_policy, policy
-from .test_crd_conversion import V1, V2, instance, serving
+from .test_crd_conversion import V1, V2, instance, review, serving
 from .webhook_server import MUTATING, WebhookServer, configuration, patch, rule, webhook
 
 ON_V2 = rule("crontabs", "CREATE", "UPDATE", group="stable.example.com", version="v2")
@@ -46,5 +46,28 @@ def test_a_mutating_policy_changes_an_object_in_another_version(tmp_path: Path) 
         await api.create(MAPB, mutating_binding())
         assert (await api.create(V1, instance("a", "v1", hostPort="h:1")))["hostPort"] == "h-policy:1"
         assert (await api.create(V2, instance("b", "v2", host="x", port="2")))["host"] == "x-policy"
+
+    serving(tmp_path, check)
+
+
+def test_parameters_of_a_policy_are_converted(tmp_path: Path) -> None:
+    """If the webhook cannot, the failure policy decides, as for parameters that are missing."""
+
+    async def check(api: Api, hook: WebhookServer) -> None:
+        await api.create(V1, instance("limits", "v1", hostPort="h:1"))
+        kind = {"apiVersion": "stable.example.com/v2", "kind": "CronTab"}
+        await api.create(VAP, policy("object.data.k == params.host", paramKind=kind))
+        await api.create(VAPB, binding(paramRef={"name": "limits", "parameterNotFoundAction": "Deny"}))
+        await api.create(CONFIGMAPS, configmap("a", {"k": "h"}))
+        assert (await api.call("POST", CONFIGMAPS, configmap("b", {"k": "x"})))[0] == 422
+        assert len(hook.asked) == 1, "what has been converted is remembered"
+        hook.respond = lambda request: review(request, [], status="Failed", message="no way")
+        await api.merge(f"{V1}/limits", {"hostPort": "x:1"})
+        code, status = await api.call("POST", CONFIGMAPS, configmap("b", {"k": "x"}))
+        assert code == 422, str(status)
+        assert "denied request: failed to configure binding: " in status["message"]
+        assert "no way" in status["message"]
+        await api.merge(f"{VAP}/p", {"spec": {"failurePolicy": "Ignore"}})
+        await api.create(CONFIGMAPS, configmap("b", {"k": "y"}))
 
     serving(tmp_path, check)

@@ -14,8 +14,11 @@ from kubecosm.services.apiserver.authn.user import User
 from tests.promises import promise
 
 from .harness import CONFIGMAPS, DEPLOYMENTS, Api, configmap, deployment, with_api
-from .policy_objects import VAP, VAPB, binding, policy
-from .webhook_server import VALIDATING, WebhookServer, allow, configuration, rule, webhook
+from .outsiders import Service
+from .policy_objects import MAP, MAPB, VAP, VAPB, binding, mutating_binding, mutating_policy, policy
+from .test_authorization_modes import with_webhook
+from .webhook_server import VALIDATING, WebhookServer, allow, configuration, deny, rule
+from .webhook_server import webhook as webhook_of
 
 
 async def install(api: Api, made: dict[str, Any], *bindings: dict[str, Any]) -> None:
@@ -273,13 +276,13 @@ def test_match_conditions_of_webhooks_decide_whether_they_are_asked(tmp_path: Pa
     async def body(api: Api) -> None:
         async with WebhookServer(allow) as server:
             conditions = [{"name": "not-skipped", "expression": "object.metadata.name != 'skip-me'"}]
-            await api.create(VALIDATING, configuration("Validating", "v", webhook(server, rule("configmaps"), matchConditions=conditions)))
+            await api.create(VALIDATING, configuration("Validating", "v", webhook_of(server, rule("configmaps"), matchConditions=conditions)))
             await api.create(CONFIGMAPS, configmap("skip-me"))
             assert server.asked == []
             await api.create(CONFIGMAPS, configmap("other"))
             assert len(server.asked) == 1
             conditions = [{"name": "broken", "expression": "object.data.missing == 'x'"}]
-            await api.merge(f"{VALIDATING}/v", {"webhooks": [webhook(server, rule("configmaps"), matchConditions=conditions)]})
+            await api.merge(f"{VALIDATING}/v", {"webhooks": [webhook_of(server, rule("configmaps"), matchConditions=conditions)]})
             status = await refusal(api, CONFIGMAPS, configmap("c"))
             why = "expression 'object.data.missing == 'x'' resulted in error"
             assert status["message"].startswith(f'configmaps "c" is forbidden: {why}')
@@ -315,6 +318,45 @@ def test_expressions_ask_the_authorizer(tmp_path: Path) -> None:
     with_api(tmp_path, with_roles, authorization_mode=("RBAC",))
 
 
+def test_expressions_ask_an_authorizer_outside_of_the_server(tmp_path: Path) -> None:
+    """Once for each question of a write, in policies of both kinds and in match conditions."""
+
+    def decide(question: dict[str, Any]) -> dict[str, Any] | int:
+        asked = question["spec"].get("resourceAttributes", {})
+        if asked.get("verb") == "fail":
+            return 400
+        return {"status": {"allowed": asked.get("verb") in ("create", "patch", "glass"), "reason": "so it is"}}
+
+    def check(verb: str) -> str:
+        return f"authorizer.group('').resource('secrets').check('{verb}')"
+
+    async def body(api: Api, webhook: Service) -> None:
+        reason = f"{check('glass')}.reason() == 'so it is' && !{check('glass')}.errored() && {check('fail')}.error().contains('webhook')"
+        variables = [{"name": "glass", "expression": f"{check('glass')}.allowed()"}]
+        stamp = "Object{ data: Object.data{ glass: string(" + check("glass") + ".allowed()) } }"
+        conditions = [{"name": "asks", "expression": f"{check('glass')}.allowed()"}]
+        await install(
+            api, policy({"expression": f"variables.glass && {check('never')}.allowed()", "messageExpression": "string(variables.glass)"},
+                        reason, variables=variables, matchConditions=conditions)
+        )  # fmt: skip
+        await api.create(MAP, mutating_policy(stamp, rules=[rule("configmaps", "CREATE")], matchConditions=conditions))
+        await api.create(MAPB, mutating_binding())
+        webhook.asked.clear()
+        code, status = await api.call("POST", CONFIGMAPS, configmap("a"), token="user-token")
+        assert (code, status["message"].rpartition("denied request: ")[2]) == (422, "true"), status
+        verbs = [asked["spec"]["resourceAttributes"]["verb"] for asked in webhook.asked]
+        assert verbs == ["create", "glass", "never", "fail"]
+        await api.delete(f"{VAPB}/b")
+        code, made = await api.call("POST", CONFIGMAPS, configmap("a"), token="user-token")
+        assert (code, made["data"]["glass"]) == (201, "true")
+        async with WebhookServer(deny()) as server:
+            await api.create(VALIDATING, configuration("Validating", "v", webhook_of(server, rule("*"), matchConditions=conditions)))
+            code, status = await api.call("PATCH", f"{CONFIGMAPS}/a", {"data": {"x": "y"}}, token="user-token", Content_Type="application/merge-patch+json")
+            assert (code, len(server.asked)) == (400, 1), status
+
+    with_webhook(tmp_path, decide, body)
+
+
 def test_variables_are_worked_out_only_where_they_are_named(tmp_path: Path) -> None:
     async def body(api: Api) -> None:
         variables = [{"name": "broken", "expression": "object.data.missing"}, {"name": "k", "expression": "object.data.k"}]
@@ -333,6 +375,11 @@ def test_expressions_that_cost_too_much_are_given_up(tmp_path: Path) -> None:
         await install(api, policy(loops))
         status = await refusal(api, CONFIGMAPS, configmap("a", {f"k{i}": "v" for i in range(100)}))
         assert "operation cancelled: actual cost limit exceeded" in status["message"]
+        twice = " && ".join(["authorizer.path('/x').check('get').allowed()"] * 2)
+        await api.merge(f"{VAP}/p", {"spec": {"validations": [{"expression": f"{n} > 0 && {twice}"} for n in range(1, 20)]}})
+        status = await refusal(api, CONFIGMAPS, configmap("a"))
+        spent = "validation failed due to running out of cost budget, no further validation rules will be run"
+        assert status["message"].endswith(f"denied request: {spent}")
 
     with_api(tmp_path, body)
 

@@ -21,9 +21,7 @@ from kubecosm.cel.values import CelError, CostExceeded, Fields, Opaque
 
 from ..authn.user import User
 from ..authz.attributes import Attributes as Asked
-from ..authz.attributes import Authorizer as Deciding
-from ..authz.attributes import Decision
-from .expressions import ANY, JSON_PATCH, OBJECT, CompilationError, Environment, EvaluationError, Scope, View
+from .expressions import ANY, JSON_PATCH, OBJECT, CompilationError, Environment, EvaluationError, OutOfBudget, Scope, View
 
 CALL_COST_MAX = 1_000_000
 """celconfig.PerCallLimit."""
@@ -56,7 +54,7 @@ class Compiled:
         self._names = tuple(name for name in names if program.mentions(name))
 
     def run(self, scope: Scope) -> Any:
-        """Raises EvaluationError."""
+        """Raises EvaluationError, Undecided."""
         values: dict[str, Any] = {}
         for name in self._names:
             if name == "variables":
@@ -69,7 +67,9 @@ class Compiled:
         limit = min(CALL_COST_MAX, scope.budget)
         try:
             value, cost = self._program.evaluate(values, limit)
-        except (CelError, CostExceeded) as error:
+        except CostExceeded as error:
+            raise (EvaluationError(str(error)) if limit == CALL_COST_MAX else OutOfBudget()) from None
+        except CelError as error:
             raise EvaluationError(str(error)) from None
         scope.budget -= cost
         if self._mismatch:
@@ -89,6 +89,8 @@ class Variables(Fields):
             compiled = _variables(self._environment)[name]
             try:
                 computed[name] = compiled.run(self._scope)
+            except OutOfBudget:
+                raise
             except EvaluationError as error:
                 raise CelError(f'composited variable "{name}" fails to evaluate: {error}') from None
         return computed[name]
@@ -165,17 +167,17 @@ def _is(found: Type, wanted: str) -> bool:
 
 
 def _variables(environment: Environment) -> dict[str, Compiled]:
-    """The programs of an environment's variables, each compiled with those before it; those that cannot be are left out."""
-    variables = tuple(environment.variables.items())
-    return _compiled_variables(variables, environment.has_params, environment.has_authorizer, environment.mutates)
+    """The programs of an environment's variables, each compiled with those before it; those that cannot be are left out.
+
+    Variables may ask the authorizer even where what names them may not.
+    """
+    return _compiled_variables(tuple(environment.variables.items()), environment.has_params, environment.mutates)
 
 
 @lru_cache(PROGRAMS_MAX)
-def _compiled_variables(
-    variables: tuple[tuple[str, str], ...], has_params: bool, has_authorizer: bool, mutates: bool
-) -> dict[str, Compiled]:
+def _compiled_variables(variables: tuple[tuple[str, str], ...], has_params: bool, mutates: bool) -> dict[str, Compiled]:
     found: dict[str, Compiled] = {}
-    base = Environment(has_params, has_authorizer, mutates=mutates)
+    base = Environment(has_params, mutates=mutates)
     for index, (name, source) in enumerate(variables):
         try:
             found[name] = compile_expression(source, replace(base, variables=dict(variables[:index])), ANY)
@@ -187,12 +189,7 @@ def _compiled_variables(
 def authorizer_of(view: View) -> Authorizer:
     """`authorizer`: asks the server's own about the caller."""
 
-    def decide(wanted: dict[str, Any]) -> tuple[bool, str, str]:
-        if view.authorizer is None:
-            return True, "", ""
-        return _decide(view.authorizer, _asked(view.attributes.user, wanted))
-
-    return Authorizer(decide)
+    return Authorizer(lambda wanted: view.decisions.decide(_asked(view.attributes.user, wanted)))
 
 
 def _asked(user: User, wanted: dict[str, Any]) -> Asked:
@@ -206,15 +203,6 @@ def _asked(user: User, wanted: dict[str, Any]) -> Asked:
         user, wanted["verb"], wanted.get("namespace", ""), wanted.get("group", ""), "*", wanted.get("resource", ""),
         wanted.get("subresource", ""), wanted.get("name", ""),
     )  # fmt: skip
-
-
-def _decide(authorizer: Deciding, asked: Asked) -> tuple[bool, str, str]:
-    """(allowed, reason, error)."""
-    verdict = authorizer.authorize(asked)
-    if not isinstance(verdict, tuple):
-        verdict.close()  # type: ignore[attr-defined]  # a coroutine that nobody will wait for
-        return False, "", "the authorizer that would have to be asked is outside of this server"
-    return verdict[0] is Decision.ALLOW, verdict[1], ""
 
 
 def request_resource(authorizer: Authorizer, view: View) -> Authorizer:

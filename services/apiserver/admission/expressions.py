@@ -5,7 +5,7 @@ Imitates apiserver/pkg/admission/plugin/cel (compile.go, condition.go) and webho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from kubecosm.api.errors import ApiError
 from kubecosm.api.resources import Object, Resource
 
-from ..authz.attributes import Authorizer
 from .chain import Attributes
+from .decisions import Decisions, Undecided
+from .waiting import Waits
 from .webhooks.review import request_of
 
 if TYPE_CHECKING:
@@ -29,6 +30,13 @@ POLICY_COST_MAX = 10_000_000
 
 class EvaluationError(Exception):
     """An expression gave no answer; the text says why, as refusals show it."""
+
+
+class OutOfBudget(EvaluationError):
+    """All that may be spent on the expressions of one policy has been spent."""
+
+    def __init__(self) -> None:
+        super().__init__("validation failed due to running out of cost budget, no further validation rules will be run")
 
 
 class CompilationError(Exception):
@@ -63,7 +71,7 @@ class View:
     obj: Object | None
     old: Object | None
     find_namespace: Callable[[], Object | None]
-    authorizer: Authorizer | None
+    decisions: Decisions
 
     @cached_property
     def request(self) -> Object:
@@ -86,10 +94,9 @@ class Scope:
     view: View
     environment: Environment
     params: Object | None = None
-    annotations: list[tuple[str, str]] = field(default_factory=list)
-    """What audit annotations have come to."""
     computed: dict[str, Any] = field(default_factory=dict)
     """Variables, by name."""
+    knows_namespace: bool = True
     budget: int = POLICY_COST_MAX
     """What evaluations in this scope may still cost."""
 
@@ -104,7 +111,7 @@ class Scope:
             case "request":
                 return view.request
             case "namespaceObject":
-                return view.namespace
+                return view.namespace if self.knows_namespace else None
             case "params":
                 return self.params
             case _:
@@ -135,28 +142,24 @@ class Program:
         return compiled if isinstance(compiled, str) else ""
 
     def evaluate(self, scope: Scope) -> Any:
-        """The value as plain Python. Raises EvaluationError."""
+        """The value as plain Python. Raises EvaluationError, Undecided."""
         compiled = self._compiled
         if isinstance(compiled, str):
             raise EvaluationError(f"compilation error: {compiled}")
         try:
             return compiled.run(scope)
+        except OutOfBudget:
+            raise
         except EvaluationError as error:
             raise EvaluationError(f"expression '{self.source}' resulted in error: {error}") from None
         except ApiError as error:
             raise EvaluationError(error.message) from None
 
 
-def all_hold(conditions: Iterable[Program], scope: Scope) -> bool:
-    """Whether all conditions hold; one that does not settles it. Raises EvaluationError if some cannot be evaluated."""
-    errors: list[str] = []
-    for condition in conditions:
+def evaluated(program: Program, scope: Scope) -> Waits[Any]:
+    """The value, once the authorizer knows all that the expression asks of it. Raises EvaluationError."""
+    while True:
         try:
-            if condition.evaluate(scope) is not True:
-                return False
-        except EvaluationError as error:
-            if str(error) not in errors:
-                errors.append(str(error))
-    if errors:
-        raise EvaluationError(errors[0] if len(errors) == 1 else f"[{', '.join(errors)}]")
-    return True
+            return program.evaluate(scope)
+        except Undecided as undecided:
+            yield undecided.asking

@@ -19,6 +19,7 @@ from kubecosm.api.selectors import LabelSelector
 from ..rest.unconverted import ROUNDS_MAX, Unconverted
 from ..state import State
 from .chain import CREATE, UPDATE, Attributes
+from .waiting import Waits
 
 T = TypeVar("T")
 GROUP = "admissionregistration.k8s.io"
@@ -172,22 +173,15 @@ class Surroundings:
         sides = (side for side in (attributes.obj, attributes.old) if side is not None)
         return any(selector.matches((side.get("metadata") or {}).get("labels") or {}) for side in sides)
 
-    async def both_in_version(self, attributes: Attributes, row: Resource) -> tuple[Object | None, Object | None]:
-        """The object and the old one. Raises ApiError if a webhook that must convert them fails."""
-
-        def both() -> tuple[Object | None, Object | None]:
-            return self.in_version(attributes, attributes.obj, row), self.in_version(attributes, attributes.old, row)
-
-        return await self.converting(attributes, both)
-
-    async def converting(self, attributes: Attributes, work: Callable[[], T]) -> T:
+    def converted(self, attributes: Attributes, work: Callable[[], T]) -> Waits[T]:
         """What `work` gives once all it looks at has been converted; it is called again until then. Raises ApiError."""
         row = attributes.resource
         for _ in range(ROUNDS_MAX):
             try:
                 return work()
             except Unconverted as missing:
-                await self.state.store(row.group, row.version, row.plural).convert(missing.objects, missing.desired)
+                store = missing.store or self.state.store(row.group, row.version, row.plural)
+                yield store.convert(missing.objects, missing.desired)
         return work()
 
     def in_version(self, attributes: Attributes, obj: Object | None, row: Resource) -> Object | None:

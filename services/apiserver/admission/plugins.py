@@ -32,7 +32,6 @@ from ..state import State
 from .certificates import CertificateApproval, CertificateSigning, CertificateSubjectRestriction, ClusterTrustBundleAttest
 from .chain import AdmissionChain, Plugin
 from .claimresize import PersistentVolumeClaimResize
-from .conditions import Conditions
 from .lifecycle import NamespaceLifecycle
 from .limitranger import LimitRanger
 from .matching import GROUP, Surroundings
@@ -66,10 +65,6 @@ class Parts:
     @cached_property
     def surroundings(self) -> Surroundings:
         return Surroundings(self.state)
-
-    @cached_property
-    def conditions(self) -> Conditions:
-        return Conditions(self.surroundings, self.metrics)
 
     def hooks(self, plural: str) -> HookIndex:
         return HookIndex(self.cache(builtin(GROUP, "v1", plural)), self.surroundings)

@@ -42,6 +42,8 @@ class Unconverted(ApiError):
     def __init__(self, objects: Sequence[Object], desired: str) -> None:
         super().__init__("conversion did not come to an end", code=500)
         self.objects, self.desired = objects, desired
+        self.store: ResourceStore | None = None
+        """Where they are, if not where the request goes."""
 
 
 async def run_converting(

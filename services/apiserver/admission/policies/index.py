@@ -111,7 +111,7 @@ class PolicyIndex(Generic[P]):
         versions = self.surroundings.versions(row, subresource)
         return any(policy.criteria.is_about(row, subresource, versions) for policy, _ in self._active)
 
-    def find(self, attributes: Attributes) -> Iterable[Match[P]]:
+    def find(self, attributes: Attributes) -> Sequence[Match[P]]:
         """The policies whose rules match, in the order of their names. Selectors, bindings and conditions are yet to be asked.
 
         They have no say about what the server writes by itself: one that fails must not keep it from starting.

@@ -5,57 +5,45 @@ Imitates apiserver/pkg/admission/plugin/policy/{generic/policy_dispatcher,mutati
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from kubecosm.api.errors import ApiError, NotFound
-from kubecosm.api.resources import Object, Resource
+from kubecosm.api.errors import ApiError
+from kubecosm.api.resources import Object
 
-from ...rest.unconverted import Unconverted
-from ..chain import Attributes, Plugin, Reinvocation
-from ..expressions import JSON_PATCH, OBJECT, EvaluationError, Program, Scope
-from ..matching import Criteria, read_criteria
-from ..metrics import AdmissionMetrics
+from ..chain import Attributes, Reinvocation
+from ..expressions import JSON_PATCH, OBJECT, EvaluationError, Program, evaluated
 from ..patched import decode_patched, put_back
 from ..refusal import refuse
 from ..rounds import Memory, snapshot
-from .evaluation import Evaluator, Shared, read_shared, view_of
-from .index import Binding, Match, PolicyIndex
-from .params import NotConfigured, collect
+from ..views import Views
+from ..waiting import Waits, begin
+from .index import Binding
 from .patching import MutationFailed, apply_configuration, apply_json_patch
+from .plugin import Invocation, Misconfigured, Policy, PolicyPlugin, read_fields
 
 if TYPE_CHECKING:
-    from ...rest.store import ResourceStore
     from ..plugins import Parts
 
 
 @dataclass(frozen=True)
-class MutatingPolicy:
-    """A policy, read once; its expressions are compiled when first needed."""
+class MutatingPolicy(Policy):
+    """Its mutations are (patchType, what makes the patch)."""
 
-    name: str
-    criteria: Criteria
-    ignores_failure: bool
     is_reinvocable: bool
-    shared: Shared
     mutations: tuple[tuple[str, Program], ...]
-    """(patchType, what makes it)."""
 
 
 def read_policy(obj: Object) -> MutatingPolicy:
-    spec = obj["spec"]
-    shared = read_shared(spec)
-    environment = shared.environment.for_mutations()
+    spec, fields = obj["spec"], read_fields(obj)
+    environment = fields[3].for_mutations()
     mutations = []
     for each in spec.get("mutations") or ():
         is_patch = each.get("patchType") == "JSONPatch"
         source = (each.get("jsonPatch" if is_patch else "applyConfiguration") or {}).get("expression", "")
         mutations.append((each.get("patchType", ""), Program(source, environment, JSON_PATCH if is_patch else OBJECT)))
-    return MutatingPolicy(
-        obj["metadata"]["name"], read_criteria(spec.get("matchConstraints") or {}, "resourceRules"),
-        spec.get("failurePolicy") == "Ignore", spec.get("reinvocationPolicy") == "IfNeeded", shared, tuple(mutations),
-    )  # fmt: skip
+    return MutatingPolicy(*fields, spec.get("reinvocationPolicy") == "IfNeeded", tuple(mutations))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,144 +62,100 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Invocation:
-    """A policy to be applied for a binding with one parameter."""
+class Pass:
+    """One time that all policies are asked about a write."""
 
-    match: Match[MutatingPolicy]
-    binding: Binding
-    param: Object | None
-
-    @property
-    def key(self) -> str:
-        meta = (self.param or {}).get("metadata") or {}
-        return f"{self.match.policy.name}/{self.binding.name}/{meta.get('namespace', '')}/{meta.get('name', '')}"
+    attributes: Attributes
+    views: Views
+    failures: list[Failure]
 
 
-class MutatingAdmissionPolicyPlugin(Plugin):
+class MutatingAdmissionPolicyPlugin(PolicyPlugin[MutatingPolicy]):
     name = "MutatingAdmissionPolicy"
-
-    def __init__(self, index: PolicyIndex[MutatingPolicy], evaluator: Evaluator, metrics: AdmissionMetrics) -> None:
-        self._index = index
-        self._evaluator = evaluator
-        self._metrics = metrics
-
-    def handles(self, resource: Resource, subresource: str) -> bool:
-        return self._index.may_concern(resource, subresource)
-
-    def follow(self, interest_changed: Callable[[], None]) -> None:
-        self._index.changed = interest_changed
-
-    def start(self) -> None:
-        self._index.start()
+    policies, bindings = "mutatingadmissionpolicies", "mutatingadmissionpolicybindings"
 
     def admit(self, attributes: Attributes) -> Awaitable[None] | None:
-        """Raises the error of the first failure under failurePolicy Fail. Waits only for webhooks that must convert the object."""
-        before = attributes.obj
-        try:
-            self._admit(attributes)
-        except Unconverted:
-            return self._index.surroundings.converting(attributes, lambda: self._admit_anew(attributes, before))
-        return None
+        """Raises the error of the first failure under failurePolicy Fail. Waits only where webhooks convert or authorize."""
+        return begin(self._admit(attributes))
 
-    def _admit_anew(self, attributes: Attributes, before: Object | None) -> None:
-        """From the beginning: an earlier try has come to an object that is yet to be converted."""
-        attributes.obj = before
-        self._admit(attributes)
-
-    def _admit(self, attributes: Attributes) -> None:
+    def _admit(self, attributes: Attributes) -> Waits[None]:
         failures: list[Failure] = []
-        invocations: list[Invocation] = []
-        for match in self._index.find(attributes):
-            invocations += self._invocations(match, attributes, failures)
+        invocations: list[Invocation[MutatingPolicy]] = []
+        for one in (yield from self._planned(attributes)):
+            if isinstance(one, Misconfigured):
+                failures.append(Failure(one.policy, one.binding, one.why))
+            else:
+                invocations.append(one)
         if invocations:
-            self._dispatch(invocations, attributes, failures)
+            yield from self._dispatch(invocations, Pass(attributes, Views(self._surroundings, attributes), failures))
         counted = [failure for failure in failures if not failure.policy.ignores_failure]
         if counted:
             raise refusal(attributes, counted)
 
-    def _invocations(self, match: Match[MutatingPolicy], attributes: Attributes, failures: list[Failure]) -> list[Invocation]:
-        policy, surroundings = match.policy, self._index.surroundings
-        found: list[Invocation] = []
-        try:
-            if not surroundings.selects(policy.criteria, attributes):
-                return found
-            store = self._evaluator.param_store(policy.shared)
-        except (NotConfigured, NotFound) as error:
-            failures.append(Failure(policy, None, f"failed to configure policy: {error}"))
-            return found
-        for binding in match.bindings:
-            try:
-                found += self._of_binding(match, binding, store, attributes)
-            except (NotConfigured, NotFound) as error:
-                failures.append(Failure(policy, binding, f"failed to configure binding: {error}"))
-        return found
-
-    def _of_binding(
-        self, match: Match[MutatingPolicy], binding: Binding, store: ResourceStore | None, attributes: Attributes
-    ) -> list[Invocation]:
-        """Raises NotConfigured, NotFound."""
-        if not self._index.binds(binding, attributes):
-            return []
-        return [Invocation(match, binding, each) for each in collect(store, binding.param_ref, attributes.namespace)]
-
-    def _dispatch(self, invocations: list[Invocation], attributes: Attributes, failures: list[Failure]) -> None:
-        round_ = attributes.reinvocable()
+    def _dispatch(self, invocations: list[Invocation[MutatingPolicy]], run: Pass) -> Waits[None]:
+        attributes, round_ = run.attributes, run.attributes.reinvocable()
         memory = round_.memory.setdefault(self.name, Memory())
         if round_.is_second and memory.output != snapshot(attributes.obj):
             memory.object_changed()
         try:
-            for each in invocations:
-                self._invoke(each, attributes, round_, memory, failures)
+            for one in invocations:
+                for param in one.params:
+                    yield from self._invoke(one, param, run, round_, memory)
         finally:
             memory.output = snapshot(attributes.obj)
 
     def _invoke(
-        self, invocation: Invocation, attributes: Attributes, round_: Reinvocation, memory: Memory, failures: list[Failure]
-    ) -> None:
-        policy, row = invocation.match.policy, invocation.match.row
-
-        def scope() -> Scope:
-            return Scope(view_of(self._index.surroundings, attributes, row), policy.shared.environment, invocation.param)
-
+        self, invocation: Invocation[MutatingPolicy], param: Object | None, run: Pass, round_: Reinvocation, memory: Memory
+    ) -> Waits[None]:
+        policy, key = invocation.policy, _key(invocation, param)
         try:
-            if not self._evaluator.conditions_met(policy.shared, scope()):
+            if not (yield from self._applies(policy, (yield from run.views.of(invocation.row)), param)):
                 return
         except EvaluationError as error:
-            failures.append(Failure(policy, invocation.binding, str(error), "Invalid"))
+            run.failures.append(Failure(policy, invocation.binding, str(error), "Invalid"))
             return
-        if round_.is_second and invocation.key not in memory.again:
+        if round_.is_second and key not in memory.again:
             return
-        before = snapshot(attributes.obj)
-        for kind, program in policy.mutations:
-            if attributes.obj is None:
-                continue
-            started, outcome = self._index.surroundings.state.clock.monotonic(), ("no_error", "allow")
+        before = snapshot(run.attributes.obj)
+        for mutation in policy.mutations if run.attributes.obj is not None else ():
+            started, outcome = self._clock.monotonic(), ("no_error", "allow")
             try:
-                self._mutate(kind, program, scope(), attributes, row)
+                yield from self._mutate(mutation, invocation, param, run)
             except (EvaluationError, MutationFailed) as error:
-                failures.append(Failure(policy, invocation.binding, str(error), "Invalid"))
+                run.failures.append(Failure(policy, invocation.binding, str(error), "Invalid"))
                 outcome = "invalid_error", "deny"
-            self._observe(invocation, outcome, self._index.surroundings.state.clock.monotonic() - started)
-        if snapshot(attributes.obj) != before:
+            self._observe(invocation, outcome, self._clock.monotonic() - started)
+        if snapshot(run.attributes.obj) != before:
             memory.object_changed()
             round_.wanted = True
         if policy.is_reinvocable:
-            memory.invoked.add(invocation.key)
+            memory.invoked.add(key)
 
-    def _observe(self, invocation: Invocation, outcome: tuple[str, str], seconds: float) -> None:
+    def _observe(self, invocation: Invocation[MutatingPolicy], outcome: tuple[str, str], seconds: float) -> None:
         """`outcome` is the type of error and what became of the request."""
-        labels = (*outcome, invocation.match.policy.name, invocation.binding.name)
+        labels = (*outcome, invocation.policy.name, invocation.binding.name)
         self._metrics.mutations.labels(*labels).inc()
         self._metrics.mutation_seconds.labels(*labels).observe(seconds)
 
-    def _mutate(self, kind: str, program: Program, scope: Scope, attributes: Attributes, row: Resource) -> None:
+    def _mutate(
+        self, mutation: tuple[str, Program], invocation: Invocation[MutatingPolicy], param: Object | None, run: Pass
+    ) -> Waits[None]:
         """Raises EvaluationError, MutationFailed, ApiError (the result is no such object)."""
-        outcome: Any = program.evaluate(scope)
-        obj = scope.view.obj
-        assert obj is not None
-        patched = apply_json_patch(obj, outcome) if kind == "JSONPatch" else apply_configuration(row, obj, outcome)
-        state = self._index.surroundings.state
-        put_back(state, attributes, row, decode_patched(state, attributes, row, patched))
+        kind, program = mutation
+        row, state = invocation.row, self._surroundings.state
+        view = yield from run.views.of(row)
+        outcome = yield from evaluated(program, self._scope(invocation.policy, view, param))
+        assert view.obj is not None
+        run.views.forget()  # patches are applied in place
+        patched = apply_json_patch(view.obj, outcome) if kind == "JSONPatch" else apply_configuration(row, view.obj, outcome)
+        obj = decode_patched(state, run.attributes, row, patched)
+        yield from self._surroundings.converted(run.attributes, lambda: put_back(state, run.attributes, row, obj))
+
+
+def _key(invocation: Invocation[MutatingPolicy], param: Object | None) -> str:
+    """What reinvocation remembers it by."""
+    meta = (param or {}).get("metadata") or {}
+    return f"{invocation.policy.name}/{invocation.binding.name}/{meta.get('namespace', '')}/{meta.get('name', '')}"
 
 
 def refusal(attributes: Attributes, failures: list[Failure]) -> ApiError:
@@ -221,8 +165,5 @@ def refusal(attributes: Attributes, failures: list[Failure]) -> ApiError:
     return ApiError(str(failures[0]), reason=failures[0].reason, code=base.code, details=details)
 
 
-def build(parts: Parts) -> Plugin:
-    index = PolicyIndex(
-        parts.policies("mutatingadmissionpolicies"), parts.policies("mutatingadmissionpolicybindings"), parts.surroundings, read_policy
-    )
-    return MutatingAdmissionPolicyPlugin(index, Evaluator(parts.surroundings), parts.metrics)
+def build(parts: Parts) -> MutatingAdmissionPolicyPlugin:
+    return MutatingAdmissionPolicyPlugin(parts, read_policy)

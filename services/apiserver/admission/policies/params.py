@@ -27,10 +27,13 @@ def param_store(state: State, kind: Object) -> ResourceStore:
     return store
 
 
-def collect(store: ResourceStore | None, reference: Object | None, namespace: str) -> list[Object | None]:
-    """The parameters to evaluate with, one after the other; [None] for a policy or binding without any. Raises NotConfigured."""
+def collect(store: ResourceStore | None, reference: Object | None, namespace: str) -> tuple[Object | None, ...]:
+    """The parameters to evaluate with, one after the other; (None,) for a policy or binding without any.
+
+    Raises NotConfigured, and Unconverted if a webhook must convert some first.
+    """
     if store is None or reference is None:
-        return [None]
+        return (None,)
     where = _namespace_of(store, reference, namespace)
     name, selector = reference.get("name"), reference.get("selector")
     if name:
@@ -47,9 +50,11 @@ def collect(store: ResourceStore | None, reference: Object | None, namespace: st
     if not entries and reference.get("parameterNotFoundAction") == "Deny":
         raise NotConfigured("no params found for policy binding with `Deny` parameterNotFoundAction")
     try:
-        return [store.conversion.from_stored(entry.decode()) for entry in entries]
-    except Unconverted:
-        raise NotConfigured("parameters that a webhook must convert cannot be used: name the stored version in paramKind") from None
+        store.require(entries)
+        return tuple(store.conversion.from_stored(entry.decode()) for entry in entries)
+    except Unconverted as missing:
+        missing.store = store
+        raise
 
 
 def _namespace_of(store: ResourceStore, reference: Object, namespace: str) -> str:

@@ -5,24 +5,33 @@ Imitates apiserver/pkg/admission/plugin/policy/validating/{dispatcher,validator}
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import orjson
 
-from kubecosm.api.errors import ApiError, NotFound
+from kubecosm.api.errors import ApiError
 from kubecosm.api.resources import Object
 
-from ...rest.unconverted import Unconverted
-from ..chain import Attributes, Plugin
-from ..expressions import BOOL, STRING, STRING_OR_NULL, Environment, EvaluationError, Program, Scope
-from ..matching import Criteria, read_criteria
-from ..metrics import AdmissionMetrics
+from ..chain import Attributes
+from ..expressions import (
+    BOOL,
+    POLICY_COST_MAX,
+    STRING,
+    STRING_OR_NULL,
+    Environment,
+    EvaluationError,
+    OutOfBudget,
+    Program,
+    Scope,
+    evaluated,
+)
 from ..refusal import refuse
-from .evaluation import Evaluator, Shared, Views, read_shared
-from .index import Binding, Match, PolicyIndex
-from .params import NotConfigured
+from ..views import Views
+from ..waiting import Waits, begin
+from .index import Binding
+from .plugin import Invocation, Misconfigured, Policy, PolicyPlugin, read_fields
 
 if TYPE_CHECKING:
     from ..plugins import Parts
@@ -46,30 +55,21 @@ class Validation:
 
 
 @dataclass(frozen=True)
-class ValidatingPolicy:
-    """A policy, read once; its expressions are compiled when first needed."""
+class ValidatingPolicy(Policy):
+    """Its annotations are (key, what makes the value)."""
 
-    name: str
-    criteria: Criteria
-    ignores_failure: bool
-    shared: Shared
     validations: tuple[Validation, ...]
     annotations: tuple[tuple[str, Program], ...]
 
 
 def read_policy(obj: Object) -> ValidatingPolicy:
-    spec = obj["spec"]
-    shared = read_shared(spec)
-    environment = shared.environment
-    return ValidatingPolicy(
-        obj["metadata"]["name"], read_criteria(spec.get("matchConstraints") or {}, "resourceRules"),
-        spec.get("failurePolicy") == "Ignore", shared,
-        tuple(_validation(each, environment) for each in spec.get("validations") or ()),
-        tuple(
-            (each["key"], Program(each.get("valueExpression", ""), environment, STRING_OR_NULL))
-            for each in spec.get("auditAnnotations") or ()
-        ),
-    )  # fmt: skip
+    spec, fields = obj["spec"], read_fields(obj)
+    environment = fields[3]
+    annotations = (
+        (each["key"], Program(each.get("valueExpression", ""), environment, STRING_OR_NULL)) for each in spec.get("auditAnnotations") or ()
+    )
+    validations = (_validation(each, environment) for each in spec.get("validations") or ())
+    return ValidatingPolicy(*fields, tuple(validations), tuple(annotations))
 
 
 def _validation(validation: Object, environment: Environment) -> Validation:
@@ -89,13 +89,15 @@ class Denial:
     index: int = 0
     """Which validation; negative: an audit annotation, which is denied whatever the binding's actions."""
     is_error: bool = False
+    seconds: float = 0.0
+    """What the evaluation took."""
 
 
 @dataclass
 class Findings:
-    """What a policy comes to: (binding, denial) of those who deny, and audit annotations."""
+    """What the policies come to: who denies, and audit annotations by their keys."""
 
-    denied: list[tuple[Binding | None, Denial]] = field(default_factory=list)
+    denied: list[tuple[ValidatingPolicy, Binding | None, Denial]] = field(default_factory=list)
     annotations: dict[str, list[str]] = field(default_factory=dict)
 
     def annotate(self, key: str, value: str) -> None:
@@ -104,148 +106,120 @@ class Findings:
             values.append(value)
 
 
-class ValidatingAdmissionPolicyPlugin(Plugin):
+class ValidatingAdmissionPolicyPlugin(PolicyPlugin[ValidatingPolicy]):
     name = "ValidatingAdmissionPolicy"
-
-    def __init__(self, index: PolicyIndex[ValidatingPolicy], evaluator: Evaluator, metrics: AdmissionMetrics) -> None:
-        self._index = index
-        self._evaluator = evaluator
-        self._metrics = metrics
-
-    def handles(self, resource: Any, subresource: str) -> bool:
-        return self._index.may_concern(resource, subresource)
-
-    def follow(self, interest_changed: Callable[[], None]) -> None:
-        self._index.changed = interest_changed
-
-    def start(self) -> None:
-        self._index.start()
+    policies, bindings = "validatingadmissionpolicies", "validatingadmissionpolicybindings"
 
     def validate(self, attributes: Attributes) -> Awaitable[None] | None:
-        """Raises the error of the first denial. Waits only for webhooks that must convert the object."""
-        views = Views(self._index.surroundings, attributes)
-        matches = tuple(self._index.find(attributes))
-        try:
-            for match in matches:
-                views.of(match.row)
-        except Unconverted:
-            return self._index.surroundings.converting(attributes, lambda: self._validate(attributes, matches, views))
-        self._validate(attributes, matches, views)
-        return None
+        """Raises the error of the first denial. Waits only where webhooks convert or authorize."""
+        return begin(self._validate(attributes))
 
-    def _validate(self, attributes: Attributes, matches: Sequence[Match[ValidatingPolicy]], views: Views) -> None:
-        first: tuple[ValidatingPolicy, Binding | None, Denial] | None = None
-        for match in matches:
-            views.of(match.row)
-        for match in matches:
-            findings = self._judge(match, attributes, views)
-            if findings.denied and first is None:
-                binding, denial = findings.denied[0]
-                first = match.policy, binding, denial
-            for key, values in findings.annotations.items():
-                attributes.annotate(f"{match.policy.name}/{key}", ", ".join(values))
-        if first is not None:
-            raise refusal(attributes, *first)
-
-    def _judge(self, match: Match[ValidatingPolicy], attributes: Attributes, views: Views) -> Findings:
-        policy, findings = match.policy, Findings()
-        surroundings = self._index.surroundings
-        try:
-            if not surroundings.selects(policy.criteria, attributes):
-                return findings
-            store = self._evaluator.param_store(policy.shared)
-        except (NotConfigured, NotFound) as error:
-            self._misconfigured(policy, None, f"failed to configure policy: {error}", findings)
-            return findings
-        for binding in match.bindings:
-            try:
-                if not self._index.binds(binding, attributes):
-                    continue
-                scopes = self._evaluator.scopes(policy.shared, store, binding, views.of(match.row))
-            except (NotConfigured, NotFound) as error:
-                self._misconfigured(policy, binding, f"failed to configure binding: {error}", findings)
+    def _validate(self, attributes: Attributes) -> Waits[None]:
+        findings, views = Findings(), Views(self._surroundings, attributes)
+        for one in (yield from self._planned(attributes)):
+            if isinstance(one, Misconfigured):
+                if not one.policy.ignores_failure:
+                    findings.denied.append((one.policy, one.binding, Denial(one.why)))
                 continue
-            for scope in scopes:
-                self._check(policy, binding, scope, attributes, findings)
-        return findings
+            for param in one.params:
+                yield from self._check(one, param, views, attributes, findings)
+        for key, values in findings.annotations.items():
+            attributes.annotate(key, ", ".join(values))
+        if findings.denied:
+            raise refusal(attributes, *findings.denied[0])
 
-    @staticmethod
-    def _misconfigured(policy: ValidatingPolicy, binding: Binding | None, message: str, findings: Findings) -> None:
-        if not policy.ignores_failure:
-            findings.denied.append((binding, Denial(message)))
-
-    def _check(self, policy: ValidatingPolicy, binding: Binding, scope: Scope, attributes: Attributes, findings: Findings) -> None:
+    def _check(
+        self, invocation: Invocation[ValidatingPolicy], param: Object | None, views: Views, attributes: Attributes, findings: Findings
+    ) -> Waits[None]:
         """Evaluate everything of a policy with one parameter, and do with the outcome what the binding says."""
-        clock = self._index.surroundings.state.clock
-        started = clock.monotonic()
-        denials = list(self._denials(policy, scope))
-        for key, value in scope.annotations:
-            findings.annotate(key, value)
-        seconds = clock.monotonic() - started
-        for denial in denials:
-            self._enforce(policy, binding, denial, attributes, findings, seconds)
-
-    def _denials(self, policy: ValidatingPolicy, scope: Scope) -> Iterable[Denial]:
-        """Of the conditions, validations and audit annotations; what the annotations come to is left in the scope."""
+        policy = invocation.policy
+        view = yield from views.of(invocation.row)
+        annotations: list[tuple[str, str]] = []
         try:
-            if not self._evaluator.conditions_met(policy.shared, scope):
+            if not (yield from self._applies(policy, view, param)):
                 return
-        except EvaluationError as error:
-            yield Denial(str(error), is_error=True)
-            return
+            scope = self._scope(policy, view, param)
+            denials = yield from self._judge(policy, scope)
+            denials += yield from self._annotations(policy, replace(scope, budget=POLICY_COST_MAX), annotations)
+        except EvaluationError as error:  # a condition, or nothing is left to spend: nothing else counts
+            denials, annotations = [Denial(str(error), is_error=True)], []
+        for key, value in annotations:
+            findings.annotate(f"{policy.name}/{key}", value)
+        for denial in denials:
+            self._enforce(policy, invocation.binding, denial, attributes, findings)
+
+    def _judge(self, policy: ValidatingPolicy, scope: Scope) -> Waits[list[Denial]]:
+        """Of the validations. Raises OutOfBudget."""
+        failed: list[Denial] = []
         for index, validation in enumerate(policy.validations):
+            started = self._clock.monotonic()
             try:
-                holds = validation.program.evaluate(scope)
+                holds = yield from evaluated(validation.program, scope)
+            except OutOfBudget:
+                raise
             except EvaluationError as error:
-                yield Denial(str(error), index=index, is_error=True)
+                failed.append(Denial(str(error), "", index, True, self._clock.monotonic() - started))
                 continue
             if holds is not True:
-                yield Denial(_message(validation, scope), validation.reason, index)
+                failed.append(Denial("", validation.reason, index, False, self._clock.monotonic() - started))
+        for place, denial in enumerate(failed):
+            if not denial.is_error:
+                failed[place] = yield from _with_message(denial, policy.validations[denial.index], scope)
+        return failed
+
+    def _annotations(self, policy: ValidatingPolicy, scope: Scope, into: list[tuple[str, str]]) -> Waits[list[Denial]]:
+        """Of the audit annotations; what they come to is put `into` a list. Raises OutOfBudget."""
+        failed: list[Denial] = []
         for key, program in policy.annotations:
+            started = self._clock.monotonic()
             try:
-                value = program.evaluate(scope)
+                value = yield from evaluated(program, scope)
+            except OutOfBudget:
+                raise
             except EvaluationError as error:
-                yield Denial(str(error), index=-1, is_error=True)
+                failed.append(Denial(str(error), "", -1, True, self._clock.monotonic() - started))
                 continue
             if isinstance(value, str) and value.strip():
-                scope.annotations.append((key, value.strip()[:ANNOTATION_BYTES_MAX]))
+                into.append((key, value.strip()[:ANNOTATION_BYTES_MAX]))
+        return failed
 
-    def _enforce(
-        self, policy: ValidatingPolicy, binding: Binding, denial: Denial, attributes: Attributes, findings: Findings, seconds: float
-    ) -> None:
-        kind = EVALUATION_ERROR if denial.is_error else NO_ERROR
+    def _enforce(self, policy: ValidatingPolicy, binding: Binding, denial: Denial, attributes: Attributes, findings: Findings) -> None:
+        """Deny, warn or audit, as the binding says."""
         if denial.is_error and policy.ignores_failure:
-            return self._observe(policy, binding, "allow", kind, seconds)
+            return self._observe(policy, binding, "allow", denial)
         if denial.index < 0:
-            findings.denied.append((binding, denial))
-            return self._observe(policy, binding, "deny", kind, seconds)
+            findings.denied.append((policy, binding, denial))
+            return self._observe(policy, binding, "deny", denial)
         for action in binding.actions:
             if action == "Deny":
-                findings.denied.append((binding, denial))
+                findings.denied.append((policy, binding, denial))
             elif action == "Warn":
                 attributes.warn(f"Validation failed for {self.name} '{policy.name}' with binding '{binding.name}': {denial.message}")
             else:
                 attributes.annotate(FAILURE_KEY, failure_value(policy.name, binding, denial))
-            self._observe(policy, binding, action.lower(), kind, seconds)
+            self._observe(policy, binding, action.lower(), denial)
         return None
 
-    def _observe(self, policy: ValidatingPolicy, binding: Binding, action: str, error: str, seconds: float) -> None:
-        self._metrics.checks.labels(error, action, policy.name, binding.name).inc()
-        self._metrics.check_seconds.labels(error, action, policy.name, binding.name).observe(seconds)
+    def _observe(self, policy: ValidatingPolicy, binding: Binding, action: str, denial: Denial) -> None:
+        labels = EVALUATION_ERROR if denial.is_error else NO_ERROR, action, policy.name, binding.name
+        self._metrics.checks.labels(*labels).inc()
+        self._metrics.check_seconds.labels(*labels).observe(denial.seconds)
 
 
-def _message(validation: Validation, scope: Scope) -> str:
-    """The evaluated message, else the fixed one, else the expression itself."""
+def _with_message(denial: Denial, validation: Validation, scope: Scope) -> Waits[Denial]:
+    """With the evaluated message, else the fixed one, else the expression itself."""
+    message: object = ""
     if validation.message_program is not None:
         try:
-            message = validation.message_program.evaluate(scope)
+            message = yield from evaluated(validation.message_program, scope)
+        except OutOfBudget as error:
+            return replace(denial, message=f"failed messageExpression: {error}", reason="", is_error=True)
         except EvaluationError:
-            message = None
-        if isinstance(message, str):
-            message = message.strip()
-            if message and "\n" not in message and len(message.encode()) <= MESSAGE_BYTES_MAX:
-                return message
-    return validation.message.strip() or f"failed expression: {validation.program.source.strip()}"
+            message = ""
+    text = message.strip() if isinstance(message, str) else ""
+    if "\n" in text or len(text.encode()) > MESSAGE_BYTES_MAX:
+        text = ""
+    return replace(denial, message=text or validation.message.strip() or f"failed expression: {validation.program.source.strip()}")
 
 
 def failure_value(policy: str, binding: Binding, denial: Denial) -> str:
@@ -265,8 +239,5 @@ def refusal(attributes: Attributes, policy: ValidatingPolicy, binding: Binding |
     return ApiError(base.message, reason=reason, code=CODES.get(reason, 422), details=details)
 
 
-def build(parts: Parts) -> Plugin:
-    index = PolicyIndex(
-        parts.policies("validatingadmissionpolicies"), parts.policies("validatingadmissionpolicybindings"), parts.surroundings, read_policy
-    )
-    return ValidatingAdmissionPolicyPlugin(index, Evaluator(parts.surroundings), parts.metrics)
+def build(parts: Parts) -> ValidatingAdmissionPolicyPlugin:
+    return ValidatingAdmissionPolicyPlugin(parts, read_policy)

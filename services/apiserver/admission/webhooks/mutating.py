@@ -5,51 +5,31 @@ Imitates apiserver/pkg/admission/plugin/webhook/mutating/{dispatcher,reinvocatio
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable
 
 import orjson
 
 from kubecosm.api.errors import ApiError
 from kubecosm.api.field import go_quote
 from kubecosm.api.patch.json_patch import PatchFailed, apply_operations
-from kubecosm.api.resources import Object, Resource
+from kubecosm.api.resources import Object
 
-from ...webhook.client import WebhookClients
 from ...webhook.failures import CallFailed
-from ..chain import Attributes, Plugin, Reinvocation
-from ..conditions import Conditions
-from ..matching import Surroundings
-from ..metrics import AdmissionMetrics
+from ..chain import Attributes, Reinvocation
+from ..expressions import View
 from ..patched import decode_patched, put_back
 from ..rounds import Memory, snapshot
-from .calling import Caller, Rejected, internal
-from .hooks import Found, Hook, HookIndex
+from ..views import Views
+from ..waiting import finish
+from .calling import Rejected, internal
+from .hooks import Found, Hook
+from .plugin import WebhookPlugin
 from .review import Verdict
 
-if TYPE_CHECKING:
-    from ..plugins import Parts
 
-
-class MutatingAdmissionWebhook(Plugin):
+class MutatingAdmissionWebhook(WebhookPlugin):
     name = "MutatingAdmissionWebhook"
-
-    def __init__(
-        self, index: HookIndex, clients: WebhookClients, surroundings: Surroundings, metrics: AdmissionMetrics, conditions: Conditions
-    ) -> None:
-        self._index = index
-        self._surroundings = surroundings
-        self._caller = Caller(clients, surroundings, metrics, "admit")
-        self._conditions = conditions
-
-    def handles(self, resource: Resource, subresource: str) -> bool:
-        return self._index.may_concern(resource, subresource)
-
-    def follow(self, interest_changed: Callable[[], None]) -> None:
-        self._index.changed = interest_changed
-
-    def start(self) -> None:
-        self._index.start()
+    configurations, step = "mutatingwebhookconfigurations", "admit"
 
     def admit(self, attributes: Attributes) -> Awaitable[None] | None:
         found = self._index.find(attributes)
@@ -61,29 +41,25 @@ class MutatingAdmissionWebhook(Plugin):
         memory = round_.memory.setdefault(self.name, Memory())
         if round_.is_second and memory.output != snapshot(attributes.obj):
             memory.object_changed()  # built-in plugins have done something since
+        views = Views(self._surroundings, attributes)
         try:
             for each in found:
-                await self._consider(each, attributes, round_, memory)
+                await self._consider(each, attributes, views, round_, memory)
         finally:
             memory.output = snapshot(attributes.obj)
 
-    async def _consider(self, found: Found, attributes: Attributes, round_: Reinvocation, memory: Memory) -> None:
-        place, hook, row = found
-        if not self._surroundings.selects(hook.criteria, attributes):
+    async def _consider(self, found: Found, attributes: Attributes, views: Views, round_: Reinvocation, memory: Memory) -> None:
+        place, hook, _ = found
+        view = await self._view(found, attributes, views)
+        if view is None or (round_.is_second and hook.uid not in memory.again):
             return
-        obj, old = await self._surroundings.both_in_version(attributes, row)
-        if not self._conditions.met(hook.name, hook.conditions, attributes, row, obj, "admit", ignores_failure=hook.ignores_failure):
-            return
-        if round_.is_second and hook.uid not in memory.again:
-            return
-        clock = self._surroundings.state.clock
-        started, failure, changed = clock.monotonic(), None, False
+        started, failure, changed = self._clock.monotonic(), None, False
         where = f"round_{int(round_.is_second)}_index_{place}"
         try:
-            changed = await self._mutate(hook, attributes, row, obj, old, where)
+            changed = await self._mutate(hook, attributes, views, view, where)
         except (ApiError, CallFailed, Rejected) as error:
             failure = error
-        self._caller.observe(hook, attributes.operation, clock.monotonic() - started, failure)
+        self._caller.observe(hook, attributes.operation, self._clock.monotonic() - started, failure)
         note: Object = {"configuration": hook.configuration, "webhook": hook.name, "mutated": changed}
         attributes.annotate(f"mutation.webhook.admission.k8s.io/{where}", orjson.dumps(note).decode())
         if changed:
@@ -91,40 +67,30 @@ class MutatingAdmissionWebhook(Plugin):
             round_.wanted = True
         if hook.is_reinvocable:
             memory.invoked.add(hook.uid)
-        self._settle(hook, attributes, failure, where)
+        refusal = self._verdict(hook, attributes, failure, where)
+        if refusal is not None:
+            raise refusal
 
-    def _settle(self, hook: Hook, attributes: Attributes, failure: Exception | None, where: str) -> None:
-        """Raises what the failure comes to."""
-        if isinstance(failure, CallFailed):
-            failure = self._caller.outcome(hook, attributes, failure, where)
-        elif isinstance(failure, Rejected):
-            failure = failure.error
-        if failure is not None:
-            raise failure
-
-    async def _mutate(
-        self, hook: Hook, attributes: Attributes, row: Resource, obj: Object | None, old: Object | None, where: str
-    ) -> bool:
+    async def _mutate(self, hook: Hook, attributes: Attributes, views: Views, view: View, where: str) -> bool:
         """Whether the webhook changed the object. Raises Rejected, CallFailed, ApiError."""
-        verdict = await self._caller.ask(hook, attributes, row, obj, old)
-        if not verdict.patch:
-            return False
-        operations = _operations(verdict)
+        verdict = await self._caller.ask(hook, attributes, view.row, view.obj, view.old)
+        operations = _operations(verdict) if verdict.patch else []
         if not operations:
             return False
-        if obj is None:
+        if view.obj is None:
             what = f"admission webhook {go_quote(hook.name)} attempted to modify the object, which is not supported for this operation"
             raise internal(what)
-        before = snapshot(obj)
+        before = snapshot(view.obj)
+        views.forget()  # patches are applied in place
         try:
-            document = apply_operations(obj, operations)
+            document = apply_operations(view.obj, operations)
         except PatchFailed as error:
             raise internal(str(error)) from None
-        patched = decode_patched(self._surroundings.state, attributes, row, document)
+        state = self._surroundings.state
+        patched = decode_patched(state, attributes, view.row, document)
         if snapshot(patched) == before:
             return False
-        state = self._surroundings.state
-        await self._surroundings.converting(attributes, lambda: put_back(state, attributes, row, patched))
+        await finish(self._surroundings.converted(attributes, lambda: put_back(state, attributes, view.row, patched)))
         note = {"configuration": hook.configuration, "webhook": hook.name, "patch": operations, "patchType": "JSONPatch"}
         attributes.annotate(f"patch.webhook.admission.k8s.io/{where}", orjson.dumps(note).decode())
         return True
@@ -142,6 +108,4 @@ def _operations(verdict: Verdict) -> list[Object]:
     return operations
 
 
-def build(parts: Parts) -> Plugin:
-    index = parts.hooks("mutatingwebhookconfigurations")
-    return MutatingAdmissionWebhook(index, parts.state.webhooks, parts.surroundings, parts.metrics, parts.conditions)
+build = MutatingAdmissionWebhook
