@@ -74,6 +74,13 @@ class Api:
     async def delete(self, path: str, body: Any = None, **options: Any) -> Any:
         return await self._expect(200, "DELETE", path, body, options)
 
+    async def refused(self, method: str, path: str, body: Any = None, **options: Any) -> dict[str, Any]:
+        """The Status of a request that is not granted."""
+        code, status = await self.call(method, path, body, **options)
+        assert code >= 400, status
+        assert status["kind"] == "Status"
+        return dict(status)
+
     async def _expect(self, code: int, method: str, path: str, body: Any, options: dict[str, Any]) -> Any:
         status, answer = await self.call(method, path, body, **options)
         assert status == code, answer

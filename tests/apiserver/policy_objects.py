@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .harness import Api
 from .webhook_server import rule
 
 VAP = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
@@ -51,3 +52,36 @@ def mutating_binding(name: str = "mb", of: str = "m", **spec: Any) -> dict[str, 
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingAdmissionPolicyBinding", "metadata": {"name": name},
         "spec": {"policyName": of, **spec},
     }  # fmt: skip
+
+
+async def install(api: Api, made: dict[str, Any], *bindings: dict[str, Any]) -> None:
+    """Create a policy of either kind with its bindings; without any, with one that binds it everywhere."""
+    mutates = made["kind"] == "MutatingAdmissionPolicy"
+    await api.create(MAP if mutates else VAP, made)
+    for each in bindings or (mutating_binding() if mutates else binding(),):
+        await api.create(MAPB if mutates else VAPB, each)
+
+
+async def check_api_operations(api: Api, path: str, kind: str, make: Any) -> None:
+    """Discovery, create, get, list, watch, patch, update, delete, deletecollection."""
+    group, _, plural = path.rpartition("/")
+    assert any(each["name"] == "admissionregistration.k8s.io" for each in (await api.get("/apis"))["groups"])
+    found = {resource["name"]: resource for resource in (await api.get(group))["resources"]}[plural]
+    assert set(found["verbs"]) >= {"create", "get", "list", "watch", "update", "patch", "delete", "deletecollection"}
+    async with api.watch(f"{path}?watch=1") as watch:
+        made = await api.create(path, make("a"))
+        assert (made["kind"], (await watch.next())["type"]) == (kind, "ADDED")
+        assert (await api.get(f"{path}/a"))["metadata"]["uid"] == made["metadata"]["uid"]
+        patched = await api.merge(f"{path}/a", {"metadata": {"annotations": {"patched": "true"}}})
+        assert (await watch.next())["object"]["metadata"]["annotations"] == {"patched": "true"}
+        patched["metadata"]["annotations"]["updated"] = "true"
+        updated = await api.put(f"{path}/a", patched)
+        assert updated["metadata"]["annotations"]["updated"] == "true"
+        assert (await watch.next())["type"] == "MODIFIED"
+        await api.delete(f"{path}/a")
+        assert (await watch.next())["type"] == "DELETED"
+    for name in ("b", "c"):
+        await api.create(path, make(name))
+    assert [each["metadata"]["name"] for each in (await api.get(path))["items"]] == ["b", "c"]
+    await api.delete(path)
+    assert (await api.get(path))["items"] == []

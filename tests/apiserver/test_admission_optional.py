@@ -30,12 +30,6 @@ MutatingAdmissionPolicy MutatingAdmissionWebhook ValidatingAdmissionPolicy Valid
 """
 
 
-async def refusal(api: Api, path: str, body: Any, method: str = "POST", **options: Any) -> str:
-    code, answer = await api.call(method, path, body, **options)
-    assert code >= 400, answer
-    return str(answer["message"])
-
-
 def test_the_plugins_are_kubernetes_own_in_its_order() -> None:
     order = [row.name for row in TABLE]
     assert order == [name for name in KUBERNETES_ORDER.split() if name in order]
@@ -98,7 +92,7 @@ def test_pods_run_where_their_namespace_says(tmp_path: Path) -> None:
         await api.merge("/api/v1/namespaces/default", {"metadata": {"annotations": {names.ANNOTATION_NODE_SELECTOR: "zone=x,disk=ssd"}}})
         made = await api.create(PODS, pod("q", nodeSelector={"own": "1"}))
         assert made["spec"]["nodeSelector"] == {"zone": "x", "disk": "ssd", "own": "1"}
-        assert await refusal(api, PODS, pod("r", nodeSelector={"zone": "y"})) == (
+        assert (await api.refused("POST", PODS, pod("r", nodeSelector={"zone": "y"})))["message"] == (
             'pods "r" is forbidden: pod node label selector conflicts with its namespace node label selector'
         )
 
@@ -116,7 +110,7 @@ def test_pods_tolerate_what_their_namespace_does(tmp_path: Path) -> None:
         made = await api.create(PODS, pod("p"))
         assert {"key": "team", "operator": "Exists"} in made["spec"]["tolerations"]
         foreign = pod("q", tolerations=[{"key": "x", "operator": "Exists"}])
-        assert "conflict with its namespace whitelist" in await refusal(api, PODS, foreign)
+        assert "conflict with its namespace whitelist" in (await api.refused("POST", PODS, foreign))["message"]
 
     with_api(tmp_path, test, enable_admission_plugins=("PodTolerationRestriction",))
 
@@ -136,7 +130,7 @@ def test_pods_keep_others_away_from_nodes_only_and_tolerate_the_taints_of_their_
         await api.create(ACCOUNTS, ACCOUNT)
         term = {"topologyKey": "topology.kubernetes.io/zone", "labelSelector": {}}
         affinity = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
-        assert await refusal(api, PODS, pod("p", affinity=affinity)) == (
+        assert (await api.refused("POST", PODS, pod("p", affinity=affinity)))["message"] == (
             'pods "p" is forbidden: affinity.PodAntiAffinity.RequiredDuringScheduling has TopologyKey topology.kubernetes.io/zone but only '
             "key kubernetes.io/hostname is allowed"
         )
@@ -179,10 +173,10 @@ def test_services_get_no_new_external_addresses(tmp_path: Path) -> None:
         spec: dict[str, Any] = {"ports": [{"port": 80}], "externalIPs": ["1.2.3.4"]}
         body = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": spec}
         denied = 'services "s" is forbidden: Use of external IPs is denied by admission control'
-        assert await refusal(api, path, body) == denied
+        assert (await api.refused("POST", path, body))["message"] == denied
         await api.create(path, body | {"spec": spec | {"externalIPs": []}})
         patch = {"spec": {"externalIPs": ["1.2.3.4"]}}
-        assert await refusal(api, f"{path}/s", patch, "PATCH", Content_Type="application/merge-patch+json") == denied
+        assert (await api.refused("PATCH", f"{path}/s", patch, Content_Type="application/merge-patch+json"))["message"] == denied
 
     with_api(tmp_path, test, enable_admission_plugins=("DenyServiceExternalIPs",))
 
@@ -211,12 +205,13 @@ def test_owners_are_set_by_those_who_may_delete(tmp_path: Path) -> None:
         reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner["metadata"]["uid"]}
         owned = configmap("owned", ownerReferences=[reference])
         path = "/api/v1/namespaces/default/configmaps"
-        assert "cannot set an ownerRef on a resource you can't delete: " in await refusal(api, path, owned, token="user-token")
+        status = await api.refused("POST", path, owned, token="user-token")
+        assert "cannot set an ownerRef on a resource you can't delete: " in status["message"]
         role = rule("", "configmaps", "create", "update", "get", "delete")
         await api.merge(f"{RBAC}/clusterroles/jane", {"rules": [role]})
         await api.create(path, owned, token="user-token")
         blocking = configmap("blocking", ownerReferences=[reference | {"blockOwnerDeletion": True}])
-        assert "you can't set finalizers on" in await refusal(api, path, blocking, token="user-token")
+        assert "you can't set finalizers on" in (await api.refused("POST", path, blocking, token="user-token"))["message"]
         await api.merge(f"{RBAC}/clusterroles/jane", {"rules": [role, rule("", "configmaps/finalizers", "update")]})
         await api.create(path, blocking, token="user-token")
 

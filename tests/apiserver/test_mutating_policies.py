@@ -9,19 +9,12 @@ import pytest
 
 from tests.promises import promise
 
+from .custom_objects import CRDS, CUSTOM, custom, custom_definition
 from .harness import ACCOUNT, ACCOUNTS, CONFIGMAPS, DEPLOYMENTS, PODS, Api, configmap, deployment, pod, with_api
-from .policy_objects import MAP, MAPB, json_patch, mutating_binding, mutating_policy
-from .test_policies import check_api_operations, refusal
-from .test_promises_webhooks import CRDS, CUSTOM, custom, custom_definition
+from .policy_objects import MAP, MAPB, check_api_operations, install, json_patch, mutating_binding, mutating_policy
 from .webhook_server import rule
 
 ON_DEPLOYMENTS = [rule("deployments", "CREATE", group="apps")]
-
-
-async def install(api: Api, made: dict[str, Any], *bindings: dict[str, Any]) -> None:
-    await api.create(MAP, made)
-    for each in bindings or (mutating_binding(),):
-        await api.create(MAPB, each)
 
 
 @promise("MutatingAdmissionPolicy should mutate a Deployment")
@@ -149,7 +142,7 @@ def test_params_are_merged_one_after_the_other(tmp_path: Path) -> None:
 def test_failures_follow_the_failure_policy(tmp_path: Path, mutation: Any, why: str) -> None:
     async def body(api: Api) -> None:
         await install(api, mutating_policy(mutation))
-        status = await refusal(api, CONFIGMAPS, configmap("a"))
+        status = await api.refused("POST", CONFIGMAPS, configmap("a"))
         assert status["message"].startswith("policy 'm' with binding 'mb' denied request: ")
         assert why in status["message"]
         assert (status["code"], status["reason"]) == (403, "Invalid")
@@ -165,7 +158,7 @@ def test_atomic_lists_may_not_be_replaced_by_accident(tmp_path: Path) -> None:
         await api.create(ACCOUNTS, ACCOUNT)
         expression = 'Object{ spec: Object.spec{ containers: [ Object.spec.containers{ name: "c", args: ["x"] } ] } }'
         await install(api, mutating_policy(expression, rules=[rule("pods", "CREATE")]))
-        status = await refusal(api, PODS, pod("p"))
+        status = await api.refused("POST", PODS, pod("p"))
         why = "error applying patch: invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: .spec.containers[0].args"
         assert status["message"].endswith(why)
 

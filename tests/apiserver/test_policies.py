@@ -15,22 +15,10 @@ from tests.promises import promise
 
 from .harness import CONFIGMAPS, DEPLOYMENTS, Api, configmap, deployment, with_api
 from .outsiders import Service
-from .policy_objects import MAP, MAPB, VAP, VAPB, binding, mutating_binding, mutating_policy, policy
+from .policy_objects import MAP, MAPB, VAP, VAPB, binding, check_api_operations, install, mutating_binding, mutating_policy, policy
 from .test_authorization_modes import with_webhook
-from .webhook_server import VALIDATING, WebhookServer, allow, configuration, deny, rule
+from .webhook_server import VALIDATING, WebhookServer, allow, deny, rule, validate
 from .webhook_server import webhook as webhook_of
-
-
-async def install(api: Api, made: dict[str, Any], *bindings: dict[str, Any]) -> None:
-    await api.create(VAP, made)
-    for each in bindings or (binding(),):
-        await api.create(VAPB, each)
-
-
-async def refusal(api: Api, path: str, body: Any, method: str = "POST") -> dict[str, Any]:
-    code, status = await api.call(method, path, body)
-    assert code >= 400, status
-    return dict(status)
 
 
 @promise("ValidatingAdmissionPolicy should validate against a Deployment")
@@ -42,12 +30,12 @@ def test_a_deployment_is_refused_by_an_expression(tmp_path: Path) -> None:
     async def body(api: Api) -> None:
         await install(api, policy(validation, "object.spec.replicas < 4", rules=rules))
         await api.create(DEPLOYMENTS, deployment("two", replicas=2))
-        status = await refusal(api, DEPLOYMENTS, deployment("one", replicas=1))
+        status = await api.refused("POST", DEPLOYMENTS, deployment("one", replicas=1))
         denied = "ValidatingAdmissionPolicy 'p' with binding 'b' denied request: wants replicas > 1, got 1"
         assert status["message"] == f'deployments.apps "one" is forbidden: {denied}'
         assert (status["code"], status["reason"]) == (422, "Invalid")
         assert status["details"] == {"name": "one", "group": "apps", "kind": "deployments", "causes": [{"message": denied}]}
-        status = await refusal(api, DEPLOYMENTS, deployment("five", replicas=5))
+        status = await api.refused("POST", DEPLOYMENTS, deployment("five", replicas=5))
         assert status["message"].endswith("denied request: failed expression: object.spec.replicas < 4")
 
     with_api(tmp_path, body)
@@ -61,8 +49,9 @@ def test_expressions_refer_to_variables(tmp_path: Path) -> None:
     async def body(api: Api) -> None:
         await install(api, policy("variables.replicas > 1", "variables.odd == true", rules=rules, variables=variables))
         await api.create(DEPLOYMENTS, deployment("three", replicas=3))
-        assert "failed expression: variables.replicas > 1" in (await refusal(api, DEPLOYMENTS, deployment("one", replicas=1)))["message"]
-        assert (await refusal(api, DEPLOYMENTS, deployment("two", replicas=2)))["message"].endswith("variables.odd == true")
+        status = await api.refused("POST", DEPLOYMENTS, deployment("one", replicas=1))
+        assert "failed expression: variables.replicas > 1" in status["message"]
+        assert (await api.refused("POST", DEPLOYMENTS, deployment("two", replicas=2)))["message"].endswith("variables.odd == true")
 
     with_api(tmp_path, body)
 
@@ -90,37 +79,13 @@ def test_policies_and_bindings_are_ordinary_resources(tmp_path: Path, path: str,
     with_api(tmp_path, body, policy_status=False)
 
 
-async def check_api_operations(api: Api, path: str, kind: str, make: Any) -> None:
-    """Discovery, create, get, list, watch, patch, update, delete, deletecollection."""
-    group, _, plural = path.rpartition("/")
-    assert any(each["name"] == "admissionregistration.k8s.io" for each in (await api.get("/apis"))["groups"])
-    found = {resource["name"]: resource for resource in (await api.get(group))["resources"]}[plural]
-    assert set(found["verbs"]) >= {"create", "get", "list", "watch", "update", "patch", "delete", "deletecollection"}
-    async with api.watch(f"{path}?watch=1") as watch:
-        made = await api.create(path, make("a"))
-        assert (made["kind"], (await watch.next())["type"]) == (kind, "ADDED")
-        assert (await api.get(f"{path}/a"))["metadata"]["uid"] == made["metadata"]["uid"]
-        patched = await api.merge(f"{path}/a", {"metadata": {"annotations": {"patched": "true"}}})
-        assert (await watch.next())["object"]["metadata"]["annotations"] == {"patched": "true"}
-        patched["metadata"]["annotations"]["updated"] = "true"
-        updated = await api.put(f"{path}/a", patched)
-        assert updated["metadata"]["annotations"]["updated"] == "true"
-        assert (await watch.next())["type"] == "MODIFIED"
-        await api.delete(f"{path}/a")
-        assert (await watch.next())["type"] == "DELETED"
-    for name in ("b", "c"):
-        await api.create(path, make(name))
-    assert [each["metadata"]["name"] for each in (await api.get(path))["items"]] == ["b", "c"]
-    await api.delete(path)
-    assert (await api.get(path))["items"] == []
-
 
 def test_a_policy_without_a_binding_does_nothing_and_one_that_is_unbound_stops(tmp_path: Path) -> None:
     async def body(api: Api) -> None:
         await api.create(VAP, policy("false"))
         await api.create(CONFIGMAPS, configmap("a"))
         await api.create(VAPB, binding())
-        await refusal(api, CONFIGMAPS, configmap("b"))
+        await api.refused("POST", CONFIGMAPS, configmap("b"))
         await api.delete(f"{VAPB}/b")
         await api.create(CONFIGMAPS, configmap("b"))
 
@@ -133,7 +98,7 @@ def test_bindings_narrow_policies(tmp_path: Path) -> None:
         await install(api, policy("false"), binding(matchResources=selector))
         await api.create(CONFIGMAPS, configmap("a"))
         await api.create("/api/v1/namespaces", {"metadata": {"name": "strict", "labels": {"strict": "yes"}}})
-        await refusal(api, "/api/v1/namespaces/strict/configmaps", configmap("a"))
+        await api.refused("POST", "/api/v1/namespaces/strict/configmaps", configmap("a"))
 
     with_api(tmp_path, body)
 
@@ -144,7 +109,7 @@ def test_rules_may_exclude_resources_and_name_objects(tmp_path: Path) -> None:
         everything["spec"]["matchConstraints"]["excludeResourceRules"] = [rule("configmaps", "*", resourceNames=["free"]), rule("secrets")]
         await install(api, everything)
         await api.create(CONFIGMAPS, configmap("free"))
-        await refusal(api, CONFIGMAPS, configmap("other"))
+        await api.refused("POST", CONFIGMAPS, configmap("other"))
         await api.create("/api/v1/namespaces/default/secrets", {"metadata": {"name": "s"}})
         await api.delete(f"{VAPB}/b")  # policies have no say about policies
 
@@ -159,14 +124,14 @@ def test_params_are_found_by_name_or_selector_and_their_absence_is_decided(tmp_p
         secrets = "/api/v1/namespaces/default/secrets"
         await install(api, limited, binding(paramRef={"name": "limits", "parameterNotFoundAction": "Deny"}))
         why = "failed to configure binding: no params found for policy binding with `Deny` parameterNotFoundAction"
-        assert (await refusal(api, secrets, {"metadata": {"name": "s"}}))["message"].endswith(f"denied request: {why}")
+        assert (await api.refused("POST", secrets, {"metadata": {"name": "s"}}))["message"].endswith(f"denied request: {why}")
         await api.create(CONFIGMAPS, configmap("limits", {"max": "3"}, labels={"limits": "yes"}))
         await api.create(secrets, {"metadata": {"name": "abc"}})
-        await refusal(api, secrets, {"metadata": {"name": "abcd"}})
+        await api.refused("POST", secrets, {"metadata": {"name": "abcd"}})
         await api.merge(f"{VAPB}/b", {"spec": {"paramRef": {"name": None, "selector": {"matchLabels": {"limits": "yes"}}}}})
-        await refusal(api, secrets, {"metadata": {"name": "abcd"}})
+        await api.refused("POST", secrets, {"metadata": {"name": "abcd"}})
         await api.create(CONFIGMAPS, configmap("more", {"max": "2"}, labels={"limits": "yes"}))
-        await refusal(api, secrets, {"metadata": {"name": "xyz"}})
+        await api.refused("POST", secrets, {"metadata": {"name": "xyz"}})
         allowing = {"paramRef": {"name": "none", "selector": None, "parameterNotFoundAction": "Allow"}}
         await api.merge(f"{VAPB}/b", {"spec": allowing})
         await api.create(secrets, {"metadata": {"name": "abcde"}})
@@ -180,7 +145,7 @@ def test_a_param_kind_that_is_unknown_fails_as_the_policy_says(tmp_path: Path) -
         ref = {"name": "x", "parameterNotFoundAction": "Deny"}
         await install(api, policy("true", paramKind=kind), binding(paramRef=ref))
         why = "failed to find resource referenced by paramKind: 'rules.example.com/v1, Kind=ReplicaLimit'"
-        status = await refusal(api, CONFIGMAPS, configmap("a"))
+        status = await api.refused("POST", CONFIGMAPS, configmap("a"))
         assert status["message"].endswith(f"ValidatingAdmissionPolicy 'p' denied request: failed to configure policy: {why}")
         await api.merge(f"{VAP}/p", {"spec": {"failurePolicy": "Ignore"}})
         await api.create(CONFIGMAPS, configmap("a"))
@@ -222,7 +187,7 @@ def test_the_reason_of_a_validation_is_the_reason_of_the_refusal(tmp_path: Path,
 
     async def body(api: Api) -> None:
         await install(api, policy({"expression": "false", "reason": reason}))
-        status = await refusal(api, CONFIGMAPS, configmap("a"))
+        status = await api.refused("POST", CONFIGMAPS, configmap("a"))
         assert (status["reason"], status["code"]) == (reason, codes[reason])
 
     with_api(tmp_path, body)
@@ -231,7 +196,7 @@ def test_the_reason_of_a_validation_is_the_reason_of_the_refusal(tmp_path: Path,
 def test_errors_of_evaluation_follow_the_failure_policy(tmp_path: Path) -> None:
     async def body(api: Api) -> None:
         await install(api, policy("object.data.missing == 'x'"))
-        status = await refusal(api, CONFIGMAPS, configmap("a"))
+        status = await api.refused("POST", CONFIGMAPS, configmap("a"))
         assert "expression 'object.data.missing == 'x'' resulted in error: " in status["message"]
         await api.merge(f"{VAP}/p", {"spec": {"failurePolicy": "Ignore"}})
         await api.create(CONFIGMAPS, configmap("a"))
@@ -266,7 +231,7 @@ def test_expressions_see_the_old_object_the_request_and_the_namespace(tmp_path: 
         await install(api, policy(*checks))
         await api.create(f"{CONFIGMAPS}?fieldManager=me", configmap("a"))
         await api.put(f"{CONFIGMAPS}/a?fieldManager=me", configmap("a", {"k": "w"}))
-        status = await refusal(api, f"{CONFIGMAPS}/a?fieldManager=me", configmap("a", {"k": "x"}), "PUT")
+        status = await api.refused("PUT", f"{CONFIGMAPS}/a?fieldManager=me", configmap("a", {"k": "x"}))
         assert "oldObject.data.k" in status["message"]
 
     with_api(tmp_path, body)
@@ -276,14 +241,14 @@ def test_match_conditions_of_webhooks_decide_whether_they_are_asked(tmp_path: Pa
     async def body(api: Api) -> None:
         async with WebhookServer(allow) as server:
             conditions = [{"name": "not-skipped", "expression": "object.metadata.name != 'skip-me'"}]
-            await api.create(VALIDATING, configuration("Validating", "v", webhook_of(server, rule("configmaps"), matchConditions=conditions)))
+            await validate(api, server, rule("configmaps"), matchConditions=conditions)
             await api.create(CONFIGMAPS, configmap("skip-me"))
             assert server.asked == []
             await api.create(CONFIGMAPS, configmap("other"))
             assert len(server.asked) == 1
             conditions = [{"name": "broken", "expression": "object.data.missing == 'x'"}]
             await api.merge(f"{VALIDATING}/v", {"webhooks": [webhook_of(server, rule("configmaps"), matchConditions=conditions)]})
-            status = await refusal(api, CONFIGMAPS, configmap("c"))
+            status = await api.refused("POST", CONFIGMAPS, configmap("c"))
             why = "expression 'object.data.missing == 'x'' resulted in error"
             assert status["message"].startswith(f'configmaps "c" is forbidden: {why}')
             assert len(server.asked) == 1
@@ -350,9 +315,10 @@ def test_expressions_ask_an_authorizer_outside_of_the_server(tmp_path: Path) -> 
         code, made = await api.call("POST", CONFIGMAPS, configmap("a"), token="user-token")
         assert (code, made["data"]["glass"]) == (201, "true")
         async with WebhookServer(deny()) as server:
-            await api.create(VALIDATING, configuration("Validating", "v", webhook_of(server, rule("*"), matchConditions=conditions)))
-            code, status = await api.call("PATCH", f"{CONFIGMAPS}/a", {"data": {"x": "y"}}, token="user-token", Content_Type="application/merge-patch+json")
-            assert (code, len(server.asked)) == (400, 1), status
+            await validate(api, server, rule("*"), matchConditions=conditions)
+            merge = {"Content_Type": "application/merge-patch+json"}
+            status = await api.refused("PATCH", f"{CONFIGMAPS}/a", {"data": {"x": "y"}}, token="user-token", **merge)
+            assert (status["code"], len(server.asked)) == (400, 1), status
 
     with_webhook(tmp_path, decide, body)
 
@@ -362,7 +328,7 @@ def test_variables_are_worked_out_only_where_they_are_named(tmp_path: Path) -> N
         variables = [{"name": "broken", "expression": "object.data.missing"}, {"name": "k", "expression": "object.data.k"}]
         await install(api, policy("variables.k == 'v' || variables.broken == 'x'", variables=variables))
         await api.create(CONFIGMAPS, configmap("a"))
-        status = await refusal(api, CONFIGMAPS, configmap("b", {"k": "w"}))
+        status = await api.refused("POST", CONFIGMAPS, configmap("b", {"k": "w"}))
         assert 'composited variable "broken" fails to evaluate: no such key: missing' in status["message"]
 
     with_api(tmp_path, body)
@@ -373,11 +339,11 @@ def test_expressions_that_cost_too_much_are_given_up(tmp_path: Path) -> None:
         keys = "object.data"
         loops = f"{keys}.all(a, {keys}.all(b, {keys}.all(c, {keys}.all(d, a + b + c + d != 'x'))))"
         await install(api, policy(loops))
-        status = await refusal(api, CONFIGMAPS, configmap("a", {f"k{i}": "v" for i in range(100)}))
+        status = await api.refused("POST", CONFIGMAPS, configmap("a", {f"k{i}": "v" for i in range(100)}))
         assert "operation cancelled: actual cost limit exceeded" in status["message"]
         twice = " && ".join(["authorizer.path('/x').check('get').allowed()"] * 2)
         await api.merge(f"{VAP}/p", {"spec": {"validations": [{"expression": f"{n} > 0 && {twice}"} for n in range(1, 20)]}})
-        status = await refusal(api, CONFIGMAPS, configmap("a"))
+        status = await api.refused("POST", CONFIGMAPS, configmap("a"))
         spent = "validation failed due to running out of cost budget, no further validation rules will be run"
         assert status["message"].endswith(f"denied request: {spent}")
 
@@ -402,7 +368,7 @@ def test_expressions_that_cost_too_much_are_given_up(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_expressions_that_cannot_be_used_are_refused_when_written(tmp_path: Path, spec: dict[str, Any], field: str, why: str) -> None:
     async def body(api: Api) -> None:
-        status = await refusal(api, VAP, spec)
+        status = await api.refused("POST", VAP, spec)
         assert (status["code"], status["reason"]) == (422, "Invalid")
         [cause] = status["details"]["causes"]
         assert (cause["field"], cause["reason"]) == (field, "FieldValueInvalid")
@@ -444,7 +410,7 @@ def test_policies_see_the_version_they_ask_for(tmp_path: Path) -> None:
     async def body(api: Api) -> None:
         rules = [rule("horizontalpodautoscalers", "CREATE", group="autoscaling")]
         await install(api, policy("object.spec.targetCPUUtilizationPercentage < 50", rules=rules))
-        status = await refusal(api, hpas, {"metadata": {"name": "h"}, "spec": spec})
+        status = await api.refused("POST", hpas, {"metadata": {"name": "h"}, "spec": spec})
         assert "failed expression: object.spec.targetCPUUtilizationPercentage < 50" in status["message"]
         await api.merge(f"{VAP}/p", {"spec": {"matchConstraints": {"matchPolicy": "Exact"}}})
         await api.create(hpas, {"metadata": {"name": "h"}, "spec": spec})
@@ -459,11 +425,11 @@ def test_params_of_another_namespace_are_named_with_it(tmp_path: Path) -> None:
         made = policy("object.metadata.name.size() <= int(params.data.max)", rules=[rule("namespaces", "CREATE")],
                       paramKind={"apiVersion": "v1", "kind": "ConfigMap"})  # fmt: skip
         await install(api, made, binding(paramRef={"name": "limits", "parameterNotFoundAction": "Deny"}))
-        status = await refusal(api, "/api/v1/namespaces", {"metadata": {"name": "abc"}})
+        status = await api.refused("POST", "/api/v1/namespaces", {"metadata": {"name": "abc"}})
         why = "cannot use namespaced paramRef in policy binding that matches cluster-scoped resources"
         assert status["message"].endswith(f"failed to configure binding: {why}")
         await api.merge(f"{VAPB}/b", {"spec": {"paramRef": {"namespace": "rules"}}})
-        await refusal(api, "/api/v1/namespaces", {"metadata": {"name": "abcd"}})
+        await api.refused("POST", "/api/v1/namespaces", {"metadata": {"name": "abcd"}})
         await api.create("/api/v1/namespaces", {"metadata": {"name": "abc"}})
 
     with_api(tmp_path, body)

@@ -11,8 +11,8 @@ import pytest
 
 from tests.promises import promise
 
+from .custom_objects import CRDS, CUSTOM, custom, custom_definition
 from .harness import ACCOUNT, ACCOUNTS, CONFIGMAPS, PODS, Api, configmap, pod, with_api
-from .test_customresources import CRDS, version
 from .webhook_server import (
     MUTATING,
     VALIDATING,
@@ -27,34 +27,7 @@ from .webhook_server import (
 )
 
 GROUP = "/apis/admissionregistration.k8s.io"
-CUSTOM = "/apis/stable.example.com/v1/namespaces/default/e2etests"
 SETS_STAGE_1 = {"op": "add", "path": "/data/mutation-stage-1", "value": "yes"}
-
-
-def custom_definition(properties: dict[str, Any] | None = None) -> dict[str, Any]:
-    """A definition with versions v1 (stored) and v2, whose instances have `data`."""
-    data: dict[str, Any] = {"type": "object", "properties": properties} if properties else {
-        "type": "object", "additionalProperties": {"type": "string"},
-    }  # fmt: skip
-    schema = {"type": "object", "properties": {"data": data}}
-    names = {"plural": "e2etests", "kind": "E2ETest"}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "e2etests.stable.example.com"},
-        "spec": {
-            "group": "stable.example.com", "scope": "Namespaced", "names": names,
-            "versions": [version("v1", schema=schema), version("v2", schema=schema, storage=False)],
-        },
-    }  # fmt: skip
-
-
-def custom(name: str, data: dict[str, str], api: str = "v1") -> dict[str, Any]:
-    return {"apiVersion": f"stable.example.com/{api}", "kind": "E2ETest", "metadata": {"name": name}, "data": data}
-
-
-async def refusal(api: Api, method: str, path: str, body: Any = None, **options: Any) -> str:
-    code, status = await api.call(method, path, body, **options)
-    assert code >= 400, status
-    return str(status["message"])
 
 
 async def json_patch(api: Api, path: str, *operations: dict[str, Any]) -> None:
@@ -95,7 +68,7 @@ def test_webhooks_are_listed_and_deleted_as_a_collection(tmp_path: Path, kind: s
             if kind == "Mutating":
                 assert (await api.create(CONFIGMAPS, configmap("a")))["data"]["mutation-stage-1"] == "yes"
             else:
-                assert "denied the request" in await refusal(api, "POST", CONFIGMAPS, configmap("a"))
+                assert "denied the request" in (await api.refused("POST", CONFIGMAPS, configmap("a")))["message"]
             await api.delete(f"{path}?labelSelector=e2e=yes")
             assert (await api.get(path))["items"] == []
             assert (await api.create(CONFIGMAPS, configmap("b")))["data"] == {"k": "v"}
@@ -137,7 +110,7 @@ def test_attaching_is_refused(tmp_path: Path) -> None:
         async with WebhookServer(deny("attaching to pod 'to-be-attached-pod' is not allowed")) as server:
             await api.create(VALIDATING, configuration("Validating", "c", webhook(server, rule("pods/attach", "CONNECT"))))
             await api.create(PODS, pod("to-be-attached-pod"))
-            message = await refusal(api, "GET", f"{PODS}/to-be-attached-pod/attach?stdin=true&container=c")
+            message = (await api.refused("GET", f"{PODS}/to-be-attached-pod/attach?stdin=true&container=c"))["message"]
             assert "attaching to pod 'to-be-attached-pod' is not allowed" in message
             [asked] = server.asked
             assert (asked["operation"], asked["subResource"], asked["options"]) == ("CONNECT", "attach", None)
@@ -156,12 +129,12 @@ def test_custom_resources_are_refused(tmp_path: Path) -> None:
             rules = rule("e2etests", "CREATE", "UPDATE", "DELETE", group="stable.example.com")
             await api.create(VALIDATING, configuration("Validating", "c", webhook(server, rules)))
             bad = custom("bad", {"webhook-e2e-test": "webhook-disallow"})
-            assert "unwanted configuration data" in await refusal(api, "POST", CUSTOM, bad)
+            assert "unwanted configuration data" in (await api.refused("POST", CUSTOM, bad))["message"]
             await api.create(CUSTOM, custom("good", {"k": "v"}))
             merge = {"Content_Type": "application/merge-patch+json"}
-            assert "unwanted" in await refusal(api, "PATCH", f"{CUSTOM}/good", {"data": bad["data"]}, **merge)
+            assert "unwanted" in (await api.refused("PATCH", f"{CUSTOM}/good", {"data": bad["data"]}, **merge))["message"]
             server.respond = deny("the custom resource cannot be deleted")
-            assert "cannot be deleted" in await refusal(api, "DELETE", f"{CUSTOM}/good")
+            assert "cannot be deleted" in (await api.refused("DELETE", f"{CUSTOM}/good"))["message"]
             server.respond = by_name()
             await api.delete(f"{CUSTOM}/good")
 
@@ -185,14 +158,14 @@ def test_pods_and_configmaps_are_refused(tmp_path: Path) -> None:
             bad_pod = pod("bad")
             bad_pod["metadata"]["labels"] = {"webhook-e2e-test": "webhook-disallow"}
             bad = configmap("bad", {"webhook-e2e-test": "webhook-disallow"})
-            assert "unwanted" in await refusal(api, "POST", PODS, bad_pod)
-            assert "deadline" in await refusal(api, "POST", PODS, pod("hanging-pod"))
+            assert "unwanted" in (await api.refused("POST", PODS, bad_pod))["message"]
+            assert "deadline" in (await api.refused("POST", PODS, pod("hanging-pod")))["message"]
             assert (await api.call("GET", f"{PODS}/hanging-pod"))[0] == 404
-            assert "unwanted" in await refusal(api, "POST", CONFIGMAPS, bad)
+            assert "unwanted" in (await api.refused("POST", CONFIGMAPS, bad))["message"]
             await api.create(CONFIGMAPS, configmap("good"))
-            assert "unwanted" in await refusal(api, "PUT", f"{CONFIGMAPS}/good", configmap("good", bad["data"]))
+            assert "unwanted" in (await api.refused("PUT", f"{CONFIGMAPS}/good", configmap("good", bad["data"])))["message"]
             merge = {"Content_Type": "application/merge-patch+json"}
-            assert "unwanted" in await refusal(api, "PATCH", f"{CONFIGMAPS}/good", {"data": bad["data"]}, **merge)
+            assert "unwanted" in (await api.refused("PATCH", f"{CONFIGMAPS}/good", {"data": bad["data"]}, **merge))["message"]
             await api.create("/api/v1/namespaces", {"metadata": {"name": "exempted", "labels": {"skip": "yes"}}})
             await api.create("/api/v1/namespaces/exempted/configmaps", bad)
 
@@ -205,7 +178,7 @@ def test_definitions_are_refused(tmp_path: Path) -> None:
         async with WebhookServer(deny("the crd contains unwanted label")) as server:
             rules = rule("customresourcedefinitions", "CREATE", group="apiextensions.k8s.io")
             await api.create(VALIDATING, configuration("Validating", "c", webhook(server, rules)))
-            assert "unwanted label" in await refusal(api, "POST", CRDS, custom_definition())
+            assert "unwanted label" in (await api.refused("POST", CRDS, custom_definition()))["message"]
             assert (await api.get(CRDS))["items"] == []
 
     with_api(tmp_path, body)
@@ -225,7 +198,7 @@ def test_timeouts_are_kept(tmp_path: Path) -> None:
         async with WebhookServer(slow) as server:
             await api.create(VALIDATING, configuration("Validating", "c", webhook(server, rule("configmaps"), timeoutSeconds=1)))
             url = f"https://127.0.0.1:{server.port}/hook?timeout=1s"
-            message = await refusal(api, "POST", CONFIGMAPS, configmap("a"))
+            message = (await api.refused("POST", CONFIGMAPS, configmap("a")))["message"]
             assert message.endswith(f'failed to call webhook: Post "{url}": context deadline exceeded')
             await json_patch(api, f"{VALIDATING}/c", {"op": "replace", "path": "/webhooks/0/failurePolicy", "value": "Ignore"})
             await api.create(CONFIGMAPS, configmap("b"))

@@ -40,12 +40,6 @@ async def used(api: Api, name: str = "q") -> Any:
     return (await api.get(f"{QUOTAS}/{name}"))["status"]["used"]
 
 
-async def refusal(api: Api, path: str, body: Any, method: str = "POST") -> str:
-    code, answer = await api.call(method, path, body)
-    assert (code, answer["reason"]) == (403, "Forbidden"), answer
-    return str(answer["message"])
-
-
 def with_resources(name: str, requests: dict[str, str] | None = None, limits: dict[str, str] | None = None) -> Object:
     resources = {key: value for key, value in (("requests", requests), ("limits", limits)) if value}
     return pod(name, containers=[{"name": "c", "image": "nginx", "resources": resources}])
@@ -61,7 +55,7 @@ def test_pods_beyond_the_limit_are_refused_in_kubernetes_words(tmp_path: Path) -
         await set_quota(api, "q", {"pods": "2"})
         for name in ("a", "b"):
             await api.create(f"{NAMESPACE}/pods", pod(name))
-        assert await refusal(api, f"{NAMESPACE}/pods", pod("c")) == (
+        assert (await api.refused("POST", f"{NAMESPACE}/pods", pod("c")))["message"] == (
             'pods "c" is forbidden: exceeded quota: q, requested: pods=1, used: pods=2, limited: pods=2'
         )
         assert await used(api) == {"pods": "2"}
@@ -153,7 +147,7 @@ def test_of_two_quotas_neither_is_charged_for_what_the_other_refuses(tmp_path: P
         await set_quota(api, "a", {"pods": "5"})
         await set_quota(api, "b", {"requests.cpu": "1"})
         await api.create(f"{NAMESPACE}/pods", with_resources("p", {"cpu": "600m"}))
-        assert await refusal(api, f"{NAMESPACE}/pods", with_resources("o", {"cpu": "600m"})) == (
+        assert (await api.refused("POST", f"{NAMESPACE}/pods", with_resources("o", {"cpu": "600m"})))["message"] == (
             'pods "o" is forbidden: exceeded quota: b, requested: requests.cpu=600m, used: requests.cpu=600m, limited: requests.cpu=1'
         )
         assert (await used(api, "a"), await used(api, "b")) == ({"pods": "1"}, {"requests.cpu": "600m"})
@@ -167,7 +161,7 @@ def test_a_dry_run_is_checked_and_charged_nothing(tmp_path: Path) -> None:
         await api.create(f"{NAMESPACE}/pods?dryRun=All", pod("a"))
         assert await used(api) == {"pods": "0"}
         await api.create(f"{NAMESPACE}/pods", pod("a"))
-        assert "exceeded quota" in await refusal(api, f"{NAMESPACE}/pods?dryRun=All", pod("b"))
+        assert "exceeded quota" in (await api.refused("POST", f"{NAMESPACE}/pods?dryRun=All", pod("b")))["message"]
 
     with_quotas(tmp_path, test)
 
@@ -175,7 +169,7 @@ def test_a_dry_run_is_checked_and_charged_nothing(tmp_path: Path) -> None:
 def test_what_a_quota_limits_every_container_must_say(tmp_path: Path) -> None:
     async def test(api: Api) -> None:
         await set_quota(api, "q", {"limits.cpu": "2", "requests.memory": "1Gi"})
-        assert await refusal(api, f"{NAMESPACE}/pods", pod("a")) == (
+        assert (await api.refused("POST", f"{NAMESPACE}/pods", pod("a")))["message"] == (
             'pods "a" is forbidden: failed quota: q: must specify limits.cpu for: c; requests.memory for: c'
         )
         await api.create(f"{NAMESPACE}/pods", with_resources("b", limits={"cpu": "1", "memory": "64Mi"}))
@@ -190,7 +184,7 @@ def test_a_quota_that_nobody_has_counted_yet_refuses(tmp_path: Path) -> None:
         made = await api.create(QUOTAS, {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"}, "spec": {"hard": hard}})
         await api.create(f"{NAMESPACE}/pods", pod("a"))  # Kubernetes looks at status.hard only
         await api.put(f"{QUOTAS}/q/status", made | {"status": {"hard": hard}})
-        assert await refusal(api, f"{NAMESPACE}/pods", pod("b")) == (
+        assert (await api.refused("POST", f"{NAMESPACE}/pods", pod("b")))["message"] == (
             'pods "b" is forbidden: status unknown for quota: q, resources: pods'
         )
 
@@ -205,7 +199,7 @@ def test_services_are_counted_by_kind_and_by_ports_and_updates_by_what_they_add(
         balanced = service("b", "LoadBalancer", allocateLoadBalancerNodePorts=False)
         await api.create(f"{NAMESPACE}/services", balanced)
         assert await used(api) == {"services": "2", "services.nodeports": "2", "services.loadbalancers": "1"}
-        assert await refusal(api, f"{NAMESPACE}/services", service("c", "NodePort", ports=2)) == (
+        assert (await api.refused("POST", f"{NAMESPACE}/services", service("c", "NodePort", ports=2)))["message"] == (
             'services "c" is forbidden: exceeded quota: q, requested: services.nodeports=2, used: services.nodeports=2, '
             "limited: services.nodeports=3"
         )
@@ -232,7 +226,7 @@ def test_claims_are_counted_by_size_and_by_class(tmp_path: Path) -> None:
         assert await used(api) == {
             "requests.storage": "6Gi", f"{gold}requests.storage": "2Gi", f"{gold}persistentvolumeclaims": "1"
         }  # fmt: skip
-        assert await refusal(api, path, claim("c", "2Gi", "gold")) == (
+        assert (await api.refused("POST", path, claim("c", "2Gi", "gold")))["message"] == (
             f'persistentvolumeclaims "c" is forbidden: exceeded quota: q, requested: {gold}requests.storage=2Gi, '
             f"used: {gold}requests.storage=2Gi, limited: {gold}requests.storage=3Gi"
         )
@@ -292,7 +286,8 @@ def test_a_scope_selector_chooses_priority_classes_by_name(tmp_path: Path) -> No
         await set_quota(api, "q", {"pods": "1"}, scopeSelector={"matchExpressions": expressions})
         await api.create(f"{NAMESPACE}/pods", pod("other", priorityClassName="system-cluster-critical"))
         await api.create(f"{NAMESPACE}/pods", pod("a", priorityClassName="system-node-critical"))
-        assert "exceeded quota" in await refusal(api, f"{NAMESPACE}/pods", pod("b", priorityClassName="system-node-critical"))
+        status = await api.refused("POST", f"{NAMESPACE}/pods", pod("b", priorityClassName="system-node-critical"))
+        assert "exceeded quota" in status["message"]
         await api.create(f"{NAMESPACE}/pods", pod("plain"))
 
     with_quotas(tmp_path, test)
@@ -315,7 +310,7 @@ def test_custom_resources_are_counted(tmp_path: Path) -> None:
         for name, refused in (("a", False), ("b", True)):
             body = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": name}}
             if refused:
-                assert await refusal(api, path, body) == (
+                assert (await api.refused("POST", path, body))["message"] == (
                     'widgets.example.com "b" is forbidden: exceeded quota: q, requested: count/widgets.example.com=1, '
                     "used: count/widgets.example.com=1, limited: count/widgets.example.com=1"
                 )
@@ -346,12 +341,12 @@ plugins:
     async def test(api: Api) -> None:
         spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": "gold"}
         claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c"}, "spec": spec}
-        assert await refusal(api, f"{NAMESPACE}/persistentvolumeclaims", claim) == (
+        assert (await api.refused("POST", f"{NAMESPACE}/persistentvolumeclaims", claim))["message"] == (
             'persistentvolumeclaims "c" is forbidden: insufficient quota to consume: gold.storageclass.storage.k8s.io/requests.storage'
         )
         await api.create(f"{NAMESPACE}/pods", pod("a"))
         critical = pod("b", priorityClassName="system-node-critical")
-        assert await refusal(api, f"{NAMESPACE}/pods", critical) == (
+        assert (await api.refused("POST", f"{NAMESPACE}/pods", critical))["message"] == (
             'pods "b" is forbidden: insufficient quota to match these scopes: [{PriorityClass In [system-node-critical]}]'
         )
         await set_quota(api, "q", {"pods": "1"}, scopes=["PriorityClass"])

@@ -11,9 +11,9 @@ import orjson
 import pytest
 from aiohttp import web
 
+from .custom_objects import CRDS, CUSTOM, custom, custom_definition
 from .harness import ACCOUNT, ACCOUNTS, CONFIGMAPS, DEPLOYMENTS, PODS, Api, configmap, deployment, pod, with_api
 from .test_audit import audited, events_of
-from .test_promises_webhooks import CRDS, CUSTOM, custom, custom_definition
 from .webhook_server import (
     MUTATING,
     VALIDATING,
@@ -22,28 +22,14 @@ from .webhook_server import (
     allow,
     configuration,
     deny,
+    mutate,
     patch,
     rule,
+    validate,
     webhook,
 )
 
 NAMESPACES = "/api/v1/namespaces"
-
-
-async def refused(api: Api, method: str, path: str, body: Any = None, **options: Any) -> dict[str, Any]:
-    """The Status of a refused request."""
-    code, status = await api.call(method, path, body, **options)
-    assert code >= 400, status
-    assert status["kind"] == "Status"
-    return dict(status)
-
-
-async def validate(api: Api, server: WebhookServer, *rules: dict[str, Any], **fields: Any) -> None:
-    await api.create(VALIDATING, configuration("Validating", fields.pop("config", "v"), webhook(server, *rules, **fields)))
-
-
-async def mutate(api: Api, server: WebhookServer, *rules: dict[str, Any], **fields: Any) -> None:
-    await api.create(MUTATING, configuration("Mutating", fields.pop("config", "m"), webhook(server, *rules, **fields)))
 
 
 def test_a_webhook_is_told_what_is_asked_of_the_server(tmp_path: Path) -> None:
@@ -89,7 +75,7 @@ def test_a_refusal_is_told_in_the_webhooks_words(tmp_path: Path, status: Review,
     async def body(api: Api) -> None:
         async with WebhookServer(lambda _: {"allowed": False, "status": status}) as server:
             await validate(api, server, rule("configmaps"))
-            answer = await refused(api, "POST", CONFIGMAPS, configmap("a"))
+            answer = await api.refused("POST", CONFIGMAPS, configmap("a"))
             assert (answer["code"], answer.get("reason")) == (code, reason)
             assert answer["message"] == f'admission webhook "hook.example.com" {message}'
 
@@ -102,7 +88,7 @@ def test_a_webhook_that_is_down_fails_closed_or_open_as_it_says(tmp_path: Path) 
         async with server:
             port = server.port
             await validate(api, server, rule("configmaps"))
-        answer = await refused(api, "POST", CONFIGMAPS, configmap("a"))
+        answer = await api.refused("POST", CONFIGMAPS, configmap("a"))
         why = (
             f'failed calling webhook "hook.example.com": failed to call webhook: Post "https://127.0.0.1:{port}/hook?timeout=10s": '
             f"dial tcp 127.0.0.1:{port}: connect: connection refused"
@@ -127,7 +113,7 @@ def test_a_webhook_that_is_too_slow_is_not_waited_for(tmp_path: Path) -> None:
     async def body(api: Api) -> None:
         async with WebhookServer(slow) as server:
             await validate(api, server, rule("configmaps"), timeoutSeconds=1)
-            answer = await refused(api, "POST", CONFIGMAPS, configmap("a"))
+            answer = await api.refused("POST", CONFIGMAPS, configmap("a"))
             url = f"https://127.0.0.1:{server.port}/hook?timeout=1s"
             assert answer["message"].endswith(f'failed to call webhook: Post "{url}": context deadline exceeded')
 
@@ -147,11 +133,11 @@ def test_a_webhook_that_hangs_up_or_answers_with_an_error_fails(tmp_path: Path) 
 
         async with WebhookServer(hang_up) as server:
             await validate(api, server, rule("configmaps"))
-            answer = await refused(api, "POST", CONFIGMAPS, configmap("a"))
+            answer = await api.refused("POST", CONFIGMAPS, configmap("a"))
             assert answer["message"].endswith("EOF")
             assert calls == 1, "nothing is asked twice on a connection of its own"
             server.respond = broken
-            answer = await refused(api, "POST", CONFIGMAPS, configmap("a"))
+            answer = await api.refused("POST", CONFIGMAPS, configmap("a"))
             why = 'an error on the server ("out of order") has prevented the request from succeeding'
             assert answer["message"].endswith(f"failed to call webhook: {why}")
 
@@ -204,7 +190,7 @@ def test_garbled_answers_are_failures(tmp_path: Path, answer: Any, why: str) -> 
     async def body(api: Api) -> None:
         async with WebhookServer(answer) as server:
             await mutate(api, server, rule("configmaps"))
-            status = await refused(api, "POST", CONFIGMAPS, configmap("a"))
+            status = await api.refused("POST", CONFIGMAPS, configmap("a"))
             assert status["message"].startswith(f'Internal error occurred: failed calling webhook "hook.example.com": {why}')
 
     with_api(tmp_path, body)
@@ -214,7 +200,7 @@ def test_a_certificate_of_an_unknown_authority_is_refused(tmp_path: Path) -> Non
     async def body(api: Api) -> None:
         async with WebhookServer(allow) as server:
             await validate(api, server, rule("configmaps"), clientConfig={"url": server.client_config["url"]})
-            answer = await refused(api, "POST", CONFIGMAPS, configmap("a"))
+            answer = await api.refused("POST", CONFIGMAPS, configmap("a"))
             assert answer["message"].endswith("tls: failed to verify certificate: x509: certificate signed by unknown authority")
 
     with_api(tmp_path, body)
@@ -226,11 +212,11 @@ def test_a_webhook_is_found_by_its_service(tmp_path: Path) -> None:
             config = {"service": {"namespace": "default", "name": "hook", "path": "/x"}, "caBundle": server.client_config["caBundle"]}
             await validate(api, server, rule("configmaps"), clientConfig=config)
             begin = 'failed calling webhook "hook.example.com": failed to call webhook: Post "https://hook.default.svc:443/x?timeout=10s": '
-            answer = await refused(api, "POST", CONFIGMAPS, configmap("a"))
+            answer = await api.refused("POST", CONFIGMAPS, configmap("a"))
             assert answer["message"] == f'Internal error occurred: {begin}service "hook" not found'
             service = {"metadata": {"name": "hook"}, "spec": {"ports": [{"port": 443, "name": "https"}]}}
             await api.create("/api/v1/namespaces/default/services", service)
-            answer = await refused(api, "POST", CONFIGMAPS, configmap("a"))
+            answer = await api.refused("POST", CONFIGMAPS, configmap("a"))
             assert answer["message"] == f'Internal error occurred: {begin}no endpoints available for service "hook"'
             part = {
                 "metadata": {"name": "hook-1", "labels": {"kubernetes.io/service-name": "hook"}}, "addressType": "IPv4",
@@ -238,7 +224,7 @@ def test_a_webhook_is_found_by_its_service(tmp_path: Path) -> None:
             }  # fmt: skip
             slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
             await api.create(slices, part)
-            answer = await refused(api, "POST", CONFIGMAPS, configmap("a"))
+            answer = await api.refused("POST", CONFIGMAPS, configmap("a"))
             assert answer["message"].endswith(f"dial tcp 127.64.0.9:{server.port}: connect: connection refused")
             api.state.webhooks._resolve = lambda *_: ("127.0.0.1", server.port)  # endpoints in tests cannot be loopback addresses
             await api.create(CONFIGMAPS, configmap("a"))
@@ -291,9 +277,9 @@ def test_selectors_of_namespaces_and_objects_narrow_what_a_webhook_sees(tmp_path
             await api.create(NAMESPACES, {"metadata": {"name": "free", "labels": {"exempt": "", "watched": "yes"}}})
             await api.create("/api/v1/namespaces/free/configmaps", configmap("a", labels={"watched": "yes"}))
             await api.create(CONFIGMAPS, configmap("a"))
-            await refused(api, "POST", CONFIGMAPS, configmap("b", labels={"watched": "yes"}))
-            await refused(api, "POST", NAMESPACES, {"metadata": {"name": "bound", "labels": {"watched": "yes"}}})
-            await refused(api, "PUT", f"{CONFIGMAPS}/a", configmap("a", labels={"watched": "yes"}))
+            await api.refused("POST", CONFIGMAPS, configmap("b", labels={"watched": "yes"}))
+            await api.refused("POST", NAMESPACES, {"metadata": {"name": "bound", "labels": {"watched": "yes"}}})
+            await api.refused("PUT", f"{CONFIGMAPS}/a", configmap("a", labels={"watched": "yes"}))
             assert len(server.asked) == 3
 
     with_api(tmp_path, body)
@@ -377,14 +363,14 @@ def test_a_patch_that_does_not_apply_is_an_error_of_the_server(tmp_path: Path) -
     async def body(api: Api) -> None:
         async with WebhookServer(patch({"op": "add", "path": "/nowhere/x", "value": 1})) as server:
             await mutate(api, server, rule("configmaps"))
-            answer = await refused(api, "POST", CONFIGMAPS, configmap("a"))
+            answer = await api.refused("POST", CONFIGMAPS, configmap("a"))
             why = 'add operation does not apply: doc is missing path: "/nowhere/x": missing value'
             assert (answer["code"], answer["message"]) == (500, f"Internal error occurred: {why}")
             server.respond = patch({"op": "replace", "path": "/data", "value": 7})
-            answer = await refused(api, "POST", CONFIGMAPS, configmap("a"))
+            answer = await api.refused("POST", CONFIGMAPS, configmap("a"))
             assert answer["code"] == 500
             server.respond = patch({"op": "add", "path": "/data/x", "value": "y"}, {"op": "test", "path": "/data/k", "value": "w"})
-            answer = await refused(api, "POST", CONFIGMAPS, configmap("a"))
+            answer = await api.refused("POST", CONFIGMAPS, configmap("a"))
             assert answer["message"] == "Internal error occurred: testing value /data/k failed: test failed"
 
     with_api(tmp_path, body)
@@ -394,7 +380,7 @@ def test_a_patched_object_is_validated_and_checked_by_what_comes_after(tmp_path:
     async def body(api: Api) -> None:
         async with WebhookServer(patch({"op": "add", "path": "/data/bad key", "value": "x"})) as server:
             await mutate(api, server, rule("configmaps"))
-            answer = await refused(api, "POST", CONFIGMAPS, configmap("a"))
+            answer = await api.refused("POST", CONFIGMAPS, configmap("a"))
             assert (answer["code"], answer["reason"]) == (422, "Invalid")
 
     with_api(tmp_path, body)
@@ -405,7 +391,7 @@ def test_deletes_cannot_be_changed(tmp_path: Path) -> None:
         await api.create(CONFIGMAPS, configmap("a"))
         async with WebhookServer(patch({"op": "add", "path": "/data/x", "value": "y"})) as server:
             await mutate(api, server, rule("configmaps", "DELETE"))
-            answer = await refused(api, "DELETE", f"{CONFIGMAPS}/a")
+            answer = await api.refused("DELETE", f"{CONFIGMAPS}/a")
             why = 'admission webhook "hook.example.com" attempted to modify the object, which is not supported for this operation'
             assert answer["message"] == f"Internal error occurred: {why}"
 
@@ -422,7 +408,7 @@ def test_dry_runs_reach_only_webhooks_without_side_effects(tmp_path: Path) -> No
             [plugin] = [p for p in api.state.admission.plugins if p.name == "ValidatingAdmissionWebhook"]
             hook = plugin._index._hooks[0]  # type: ignore[attr-defined]  # the API accepts no such webhook any more
             object.__setattr__(hook, "allows_dry_run", False)
-            answer = await refused(api, "POST", f"{CONFIGMAPS}?dryRun=All", configmap("a"))
+            answer = await api.refused("POST", f"{CONFIGMAPS}?dryRun=All", configmap("a"))
             assert (answer["code"], answer["message"]) == (400, 'admission webhook "hook.example.com" does not support dry run')
 
     with_api(tmp_path, body)
@@ -470,7 +456,7 @@ def test_validating_webhooks_are_asked_at_the_same_time_and_the_first_refusal_co
         async with WebhookServer(meet) as server:
             hooks = [webhook(server, rule("configmaps"), name=f"{name}.example.com") for name in ("a", "b")]
             await api.create(VALIDATING, configuration("Validating", "v", *hooks))
-            answer = await refused(api, "POST", CONFIGMAPS, configmap("a"))
+            answer = await api.refused("POST", CONFIGMAPS, configmap("a"))
             assert answer["message"].startswith('admission webhook "a.example.com" denied the request: no')
 
     with_api(tmp_path, body)
@@ -486,7 +472,7 @@ def test_a_webhook_that_refuses_everything_does_not_keep_the_server_from_startin
             await mutate(api, server, everything)
 
     async def probe(api: Api) -> None:
-        assert (await refused(api, "POST", CONFIGMAPS, configmap("a")))["code"] == 500
+        assert (await api.refused("POST", CONFIGMAPS, configmap("a")))["code"] == 500
         await api.delete(f"{VALIDATING}/v")
         await api.delete(f"{MUTATING}/m")
         await api.create(CONFIGMAPS, configmap("a"))
@@ -526,7 +512,7 @@ def test_configurations_of_before_a_restart_are_in_force_after_it(tmp_path: Path
             await validate(api, server, rule("configmaps"))
 
     async def probe(api: Api) -> None:
-        await refused(api, "POST", CONFIGMAPS, configmap("a"))
+        await api.refused("POST", CONFIGMAPS, configmap("a"))
         await api.delete(f"{VALIDATING}/v")
         await api.create(CONFIGMAPS, configmap("a"))
 

@@ -17,6 +17,8 @@ from aiohttp import web
 
 from kubecosm.runtime.clock import RealClock
 
+from .harness import Api
+
 Review = dict[str, Any]
 Respond = Callable[[Review], "Review | bytes | Awaitable[Review | bytes]"]
 """From an AdmissionRequest to the response (completed with its uid), or to the whole body of the answer."""
@@ -141,3 +143,13 @@ def configuration(kind: str, name: str, *webhooks: dict[str, Any], **meta: Any) 
 
 VALIDATING = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
 MUTATING = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
+
+
+async def validate(api: Api, server: WebhookServer, *rules: dict[str, Any], **fields: Any) -> None:
+    """Have a webhook asked whether it allows what the rules name."""
+    await api.create(VALIDATING, configuration("Validating", fields.pop("config", "v"), webhook(server, *rules, **fields)))
+
+
+async def mutate(api: Api, server: WebhookServer, *rules: dict[str, Any], **fields: Any) -> None:
+    """Have a webhook change what the rules name."""
+    await api.create(MUTATING, configuration("Mutating", fields.pop("config", "m"), webhook(server, *rules, **fields)))
