@@ -70,6 +70,7 @@ class HealthEndpoints:
             checks = {single: checks[single]}
         excluded = set(query.getall("exclude", ()))
         failures = {name: None if name in excluded else await _run(check) for name, check in checks.items()}
+        self.metrics.health_checked(endpoint, {name: why for name, why in failures.items() if name not in excluded})
         return render(endpoint, failures, excluded & set(checks), verbose="verbose" in query)
 
 

@@ -7,7 +7,7 @@ only when somebody scrapes. Left out: the OpenMetrics `_created` series.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
@@ -37,6 +37,9 @@ WORKQUEUE_BUCKETS = exponential_buckets(10e-9, 10, 10)
 SCHEDULING_BUCKETS = exponential_buckets(0.001, 2, 15)
 """scheduler_scheduling_attempt_duration_seconds and its kin."""
 
+COUNTERS_WITHOUT_TOTAL = (b"authenticated_user_requests", b"authentication_attempts")
+"""Counters that Kubernetes named before `_total` was the rule. In Prometheus' text format they stand as they are; OpenMetrics demands it."""
+
 
 class Metrics:
     """The metrics of one process, or of one service under test."""
@@ -47,12 +50,30 @@ class Metrics:
         Info("python", "Python platform information", registry=self.registry).info(
             {"version": sys.version.split()[0], "implementation": sys.implementation.name}
         )
-        build = self.gauge(
-            "kubernetes_build_info", "The version of Kubernetes that is imitated, and kubecosm's own.",
-            ("major", "minor", "git_version", "kubecosm_version"),
-        )  # fmt: skip
+        self._build_info()
+        self._healthcheck: Gauge | None = None
+        self._healthchecks: Counter | None = None
+
+    def _build_info(self) -> None:
         major, minor = kubecosm.KUBERNETES_VERSION.lstrip("v").split(".")[:2]
-        build.labels(major, minor, kubecosm.KUBERNETES_VERSION, kubecosm.__version__).set(1)
+        said = {
+            "major": major, "minor": minor, "git_version": kubecosm.KUBERNETES_VERSION, "git_commit": f"kubecosm-{kubecosm.__version__}",
+            "git_tree_state": "clean", "build_date": "", "go_version": f"python{sys.version.split()[0]}",
+            "compiler": sys.implementation.name, "platform": sys.platform,
+        }  # fmt: skip
+        build = self.gauge("kubernetes_build_info", "The version of Kubernetes that is imitated, and what does so.", tuple(said))
+        build.labels(**said).set(1)
+
+    def health_checked(self, endpoint: str, outcomes: Mapping[str, str | None]) -> None:
+        """Count the checks of one answer of `/livez`, `/readyz` or `/healthz`: name → None when well, else why not."""
+        if self._healthcheck is None or self._healthchecks is None:
+            text = "This metric records the result of a single healthcheck."
+            self._healthcheck = self.gauge("kubernetes_healthcheck", text, ("name", "type"))
+            text = "This metric records the results of all healthcheck."
+            self._healthchecks = self.counter("kubernetes_healthchecks_total", text, ("name", "type", "status"))
+        for name, why in outcomes.items():
+            self._healthcheck.labels(name, endpoint).set(why is None)
+            self._healthchecks.labels(name, endpoint, "success" if why is None else "error").inc()
 
     def counter(self, name: str, help_text: str, labels: Sequence[str] = ()) -> Counter:
         """`name` as exposed, with its `_total`. Keep `counter.labels(…)` children on hot paths."""
@@ -68,4 +89,8 @@ class Metrics:
     def render(self, accept: str = "") -> tuple[str, bytes]:
         """The Content-Type and body of a /metrics answer; `accept` is the request's Accept header."""
         encoder, content_type = choose_encoder(accept)
-        return content_type, encoder(self.registry)
+        text = encoder(self.registry)
+        if content_type.startswith("text/plain"):
+            for name in COUNTERS_WITHOUT_TOTAL:
+                text = text.replace(name + b"_total", name)
+        return content_type, text

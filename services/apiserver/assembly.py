@@ -174,7 +174,7 @@ def build_handler(
     """The whole chain from filter to verb. Raises StartupError."""
     reading, writing = Seats(config.max_requests_inflight), Seats(config.max_mutating_requests_inflight)
     flows = state.flow_control
-    request_metrics = RequestMetrics(reading, writing, flows.in_flight if flows else None)
+    request_metrics = state.request_metrics = RequestMetrics(reading, writing, flows.in_flight if flows else None)
     metrics.registry.register(request_metrics)
     state.admission.metrics.register(metrics)
     if flows:
@@ -184,6 +184,8 @@ def build_handler(
     authorizer = state.authorizer = build_authorizer(config, state)
     if state.config_files:
         metrics.registry.register(ReloadMetrics(state.config_files, identity_of(socket.gethostname(), server_address)))
+    metrics.registry.register(identities.metrics)
+    metrics.registry.register(state.authorization_metrics)
     audit = state.auditor = load_auditor(config, state.clock)
     before_authentication: tuple[Filter, ...] = ()
     behind_authentication: tuple[Filter, ...] = ()
@@ -197,12 +199,12 @@ def build_handler(
         with_metrics(request_metrics, state.clock),
         with_errors(),
         *before_authentication,
-        with_authentication(identities.ways, state.clock),
+        with_authentication(identities.ways, state.clock, identities.metrics),
         *behind_authentication,
         with_impersonation(authorizer),
         with_timeout(config.request_timeout),
         with_priority_and_fairness(flows, request_metrics) if flows else with_max_in_flight(request_metrics),
-        with_authorization(authorizer),
+        with_authorization(authorizer, state.clock, state.authorization_metrics),
     )
     creates = {(SERVICEACCOUNTS.plural, "token"): TokenRequests(identities.accounts, identities.ways.tokens.api_audiences).create}
     virtual = {**Reviews(authorizer, identities.ways.tokens).handlers, **metrics_handlers(config, state, backends)}

@@ -12,6 +12,7 @@ from kubecosm.api.errors import ApiError
 from kubecosm.api.resources import ResourceTable
 from kubecosm.runtime.clock import Clock
 
+from .authz.metrics import AuthorizationMetrics
 from .cache.caches import Caches
 from .storage.contract import StorageError, Store
 from .webhook.client import WebhookClients
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from .configfiles import ConfigFile
     from .encryption.store import EncryptingStore
     from .flowcontrol.controller import FlowController
+    from .http.metrics import RequestMetrics
     from .rest.store import ResourceStore
 
 
@@ -50,6 +52,9 @@ class State:
     """(group, version, plural) → the store that serves it."""
     authorizer: Authorizer | None = None
     """Who decides what callers may do; for checks beyond the request itself (escalation, admission). None: nobody restricts."""
+    authorization_metrics: AuthorizationMetrics = field(default_factory=AuthorizationMetrics)
+    request_metrics: RequestMetrics | None = None
+    """Set when the filters are put together."""
     streams: set[Stream] = field(default_factory=set)
     """Open watches and kubelet streams, ended when the server stops."""
 

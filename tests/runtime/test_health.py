@@ -73,7 +73,7 @@ def test_metrics_carry_process_and_build_figures() -> None:
     answer = ask("/metrics")
     assert answer is not None
     assert b"process_resident_memory_bytes" in answer.body
-    assert b'kubernetes_build_info{git_version="v1.36.0"' in answer.body
+    assert b'git_version="v1.36.0",go_version=' in answer.body
 
 
 def test_the_server_serves_health_and_metrics_on_a_free_port() -> None:

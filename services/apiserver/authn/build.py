@@ -22,6 +22,7 @@ from .contract import TokenAuthenticator, TokenUnion
 from .filter import AnonymousAccess, Authenticators
 from .frontproxy import FrontProxy, Subject
 from .jwks import ProviderKeys
+from .metrics import AuthenticationMetrics
 from .oidc import Claim, OidcTokens, Provider
 from .tokens import StaticTokens, load_tokens
 from .webhook import VERSIONS, WebhookTokens
@@ -33,6 +34,7 @@ class Identities:
 
     ways: Authenticators
     accounts: AccountTokens
+    metrics: AuthenticationMetrics
 
 
 def build_identities(config: Config, state: State) -> Identities:
@@ -45,6 +47,8 @@ def build_identities(config: Config, state: State) -> Identities:
         before.append(BootstrapTokens(lambda namespace, name: _find(state, SECRETS, namespace, name), state.clock.now, audiences))
     before += [_oidc(issuer, state, audiences) for issuer in _flagged_issuer(config)]
     behind = [_webhook(config, state, audiences)] if config.authentication_token_webhook_config_file else []
+    metrics = AuthenticationMetrics()
+    metrics.token_caches += [webhook.metrics for webhook in behind]
     union = TokenUnion((*before, *behind), audiences)
     ways = Authenticators(union, static.users, AnonymousAccess(config.anonymous_auth), front_proxy(config), bool(config.client_ca_file))
     path = config.authentication_config
@@ -57,7 +61,7 @@ def build_identities(config: Config, state: State) -> Identities:
 
         take_up()
         state.config_files.append(ConfigFile("authentication", path, take_up, state.clock))
-    return Identities(ways, accounts)
+    return Identities(ways, accounts, metrics)
 
 
 def _find(state: State, row: Resource, namespace: str, name: str) -> Object | None:

@@ -15,9 +15,11 @@ from kubecosm.runtime.clock import Clock
 from ..http.handler import Filter, Handler
 from ..http.request import Request
 from ..http.response import Answer
+from ..tallies import SAMPLED
 from .certificates import certificate_of
 from .contract import TokenError, TokenUnion, Verified
 from .frontproxy import FrontProxy
+from .metrics import ERROR, FAILURE, KNOWN_NAMES, SUCCESS, AuthenticationMetrics
 from .user import ANONYMOUS, User
 
 WEBSOCKET_PROTOCOLS = "Sec-WebSocket-Protocol"
@@ -48,8 +50,9 @@ class Authenticators:
     """Whether there is an authority of client certificates beside that of front proxies."""
 
 
-def with_authentication(ways: Authenticators, clock: Clock) -> Filter:
+def with_authentication(ways: Authenticators, clock: Clock, metrics: AuthenticationMetrics) -> Filter:
     """Sets request.user. 401 for a token nobody knows, and for no credentials at all where the anonymous are not let in."""
+    now = clock.monotonic
     by_header = {f"Bearer {token}": user for token, user in ways.static.items()}
     tokens, proxy = ways.tokens, ways.front_proxy
 
@@ -91,9 +94,22 @@ def with_authentication(ways: Authenticators, clock: Clock) -> Filter:
         async def handle(request: Request) -> Answer:
             try:
                 found = authenticate(request)
-                request.user = found if isinstance(found, User) else (await found).user
+                if isinstance(found, User):
+                    user = request.user = found
+                    metrics.at_once += 1
+                    if not metrics.at_once % SAMPLED:
+                        metrics.sample(now() - request.started)
+                else:
+                    user = request.user = (await found).user
+                    metrics.measured(SUCCESS, now() - request.started)
             except TokenError as error:
+                metrics.measured(ERROR, now() - request.started)
                 raise Unauthorized("Unauthorized") from error
+            except Unauthorized:
+                metrics.measured(FAILURE, now() - request.started)
+                raise
+            if user.name in KNOWN_NAMES or "@" in user.name:
+                metrics.count_name(user.name)
             return await inner(request)
 
         return handle

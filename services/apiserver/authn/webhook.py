@@ -11,6 +11,7 @@ from kubecosm.runtime.clock import Clock
 from ..outside import KubeconfigWebhook, OutsideError
 from ..remembered import Remembered
 from .contract import TokenError, Verified, meant_for
+from .metrics import TokenCacheMetrics
 from .user import GROUP_AUTHENTICATED, User
 
 REMEMBERED_MAX = 4096
@@ -30,12 +31,29 @@ class WebhookTokens:
         self._cache_seconds = cache_seconds
         self._api_audiences = api_audiences
         self._remembered: Remembered[Verified | str] = Remembered(clock.monotonic, REMEMBERED_MAX)
+        self._now = clock.monotonic
+        self.metrics = TokenCacheMetrics()
 
     def verify(self, token: str, audiences: tuple[str, ...]) -> Verified | Awaitable[Verified | None] | None:
         """Raises TokenError."""
         key = (hashlib.sha256(token.encode()).digest(), audiences)
         known = self._remembered.get(key)
-        return self._ask(token, audiences, key) if known is None else _told(known)
+        if known is None:
+            return self._fetch(token, audiences, key)
+        self.metrics.requests["hit"].observe(0.0)
+        return _told(known)
+
+    async def _fetch(self, token: str, audiences: tuple[str, ...], key: tuple[bytes, tuple[str, ...]]) -> Verified | None:
+        metrics, started, outcome = self.metrics, self._now(), "error"
+        metrics.in_flight += 1
+        try:
+            found = await self._ask(token, audiences, key)
+            outcome = "ok"
+            return found
+        finally:
+            metrics.in_flight -= 1
+            metrics.fetches[outcome] += 1
+            metrics.requests["miss"].observe(self._now() - started)
 
     async def _ask(self, token: str, audiences: tuple[str, ...], key: tuple[bytes, tuple[str, ...]]) -> Verified | None:
         review: Object = {

@@ -11,27 +11,54 @@ from kubecosm.api.field import go_quote
 from kubecosm.api.names import AUDIT_DECISION, AUDIT_REASON
 from kubecosm.api.resources import Object
 from kubecosm.api.selectors import SelectorError, parse_fields, parse_labels
+from kubecosm.runtime.clock import Clock
 
 from ..authn.user import GROUP_MASTERS
 from ..http.handler import Filter, Handler
 from ..http.request import Request
 from ..http.response import Answer
 from ..registry.formats import is_path_segment
+from ..tallies import SAMPLED
 from .attributes import Attributes, Authorizer, CannotDecide, Decision, Verdict
+from .metrics import ALLOWED, DENIED, ERROR, NO_OPINION, AuthorizationMetrics
+
+_RESULTS = {Decision.ALLOW: ALLOWED, Decision.DENY: DENIED, Decision.NO_OPINION: NO_OPINION}
 
 
-def with_authorization(authorizer: Authorizer) -> Filter:
+def with_authorization(authorizer: Authorizer, clock: Clock, metrics: AuthorizationMetrics) -> Filter:
     """403 unless somebody allows it."""
+    now = clock.monotonic
+
+    async def wait(pending: Awaitable[Verdict], started: float) -> Verdict:
+        """Raises InternalError."""
+        try:
+            verdict = await answered(pending)
+        except InternalError:
+            metrics.measured(ERROR, now() - started)
+            raise
+        metrics.measured(_RESULTS[verdict[0]], now() - started)
+        return verdict
 
     def wrap(inner: Handler) -> Handler:
         async def handle(request: Request) -> Answer:
             if GROUP_MASTERS in request.user.groups:  # never restricted: saves building the attributes
+                metrics.at_once += 1
                 if request.audit is not None:
                     annotate(request, Decision.ALLOW, "")
                 return await inner(request)
+            started = now()
             attributes = attributes_of(request)
             verdict = authorizer.authorize(attributes)
-            decision, reason = verdict if isinstance(verdict, tuple) else await answered(verdict)
+            if isinstance(verdict, tuple):
+                decision, reason = verdict
+                if decision is not Decision.ALLOW:
+                    metrics.measured(_RESULTS[decision], now() - started)
+                else:
+                    metrics.at_once += 1
+                    if not metrics.at_once % SAMPLED:
+                        metrics.sample(now() - started)
+            else:
+                decision, reason = await wait(verdict, started)
             if request.audit is not None:
                 annotate(request, decision, reason)
             if decision is not Decision.ALLOW:

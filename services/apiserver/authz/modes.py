@@ -93,7 +93,8 @@ def _webhook(
         raise StartupError(f"{flag}: the version of SubjectAccessReviews must be {' or '.join(VERSIONS)}")
     webhook = KubeconfigWebhook(path, state.clock, flag)
     state.closers.append(webhook.close)
-    return WebhookAuthorizer(webhook, state.clock, settings, conditions)
+    calls = state.authorization_metrics.calls_of(settings.name)
+    return WebhookAuthorizer(webhook, state.clock, settings, calls, conditions)
 
 
 def _entries(path: str) -> list[Mapping[str, Any]]:
@@ -118,7 +119,7 @@ def _configured(path: str, state: State) -> list[Authorizer]:
                 raise StartupError(f"cannot use {where}.type: {mode!r} is none of {', '.join(MODES)}")
             chain += _plain(mode, state)
             continue
-        chain.append(_configured_webhook(entry.get("webhook") or {}, where, state))
+        chain.append(_configured_webhook({"name": name, **(entry.get("webhook") or {})}, where, state))
     return chain
 
 
@@ -133,6 +134,7 @@ def _configured_webhook(entry: Mapping[str, Any], where: str, state: State) -> W
         settings = WebhookSettings(
             entry.get("subjectAccessReviewVersion", "v1"), _seconds(entry, "authorizedTTL", "5m"),
             _seconds(entry, "unauthorizedTTL", "30s"), _seconds(entry, "timeout", "30s"), denies_on_failure=policy == "Deny",
+            name=entry.get("name") or "default",
         )  # fmt: skip
         conditions = tuple(
             Expression(one.get("expression", ""), ("request",), ("bool",)) for one in entry.get("matchConditions") or ()

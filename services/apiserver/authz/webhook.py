@@ -17,6 +17,7 @@ from ..outside import SECONDS_MAX, KubeconfigWebhook, OutsideError
 from ..plainexpressions import Expression, ExpressionError
 from ..remembered import Remembered
 from .attributes import Attributes, CannotDecide, Decision, IncompleteRules, Verdict
+from .metrics import WebhookCalls
 
 GROUP = "authorization.k8s.io"
 VERSIONS = ("v1", "v1beta1")
@@ -35,15 +36,19 @@ class WebhookSettings:
     timeout_seconds: float = SECONDS_MAX
     denies_on_failure: bool = False
     """Whether nobody else is asked when the service cannot answer."""
+    name: str = "default"
+    """As metrics name it."""
 
 
 class WebhookAuthorizer:
     """Allows, denies or has no opinion as the service says."""
 
     def __init__(
-        self, webhook: KubeconfigWebhook, clock: Clock, settings: WebhookSettings, conditions: tuple[Expression, ...] = ()
+        self, webhook: KubeconfigWebhook, clock: Clock, settings: WebhookSettings, calls: WebhookCalls, conditions: tuple[Expression, ...] = ()
     ) -> None:
         """Requests for which not all `conditions` hold are none of its business."""
+        self._calls = calls
+        self._now = clock.monotonic
         self._conditions = conditions
         self._webhook = webhook
         self._settings = settings
@@ -72,12 +77,17 @@ class WebhookAuthorizer:
             spec = {**spec, "group": spec["groups"]}  # that version calls them so
             del spec["groups"]
         review: Object = {"apiVersion": f"{GROUP}/{settings.version}", "kind": "SubjectAccessReview", "metadata": {}, "spec": spec}
+        started = self._now()
         try:
             status = (await self._webhook.ask(review, settings.timeout_seconds)).get("status") or {}
         except OutsideError as error:
+            result = "timeout" if self._now() - started >= settings.timeout_seconds else "error"
+            self._calls.called(result, self._now() - started)
             if settings.denies_on_failure:
                 return Decision.DENY, f"the authorization webhook failed: {error}"
+            self._calls.failed_open[result] += 1
             raise CannotDecide(f"the authorization webhook failed: {error}") from error
+        self._calls.called("success", self._now() - started)
         verdict = verdict_of(status)
         seconds = settings.authorized_seconds if verdict[0] is Decision.ALLOW else settings.unauthorized_seconds
         if len(key) <= REMEMBERED_REQUEST_CHARS_MAX:

@@ -79,13 +79,19 @@ class History:
     def __init__(self, start: int) -> None:
         self.start = start
         self._events: list[Event] = []
+        self._forgotten = 0
+
+    @property
+    def received(self) -> int:
+        """How many events there have been in all."""
+        return self._forgotten + len(self._events)
 
     def append(self, event: Event) -> None:
         self._events.append(event)
         if len(self._events) >= 2 * HISTORY_EVENTS_MAX:
             dropped = len(self._events) - HISTORY_EVENTS_MAX
             self.start = self._events[dropped - 1].revision
-            del self._events[:dropped]
+            self._forget(dropped)
 
     def after(self, revision: int) -> Sequence[Event]:
         """The events after a revision; the caller has checked that `revision >= start`."""
@@ -95,4 +101,9 @@ class History:
         """Forget events up to a revision (the storage has compacted it)."""
         if revision > self.start:
             self.start = revision
-            del self._events[: bisect_right(self._events, revision, key=_REVISION)]
+            self._forget(bisect_right(self._events, revision, key=_REVISION))
+
+    def _forget(self, count: int) -> None:
+        """The oldest ones."""
+        self._forgotten += count
+        del self._events[:count]

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from kubecosm.runtime.clock import Clock
-from kubecosm.runtime.metrics import REQUEST_DURATION_BUCKETS
+from kubecosm.runtime.metrics import REQUEST_DURATION_BUCKETS, RESPONSE_SIZE_BUCKETS
 
+from ..tallies import Durations
 from .handler import Filter, Handler
 from .limits import Seats
 from .request import Request
-from .response import Answer
+from .response import Answer, Response
 
 LABELS = ("verb", "dry_run", "group", "version", "resource", "subresource", "scope", "component")
 Key = tuple[str, str, str, str, str, str, str]
@@ -26,13 +26,25 @@ _REPORTED = {
 _CONNECT = frozenset(("attach", "exec", "proxy", "portforward"))
 
 
+SYSTEM_CLIENTS = {
+    "system:apiserver": "kube-apiserver", "system:kube-controller-manager": "kube-controller-manager", "system:kube-proxy": "kube-proxy",
+    "system:kube-scheduler": "kube-scheduler",
+}  # fmt: skip
+"""User → the component that it is, as the label system_client says. Others are not told apart."""
+DEPRECATED: dict[tuple[str, str, str], str] = {("", "v1", "componentstatuses"): "", ("", "v1", "endpoints"): ""}
+"""(group, version, resource) that Kubernetes calls deprecated → the release that will not have it, empty if none is set."""
+WATCH_LIST_BUCKETS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1, 2, 4, 6, 8, 10, 15, 20, 30, 45, 60)
+_READS = ("GET", "LIST")
+
+
 class _Series:
-    __slots__ = ("buckets", "codes", "sum")
+    __slots__ = ("codes", "seconds", "sizes")
 
     def __init__(self) -> None:
-        self.buckets = [0] * (len(REQUEST_DURATION_BUCKETS) + 1)
-        self.codes: dict[int, int] = {}
-        self.sum = 0.0
+        self.seconds = Durations(REQUEST_DURATION_BUCKETS)
+        self.sizes = Durations(RESPONSE_SIZE_BUCKETS)
+        self.codes: dict[int | tuple[int, str], int] = {}
+        """HTTP code, with the system's client if it was one → answers."""
 
 
 class RequestMetrics(Collector):
@@ -42,18 +54,26 @@ class RequestMetrics(Collector):
         """`in_flight` answers (reads, writes) being served, where the seats do not know."""
         self._series: dict[Key, _Series] = {}
         self._long_running: dict[Key, int] = {}
+        self._watch_lists: dict[Key, Durations] = {}
         self.read_only = read_only
         self.mutating = mutating
         self._in_flight = in_flight or (lambda: (read_only.taken, mutating.taken))
 
-    def observe(self, request: Request, code: int, seconds: float) -> None:
+    def observe(self, request: Request, answer: Answer, seconds: float) -> None:
         key = key_of(request)
         series = self._series.get(key)
         if series is None:
             series = self._series[key] = _Series()
-        series.buckets[bisect_left(REQUEST_DURATION_BUCKETS, seconds)] += 1
-        series.sum += seconds
+        series.seconds.observe(seconds)
+        client = SYSTEM_CLIENTS.get(request.user.name)
+        code = answer.status if client is None else (answer.status, client)
         series.codes[code] = series.codes.get(code, 0) + 1
+        if key[0] in _READS and isinstance(answer, Response):
+            series.sizes.observe(len(answer.body))
+
+    def watch_list_sent(self, request: Request, seconds: float) -> None:
+        """A watch has sent the state that it begins with."""
+        self._watch_lists.setdefault(key_of(request), Durations(WATCH_LIST_BUCKETS)).observe(seconds)
 
     def long_running_started(self, request: Request) -> None:
         key = key_of(request)
@@ -78,19 +98,38 @@ class RequestMetrics(Collector):
         yield running
 
     def _requests(self) -> Iterator[Metric]:
-        total = CounterMetricFamily("apiserver_request", "Requests answered, by HTTP code.", labels=(*LABELS, "code"))
-        duration = HistogramMetricFamily("apiserver_request_duration_seconds", "How long answers took.", labels=LABELS)
+        text = "Counter of apiserver requests broken out by what they were, who asked, and HTTP response code."
+        total = CounterMetricFamily("apiserver_request", text, labels=(*LABELS, "code", "system_client"))
+        duration = HistogramMetricFamily("apiserver_request_duration_seconds", "Response latency distribution in seconds.", labels=LABELS)
+        sizes = HistogramMetricFamily("apiserver_response_sizes", "Response sizes of reads in bytes.", labels=_without_dry_run(LABELS))
+        by_size: dict[tuple[str, ...], Durations] = {}
         for key, series in self._series.items():
             labels = (*key, "apiserver")
             for code, count in series.codes.items():
-                total.add_metric((*labels, str(code)), count)
-            cumulated, buckets = 0, []
-            for bound, count in zip((*map(float, REQUEST_DURATION_BUCKETS), "+Inf"), series.buckets, strict=True):
-                cumulated += count
-                buckets.append((str(bound), float(cumulated)))
-            duration.add_metric(labels, buckets, series.sum)
-        yield total
-        yield duration
+                status, client = (code, "") if isinstance(code, int) else code
+                total.add_metric((*labels, str(status), client), count)
+            series.seconds.add_to(duration, labels)
+            if key[0] in _READS:
+                short = _without_dry_run(labels)
+                by_size[short] = by_size[short].plus(series.sizes) if short in by_size else series.sizes
+        for short, counted in by_size.items():
+            counted.add_to(sizes, short)
+        yield from (total, duration, sizes, self._deprecated(), self._lists())
+
+    def _deprecated(self) -> Metric:
+        labels = ("group", "version", "resource", "subresource", "removed_release")
+        text = "Gauge of deprecated APIs that have been requested."
+        family = GaugeMetricFamily("apiserver_requested_deprecated_apis", text, labels=labels)
+        for group, version, resource, subresource in sorted({key[2:6] for key in self._series if key[2:5] in DEPRECATED}):
+            family.add_metric((group, version, resource, subresource, DEPRECATED[group, version, resource]), 1)
+        return family
+
+    def _lists(self) -> Metric:
+        text = "Response latency distribution in seconds for watch list requests."
+        family = HistogramMetricFamily("apiserver_watch_list_duration_seconds", text, labels=("group", "version", "resource", "scope"))
+        for (_, _, group, version, resource, _, scope), seconds in self._watch_lists.items():
+            seconds.add_to(family, (group, version, resource, scope))
+        return family
 
 
 def key_of(request: Request) -> Key:
@@ -120,7 +159,7 @@ def with_metrics(metrics: RequestMetrics, clock: Clock) -> Filter:
         async def handle(request: Request) -> Answer:
             started = request.started = now()
             answer = await inner(request)
-            metrics.observe(request, answer.status, now() - started)
+            metrics.observe(request, answer, now() - started)
             return answer
 
         return handle

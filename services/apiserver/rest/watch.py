@@ -64,6 +64,8 @@ async def watch(store: ResourceStore, request: Request) -> Answer:
         async with asyncio.timeout(seconds), stream.pumping():
             await _catch_up(store, stream, selection, view, options)
             request.initialized()
+            if options.send_initial_events and state.request_metrics is not None:
+                state.request_metrics.watch_list_sent(request, state.clock.monotonic() - request.started)
             await stream.ended
     except TimeoutError:
         store.cache.watches.flush()

@@ -1,0 +1,125 @@
+"""/metrics: Kubernetes' names, labels and buckets, and figures that are true."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubecosm.services.apiserver.tallies import Durations
+
+from .harness import USER_TOKEN, Api, configmap, with_api
+
+_SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+Samples = dict[str, list[tuple[dict[str, str], float]]]
+
+
+def parse(text: str) -> Samples:
+    """Name of a sample → its labels and values."""
+    found: Samples = {}
+    for line in text.splitlines():
+        if match := _SAMPLE.match(line):
+            found.setdefault(match[1], []).append((dict(_LABEL.findall(match[2] or "")), float(match[3])))
+    return found
+
+
+async def scrape(api: Api) -> Samples:
+    return parse((await api.raw("GET", "/metrics")).text)
+
+
+def total(samples: Samples, name: str, **labels: str) -> float:
+    return sum(value for given, value in samples.get(name, ()) if labels.items() <= given.items())
+
+
+EXPECTED: dict[str, set[str]] = {
+    "apiserver_request_total": {
+        "code", "component", "dry_run", "group", "resource", "scope", "subresource", "system_client", "verb", "version"},
+    "apiserver_request_duration_seconds_count": {
+        "component", "dry_run", "group", "resource", "scope", "subresource", "verb", "version"},
+    "apiserver_response_sizes_count": {"component", "group", "resource", "scope", "subresource", "verb", "version"},
+    "apiserver_requested_deprecated_apis": {"group", "removed_release", "resource", "subresource", "version"},
+    "apiserver_longrunning_requests": {"component", "group", "resource", "scope", "subresource", "verb", "version"},
+    "apiserver_current_inflight_requests": {"request_kind"},
+    "apiserver_watch_list_duration_seconds_count": {"group", "resource", "scope", "version"},
+    "apiserver_storage_objects": {"resource"},
+    "apiserver_storage_size_bytes": {"storage_cluster_id"},
+    "apiserver_storage_events_received_total": {"group", "resource"},
+    "kubernetes_healthcheck": {"name", "type"},
+    "kubernetes_healthchecks_total": {"name", "status", "type"},
+    "kubernetes_build_info": {
+        "build_date", "compiler", "git_commit", "git_tree_state", "git_version", "go_version", "major", "minor", "platform"},
+    "authenticated_user_requests": {"username"},
+    "authentication_attempts": {"result"},
+    "authentication_duration_seconds_count": {"result"},
+    "authorization_attempts_total": {"result"},
+    "authorization_duration_seconds_count": {"result"},
+}  # fmt: skip
+
+
+def test_what_kubernetes_promises_is_there_with_its_labels(tmp_path: Path) -> None:
+    async def test(api: Api) -> None:
+        await api.raw("GET", "/readyz")
+        await api.get("/api/v1/namespaces/default/endpoints")
+        async with api.watch("/api/v1/pods?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=1") as watch:
+            await watch.next()
+            samples = await scrape(api)
+        found = {name: set(samples[name][0][0]) for name in EXPECTED if name in samples}
+        assert found == EXPECTED
+
+    with_api(tmp_path, test)
+
+
+def test_authentication_and_authorization_are_counted_by_what_came_of_them(tmp_path: Path) -> None:
+    async def test(api: Api) -> None:
+        before = await scrape(api)
+        for _ in range(40):
+            await api.get("/version")
+        await api.raw("GET", "/version", token="nobody's")
+        await api.raw("GET", "/api/v1/pods", token=USER_TOKEN)
+        after = await scrape(api)
+
+        def grown(name: str, **labels: str) -> float:
+            return total(after, name, **labels) - total(before, name, **labels)
+
+        assert grown("authentication_attempts", result="success") == 42  # with the scrape itself
+        assert grown("authentication_attempts", result="error") == 1
+        assert grown("authentication_duration_seconds_count", result="success") == 42
+        assert grown("authenticated_user_requests", username="admin") == 41
+        assert grown("authenticated_user_requests", username="other") == 1
+        assert grown("authorization_attempts_total", result="allowed") == 41
+        assert grown("authorization_attempts_total", result="no-opinion") == 1
+        assert grown("authorization_duration_seconds_count", result="allowed") == 41
+
+    with_api(tmp_path, test, authorization_mode=("RBAC",))
+
+
+def test_sizes_of_reads_and_events_of_the_storage_are_counted(tmp_path: Path) -> None:
+    async def test(api: Api) -> None:
+        path = "/api/v1/namespaces/default/configmaps"
+        await api.create(path, configmap("big", {"k": "x" * 20_000}))
+        size = len((await api.raw("GET", f"{path}/big")).body)
+        samples = await scrape(api)
+        labels: dict[str, Any] = {"verb": "GET", "resource": "configmaps"}
+        assert total(samples, "apiserver_response_sizes_sum", **labels) == size
+        assert total(samples, "apiserver_response_sizes_bucket", **labels, le="10000.0") == 0
+        assert total(samples, "apiserver_response_sizes_bucket", **labels, le="100000.0") == 1
+        assert total(samples, "apiserver_response_sizes_count", verb="POST") == 0
+        received = total(samples, "apiserver_storage_events_received_total", group="", resource="configmaps")
+        await api.delete(f"{path}/big")
+        assert total(await scrape(api), "apiserver_storage_events_received_total", group="", resource="configmaps") == received + 1
+
+    with_api(tmp_path, test)
+
+
+@pytest.mark.parametrize("samples", [[], [0.0001], [0.0001] * 3 + [5.0], [5.0]])
+def test_samples_stand_for_all_without_losing_any(samples: list[float]) -> None:
+    durations = Durations((0.001, 1.0))
+    for sample in samples:
+        durations.observe(sample)
+    scaled = durations.scaled_to(101)
+    assert scaled.count == 101
+    assert scaled.sum == pytest.approx(sum(samples) * 101 / len(samples) if samples else 0.0)
