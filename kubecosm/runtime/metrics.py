@@ -38,7 +38,7 @@ SCHEDULING_BUCKETS = exponential_buckets(0.001, 2, 15)
 """scheduler_scheduling_attempt_duration_seconds and its kin."""
 
 COUNTERS_WITHOUT_TOTAL = (b"authenticated_user_requests", b"authentication_attempts")
-"""Counters that Kubernetes named before `_total` was the rule. In Prometheus' text format they stand as they are; OpenMetrics demands it."""
+"""Counters that Kubernetes named before `_total` was the rule: they stand so in Prometheus' text format. OpenMetrics demands it."""
 
 
 class Metrics:

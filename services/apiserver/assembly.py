@@ -182,9 +182,13 @@ def build_handler(
     metrics.registry.register(CacheMetrics(state.caches, lambda: database_bytes(config)))
     identities = build_identities(config, state)
     authorizer = state.authorizer = build_authorizer(config, state)
-    if state.config_files:
-        metrics.registry.register(ReloadMetrics(state.config_files, identity_of(socket.gethostname(), server_address)))
+    watched = [*state.config_files, *([state.encryption.reloads] if state.encryption is not None else ())]
+    if watched:
+        metrics.registry.register(ReloadMetrics(watched, identity_of(socket.gethostname(), server_address)))
     metrics.registry.register(identities.metrics)
+    metrics.registry.register(aggregator.metrics)
+    if state.encryption is not None:
+        metrics.registry.register(state.encryption.metrics)
     metrics.registry.register(state.authorization_metrics)
     audit = state.auditor = load_auditor(config, state.clock)
     before_authentication: tuple[Filter, ...] = ()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -21,18 +22,28 @@ log = get_logger("apiserver")
 LABELS = ("apiserver_id_hash", "status")
 
 
-class ConfigFile:
-    """One file that is in use. `kind` is authentication or authorization, as metrics name it."""
+class Reloads:
+    """How often a file was taken up anew. `kind` is authentication, authorization or encryption, as metrics name it."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.by_status: dict[str, tuple[int, float]] = {}
+        """success or failure → how often, and when last (Unix time)."""
+
+    def count(self, status: str, moment: datetime) -> None:
+        self.by_status[status] = (self.by_status.get(status, (0, 0.0))[0] + 1, moment.timestamp())
+
+
+class ConfigFile(Reloads):
+    """One file that is in use."""
 
     def __init__(self, kind: str, path: str, take_up: Callable[[], None], clock: Clock) -> None:
         """`take_up` reads the file anew and uses it from then on. It raises StartupError."""
-        self.kind = kind
+        super().__init__(kind)
         self._path = path
         self._take_up = take_up
         self._clock = clock
         self._content = self._read()
-        self.reloads: dict[str, tuple[int, float]] = {}
-        """Status (success, failure) → how often, and when last (Unix time)."""
 
     def reload_if_changed(self) -> None:
         """Take up what has changed; what cannot be used is told in the log, once."""
@@ -47,7 +58,7 @@ class ConfigFile:
         except StartupError as error:
             status = "failure"
             log.error("configuration cannot be used: the old one stays", error=str(error))
-        self.reloads[status] = (self.reloads.get(status, (0, 0.0))[0] + 1, self._clock.now().timestamp())
+        self.count(status, self._clock.now())
 
     def _read(self) -> bytes:
         try:
@@ -57,9 +68,9 @@ class ConfigFile:
 
 
 class ReloadMetrics:
-    """apiserver_{authentication,authorization}_config_controller_*, by Kubernetes' names."""
+    """apiserver_{authentication,authorization,encryption}_config_controller_*, by Kubernetes' names."""
 
-    def __init__(self, files: Sequence[ConfigFile], identity: str) -> None:
+    def __init__(self, files: Sequence[Reloads], identity: str) -> None:
         self._files = files
         self._hash = f"sha256:{hashlib.sha256(identity.encode()).hexdigest()}"
 
@@ -68,7 +79,7 @@ class ReloadMetrics:
             name = f"apiserver_{file.kind}_config_controller_automatic_reload"
             total = CounterMetricFamily(f"{name}s", f"Total number of automatic reloads of {file.kind} configuration.", labels=LABELS)
             last = GaugeMetricFamily(f"{name}_last_timestamp_seconds", f"Timestamp of the last one of {file.kind}.", labels=LABELS)
-            for status, (count, moment) in file.reloads.items():
+            for status, (count, moment) in file.by_status.items():
                 total.add_metric((self._hash, status), count)
                 last.add_metric((self._hash, status), moment)
             yield total

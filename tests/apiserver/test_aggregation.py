@@ -153,6 +153,10 @@ def test_discovery_and_openapi_tell_of_the_extension_and_keep_what_was_known(tmp
         await api.merge(f"{SLICES}/extension-1", {"metadata": {"labels": {"touched": "yes"}}})
         found = await condition(api, "FailedDiscoveryCheck")
         assert found["message"] == f"bad status from https://extension.default.svc:443{BASE}: 500"
+        metrics = (await api.raw("GET", "/metrics")).text
+        assert f'aggregator_unavailable_apiservice{{name="{NAME}"}} 1.0' in metrics
+        assert f'aggregator_unavailable_apiservice_total{{name="{NAME}",reason="FailedDiscoveryCheck"}} 1.0' in metrics
+        assert 'aggregator_unavailable_apiservice{name="v1.apps"} 0.0' in metrics
         reply = await api.raw("GET", FLUNDERS)
         assert (reply.status, reply.text) == (503, "service unavailable\n")
         async with asyncio.timeout(5):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +66,8 @@ def test_what_kubernetes_promises_is_there_with_its_labels(tmp_path: Path) -> No
     async def test(api: Api) -> None:
         await api.raw("GET", "/readyz")
         await api.get("/api/v1/namespaces/default/endpoints")
-        async with api.watch("/api/v1/pods?watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=1") as watch:
+        initial = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=1"
+        async with api.watch(f"/api/v1/pods?watch=1&{initial}") as watch:
             await watch.next()
             samples = await scrape(api)
         found = {name: set(samples[name][0][0]) for name in EXPECTED if name in samples}
@@ -113,6 +116,25 @@ def test_sizes_of_reads_and_events_of_the_storage_are_counted(tmp_path: Path) ->
         assert total(await scrape(api), "apiserver_storage_events_received_total", group="", resource="configmaps") == received + 1
 
     with_api(tmp_path, test)
+
+
+def test_encryption_counts_what_goes_into_the_storage_and_comes_out(tmp_path: Path) -> None:
+    config = tmp_path / "encryption.yaml"
+    key = {"name": "key1", "secret": b64encode(bytes(32)).decode()}
+    entry = {"resources": ["secrets"], "providers": [{"aesgcm": {"keys": [key]}}, {"identity": {}}]}
+    config.write_text(
+        json.dumps({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "EncryptionConfiguration", "resources": [entry]})
+    )
+
+    async def test(api: Api) -> None:
+        await api.create("/api/v1/namespaces/default/secrets", {"metadata": {"name": "s"}, "stringData": {"k": "v"}})
+        samples = await scrape(api)
+        labels = {"resource": "secrets", "transformer_prefix": "k8s:enc:aesgcm:v1:key1:"}
+        for direction in ("to_storage", "from_storage"):
+            assert total(samples, "apiserver_storage_transformation_operations_total", **labels, transformation_type=direction, status="OK")
+            assert total(samples, "apiserver_storage_transformation_duration_seconds_count", **labels, transformation_type=direction)
+
+    with_api(tmp_path, test, encryption_provider_config=str(config))
 
 
 @pytest.mark.parametrize("samples", [[], [0.0001], [0.0001] * 3 + [5.0], [5.0]])

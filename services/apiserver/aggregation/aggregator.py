@@ -30,6 +30,7 @@ from .catalog import Catalog
 from .conditions import Verdict, is_available, verdict_of, with_verdict
 from .discovered import fetch_resources
 from .localservices import GroupVersion
+from .metrics import AggregatorMetrics
 from .remote import Identity, RemoteService, forward, remote_service
 from .specs import RemoteSpecs
 
@@ -58,6 +59,9 @@ class Aggregator:
         self._state, self._backends, self._identity = state, backends, identity
         self.catalog = Catalog()
         self.specs = RemoteSpecs(state, backends)
+        self.metrics = AggregatorMetrics(
+            lambda: (entry.decode() for entry in self._store().cache.entries()), lambda: self.catalog.aggregations
+        )
         self.remotes: dict[GroupVersion, RemoteService] = {}
         self._watched: dict[str, Watched] = {}
         self._subscription: Subscription | None = None
@@ -193,8 +197,11 @@ class Aggregator:
         """Write the condition if it says something new."""
         store = self._store()
         entry = store.cache.get(remote.name)
-        if entry is None or verdict_of(entry.decode()) == verdict:
+        before = verdict_of(entry.decode()) if entry is not None else None
+        if entry is None or before == verdict:
             return
+        if verdict[0] != "True" and before is not None and before[0] == "True":
+            self.metrics.lost[remote.name, verdict[1]] += 1
         now = self._state.clock.now()
         try:
             await store.change_system_fields("", remote.name, lambda obj: with_verdict(obj, verdict, now), APISERVER)

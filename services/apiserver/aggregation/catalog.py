@@ -22,6 +22,8 @@ class Catalog:
     """`generation` grows with every change, so that documents made from it are made again."""
 
     generation: int = 0
+    aggregations: int = 0
+    """How often aggregated discovery was put together."""
     priorities: dict[GroupVersion, tuple[int, int]] = field(default_factory=dict)
     """(groupPriorityMinimum, versionPriority) of the APIServices that have a Service behind them."""
     documents: dict[GroupVersion, Object] = field(default_factory=dict)

@@ -44,8 +44,9 @@ class WebhookAuthorizer:
     """Allows, denies or has no opinion as the service says."""
 
     def __init__(
-        self, webhook: KubeconfigWebhook, clock: Clock, settings: WebhookSettings, calls: WebhookCalls, conditions: tuple[Expression, ...] = ()
-    ) -> None:
+        self, webhook: KubeconfigWebhook, clock: Clock, settings: WebhookSettings, calls: WebhookCalls,
+        conditions: tuple[Expression, ...] = (),
+    ) -> None:  # fmt: skip
         """Requests for which not all `conditions` hold are none of its business."""
         self._calls = calls
         self._now = clock.monotonic

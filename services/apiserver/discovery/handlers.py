@@ -69,6 +69,7 @@ class Discovery:
         if len(parts) == 1:
             core = parts[0] == "api"
             if wants_aggregated(accept):
+                self._catalog.aggregations += 1
                 return documents.aggregated(self._table, self._versions(), self._catalog.documents, core=core), AGGREGATED_TYPE
             return (documents.api_versions(self._server_address) if core else documents.api_group_list(self._versions())), ""
         if parts[0] == "apis" and len(parts) == 2:

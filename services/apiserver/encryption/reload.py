@@ -30,7 +30,9 @@ async def reload_forever(path: Path, store: EncryptingStore, clock: Clock) -> No
             store.configure(load_entries(path))
         except StartupError as error:
             log.error("the encryption configuration has not been taken up", error=str(error))
+            store.reloads.count("failure", clock.now())
             continue
+        store.reloads.count("success", clock.now())
         log.info("the encryption configuration has been taken up", file=str(path))
 
 

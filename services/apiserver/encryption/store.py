@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from kubecosm.runtime.logs import get_logger
 
 from ..cache.caches import ROOT
+from ..configfiles import Reloads
 from ..storage.contract import Change, Deliver, Found, Item, Listed, StorageError, Store, Subscription, Written
 from .config import Entry, providers_for
+from .metrics import FROM_STORAGE, TO_STORAGE, TransformationMetrics
 from .providers import Provider
 
 log = get_logger("apiserver")
@@ -26,6 +28,8 @@ class EncryptingStore:
         self._entries = tuple(entries)
         self._providers: dict[str, tuple[Provider, ...]] = {}
         self._written_by: dict[str, bytes] = {}  # key → the prefix that its newest value has
+        self.reloads = Reloads("encryption")
+        self.metrics = TransformationMetrics()
         self.revision_of_config = 0
         """Grows by one with every configuration."""
 
@@ -73,7 +77,8 @@ class EncryptingStore:
         if not providers:
             return value
         writer = providers[0]
-        return writer.prefix + writer.encrypt(value, key.encode())
+        with self.metrics.timed(TO_STORAGE, resource_of(key), writer.prefix):
+            return writer.prefix + writer.encrypt(value, key.encode())
 
     # ---- reading
 
@@ -89,7 +94,8 @@ class EncryptingStore:
             if not value.startswith(provider.prefix):
                 continue
             try:
-                return provider.decrypt(value[len(provider.prefix) :], key.encode()), provider.prefix
+                with self.metrics.timed(FROM_STORAGE, resource_of(key), provider.prefix):
+                    return provider.decrypt(value[len(provider.prefix) :], key.encode()), provider.prefix
             except ValueError as error:
                 last = error
         raise _unreadable(key, str(last) if last else "no matching prefix found")
@@ -163,8 +169,13 @@ class EncryptingStore:
         await self._inner.close()
 
 
+def resource_of(key: str) -> str:
+    """`secrets`, `deployments.apps`."""
+    group, plural, *_ = key[len(ROOT) :].split("/", 2)
+    return plural if group == "core" else f"{plural}.{group}"
+
+
 def _unreadable(key: str, why: str) -> StorageError:
-    group, plural, *name = key[len(ROOT) :].split("/")
-    resource = plural if group == "core" else f"{plural}.{group}"
+    name, resource = key[len(ROOT) :].split("/")[2:], resource_of(key)
     advice = "check the keys in --encryption-provider-config"
     return StorageError(f'unable to transform key "{key}" ({resource} "{"/".join(name)}"): {why}; {advice}')

@@ -169,7 +169,7 @@ class FlowController:
         wants = []
         for level in limited:
             highest = level.demand.highest
-            target = max(level.demand.end_period(now), float(highest > 0), level.bounds.lower)
+            target = level.target = max(level.demand.end_period(now), float(highest > 0), level.bounds.lower)
             wants.append(Want(target, level.bounds.lower, level.bounds.upper))
         total = sum(level.bounds.nominal for level in limited)
         if sum(want.target for want in wants) <= sum(want.lower for want in wants):

@@ -14,11 +14,11 @@ SMOOTHING = 0.977
 class Demand:
     """Integrates the number of seats taken or waited for over a period."""
 
-    __slots__ = ("_area", "_at", "_began", "_squares", "highest", "smoothed", "value")
+    __slots__ = ("_area", "_at", "_began", "_squares", "deviation", "highest", "mean", "smoothed", "value")
 
     def __init__(self, now: float) -> None:
         self.value = self.highest = 0
-        self.smoothed = 0.0
+        self.smoothed = self.mean = self.deviation = 0.0
         self._at = self._began = now
         self._area = self._squares = 0.0
 
@@ -38,8 +38,8 @@ class Demand:
         """Start the next period; answers the smoothed demand as of this one: mean plus deviation, falling only slowly."""
         self.change(0, now)
         length = now - self._began
-        mean = self._area / length if length > 0 else float(self.value)
-        deviation = sqrt(max(0.0, self._squares / length - mean * mean)) if length > 0 else 0.0
+        self.mean = mean = self._area / length if length > 0 else float(self.value)
+        self.deviation = deviation = sqrt(max(0.0, self._squares / length - mean * mean)) if length > 0 else 0.0
         envelope = mean + deviation
         self.smoothed = max(envelope, SMOOTHING * self.smoothed + (1 - SMOOTHING) * envelope)
         self.highest, self._began = self.value, now

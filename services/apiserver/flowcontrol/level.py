@@ -58,6 +58,8 @@ class Level:
         self.bounds = Bounds(0, 0, 0)
         self.limit = 0
         """Seats it has at present."""
+        self.target = 0.0
+        """Seats it asked for when seats were divided last."""
         self.taken = 0
         self.executing = 0
         self.demand = Demand(now)

@@ -27,6 +27,10 @@ _LEVEL_GAUGES: tuple[tuple[str, str, Callable[[Level], float]], ...] = (
     ("current_limit_seats", "Current derived number of execution seats available to each priority level.", lambda level: level.limit),
     ("demand_seats_high_watermark", "High watermark, over the last adjustment period, of seat demand.",
      lambda level: level.demand.highest),
+    ("demand_seats_average", "Time-weighted average, over the last adjustment period, of seat demand.", lambda level: level.demand.mean),
+    ("demand_seats_stdev", "Time-weighted standard deviation, over the last adjustment period, of seat demand.",
+     lambda level: level.demand.deviation),
+    ("target_seats", "Seat allocation targets.", lambda level: level.target),
     ("demand_seats_smoothed", "Smoothed seat demands.", lambda level: level.demand.smoothed),
     ("current_r", "R(time of last change).", lambda level: level.queues.progress),
 )  # fmt: skip
