@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from .access import TYPES
 from .functions import Functions
-from .interpreter import TYPE_NAMES
 from .issues import CompileError, Issue
 from .nodes import Call, Fold, Ident, ListNode, Literal, MapNode, Node, Select, Struct, qualified_name
 from .patterns import PatternError, translate
@@ -91,7 +91,7 @@ class _Checker:
         for scope in reversed(self._scopes):
             if name in scope:
                 return scope[name]
-        if name in TYPE_NAMES or name in self._objects:
+        if name in TYPES or name in self._objects:
             return type_of(self._objects.get(name, DYN))
         return None
 

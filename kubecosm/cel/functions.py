@@ -11,6 +11,8 @@ from .values import Impl, kind_of, size_of
 
 TRAVERSAL, REGEX_LENGTH = 0.1, 0.25
 """Cost of a character that is looked at, and of a character of a regular expression."""
+LIST_COST, MAP_COST, STRUCT_COST = 10, 30, 40
+"""What making one costs (common.ListCreateBaseCost and its kin)."""
 Cost = Callable[[tuple[Any, ...], Any], int]
 """(arguments, result) → what a call has cost."""
 
@@ -116,14 +118,19 @@ def of_product(args: tuple[Any, ...], result: Any) -> int:
     return math.ceil(size_of(args[0]) * TRAVERSAL) * math.ceil(size_of(args[1]) * TRAVERSAL)
 
 
-def of_list(args: tuple[Any, ...], result: Any) -> int:
-    """Each element, and the characters of those that have any."""
-    items = args[0]
-    if isinstance(items, str):
-        return math.ceil(len(items) * TRAVERSAL)
-    if items and isinstance(items[0], str | bytes):
-        return len(items) * math.ceil(size_of(items[0]) * TRAVERSAL)
-    return len(items)
+def of_tree(args: tuple[Any, ...], result: Any) -> int:
+    """Going over a value and all that is in it, each text's share rounded down."""
+    return _traversed(args[0])
+
+
+def _traversed(value: Any) -> int:
+    if isinstance(value, str | bytes):
+        return int(len(value.encode() if isinstance(value, str) else value) * TRAVERSAL)
+    if isinstance(value, list):
+        return sum(map(_traversed, value))
+    if isinstance(value, dict):
+        return sum(_traversed(key) + _traversed(item) for key, item in value.items())
+    return 1
 
 
 def fixed(amount: int) -> Cost:

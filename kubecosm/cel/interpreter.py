@@ -1,7 +1,10 @@
 """Checked trees → closures that evaluate them and count what it costs. Imitates cel-go's interpreter and its runtimecost.go.
 
-Names and selections cost 1, lists 10, maps 30, calls by their table. `has()` is free, as Kubernetes configures it. What a fold costs is
-looked at after each round; the rest at the end.
+Names and selections cost 1, lists 10, maps 30, calls by their table, also calls whose arguments failed. `has()` is free, as Kubernetes
+configures it. Constants cost nothing: literals, lists and maps of them, and conversions of them, which are made once; nor does looking a
+value up in a constant list. cel-go counts a chain of names and selections as one attribute; one that chooses an entry of another, or
+stands in a branch of `?:`, is not counted itself, only the selections in it are. What a fold costs is looked at after each round; the rest
+at the end.
 """
 
 from __future__ import annotations
@@ -9,12 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .functions import Functions, Overload, accepts
+from .access import TYPES, entry, has, optional_entry, select
+from .functions import LIST_COST, MAP_COST, STRUCT_COST, Functions, Overload, accepts
 from .nodes import Call, Fold, Ident, ListNode, Literal, MapNode, Node, Select, Struct
-from .standard import at_index, at_key
-from .values import NONE, CelError, CostExceeded, Fields, Optional, TypeValue
-
-LIST_COST, MAP_COST, STRUCT_COST = 10, 30, 40
+from .values import CelError, CostExceeded, Optional, TypeValue, equal
 
 
 class Frame:
@@ -31,30 +32,66 @@ Step = Callable[[Frame], Any]
 _ABSENT = object()
 
 
+_CONVERSIONS = frozenset(("bool", "bytes", "double", "duration", "dyn", "int", "string", "timestamp", "uint"))
+_INDICES = frozenset(("_[_]", "_?._", "_[?_]"))
+_SCALARS = (bool, int, float, str)
+
+
 class Planner:
     """Makes the closures of one tree."""
 
     def __init__(self, functions: Functions) -> None:
         self._functions = functions
 
-    def plan(self, node: Node) -> Step:
+    def plan(self, node: Node, *, counted: bool = True) -> Step:
+        """`counted` False: an attribute that is part of another one."""
+        if (constant := self._constant(node)) is not None:
+            value = constant[0]
+            return lambda frame: value
+        if isinstance(node, Ident):
+            return self._ident(node, counted)
+        if isinstance(node, Select):
+            return self._select(node, counted)
+        if isinstance(node, Call) and node.function in _INDICES:
+            return self._index(node, counted)
         made: Step = _PLANS[type(node)](self, node)
         return made
 
-    def _literal(self, node: Literal) -> Step:
-        value = node.value
-        return lambda frame: value
+    def _constant(self, node: Node) -> tuple[Any] | None:
+        """The value of a node that has always the same one."""
+        if isinstance(node, Literal):
+            return (node.value,)
+        if isinstance(node, ListNode) and not node.optionals:
+            items = [self._constant(part) for part in node.elements]
+            return ([item[0] for item in items if item],) if all(items) else None
+        if isinstance(node, MapNode) and not any(is_optional for *_, is_optional in node.entries):
+            pairs = [(self._constant(key), self._constant(value)) for _, key, value, _ in node.entries]
+            found = {key[0]: value[0] for key, value in pairs if key and value}
+            return (found,) if len(found) == len(pairs) else None
+        if isinstance(node, Call) and node.function in _CONVERSIONS and len(node.args) == 1 and node.target is None:
+            return self._converted(node)
+        return None
 
-    def _ident(self, node: Ident) -> Step:
-        name = node.name
+    def _converted(self, node: Call) -> tuple[Any] | None:
+        inner = self._constant(node.args[0])
+        if inner is None:
+            return None
+        try:
+            return (_dispatching(self._candidates(node), [lambda frame: inner[0]])(Frame({}, 0)),)
+        except CelError:
+            return None  # told when it is evaluated
+
+    def _ident(self, node: Ident, counted: bool) -> Step:
+        name, cost = node.name, int(counted)
 
         def step(frame: Frame) -> Any:
-            frame.cost += 1
+            frame.cost += cost
             try:
                 value = frame.variables[name]
             except KeyError:
-                if name in _TYPES:
-                    return TypeValue(_TYPES[name])
+                if name in TYPES:
+                    frame.cost -= cost
+                    return TypeValue(TYPES[name])
                 raise CelError(f"no such attribute(s): {name}") from None
             if type(value) is CelError:
                 raise value
@@ -62,15 +99,24 @@ class Planner:
 
         return step
 
-    def _select(self, node: Select) -> Step:
+    def _operand(self, node: Node, counted: bool) -> tuple[Step, int]:
+        """What something is taken from, and what the taking costs: one more if it is no attribute yet."""
+        if _is_attribute(node):
+            return self.plan(node, counted=counted), 1
+        return self.plan(node), 1 + counted
+
+    def _select(self, node: Select, counted: bool) -> Step:
         if node.qualified:
-            return self._ident(Ident(node.position, node.qualified))
-        operand, name = self.plan(node.operand), node.field
-        extra = 1 if isinstance(node.operand, Ident | Select) or _is_index(node.operand) else 2
+            return self._ident(Ident(node.position, node.qualified), counted)
+        name = node.field
+        operand, extra = self._operand(node.operand, counted)
         if node.tests:
+            base = extra - 1
 
             def test(frame: Frame) -> Any:
-                return _has(operand(frame), name)
+                value = operand(frame)
+                frame.cost += base
+                return has(value, name)
 
             return test
 
@@ -86,10 +132,26 @@ class Planner:
 
         return step
 
+    def _index(self, node: Call, counted: bool) -> Step:
+        operand, extra = self._operand(node.args[0], counted)
+        key_of = self.plan(node.args[1], counted=not _is_attribute(node.args[1]))
+        always_optional = node.function != "_[_]"
+
+        def step(frame: Frame) -> Any:
+            value, key = operand(frame), key_of(frame)
+            frame.cost += extra
+            if isinstance(value, Optional):
+                return optional_entry(value, key)
+            return optional_entry(Optional(value), key) if always_optional else entry(value, key)
+
+        return step
+
     def _call(self, node: Call) -> Step:
         special = _SPECIAL.get(node.function)
         if special is not None:
             return special(self, node)
+        if node.function == "@in" and (among := self._constant(node.args[1])) and _is_scalars(among[0]):
+            return _membership(self.plan(node.args[0]), among[0])
         steps = [self.plan(part) for part in node.operands]
         candidates = self._candidates(node)
         if len(candidates) == 1 and not any(_is_open(part.type) for part in node.operands):
@@ -104,9 +166,6 @@ class Planner:
 
     def _list(self, node: ListNode) -> Step:
         steps, optionals = [self.plan(part) for part in node.elements], node.optionals
-        if not optionals and all(isinstance(part, Literal) for part in node.elements) and steps:
-            values = [part.value for part in node.elements if isinstance(part, Literal)]
-            return lambda frame: values
 
         def step(frame: Frame) -> Any:
             frame.cost += LIST_COST
@@ -221,7 +280,8 @@ class Planner:
         return step
 
     def _conditional(self, node: Call) -> Step:
-        condition, first, second = (self.plan(part) for part in node.args)
+        condition = self.plan(node.args[0])
+        first, second = (self.plan(part, counted=not _is_attribute(part)) for part in node.args[1:])
 
         def step(frame: Frame) -> Any:
             value = condition(frame)
@@ -242,29 +302,6 @@ class Planner:
                 return inner(frame) is not False
             except CelError:
                 return True
-
-        return step
-
-    def _index(self, node: Call) -> Step:
-        operand, key_of = (self.plan(part) for part in node.args)
-        extra = 1 if isinstance(node.args[0], Ident | Select) or _is_index(node.args[0]) else 2
-
-        def step(frame: Frame) -> Any:
-            value, key = operand(frame), key_of(frame)
-            frame.cost += extra
-            if isinstance(value, Optional):
-                return _optional_entry(value, key)
-            return entry(value, key)
-
-        return step
-
-    def _optional_select(self, node: Call) -> Step:
-        operand, key_of = (self.plan(part) for part in node.args)
-
-        def step(frame: Frame) -> Any:
-            value, key = operand(frame), key_of(frame)
-            frame.cost += 1
-            return _optional_entry(value if isinstance(value, Optional) else Optional(value), key)
 
         return step
 
@@ -300,109 +337,94 @@ def _rounds(items: Any, with_both: bool) -> Any:
     raise CelError("no such overload")
 
 
-def _is_index(node: Node) -> bool:
-    return isinstance(node, Call) and node.function in ("_[_]", "_?._", "_[?_]")
+def _is_attribute(node: Node) -> bool:
+    """Whether cel-go has one attribute for it: names, what is selected from anything, and choices."""
+    return isinstance(node, Ident | Select) or (isinstance(node, Call) and (node.function in _INDICES or node.function == "_?_:_"))
 
 
 def _is_open(found: Any) -> bool:
     return found.kind in ("dyn", "param", "error")
 
 
+def _is_scalars(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, _SCALARS) for item in value)
+
+
+def _membership(step: Step, among: list[Any]) -> Step:
+    """`x in [1, 2]`: made a set when it is compiled, it costs nothing."""
+
+    def look(frame: Frame) -> bool:
+        if not among:
+            return False
+        value = step(frame)
+        return any(equal(value, item) for item in among)
+
+    return look
+
+
+def _arguments(steps: list[Step]) -> Callable[[Frame], tuple[Any, ...]]:
+    """Evaluates arguments. One or two are all evaluated, and their call counts, though one fails; of more, none after the first failure."""
+    if len(steps) > 2:
+        return lambda frame: tuple([part(frame) for part in steps])
+
+    def both(frame: Frame) -> tuple[Any, ...]:
+        values = [_attempt(part, frame) for part in steps]
+        for value in values:
+            if type(value) is CelError:
+                frame.cost += 1
+                raise value
+        return tuple(values)
+
+    return both
+
+
 def _direct(overload: Overload, steps: list[Step]) -> Step:
-    impl, cost = overload.impl, overload.cost
-    if cost is None and len(steps) == 2:
-        one, other = steps
+    impl = overload.impl
+    if overload.cost is not None or len(steps) != 2:
+        arguments = _arguments(steps)
+        return lambda frame: _applied(overload, arguments(frame), frame)
+    one, other = steps
 
-        def binary(frame: Frame) -> Any:
-            frame.cost += 1
-            return impl(one(frame), other(frame))
+    def binary(frame: Frame) -> Any:
+        frame.cost += 1
+        try:
+            left = one(frame)
+        except CelError:
+            _attempt(other, frame)
+            raise
+        return impl(left, other(frame))
 
-        return binary
+    return binary
 
-    def step(frame: Frame) -> Any:
-        args = tuple(part(frame) for part in steps)
-        result = impl(*args)
-        frame.cost += 1 if cost is None else cost(args, result)
-        return result
 
-    return step
+def _applied(overload: Overload, args: tuple[Any, ...], frame: Frame) -> Any:
+    try:
+        result = overload.impl(*args)
+    except CelError:
+        frame.cost += 1 if overload.cost is None else overload.cost(args, None)
+        raise
+    frame.cost += 1 if overload.cost is None else overload.cost(args, result)
+    return result
 
 
 def _dispatching(candidates: list[Overload], steps: list[Step]) -> Step:
+    arguments = _arguments(steps)
+
     def step(frame: Frame) -> Any:
-        args = tuple(part(frame) for part in steps)
+        args = arguments(frame)
         for overload in candidates:
             if accepts(overload, args):
-                result = overload.impl(*args)
-                frame.cost += 1 if overload.cost is None else overload.cost(args, result)
-                return result
+                return _applied(overload, args, frame)
+        frame.cost += 1
         raise CelError("no such overload")
 
     return step
 
 
-def select(value: Any, name: str) -> Any:
-    """A field of a value. Raises CelError."""
-    if isinstance(value, dict):
-        return at_key(value, name)
-    if isinstance(value, Optional):
-        return _optional_entry(value, name)
-    if isinstance(value, Fields):
-        try:
-            return value.cel_get(name)
-        except KeyError:
-            raise CelError(f"no such key: {name}") from None
-    raise CelError("no such overload")
-
-
-def entry(value: Any, key: Any) -> Any:
-    """`value[key]`. Raises CelError."""
-    if isinstance(value, dict):
-        return at_key(value, key)
-    if isinstance(value, list):
-        return at_index(value, key)
-    if isinstance(value, Fields):
-        return select(value, key)
-    raise CelError("no such overload")
-
-
-def _has(value: Any, name: str) -> bool:
-    if isinstance(value, dict):
-        return name in value
-    if isinstance(value, Optional):
-        return value.present and _has(value.value, name)
-    if isinstance(value, Fields):
-        return value.cel_has(name)
-    raise CelError("no such overload")
-
-
-def _optional_entry(value: Optional, key: Any) -> Optional:
-    if not value.present:
-        return NONE
-    inner = value.value
-    if isinstance(inner, dict):
-        return Optional(inner[key]) if key in inner else NONE
-    if isinstance(inner, list):
-        return Optional(inner[key]) if isinstance(key, int) and 0 <= key < len(inner) else NONE
-    if isinstance(inner, Fields):
-        return Optional(inner.cel_get(key)) if inner.cel_has(key) else NONE
-    if inner is None:
-        return NONE
-    raise CelError("no such overload")
-
-
-_TYPES = {
-    **{name: name for name in ("bool", "bytes", "double", "int", "list", "map", "null_type", "string", "type", "uint", "optional_type")},
-    "google.protobuf.Timestamp": "google.protobuf.Timestamp", "google.protobuf.Duration": "google.protobuf.Duration",
-    **{name: name for name in ("net.IP", "net.CIDR", "kubernetes.Quantity", "kubernetes.Semver", "kubernetes.URL")},
-}  # fmt: skip
-TYPE_NAMES = frozenset(_TYPES)
 _PLANS: dict[type[Node], Callable[[Planner, Any], Step]] = {
-    Literal: Planner._literal, Ident: Planner._ident, Select: Planner._select, Call: Planner._call, ListNode: Planner._list,
-    MapNode: Planner._map, Struct: Planner._struct, Fold: Planner._fold,
+    Call: Planner._call, ListNode: Planner._list, MapNode: Planner._map, Struct: Planner._struct, Fold: Planner._fold,
 }  # fmt: skip
 _SPECIAL: dict[str, Callable[[Planner, Call], Step]] = {
     "_&&_": Planner._and, "_||_": Planner._or, "_?_:_": Planner._conditional, "@not_strictly_false": Planner._not_strictly_false,
-    "_[_]": Planner._index, "_?._": Planner._optional_select, "_[?_]": Planner._optional_select, "orValue": Planner._or_value,
-    "or": Planner._or_value,
+    "orValue": Planner._or_value, "or": Planner._or_value,
 }  # fmt: skip

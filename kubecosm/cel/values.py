@@ -68,15 +68,15 @@ class Duration(Opaque):
 
 
 class Timestamp(Opaque):
-    """A moment, in nanoseconds since 1970."""
+    """A moment, in nanoseconds since 1970; `offset` are the seconds that its clock was ahead of UTC where it was written."""
 
-    __slots__ = ("nanos",)
+    __slots__ = ("nanos", "offset")
     cel_kind = "timestamp"
 
-    def __init__(self, nanos: int) -> None:
+    def __init__(self, nanos: int, offset: int = 0) -> None:
         if not _TIME_MIN <= nanos // SECOND_NANOS <= _TIME_MAX:
             raise CelError("timestamp overflow")
-        self.nanos = nanos
+        self.nanos, self.offset = nanos, offset
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Timestamp) and other.nanos == self.nanos
@@ -93,7 +93,10 @@ class Timestamp(Opaque):
 
     def __str__(self) -> str:
         rest = self.nanos % SECOND_NANOS
-        return f"{self.local():%Y-%m-%dT%H:%M:%S}{f'.{rest:09d}'.rstrip('0') if rest else ''}Z"
+        clock = _EPOCH + timedelta(seconds=self.nanos // SECOND_NANOS + self.offset)
+        sign, minutes = "-" if self.offset < 0 else "+", abs(self.offset) // 60
+        zone = f"{sign}{minutes // 60:02d}:{minutes % 60:02d}" if self.offset else "Z"
+        return f"{clock:%Y-%m-%dT%H:%M:%S}{f'.{rest:09d}'.rstrip('0') if rest else ''}{zone}"
 
 
 def _zone(name: str) -> tzinfo:
@@ -282,8 +285,8 @@ def parse_timestamp(text: str) -> Timestamp:
         raise ValueError(f"cannot parse {text!r} as a timestamp")
     year, month, day, hour, minute, second = (int(match[i]) for i in range(1, 7))
     moment = datetime(year, month, day, hour, minute, second, tzinfo=_zone(match[8]) if match[8] not in "Zz" else UTC)
-    seconds = (moment - _EPOCH) // timedelta(seconds=1)
-    return Timestamp(seconds * SECOND_NANOS + int((match[7] or "0").ljust(9, "0")[:9]))
+    seconds, offset = (moment - _EPOCH) // timedelta(seconds=1), moment.utcoffset() or timedelta()
+    return Timestamp(seconds * SECOND_NANOS + int((match[7] or "0").ljust(9, "0")[:9]), offset // timedelta(seconds=1))
 
 
 def checked_int(value: int) -> int:

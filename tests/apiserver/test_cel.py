@@ -103,14 +103,6 @@ def test_evaluation_fails_in_the_words_of_cel_go(source: str, message: str) -> N
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize(("source", "cost"), [
-    ("self.a == 3", 3), ("self.s.startsWith('h')", 3), ("self.l.all(i, i > 0)", 17), ("self.a in [1, 2, 3]", 5), ("true", 0),
-    ("self.l.map(i, i) == [1, 2, 3]", 53),
-])  # fmt: skip
-def test_evaluation_counts_its_cost(source: str, cost: int) -> None:
-    assert abs(ENVIRONMENT.compile(source).evaluate(VALUES)[1] - cost) <= 1
-
-
 def test_evaluation_ends_when_it_costs_too_much() -> None:
     program = ENVIRONMENT.compile("x.items.all(a, x.items.all(b, x.items.all(c, a + b + c != 'z')))")
     with pytest.raises(CostExceeded, match="actual cost limit exceeded"):

@@ -5,10 +5,11 @@ Imitates library/authz.go. The caller gives an `Authorizer` made of a function t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
-from ..functions import Overload, fixed, overload
+from ..functions import LIST_COST, STRUCT_COST, TRAVERSAL, Overload, fixed, overload
 from ..values import Opaque
 
 CHECK_COST = 350_000
@@ -42,6 +43,12 @@ def _check(found: Authorizer, verb: str = "") -> Decision:
     return Decision(*found.decide({**found.attributes, "verb": verb}))
 
 
+def _of_selector(args: tuple[Any, ...], result: Any) -> int:
+    """A list of requirements, each of two characters at least, each a struct and a list."""
+    length = len(args[1])
+    return LIST_COST + math.ceil(length * TRAVERSAL) + math.ceil(length * 0.5) * (LIST_COST + STRUCT_COST)
+
+
 def declarations() -> list[tuple[str, Overload]]:
     root, path, group, resource = (f"kubernetes.authorization.{kind}" for kind in ("Authorizer", "PathCheck", "GroupCheck",
     "ResourceCheck"))
@@ -57,7 +64,8 @@ def declarations() -> list[tuple[str, Overload]]:
                  lambda a, namespace, name: a.having("Authorizer", serviceAccount=(namespace, name)), one),
         overload(f"{group}.resource(string) {resource}", setting("resource"), one),
         *(overload(f"{resource}.{field}(string) {resource}", setting(field), one)
-          for field in ("subresource", "namespace", "name", "fieldSelector", "labelSelector")),
+          for field in ("subresource", "namespace", "name")),
+        *(overload(f"{resource}.{field}(string) {resource}", setting(field), _of_selector) for field in ("fieldSelector", "labelSelector")),
         overload(f"{path}.check(string) {decision}", _check, check), overload(f"{resource}.check(string) {decision}", _check, check),
         overload(f"{decision}.allowed() bool", lambda d: d.allowed, one), overload(f"{decision}.reason() string", lambda d: d.reason, one),
         overload(f"{decision}.errored() bool", lambda d: bool(d.error), one),

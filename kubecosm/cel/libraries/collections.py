@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..functions import Overload, of_list, overload, static
+from ..functions import Cost, Overload, of_tree, overload, static
 from ..values import CelError, Duration, checked_int, checked_uint, equal
 
 _ORDERED = ("int", "uint", "double", "bool", "duration", "timestamp", "string", "bytes")
@@ -51,22 +51,22 @@ def _intersects(items: list[Any], others: list[Any]) -> bool:
     return any(equal(item, other) for item in items for other in others)
 
 
-def _of_pairs(args: tuple[Any, ...], result: Any) -> int:
-    return 1 + len(args[0]) * len(args[1])
+def _of_pairs(factor: int) -> Cost:
+    return lambda args, result: 1 + len(args[0]) * len(args[1]) * factor
 
 
 def declarations() -> list[tuple[str, Overload]]:
     found = []
     for kind in _ORDERED:
         found += [
-            overload(f"list({kind}).isSorted() bool", _sorted, of_list),
-            overload(f"list({kind}).min() {kind}", _extreme(min, "min"), of_list),
-            overload(f"list({kind}).max() {kind}", _extreme(max, "max"), of_list),
+            overload(f"list({kind}).isSorted() bool", _sorted, of_tree),
+            overload(f"list({kind}).min() {kind}", _extreme(min, "min"), of_tree),
+            overload(f"list({kind}).max() {kind}", _extreme(max, "max"), of_tree),
         ]
-    found += [overload(f"list({kind}).sum() {kind}", _sum_of(kind), of_list) for kind in _SUMMED]
+    found += [overload(f"list({kind}).sum() {kind}", _sum_of(kind), of_tree) for kind in _SUMMED]
     return [
-        *found, overload("list(A).indexOf(A) int", _index_of, of_list), overload("list(A).lastIndexOf(A) int", _last_index_of, of_list),
-        static("sets.contains", "(list(A), list(A)) bool", _contains, _of_pairs),
-        static("sets.equivalent", "(list(A), list(A)) bool", lambda a, b: _contains(a, b) and _contains(b, a), _of_pairs),
-        static("sets.intersects", "(list(A), list(A)) bool", _intersects, _of_pairs),
+        *found, overload("list(A).indexOf(A) int", _index_of, of_tree), overload("list(A).lastIndexOf(A) int", _last_index_of, of_tree),
+        static("sets.contains", "(list(A), list(A)) bool", _contains, _of_pairs(1)),
+        static("sets.equivalent", "(list(A), list(A)) bool", lambda a, b: _contains(a, b) and _contains(b, a), _of_pairs(2)),
+        static("sets.intersects", "(list(A), list(A)) bool", _intersects, _of_pairs(1)),
     ]  # fmt: skip

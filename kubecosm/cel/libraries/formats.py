@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
 import re
 from collections.abc import Callable, Sequence
 from datetime import date
@@ -12,7 +13,7 @@ from uuid import UUID
 
 from kubecosm.api.validation import dns1035_label, dns1123_label, dns1123_subdomain, label_value, qualified_name
 
-from ..functions import Overload, overload, static
+from ..functions import REGEX_LENGTH, TRAVERSAL, Overload, overload, static
 from ..values import NONE, Opaque, Optional, parse_timestamp
 from .texts import _is_url
 
@@ -74,9 +75,20 @@ def _validate(found: Format, text: str) -> Optional:
     return Optional(list(complaints)) if complaints else NONE
 
 
+REGEX_SIZES = {
+    "dns1123Label": 30, "dns1123Subdomain": 60, "dns1035Label": 30, "qualifiedName": 60, "labelValue": 40, "dns1123LabelPrefix": 30,
+    "dns1123SubdomainPrefix": 60, "dns1035LabelPrefix": 30, "uri": 1120, "uuid": 70, "byte": 84, "date": 71, "datetime": 71,
+}  # fmt: skip
+"""How long the regular expressions are that Kubernetes takes a format to be checked with."""
+
+
+def _of_format(args: tuple[Any, ...], result: Any) -> int:
+    return math.ceil((1 + len(args[1])) * TRAVERSAL) * math.ceil(REGEX_SIZES[args[0].name] * REGEX_LENGTH)
+
+
 def declarations() -> list[tuple[str, Overload]]:
     made = [static(f"format.{name}", "() kubernetes.NamedFormat", lambda name=name: Format(name, FORMATS[name])) for name in FORMATS]
     return [
         *made, static("format.named", "(string) optional(kubernetes.NamedFormat)", _named),
-        overload("kubernetes.NamedFormat.validate(string) optional(list(string))", _validate),
+        overload("kubernetes.NamedFormat.validate(string) optional(list(string))", _validate, _of_format),
     ]  # fmt: skip

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 from typing import Any
 
-from ..functions import Overload, fixed, overload, static, traversal
+from ..functions import TRAVERSAL, Cost, Overload, fixed, overload, static, traversal
 from ..values import CelError, Opaque
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -102,6 +103,17 @@ def _is_global(ip: IP) -> bool:
     return not (found.is_unspecified or found.is_loopback or found.is_multicast or found.is_link_local or broadcast)
 
 
+def _containing(*, ip: bool) -> Cost:
+    """The bytes of the prefix are compared twice, those of a network once more; a text is parsed."""
+
+    def cost(args: tuple[Any, ...], result: Any) -> int:
+        size: int = math.ceil(args[0].length / 8)
+        text = math.ceil(len(args[1]) * TRAVERSAL) if isinstance(args[1], str) else 0
+        return math.ceil(2 * size * TRAVERSAL) + text + (0 if ip else math.ceil(size * TRAVERSAL) + 1)
+
+    return cost
+
+
 def declarations() -> list[tuple[str, Overload]]:
     once, twice, one = traversal(), traversal(2), fixed(1)
     return [
@@ -115,10 +127,10 @@ def declarations() -> list[tuple[str, Overload]]:
         overload("net.IP.isLinkLocalUnicast() bool", lambda ip: ip.address.is_link_local),
         overload("net.IP.isGlobalUnicast() bool", _is_global),
         overload("cidr(string) net.CIDR", _cidr, once), overload("isCIDR(string) bool", _valid(_cidr), once),
-        overload("net.CIDR.containsIP(string) bool", lambda cidr, text: _contains_ip(cidr, _ip(text).address), fixed(3)),
-        overload("net.CIDR.containsIP(net.IP) bool", lambda cidr, ip: _contains_ip(cidr, ip.address), fixed(1)),
-        overload("net.CIDR.containsCIDR(string) bool", lambda cidr, text: _contains_cidr(cidr, _cidr(text)), fixed(4)),
-        overload("net.CIDR.containsCIDR(net.CIDR) bool", _contains_cidr, fixed(2)),
+        overload("net.CIDR.containsIP(string) bool", lambda cidr, text: _contains_ip(cidr, _ip(text).address), _containing(ip=True)),
+        overload("net.CIDR.containsIP(net.IP) bool", lambda cidr, ip: _contains_ip(cidr, ip.address), _containing(ip=True)),
+        overload("net.CIDR.containsCIDR(string) bool", lambda cidr, text: _contains_cidr(cidr, _cidr(text)), _containing(ip=False)),
+        overload("net.CIDR.containsCIDR(net.CIDR) bool", _contains_cidr, _containing(ip=False)),
         overload("net.CIDR.ip() net.IP", lambda cidr: IP(cidr.address), one, "cidr_ip"),
         overload("net.CIDR.masked() net.CIDR", lambda cidr: CIDR(cidr.network.network_address, cidr.length)),
         overload("net.CIDR.prefixLength() int", lambda cidr: cidr.length),

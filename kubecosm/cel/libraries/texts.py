@@ -6,7 +6,7 @@ import re
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, quote, urlsplit
 
-from ..functions import Overload, of_regex, of_result, overload, static, traversal
+from ..functions import Overload, of_regex, of_result, of_tree, overload, static, traversal
 from ..patterns import compiled
 from ..standard import format_double, to_text
 from ..values import CelError, Opaque, kind_of, type_name
@@ -198,9 +198,9 @@ def declarations() -> list[tuple[str, Overload]]:
     once, twice = traversal(), traversal(2)
     return [
         overload("string.charAt(int) string", _char_at),
-        overload("string.indexOf(string) int", _index_of, once), overload("string.indexOf(string, int) int", _index_of, once),
-        overload("string.lastIndexOf(string) int", _last_index_of, once),
-        overload("string.lastIndexOf(string, int) int", _last_index_of, once),
+        overload("string.indexOf(string) int", _index_of, of_tree), overload("string.indexOf(string, int) int", _index_of, of_tree),
+        overload("string.lastIndexOf(string) int", _last_index_of, of_tree),
+        overload("string.lastIndexOf(string, int) int", _last_index_of, of_tree),
         overload("string.lowerAscii() string", lambda text: text.translate(_TO_LOWER), once),
         overload("string.upperAscii() string", lambda text: text.translate(_TO_UPPER), once),
         overload("string.replace(string, string) string", _replaced, twice),
