@@ -55,10 +55,9 @@ from .sim.network_access import Resolver
 from .sim.profiles import ImageProfiles
 from .sim.runtime import SimRuntime
 from .timers import Timers
-from .volumes.volumes import VolumeManager
+from .volumes.volumes import TOKEN_SECONDS, VolumeManager
 
 USER_AGENT = "kubelet/v1.36.0 kubecosm"
-TOKEN_SECONDS = 3607
 
 log = get_logger("kubelet")
 
@@ -180,12 +179,13 @@ class Kubelet:
             exec_check=lambda container, command, timeout: exec_check(self.runtime, container, command, timeout),
             on_failure=self.pods.unhealthy,
         )  # fmt: skip
-        volumes = VolumeManager(self._clock, self.objects.get, self._token)
+        volumes = VolumeManager(self._clock, self.objects.get, self._token, self._allocatable)
         events = PodEvents(self.recorder, self._clock, self.timers, qps=self._config.event_qps, burst=self._config.event_burst)
         return PodContext(
             runtime_of=self.runtime_of, clock=self._clock, timers=self.timers, tasks=self._tasks, probes=probes, statuses=self.statuses,
             events=events,
-            resources=PodResources(self.objects, volumes), backoff=Backoff(), image_backoff=Backoff(), metrics=PodMetrics(self.metrics),
+            resources=PodResources(self.objects, volumes, self._allocatable), backoff=Backoff(), image_backoff=Backoff(),
+            metrics=PodMetrics(self.metrics),
             waiting_for_objects=set(),
             resize=self.pods.resize, on_ended=self.pods.ended, on_finished=self.pods.finished,
         )  # fmt: skip
@@ -216,10 +216,12 @@ class Kubelet:
             return ""
         return str(answer["status"]["token"])
 
-    def _new_budget(self, node: str) -> NodeBudget:
+    def _allocatable(self, node: str) -> Mapping[str, str]:
         shape = self._shapes.get(node) or self._config
-        offered = {"cpu": shape.cpu, "memory": allocatable_memory(shape.memory), "ephemeral-storage": shape.ephemeral_storage}
-        return NodeBudget(amounts(offered), shape.max_pods)
+        return {"cpu": shape.cpu, "memory": allocatable_memory(shape.memory), "ephemeral-storage": shape.ephemeral_storage}
+
+    def _new_budget(self, node: str) -> NodeBudget:
+        return NodeBudget(amounts(self._allocatable(node)), (self._shapes.get(node) or self._config).max_pods)
 
     def _host(self, node: NodeInfo, shape: NodeShape) -> None:
         """An adopted node: its pods are run from now on."""

@@ -29,6 +29,7 @@ from kubecosm.services.kubelet.timers import Timers
 from kubecosm.services.kubelet.volumes.volumes import VolumeManager
 from kubecosm.testing.virtualtime import VirtualClock
 
+ALLOCATABLE = {"cpu": "4", "memory": "16Gi"}
 NODE = NodeInfo("node-0", "127.31.250.1", "127.127.250.0/24")
 
 
@@ -150,10 +151,10 @@ class Lab:
             on_failure=self.unhealthy,
             exec_check=lambda cid, command, timeout: exec_check(self.runtime, cid, command, timeout),
         )  # fmt: skip
-        volumes = VolumeManager(self.clock, self.objects.get, self._token)
+        volumes = VolumeManager(self.clock, self.objects.get, self._token, lambda _: ALLOCATABLE)
         self.context = PodContext(
             runtime_of=lambda pod: self.runtime, clock=self.clock, timers=self.timers, tasks=tasks, probes=probes,
-            statuses=self.statuses, events=self.events, resources=PodResources(self.objects, volumes),  # type: ignore[arg-type]
+            statuses=self.statuses, events=self.events, resources=PodResources(self.objects, volumes, lambda _: ALLOCATABLE),  # type: ignore[arg-type]
             backoff=Backoff(), image_backoff=Backoff(), metrics=PodMetrics(Metrics()), waiting_for_objects=set(),
             resize=lambda pod: None, on_ended=lambda uid: None, on_finished=lambda uid: None,
         )  # fmt: skip

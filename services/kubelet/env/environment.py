@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from kubecosm.api.resources import CONFIGMAPS, SECRETS, Object, Resource
 
 from ..cri.types import RuntimeFailure
-from .fields import field_value, resource_value
+from .fields import NOTHING, field_value, resource_value
 
 VARIABLE = re.compile(r"\$(\$|\(([^()]*)\))")
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -46,9 +46,10 @@ def data_of(obj: Object, resource: Resource) -> dict[str, str]:
 
 
 def compute_environment(
-    pod: Object, spec: Object, lookup: Lookup, services: Iterable[Object], *, pod_ip: str, node_ip: str
-) -> dict[str, str]:
-    """All variables; ConfigMissing if a required object or key is missing."""
+    pod: Object, spec: Object, lookup: Lookup, services: Iterable[Object], *, pod_ip: str, node_ip: str,
+    allocatable: Mapping[str, str] = NOTHING,
+) -> dict[str, str]:  # fmt: skip
+    """All variables; ConfigMissing if a required object or key is missing. `allocatable` is the node's: limits that are not set."""
     namespace = pod["metadata"]["namespace"]
     variables = {"PATH": DEFAULT_PATH, "HOSTNAME": str(pod["spec"].get("hostname") or pod["metadata"]["name"])}
     from_services = service_variables(services)
@@ -57,7 +58,8 @@ def compute_environment(
         variables.update(_env_from(source, namespace, lookup))
     declared: dict[str, str] = {}
     for variable in spec.get("env") or ():
-        value = _value(pod, spec, variable, lookup, {**variables, **declared}, pod_ip=pod_ip, node_ip=node_ip)
+        known = {**variables, **declared}
+        value = _value(pod, spec, variable, lookup, known, pod_ip=pod_ip, node_ip=node_ip, allocatable=allocatable)
         if value is not None:
             declared[variable["name"]] = value
     return {**variables, **declared}
@@ -79,15 +81,16 @@ def _env_from(source: Object, namespace: str, lookup: Lookup) -> dict[str, str]:
 
 
 def _value(
-    pod: Object, spec: Object, variable: Object, lookup: Lookup, known: Mapping[str, str], *, pod_ip: str, node_ip: str
-) -> str | None:
+    pod: Object, spec: Object, variable: Object, lookup: Lookup, known: Mapping[str, str], *, pod_ip: str, node_ip: str,
+    allocatable: Mapping[str, str],
+) -> str | None:  # fmt: skip
     source = variable.get("valueFrom")
     if not source:
         return expand(variable.get("value") or "", known)
     if (reference := source.get("fieldRef")) is not None:
         return field_value(pod, reference["fieldPath"], pod_ip=pod_ip, node_ip=node_ip)
     if (reference := source.get("resourceFieldRef")) is not None:
-        return resource_value(_container(pod, reference.get("containerName")) or spec, reference)
+        return resource_value(_container(pod, reference.get("containerName")) or spec, reference, allocatable)
     namespace = pod["metadata"]["namespace"]
     for field, resource, kind, title in (
         ("configMapKeyRef", CONFIGMAPS, "configmap", "ConfigMap"), ("secretKeyRef", SECRETS, "secret", "Secret"),
@@ -123,6 +126,26 @@ def expand(text: str, known: Mapping[str, str]) -> str:
         return known.get(found[2], found[0])
 
     return VARIABLE.sub(replacement, text)
+
+
+def sub_path(mount: Object, known: Mapping[str, str]) -> str:
+    """The part of its volume that a volumeMount shows; ConfigMissing if it names none (kubelet_pods.go, makeMounts)."""
+    path = str(mount.get("subPath") or "")
+    if pattern := mount.get("subPathExpr"):
+        missing = [name for _, name in VARIABLE.findall(pattern) if name and name not in known]
+        if missing:
+            raise ConfigMissing(f'missing value for "{missing[0]}"')
+        path = expand(pattern, known)
+    if path.startswith("/"):
+        raise ConfigMissing(f"error SubPath `{path}` must not be an absolute path")
+    if ".." in path.split("/"):
+        raise ConfigMissing(f"unable to provision SubPath `{path}`: must not contain '..'")
+    return path
+
+
+def has_computed_paths(spec: Object) -> bool:
+    """Whether a mount's path in its volume depends on the environment."""
+    return any(mount.get("subPathExpr") for mount in spec.get("volumeMounts") or ())
 
 
 def service_variables(services: Iterable[Object]) -> dict[str, str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from kubecosm.api.quantity import Quantity
 from kubecosm.api.resources import Object
 
 SUBSCRIPT = re.compile(r"metadata\.(labels|annotations)\['(.+)'\]")
-ALLOCATABLE_CPU = "2"
-ALLOCATABLE_MEMORY = "8Gi"
+NOTHING: Mapping[str, str] = {}
 
 
 def field_value(pod: Object, path: str, *, pod_ip: str, node_ip: str) -> str:
@@ -37,13 +37,13 @@ def _escape(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-def resource_value(spec: Object, reference: Object) -> str:
-    """The text of a resourceFieldRef: rounded up to whole divisors; limits default to what the node has."""
+def resource_value(spec: Object, reference: Object, allocatable: Mapping[str, str] = NOTHING) -> str:
+    """The text of a resourceFieldRef: rounded up to whole divisors; limits default to the node's `allocatable`."""
     kind, _, name = reference["resource"].partition(".")
     resources = spec.get("resources") or {}
     amount = (resources.get(kind) or {}).get(name)
     if amount is None and kind == "limits":
-        amount = {"cpu": ALLOCATABLE_CPU, "memory": ALLOCATABLE_MEMORY}.get(name, "0")
+        amount = allocatable.get(name, "0")
     divisor = Quantity.of(str(reference.get("divisor") or "1"))
     if divisor.nanos == 0:
         divisor = Quantity.of("1")

@@ -12,7 +12,7 @@ from kubecosm.runtime.clock import Clock
 
 from ..cri.runtime import Runtime
 from ..cri.types import ContainerKind
-from ..env.environment import compute_environment, named_objects
+from ..env.environment import compute_environment, has_computed_paths, named_objects, sub_path
 from ..env.objects import Needed, ObjectCache
 from ..probes.manager import ProbeManager
 from ..timers import Timers
@@ -27,9 +27,11 @@ from .status_manager import StatusManager
 class PodResources:
     """Environment and volumes of containers, from the API's objects."""
 
-    def __init__(self, objects: ObjectCache, volumes: VolumeManager) -> None:
+    def __init__(self, objects: ObjectCache, volumes: VolumeManager, allocatable: Callable[[str], Mapping[str, str]]) -> None:
+        """`allocatable`: what a node, by name, has for pods."""
         self._objects = objects
         self.volumes = volumes
+        self._allocatable = allocatable
 
     async def check_volumes(self, pod: Object) -> None:
         """VolumeMissing while something that a volume shows is not there. Costs nothing for pods without such volumes."""
@@ -38,8 +40,12 @@ class PodResources:
             check(pod, self._objects.get)
 
     async def check_environment(self, pod: Object, spec: Object, *, pod_ip: str, node_ip: str) -> None:
-        """ConfigMissing while the container's environment cannot be made."""
-        if named := named_objects(spec):
+        """ConfigMissing while the container's environment, or a path that depends on it, cannot be made."""
+        if has_computed_paths(spec):
+            known = await self.environment(pod, spec, pod_ip=pod_ip, node_ip=node_ip)
+            for mount in spec["volumeMounts"]:
+                sub_path(mount, known)
+        elif named := named_objects(spec):
             await self._need(pod, named)
             compute_environment(pod, spec, self._objects.get, (), pod_ip=pod_ip, node_ip=node_ip)
 
@@ -47,7 +53,10 @@ class PodResources:
         if named := named_objects(spec):
             await self._need(pod, named)
         await self._objects.ensure(SERVICES)
-        return compute_environment(pod, spec, self._objects.get, self._objects.services(pod), pod_ip=pod_ip, node_ip=node_ip)
+        return compute_environment(
+            pod, spec, self._objects.get, self._objects.services(pod), pod_ip=pod_ip, node_ip=node_ip,
+            allocatable=self._allocatable(pod["spec"].get("nodeName", "")),
+        )  # fmt: skip
 
     async def mounted(self, pod: Object, *, pod_ip: str, node_ip: str) -> Mapping[str, Node]:
         if not pod["spec"].get("volumes"):
@@ -67,7 +76,7 @@ class PodResources:
 
 def shown_objects(pod: Object) -> list[tuple[Resource, str]]:
     """ConfigMaps and Secrets that the pod's volumes show."""
-    return [(resource, name) for _, resource, name, _ in references(pod)]
+    return [(shown.resource, shown.name) for shown in references(pod)]
 
 
 class WorkerMetrics(Protocol):

@@ -84,6 +84,7 @@ class PodWorker:
         if self._resize is None and _generation(old) != _generation(pod) and resources_of(old) != resources_of(pod):
             self._resize = Resize(resources_of(old))
         self._runtime.update_pod(self._granted())
+        self._context.resources.volumes.update_pod(pod)
         if needs_sync(old, pod):
             self.wake()
 
@@ -177,8 +178,9 @@ class PodWorker:
             self._context.events.pod(self.pod, NORMAL, "DeadlineExceeded", DEADLINE_MESSAGE)
             self._verdict = Verdict("DeadlineExceeded", DEADLINE_MESSAGE)
             return True
-        if self._deadline_timer is None:
-            self._deadline_timer = self._context.timers.call_later(remaining, self._deadline_passed)
+        if self._deadline_timer is not None:
+            self._deadline_timer.cancel()  # the limit may have changed
+        self._deadline_timer = self._context.timers.call_later(remaining, self._deadline_passed)
         return False
 
     def _deadline_passed(self) -> None:

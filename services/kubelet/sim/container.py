@@ -255,6 +255,7 @@ class SimContainer:
         status.finished_at = now
         status.exit_code = code
         status.reason = reason or ("Completed" if code == 0 else "Error")
+        self.log.close(now)
         status.message = self._termination_message(code)
         for timer in self._timers:
             timer.cancel()
@@ -270,7 +271,6 @@ class SimContainer:
             self._task = None
         if self.stdin is not None:
             self.stdin.close()
-        self.log.close(now)
         if not is_deleting(self.pod.pod):
             self.host.keep_log(self)
         self.attached.clear()

@@ -10,6 +10,7 @@ from typing import Protocol
 from kubecosm.api.resources import Object
 from kubecosm.runtime.clock import Clock
 
+from ..env.environment import has_computed_paths, sub_path
 from ..network.documents import install
 from ..pods.spec import is_host_network
 from ..shell.process import Machine, Process
@@ -18,6 +19,10 @@ from .container import SimContainer
 from .network_access import ClusterNetwork, Resolver
 
 OS_RELEASE = b'NAME="kubecosm"\nID=kubecosm\nPRETTY_NAME="kubecosm simulated container"\n'
+HOSTS = (
+    "127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback", "fe00::0\tip6-localnet", "fe00::0\tip6-mcastprefix",
+    "fe00::1\tip6-allnodes", "fe00::2\tip6-allrouters",
+)  # fmt: skip
 PASSWD = b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n"
 
 
@@ -42,7 +47,8 @@ class MachineBuilder:
     async def build(self, container: SimContainer, programs: Programs) -> Machine:
         pod = container.pod.pod
         volumes = await container.config.volumes()
-        fs = self._file_system(container, volumes)
+        known = await container.config.environment() if has_computed_paths(container.spec) else {}
+        fs = self._file_system(container, volumes, known)
         context = {**(pod["spec"].get("securityContext") or {}), **(container.spec.get("securityContext") or {})}
         search = search_domains(pod, self._cluster_domain)
         network = ClusterNetwork(
@@ -59,13 +65,13 @@ class MachineBuilder:
             gid=context.get("runAsGroup") or 0,
         )  # fmt: skip
 
-    def _file_system(self, container: SimContainer, volumes: Mapping[str, Node]) -> FileSystem:
+    def _file_system(self, container: SimContainer, volumes: Mapping[str, Node], known: Mapping[str, str]) -> FileSystem:
         pod, status = container.pod.pod, container.pod.status
         domain = search_domains(pod, self._cluster_domain)
         etc = {
             "hostname": File(f"{hostname(pod)}\n".encode()),
             "hosts": File(hosts_file(pod, status.ip, self._cluster_domain)),
-            "resolv.conf": File(f"search {' '.join(domain)}\nnameserver {self._cluster_dns}\noptions ndots:5\n".encode()),
+            "resolv.conf": File(resolv_conf(pod, domain, self._cluster_dns)),
             "os-release": File(OS_RELEASE),
             "passwd": File(PASSWD),
         }
@@ -83,21 +89,21 @@ class MachineBuilder:
         for mount in container.spec.get("volumeMounts") or ():
             node = volumes.get(mount["name"])
             if node is not None:
-                self._mount(fs, mount, node)
+                self._mount(fs, mount, node, sub_path(mount, known))
         if documents := container.profile.document_root:
             install(documents, fs)
         root.read_only = bool((container.spec.get("securityContext") or {}).get("readOnlyRootFilesystem"))
         return fs
 
-    def _mount(self, fs: FileSystem, mount: Object, node: Node) -> None:
+    def _mount(self, fs: FileSystem, mount: Object, node: Node, inside: str) -> None:
         path = fs.resolve(mount["mountPath"])
         if path.startswith("/var/run/"):
             path = path.replace("/var/run/", "/run/", 1)
-        if sub_path := mount.get("subPath"):
+        if inside:
             inner = FileSystem(node if isinstance(node, Dir) else Dir())
-            if not inner.exists(inner.resolve(sub_path)):
-                inner.mkdir(inner.resolve(sub_path), parents=True)
-            node = inner.node(inner.resolve(sub_path))
+            if not inner.exists(inner.resolve(inside)):
+                inner.mkdir(inner.resolve(inside), parents=True)
+            node = inner.node(inner.resolve(inside))
         fs.graft(path, mounted(node, read_only=bool(mount.get("readOnly"))))
 
 
@@ -118,10 +124,25 @@ def search_domains(pod: Object, cluster_domain: str) -> list[str]:
     return [*domains, *(config.get("searches") or ())]
 
 
+def resolv_conf(pod: Object, domains: list[str], cluster_dns: str) -> bytes:
+    """/etc/resolv.conf by dnsPolicy and dnsConfig (pkg/kubelet/network/dns)."""
+    config = pod["spec"].get("dnsConfig") or {}
+    is_clusters = (pod["spec"].get("dnsPolicy") or "ClusterFirst") not in ("None", "Default")
+    servers = dict.fromkeys([*((cluster_dns,) if is_clusters else ()), *(config.get("nameservers") or ())])
+    options = {"ndots": "5"} if is_clusters else {}
+    options |= {option["name"]: option.get("value") or "" for option in config.get("options") or ()}
+    lines = [f"search {' '.join(dict.fromkeys(domains))}"] if domains else []
+    lines += [f"nameserver {server}" for server in servers]
+    if options:
+        lines.append("options " + " ".join(f"{name}:{value}" if value else name for name, value in options.items()))
+    return ("\n".join(lines) + "\n").encode()
+
+
 def hosts_file(pod: Object, ip: str, cluster_domain: str) -> bytes:
     """/etc/hosts as the kubelet writes it."""
     name = hostname(pod)
-    lines = ["# Kubernetes-managed hosts file.", "127.0.0.1\tlocalhost", "::1\tlocalhost ip6-localhost ip6-loopback"]
+    where = " (host network)" if is_host_network(pod) else ""
+    lines = [f"# Kubernetes-managed hosts file{where}.", *HOSTS]
     subdomain = pod["spec"].get("subdomain")
     if subdomain:
         lines.append(f"{ip}\t{name}.{subdomain}.{pod['metadata']['namespace']}.svc.{cluster_domain}\t{name}")

@@ -23,6 +23,7 @@ from ..cri.runtime import ConfigOf, RuntimeListener
 from ..cri.stats import PodUsage
 from ..cri.streams import Pipe, ProcessStreams
 from ..cri.types import ContainerConfig, ContainerState, ContainerStatus, NodeInfo, PodStatus, RuntimeFailure
+from ..env.environment import expand
 from ..network.listeners import PodNetwork
 from ..notes import annotation, parse_seconds
 from ..pods.phase import is_terminal
@@ -94,12 +95,16 @@ class SimRuntime:
     async def machine(self, container: SimContainer) -> Machine:
         if container.machine is None:
             container.machine = await self._machines.build(container, self._programs)
+        else:
+            await container.config.volumes()  # tokens may be due
         return container.machine
 
     async def run_program(self, container: SimContainer, argv: tuple[str, ...], stdin: Pipe | None) -> int:
         machine = await self.machine(container)
         machine.head_start = container.head_start
         environment = await container.config.environment()
+        argv = tuple(expand(word, environment) for word in argv)
+        machine.main_command = argv
         return await self._programs.run_main(
             container, machine, argv, environment, stdin, LogSink(container, is_stderr=False), LogSink(container, is_stderr=True)
         )
