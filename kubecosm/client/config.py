@@ -81,6 +81,56 @@ class ClientConfig:
         return context
 
 
+@dataclass(frozen=True)
+class Credentials:
+    """How a user of a kubeconfig proves who he is. An empty value means absent."""
+
+    certificate: bytes = field(default=b"", repr=False)
+    key: bytes = field(default=b"", repr=False)
+    token: str = field(default="", repr=False)
+    token_file: Path | None = None
+    username: str = ""
+    password: str = field(default="", repr=False)
+
+    def present(self, context: ssl.SSLContext) -> None:
+        """Have the certificate shown to servers. Raises ConfigError on unusable PEM data."""
+        if self.certificate:
+            try:
+                _load_cert_chain(context, self.certificate + b"\n" + self.key)
+            except (ssl.SSLError, ValueError) as error:
+                raise ConfigError(f"unusable certificate or key: {error}") from error
+
+    def authorization(self) -> str:
+        """The Authorization header, or empty. Raises ConfigError if the token's file cannot be read."""
+        if self.token or self.token_file:
+            token = self.token if self.token_file is None else _read(self.token_file).decode().strip()
+            return f"Bearer {token}"
+        if self.username or self.password:
+            return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+        return ""
+
+
+def read_users(path: str | os.PathLike[str]) -> tuple[dict[str, Credentials], str]:
+    """The users of a kubeconfig by name, and whose is the current context (empty: nobody's). Raises ConfigError."""
+    file = Path(path)
+    document = _parse_yaml(_read(file), file)
+    users = {str(entry.get("name", "")): _credentials(entry.get("user") or {}, file) for entry in document.get("users") or ()}
+    current = document.get("current-context") or ""
+    contexts = {entry.get("name"): entry.get("context") or {} for entry in document.get("contexts") or ()}
+    return users, str(contexts.get(current, {}).get("user") or "")
+
+
+def _credentials(user: dict[str, Any], file: Path) -> Credentials:
+    for plugin in ("exec", "auth-provider"):
+        if user.get(plugin):
+            raise ConfigError(f"kubeconfig {file}: users with {plugin} are not supported here: use a token or a client certificate")
+    token_file = user.get("tokenFile")
+    return Credentials(
+        _pem(user, "client-certificate", file), _pem(user, "client-key", file), user.get("token") or "",
+        file.parent / token_file if token_file else None, user.get("username") or "", user.get("password") or "",
+    )  # fmt: skip
+
+
 def default_kubeconfig() -> Path:
     """The first file of $KUBECONFIG, else ~/.kube/config."""
     listed = os.environ.get("KUBECONFIG", "").split(os.pathsep)[0]

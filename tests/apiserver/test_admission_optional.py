@@ -142,7 +142,8 @@ def test_pods_keep_others_away_from_nodes_only_and_tolerate_the_taints_of_their_
 
 
 def test_events_are_limited_by_rate(tmp_path: Path) -> None:
-    flags = configured(tmp_path, "- {name: EventRateLimit, configuration: {limits: [{type: Namespace, qps: 1, burst: 3}]}}")
+    kind = "apiVersion: eventratelimit.admission.k8s.io/v1alpha1, kind: Configuration"
+    flags = configured(tmp_path, f"- {{name: EventRateLimit, configuration: {{{kind}, limits: [{{type: Namespace, qps: 1, burst: 3}}]}}}}")
 
     def event(index: int) -> dict[str, Any]:
         about = {"kind": "Pod", "name": "p", "namespace": "default", "apiVersion": "v1"}

@@ -65,10 +65,15 @@ def ca_bundle() -> str:
 
 
 class WebhookServer:
-    """Async context manager. `asked` holds the requests in order; `connections` counts how many clients connected."""
+    """Async context manager. `asked` holds the requests in order; `connections` counts how many clients connected.
 
-    def __init__(self, respond: Respond) -> None:
+    `callers` are who asked: the Authorization header, and the common name of the client's certificate if `client_authority` is given.
+    """
+
+    def __init__(self, respond: Respond, client_authority: Path | None = None) -> None:
         self.respond = respond
+        self.client_authority = client_authority
+        self.callers: list[tuple[str, str]] = []
         self.asked: list[Review] = []
         self.paths: list[str] = []
         self.connections: set[Any] = set()
@@ -77,6 +82,9 @@ class WebhookServer:
     async def __aenter__(self) -> Self:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(authority()[1], authority()[2])
+        if self.client_authority is not None:
+            context.load_verify_locations(self.client_authority)
+            context.verify_mode = ssl.CERT_OPTIONAL
         self._server = web.Server(self._handle)
         self._listener = await asyncio.get_running_loop().create_server(self._server, "127.0.0.1", 0, ssl=context)
         self.port = self._listener.sockets[0].getsockname()[1]
@@ -94,6 +102,9 @@ class WebhookServer:
         review = orjson.loads(await request.read())
         self.asked.append(review["request"])
         self.paths.append(str(request.rel_url))
+        certificate = request.transport.get_extra_info("peercert") if request.transport is not None else None
+        names = [value for part in (certificate or {}).get("subject", ()) for key, value in part if key == "commonName"]
+        self.callers.append((request.headers.get("Authorization", ""), "".join(names)))
         answer = self.respond(review["request"])
         if asyncio.iscoroutine(answer):
             answer = await answer

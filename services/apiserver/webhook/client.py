@@ -1,7 +1,7 @@
 """The client that asks webhooks: finds them by URL or Service, checks their certificates, keeps connections, bounds time and size.
 
-Webhooks are not told who asks: no credentials are sent. Imitates k8s.io/apiserver/pkg/util/webhook. Left out: client certificates and
-tokens for webhooks (kubeConfigFile of the admission configuration), proxies.
+Webhooks are told who asks only where whoever calls has credentials for them. Imitates k8s.io/apiserver/pkg/util/webhook. Left out:
+proxies.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from kubecosm.api.errors import ApiError
 from kubecosm.api.resources import Object
+from kubecosm.client.config import ConfigError, Credentials
 
 from .failures import CallFailed, of_dial, of_http_code
 
@@ -27,7 +28,7 @@ PORT_DEFAULT = 443
 ANSWER_BYTES_MAX = 16 * 1024 * 1024
 CONNECTIONS_PER_WEBHOOK_MAX = 100
 CONTEXTS_MAX = 200
-"""TLS contexts kept, one per CA bundle."""
+"""TLS contexts kept, one per CA bundle and client certificate."""
 
 ResolveService = Callable[[str, str, int], tuple[str, int]]
 """(namespace, name, port) → an address and port behind a Service. Raises ApiError (NotFound, ServiceUnavailable)."""
@@ -83,14 +84,15 @@ class WebhookClients:
     def __init__(self, resolve: ResolveService) -> None:
         self._resolve = resolve
         self._session: ClientSession | None = None
-        self._contexts: dict[str, ssl.SSLContext] = {}
+        self._contexts: dict[tuple[str, Credentials | None], ssl.SSLContext] = {}
 
-    async def post(self, target: Target, body: bytes, seconds: float) -> bytes:
+    async def post(self, target: Target, body: bytes, seconds: float, credentials: Credentials | None = None) -> bytes:
         """The body of a successful answer to a JSON document. Raises CallFailed."""
-        context, url = self._context(target.ca), target.url(seconds)
+        context, url = self._context(target.ca, credentials), target.url(seconds)
+        call = _Call(target, context, body, seconds, _authorization(credentials))
         try:
             async with asyncio.timeout(seconds):
-                return await self._post(target, context, body, seconds)
+                return await self._post(call)
         except TimeoutError:
             raise CallFailed(f'Post "{url}": context deadline exceeded') from None
         except ApiError as error:  # from the resolver
@@ -98,15 +100,16 @@ class WebhookClients:
         except _Broken as broken:
             raise CallFailed(f'Post "{url}": {broken}') from None
 
-    async def _post(self, target: Target, context: ssl.SSLContext, body: bytes, seconds: float) -> bytes:
+    async def _post(self, call: _Call) -> bytes:
         from aiohttp import ClientConnectorError, ClientError, ClientOSError, ServerDisconnectedError
 
+        target = call.target
         host, port = self._resolve(*target.service, target.port) if target.service else (target.host, target.port)
         address = f"{host}:{port}"
         while True:
             connection = _Connection()
             try:
-                response = await self._request(target, address, context, body, seconds, connection)
+                response = await self._request(call, address, connection)
             except ClientConnectorError as error:
                 raise _Broken(of_dial(error.os_error, target.host, address)) from None
             except (ServerDisconnectedError, ClientOSError) as error:
@@ -119,16 +122,17 @@ class WebhookClients:
             async with response:
                 return await _read(response)
 
-    async def _request(
-        self, target: Target, address: str, context: ssl.SSLContext, body: bytes, seconds: float, connection: _Connection
-    ) -> ClientResponse:
+    async def _request(self, call: _Call, address: str, connection: _Connection) -> ClientResponse:
         from yarl import URL
 
-        url = URL(f"https://{address}{target.path}?timeout={duration(seconds)}", encoded=True)
+        target = call.target
+        url = URL(f"https://{address}{target.path}?timeout={duration(call.seconds)}", encoded=True)
         headers = {"Host": f"{target.host}:{target.port}" if target.with_port else target.host, "Content-Type": "application/json"}
         headers["Accept"] = "application/json, */*"
+        if call.authorization:
+            headers["Authorization"] = call.authorization
         return await self._client().post(
-            url, data=body, headers=headers, ssl=context, server_hostname=target.host, allow_redirects=False,
+            url, data=call.body, headers=headers, ssl=call.context, server_hostname=target.host, allow_redirects=False,
             trace_request_ctx=connection,
         )  # fmt: skip
 
@@ -145,9 +149,9 @@ class WebhookClients:
             )  # fmt: skip
         return self._session
 
-    def _context(self, ca: str) -> ssl.SSLContext:
+    def _context(self, ca: str, credentials: Credentials | None) -> ssl.SSLContext:
         """Raises CallFailed for a bundle that holds no certificate."""
-        found = self._contexts.get(ca)
+        found = self._contexts.get((ca, credentials))
         if found is None:
             if len(self._contexts) >= CONTEXTS_MAX:
                 self._contexts.clear()
@@ -157,12 +161,33 @@ class WebhookClients:
                 why = "unable to load root certificates: unable to parse bytes as PEM block"
                 raise CallFailed(f"could not get REST client: {why}", 500) from None
             found.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # as in Go, whatever is in the bundle is trusted
-            self._contexts[ca] = found
+            if credentials is not None:
+                credentials.present(found)
+            self._contexts[ca, credentials] = found
         return found
 
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One question to one webhook."""
+
+    target: Target
+    context: ssl.SSLContext
+    body: bytes
+    seconds: float
+    authorization: str
+
+
+def _authorization(credentials: Credentials | None) -> str:
+    """Raises CallFailed."""
+    try:
+        return "" if credentials is None else credentials.authorization()
+    except ConfigError as error:
+        raise CallFailed(f"could not get REST client: {error}", 500) from None
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from kubecosm.api.errors import ApiError, BadRequest, InternalError
 from kubecosm.api.resources import Object, Resource
@@ -17,6 +18,9 @@ from ..matching import Surroundings
 from ..metrics import CALLING_WEBHOOK_ERROR, NO_ERROR, SERVER_ERROR, AdmissionMetrics
 from .hooks import Hook
 from .review import Verdict, denied, encode_review, read_verdict, request_of
+
+if TYPE_CHECKING:
+    from ...webhook.credentials import CredentialBook
 
 log = get_logger("apiserver")
 
@@ -37,6 +41,8 @@ class Caller:
     surroundings: Surroundings
     metrics: AdmissionMetrics
     step: str
+    credentials: CredentialBook | None = None
+    """None: webhooks are not told who asks."""
 
     @property
     def mutating(self) -> bool:
@@ -54,9 +60,10 @@ class Caller:
         if isinstance(hook.target, CallFailed):
             raise CallFailed(f"could not get REST client: {hook.target.why}", 500)
         uid = new_uid(self.surroundings.state.rng.getrandbits(128))
+        credentials = None if self.credentials is None else self.credentials.of(hook.target)
         question = encode_review(request_of(attributes, row, obj, old, uid))
         try:
-            answer = await self.clients.post(hook.target, question, hook.seconds)
+            answer = await self.clients.post(hook.target, question, hook.seconds, credentials)
         except CallFailed as error:
             known = error.why.startswith("could not get")
             raise error if known else CallFailed(f"failed to call webhook: {error.why}", error.code) from None

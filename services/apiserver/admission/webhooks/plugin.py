@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kubecosm.api import errors
 from kubecosm.api.errors import ApiError
+from kubecosm.api.field import go_quote
 from kubecosm.api.resources import Resource
+from kubecosm.runtime.errors import StartupError
 
 from ...webhook.failures import CallFailed
 from ..chain import Attributes, Plugin
@@ -19,7 +22,21 @@ from .calling import Caller, Rejected
 from .hooks import Found, Hook
 
 if TYPE_CHECKING:
+    from ...webhook.credentials import CredentialBook
     from ..plugins import Parts
+
+
+def _credentials(parts: Parts, plugin: str) -> CredentialBook | None:
+    """Those of the plugin's WebhookAdmissionConfiguration, if it has one. Raises StartupError."""
+    configuration = parts.configuration.get(plugin)
+    if configuration is None:
+        return None
+    path = configuration.get("kubeConfigFile") or ""
+    if not Path(path).is_absolute():
+        raise StartupError(f"{plugin}: kubeConfigFile: Invalid value: {go_quote(path)}: must be an absolute file path")
+    from ...webhook.credentials import CredentialBook
+
+    return CredentialBook.load(path, f"{plugin}: kubeConfigFile")
 
 
 class WebhookPlugin(Plugin):
@@ -32,7 +49,7 @@ class WebhookPlugin(Plugin):
         self._index = parts.hooks(self.configurations)
         self._surroundings = parts.surroundings
         self._clock = parts.state.clock
-        self._caller = Caller(parts.state.webhooks, parts.surroundings, parts.metrics, self.step)
+        self._caller = Caller(parts.state.webhooks, parts.surroundings, parts.metrics, self.step, _credentials(parts, self.name))
         self._conditions = Conditions(parts.metrics, parts.state.clock, "webhook", self.step)
 
     def handles(self, resource: Resource, subresource: str) -> bool:
