@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +43,7 @@ from .discovery.handlers import Discovery
 from .flowcontrol.controller import FLOWSCHEMAS, FlowController
 from .flowcontrol.filter import with_priority_and_fairness
 from .flowcontrol.metrics import FlowMetrics
+from .http.alike import Alikes
 from .http.errors import with_errors
 from .http.filters import build_chain
 from .http.handler import Filter, Handler
@@ -191,21 +192,20 @@ def build_handler(
         metrics.registry.register(state.encryption.metrics)
     metrics.registry.register(state.authorization_metrics)
     audit = state.auditor = load_auditor(config, state.clock)
-    before_authentication: tuple[Filter, ...] = ()
     behind_authentication: tuple[Filter, ...] = ()
     if audit is not None:
-        from .audit.filter import with_audit, with_failed_authentication_audit
+        from .audit.filter import with_audit
 
         metrics.registry.register(audit)
-        before_authentication, behind_authentication = (with_failed_authentication_audit(audit),), (with_audit(audit),)
+        behind_authentication = (with_audit(audit),)
+    alikes = Alikes()
     filters: tuple[Filter, ...] = (
         with_request_info(state.rng),
         with_metrics(request_metrics, state.clock),
         with_errors(),
-        *before_authentication,
-        with_authentication(identities.ways, state.clock, identities.metrics),
+        with_authentication(identities.ways, state.clock, identities.metrics, alikes, audit.refused if audit else None),
         *behind_authentication,
-        with_impersonation(authorizer),
+        with_impersonation(authorizer, alikes),
         with_timeout(config.request_timeout),
         with_priority_and_fairness(flows, request_metrics) if flows else with_max_in_flight(request_metrics),
         with_authorization(authorizer, state.clock, state.authorization_metrics),
@@ -221,9 +221,9 @@ def build_handler(
     discovery = Discovery(state.table, aggregator.catalog, stored_row, server_address)
     others = NonResources(state, health, discovery, identities.accounts, aggregator, config.service_account_jwks_uri)
 
-    async def dispatch(request: Request) -> Answer:
+    def dispatch(request: Request) -> Awaitable[Answer]:
         if aggregator.remotes and (remote := aggregator.remote_of(request)) is not None:
-            return await aggregator.forward(remote, request)
-        return await (router if request.info.is_resource else others).handle(request)
+            return aggregator.forward(remote, request)
+        return (router if request.info.is_resource else others).handle(request)
 
     return build_chain(filters, dispatch)

@@ -1,7 +1,7 @@
 """Audit events as JSON, put together from pieces: what many requests have in common is encoded once.
 
-An event has some thirty keys, of which a handful differ from one request to the next. Joining prepared pieces takes a fifth of the time that
-encoding a dictionary takes. Keys come in the order of Kubernetes' type (audit.k8s.io/v1 Event).
+An event has some thirty keys, of which a handful differ from one request to the next. Joining prepared pieces takes a fifth of the time
+that encoding a dictionary takes. Keys come in the order of Kubernetes' type (audit.k8s.io/v1 Event).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The audit filters: one behind authentication for all requests, one before it for those that fail there.
+"""The audit filter, behind authentication, and what is told of requests that fail there.
 
 Imitates apiserver/pkg/endpoints/filters (audit.go, authn_audit.go).
 """
@@ -10,19 +10,18 @@ from collections.abc import Sequence
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from kubecosm.api.errors import ApiError, Unauthorized
+from kubecosm.api.errors import ApiError
 from kubecosm.api.resources import Object
 from kubecosm.runtime.clock import Clock
 
 from ..authn.user import User
 from ..http.handler import Filter, Handler
-from ..http.limits import is_long_running
 from ..http.request import Request
 from ..http.response import Answer, error_response
 from .backends import Backend
 from .encoding import Stamps
 from .events import Record
-from .policy import COMPLETE, NONE, PANIC, RECEIVED, STARTED, Policy
+from .policy import COMPLETE, NONE, PANIC, RECEIVED, STARTED, Policy, Verdict
 
 UNKNOWN = User("")
 
@@ -40,7 +39,14 @@ class Auditor(Collector):
 
     def begin(self, request: Request) -> Record | None:
         """The record of an authenticated request; None if the policy does not want it."""
-        verdict = self.policy.of(request.user, request.verb, request.info)
+        verdict = request.alike.level
+        if verdict is None:
+            verdict = self.policy.of(request.user, request.verb, request.info)
+            if not self.policy.looks_at_names:
+                request.alike.level = verdict
+        return self._record(request, verdict)
+
+    def _record(self, request: Request, verdict: Verdict) -> Record | None:
         self._levels[verdict.level] = self._levels.get(verdict.level, 0) + 1
         return None if verdict.level == NONE else Record(request, verdict, self._stamps.of(self.clock.now()))
 
@@ -53,6 +59,18 @@ class Auditor(Collector):
         event = record.event(request, stage, now, answer, status)
         for backend in self.backends:
             backend.add(event)
+
+    def refused(self, request: Request) -> None:
+        """A request that nobody stands behind leaves an event as well."""
+        request.user = UNKNOWN
+        record = self._record(request, self.policy.of(UNKNOWN, request.verb, request.info))
+        if record is None:
+            return
+        text = "Authentication failed, no credentials provided"
+        if request.headers.get("Authorization"):
+            text = "Authentication failed, attempted: bearer"
+        status: Object = {"metadata": {}, "status": "Failure", "message": text, "reason": "Unauthorized", "code": 401}
+        self.emit(request, record, STARTED, status=status)
 
     def collect(self) -> list[Metric]:
         events = CounterMetricFamily("apiserver_audit_event", "Counter of audit events generated and sent to the audit backend.")
@@ -77,7 +95,7 @@ def with_audit(auditor: Auditor) -> Filter:
             if record is None:
                 return await inner(request)
             auditor.emit(request, record, RECEIVED)
-            if is_long_running(request):
+            if request.alike.is_long_running:
                 request.on_response_started = lambda: auditor.emit(request, record, STARTED, status={"metadata": {}, "code": 200})
             try:
                 answer = await inner(request)
@@ -99,24 +117,3 @@ def with_audit(auditor: Auditor) -> Filter:
     return wrap
 
 
-def with_failed_authentication_audit(auditor: Auditor) -> Filter:
-    """Requests that nobody stands behind leave an event as well."""
-
-    def wrap(inner: Handler) -> Handler:
-        async def handle(request: Request) -> Answer:
-            try:
-                return await inner(request)
-            except Unauthorized:
-                request.user = UNKNOWN
-                record = auditor.begin(request)
-                if record is not None:
-                    text = "Authentication failed, no credentials provided"
-                    if request.headers.get("Authorization"):
-                        text = "Authentication failed, attempted: bearer"
-                    status: Object = {"metadata": {}, "status": "Failure", "message": text, "reason": "Unauthorized", "code": 401}
-                    auditor.emit(request, record, STARTED, status=status)
-                raise
-
-        return handle
-
-    return wrap

@@ -106,6 +106,8 @@ class Policy:
 
     def __init__(self, rules: Sequence[_Rule]) -> None:
         self._rules = rules
+        self.looks_at_names = any(entry.get("resourceNames") for rule in rules for entry in rule.resources)
+        """Whether requests that differ only in the name may be recorded differently."""
 
     def of(self, user: User, verb: str, info: PathInfo) -> Verdict:
         return next((rule.verdict for rule in self._rules if rule.matches(user, verb, info)), NOTHING)

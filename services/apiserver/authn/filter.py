@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from multidict import CIMultiDict
@@ -12,6 +12,7 @@ from multidict import CIMultiDict
 from kubecosm.api.errors import Unauthorized
 from kubecosm.runtime.clock import Clock
 
+from ..http.alike import Alikes
 from ..http.handler import Filter, Handler
 from ..http.request import Request
 from ..http.response import Answer
@@ -19,7 +20,7 @@ from ..tallies import SAMPLED
 from .certificates import certificate_of
 from .contract import TokenError, TokenUnion, Verified
 from .frontproxy import FrontProxy
-from .metrics import ERROR, FAILURE, KNOWN_NAMES, SUCCESS, AuthenticationMetrics
+from .metrics import ERROR, FAILURE, SUCCESS, AuthenticationMetrics
 from .user import ANONYMOUS, User
 
 WEBSOCKET_PROTOCOLS = "Sec-WebSocket-Protocol"
@@ -50,9 +51,57 @@ class Authenticators:
     """Whether there is an authority of client certificates beside that of front proxies."""
 
 
-def with_authentication(ways: Authenticators, clock: Clock, metrics: AuthenticationMetrics) -> Filter:
-    """Sets request.user. 401 for a token nobody knows, and for no credentials at all where the anonymous are not let in."""
-    now = clock.monotonic
+def with_authentication(
+    ways: Authenticators, clock: Clock, metrics: AuthenticationMetrics, alikes: Alikes, on_refusal: Callable[[Request], None] | None = None
+) -> Filter:
+    """Sets request.user. 401 for a token nobody knows, and for no credentials at all where the anonymous are not let in.
+
+    `on_refusal` is told of requests that are refused here.
+    """
+    now, authenticate = clock.monotonic, authenticator(ways, clock)
+
+    def refusal(request: Request, error: TokenError | Unauthorized) -> Unauthorized:
+        metrics.measured(ERROR if isinstance(error, TokenError) else FAILURE, now() - request.started)
+        if on_refusal is not None:
+            on_refusal(request)
+        return Unauthorized("Unauthorized")
+
+    def take(request: Request, user: User) -> None:
+        request.user = user
+        alike = request.alike = alikes.of(user, request.verb, request.info)
+        if alike.has_known_name:
+            metrics.count_name(user.name)
+
+    def wrap(inner: Handler) -> Handler:
+        def handle(request: Request) -> Awaitable[Answer]:
+            try:
+                found = authenticate(request)
+            except (TokenError, Unauthorized) as error:
+                raise refusal(request, error) from error
+            if not isinstance(found, User):
+                return waited(found, request)
+            metrics.at_once += 1
+            if not metrics.at_once % SAMPLED:
+                metrics.sample(now() - request.started)
+            take(request, found)
+            return inner(request)
+
+        async def waited(pending: Awaitable[Verified], request: Request) -> Answer:
+            try:
+                user = (await pending).user
+            except TokenError as error:
+                raise refusal(request, error) from error
+            metrics.measured(SUCCESS, now() - request.started)
+            take(request, user)
+            return await inner(request)
+
+        return handle
+
+    return wrap
+
+
+def authenticator(ways: Authenticators, clock: Clock) -> Callable[[Request], User | Awaitable[Verified]]:
+    """Who asks, by the first of the ways that tells. What is returned raises Unauthorized, TokenError."""
     by_header = {f"Bearer {token}": user for token, user in ways.static.items()}
     tokens, proxy = ways.tokens, ways.front_proxy
 
@@ -90,31 +139,7 @@ def with_authentication(ways: Authenticators, clock: Clock, metrics: Authenticat
             raise Unauthorized("Unauthorized")
         return ANONYMOUS
 
-    def wrap(inner: Handler) -> Handler:
-        async def handle(request: Request) -> Answer:
-            try:
-                found = authenticate(request)
-                if isinstance(found, User):
-                    user = request.user = found
-                    metrics.at_once += 1
-                    if not metrics.at_once % SAMPLED:
-                        metrics.sample(now() - request.started)
-                else:
-                    user = request.user = (await found).user
-                    metrics.measured(SUCCESS, now() - request.started)
-            except TokenError as error:
-                metrics.measured(ERROR, now() - request.started)
-                raise Unauthorized("Unauthorized") from error
-            except Unauthorized:
-                metrics.measured(FAILURE, now() - request.started)
-                raise
-            if user.name in KNOWN_NAMES or "@" in user.name:
-                metrics.count_name(user.name)
-            return await inner(request)
-
-        return handle
-
-    return wrap
+    return authenticate
 
 
 def without_bearer(headers: Mapping[str, str]) -> Mapping[str, str]:

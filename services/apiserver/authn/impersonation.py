@@ -5,7 +5,7 @@ Imitates k8s.io/apiserver/pkg/endpoints/filters/impersonation.go.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
 from dataclasses import replace
 from urllib.parse import unquote
 
@@ -13,6 +13,7 @@ from kubecosm.api.errors import InternalError
 
 from ..authz.attributes import Attributes, Authorizer, Decision, decide
 from ..authz.filter import answered, forbidden
+from ..http.alike import Alikes
 from ..http.handler import Filter, Handler
 from ..http.request import Request
 from ..http.response import Answer
@@ -23,19 +24,25 @@ USER, GROUP, UID, EXTRA = "Impersonate-User", "Impersonate-Group", "Impersonate-
 AUTHN_GROUP = "authentication.k8s.io"
 
 
-def with_impersonation(authorizer: Authorizer) -> Filter:
+def with_impersonation(authorizer: Authorizer, alikes: Alikes) -> Filter:
     """Replaces request.user by the one asked for. Raises Forbidden, InternalError."""
 
     def wrap(inner: Handler) -> Handler:
-        async def handle(request: Request) -> Answer:
+        def handle(request: Request) -> Awaitable[Answer]:
             headers = request.headers
             if USER in headers or GROUP in headers or UID in headers:
-                wanted = wanted_user(headers)
-                for attributes in _permissions(request.user, wanted, headers):
-                    decision, reason = await answered(decide(authorizer, attributes))
-                    if decision is not Decision.ALLOW:
-                        raise forbidden(attributes, reason)
-                request.user = wanted
+                return impersonate(request)
+            return inner(request)
+
+        async def impersonate(request: Request) -> Answer:
+            headers = request.headers
+            wanted = wanted_user(headers)
+            for attributes in _permissions(request.user, wanted, headers):
+                decision, reason = await answered(decide(authorizer, attributes))
+                if decision is not Decision.ALLOW:
+                    raise forbidden(attributes, reason)
+            request.user = wanted
+            request.alike = alikes.of(wanted, request.verb, request.info)
             return await inner(request)
 
         return handle

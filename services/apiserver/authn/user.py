@@ -20,6 +20,9 @@ class User:
     uid: str = ""
     extra: dict[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
 
+    def __hash__(self) -> int:
+        return hash(self.name)  # users of one name are rarely two; a string keeps its hash
+
     @property
     def is_anonymous(self) -> bool:
         return self.name == "system:anonymous"

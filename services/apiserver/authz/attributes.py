@@ -55,6 +55,13 @@ class Authorizer(Protocol):
     def rules(self, user: User, namespace: str) -> list[Object]:
         """What the user may do in a namespace, as PolicyRules; IncompleteRules if that cannot be told."""
 
+    @property
+    def version(self) -> int:
+        """A number that grows when what `of_any_name` answers may have changed."""
+
+    def of_any_name(self, attributes: Attributes) -> Verdict | None:
+        """The verdict whatever name and selectors there are, until `version` changes; None if each request must be asked about."""
+
 
 class IncompleteRules(Exception):
     """Not all that a user may do can be listed; `rules` is what is known of it."""
@@ -75,7 +82,19 @@ EVERYTHING: tuple[Object, ...] = (
 )  # fmt: skip
 
 
-class MastersAuthorizer:
+class Unchanging:
+    """An authorizer that looks neither at names nor at anything that changes."""
+
+    version = 0
+
+    def authorize(self, attributes: Attributes) -> Verdict:
+        raise NotImplementedError
+
+    def of_any_name(self, attributes: Attributes) -> Verdict:
+        return self.authorize(attributes)
+
+
+class MastersAuthorizer(Unchanging):
     """system:masters may do everything."""
 
     def rules(self, user: User, namespace: str) -> list[Object]:
@@ -85,7 +104,7 @@ class MastersAuthorizer:
         return (Decision.ALLOW, "") if GROUP_MASTERS in attributes.user.groups else (Decision.NO_OPINION, "")
 
 
-class AuthenticatedAuthorizer:
+class AuthenticatedAuthorizer(Unchanging):
     """Whoever proved who he is may do everything (--authorization-mode=AlwaysAllow, save for the anonymous)."""
 
     def rules(self, user: User, namespace: str) -> list[Object]:
@@ -95,7 +114,7 @@ class AuthenticatedAuthorizer:
         return (Decision.ALLOW, "") if GROUP_AUTHENTICATED in attributes.user.groups else (Decision.NO_OPINION, "")
 
 
-class DenyingAuthorizer:
+class DenyingAuthorizer(Unchanging):
     """Nobody may do anything (--authorization-mode=AlwaysDeny); a mode of Kubernetes for tests."""
 
     def rules(self, user: User, namespace: str) -> list[Object]:
@@ -105,7 +124,7 @@ class DenyingAuthorizer:
         return Decision.NO_OPINION, "Everything is forbidden."
 
 
-class PublicInfoAuthorizer:
+class PublicInfoAuthorizer(Unchanging):
     """What Kubernetes' system:public-info-viewer lets everybody see."""
 
     PATHS = frozenset(("/healthz", "/livez", "/readyz", "/version", "/version/"))
@@ -122,7 +141,25 @@ class CurrentAuthorizer:
     """Stands for an authorizer that may be replaced while the server runs."""
 
     def __init__(self, current: Authorizer) -> None:
-        self.current = current
+        self._current = current
+        self._before = 0
+        """Above all versions of those that have been replaced."""
+
+    @property
+    def current(self) -> Authorizer:
+        return self._current
+
+    @current.setter
+    def current(self, new: Authorizer) -> None:
+        self._before = self.version + 1
+        self._current = new
+
+    @property
+    def version(self) -> int:
+        return self._before + self._current.version
+
+    def of_any_name(self, attributes: Attributes) -> Verdict | None:
+        return self._current.of_any_name(attributes)
 
     def rules(self, user: User, namespace: str) -> list[Object]:
         return self.current.rules(user, namespace)
@@ -136,6 +173,18 @@ class UnionAuthorizer:
 
     def __init__(self, authorizers: Sequence[Authorizer]) -> None:
         self._authorizers = tuple(authorizers)
+        self._changing = tuple(one for one in self._authorizers if not isinstance(one, Unchanging))
+
+    @property
+    def version(self) -> int:
+        return sum([one.version for one in self._changing])
+
+    def of_any_name(self, attributes: Attributes) -> Verdict | None:
+        for authorizer in self._authorizers:
+            verdict = authorizer.of_any_name(attributes)
+            if verdict is None or verdict[0] is not Decision.NO_OPINION:
+                return verdict
+        return Decision.NO_OPINION, ""
 
     def rules(self, user: User, namespace: str) -> list[Object]:
         """Raises IncompleteRules with what is known if one of them cannot tell."""

@@ -104,6 +104,19 @@ class RbacAuthorizer:
         complaint = grants.complaint(attributes.namespace)
         return Decision.NO_OPINION, f"RBAC: {complaint}" if complaint else ""
 
+    @property
+    def version(self) -> int:
+        return self._source.version
+
+    def of_any_name(self, attributes: Attributes) -> Verdict | None:
+        """None where roles name the objects they are about."""
+        if not attributes.is_resource:
+            return self.authorize(attributes)
+        answer = _answer_of(self.grants_of(attributes.user), attributes)
+        if answer.by_name:
+            return None
+        return (Decision.ALLOW, answer.reason) if answer.reason else (Decision.NO_OPINION, "")
+
     def rules(self, user: User, namespace: str) -> list[Object]:
         """Raises IncompleteRules where a binding names a role that does not exist."""
         grants = self.grants_of(user)
@@ -175,6 +188,11 @@ def subject_of(binding: Object, user: User, namespace: str) -> Object | None:
 
 
 def _resource_reason(grants: Grants, attributes: Attributes) -> str:
+    answer = _answer_of(grants, attributes)
+    return answer.reason or answer.by_name.get(attributes.name, "")
+
+
+def _answer_of(grants: Grants, attributes: Attributes) -> Answer:
     resource = f"{attributes.resource}/{attributes.subresource}" if attributes.subresource else attributes.resource
     key = (attributes.verb, attributes.group, resource, attributes.namespace)
     answer = grants.answers.get(key)
@@ -182,7 +200,7 @@ def _resource_reason(grants: Grants, attributes: Attributes) -> str:
         if len(grants.answers) >= ANSWERS_PER_USER_MAX:
             grants.answers.clear()
         answer = grants.answers[key] = _answer(grants.of(attributes.namespace), attributes.verb, attributes.group, resource)
-    return answer.reason or answer.by_name.get(attributes.name, "")
+    return answer
 
 
 def _answer(granted: Iterable[Grant], verb: str, group: str, resource: str) -> Answer:

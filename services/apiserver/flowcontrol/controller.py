@@ -13,7 +13,7 @@ from kubecosm.runtime.clock import Clock
 
 from ..authn.user import GROUP_MASTERS
 from ..cache.caches import Caches, prefix_of
-from ..http.limits import READ_ONLY_VERBS
+from ..http.info import READ_ONLY_VERBS
 from ..http.request import Request
 from ..storage.contract import Change, Store, Subscription
 from .allocation import Want, bounds_of, divide
@@ -51,6 +51,8 @@ class FlowController:
         self.changed = asyncio.Event()
         """The objects have changed: conditions may need an update, defaults may be missing."""
         self._storage = storage
+        self.epoch = 0
+        """Grows with every change of the objects: flows found before are out of date."""
         self._schemas: Sequence[Object] = ()
         self._flows: dict[tuple[object, ...], Flow] = {}
         self._exempt: dict[bool, Flow] = {}
@@ -70,6 +72,7 @@ class FlowController:
 
     def _deliver(self, _changes: Sequence[Change]) -> None:
         self._stale = True
+        self.epoch += 1
         self.changed.set()
 
     # ---- which flow a request belongs to

@@ -62,6 +62,30 @@ class Dispatcher:
         stats.executing += 1
         stats.seats += ticket.seats
 
+    def begin(self, flow: Flow, now: float) -> bool:
+        """Start a read that takes one seat, if it can start at once: `end` must follow. It needs no ticket, as nobody will look for it."""
+        level = flow.level
+        if not self._turn_open:
+            self._open_turn(now)
+        if now - self._turn_began >= TURN_SECONDS or level in self._crowded or not level.fits(1, now):
+            return False
+        level.take_seat(now)
+        stats = flow.stats
+        stats.executing += 1
+        stats.seats += 1
+        return True
+
+    def end(self, flow: Flow, started: float, now: float) -> None:
+        """What `begin` started has ended; it kept the loop busy all the while, so its cost is known."""
+        level, stats = flow.level, flow.stats
+        level.give_seat_back(now)
+        stats.executing -= 1
+        stats.seats -= 1
+        stats.dispatched += 1
+        flow.learn_cost(now - started)
+        if level in self._crowded and not self._turn_open:
+            self._open_turn(now)
+
     def _queue(self, ticket: Ticket, level: Level) -> None:
         loop = asyncio.get_running_loop()
         ticket.turn = loop.create_future()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..http.handler import Filter, Handler
-from ..http.limits import READ_ONLY_VERBS, TOO_MANY, is_long_running
+from ..http.limits import TOO_MANY
 from ..http.metrics import RequestMetrics
 from ..http.request import Request
 from ..http.response import Answer, text_response
@@ -16,7 +16,15 @@ from .work import estimate, sends_objects
 
 def with_priority_and_fairness(control: FlowController, metrics: RequestMetrics) -> Filter:
     """Every request belongs to a flow; those of limited levels wait for their seats. 429 when there is no room."""
-    dispatcher, now, flow_of, caches = control.dispatcher, control.now, control.flow_of, control.caches
+    dispatcher, now, caches = control.dispatcher, control.now, control.caches
+
+    def flow_of(request: Request) -> Flow:
+        alike = request.alike
+        flow = alike.flow
+        if flow is None or alike.flow_epoch != control.epoch:
+            flow = alike.flow = control.flow_of(request)
+            alike.flow_epoch = control.epoch
+        return flow
 
     def enter(flow: Flow, request: Request) -> Ticket:
         """Raises Rejected."""
@@ -30,11 +38,12 @@ def with_priority_and_fairness(control: FlowController, metrics: RequestMetrics)
 
     def wrap(inner: Handler) -> Handler:
         async def handle(request: Request) -> Answer:
-            if is_long_running(request):
+            alike = request.alike
+            if alike.is_long_running:
                 return await stream(inner, request)
             flow = flow_of(request)
             request.extra_head = flow.head
-            if flow.level.exempt:
+            if flow.exempt:
                 stats = flow.stats
                 stats.executing += 1
                 try:
@@ -42,6 +51,11 @@ def with_priority_and_fairness(control: FlowController, metrics: RequestMetrics)
                 finally:
                     stats.executing -= 1
                     stats.dispatched += 1
+            if alike.takes_one_seat and dispatcher.begin(flow, started := now()):
+                try:
+                    return await inner(request)
+                finally:
+                    dispatcher.end(flow, started, now())
             try:
                 ticket = enter(flow, request)
                 if ticket.turn is not None:
@@ -51,7 +65,7 @@ def with_priority_and_fairness(control: FlowController, metrics: RequestMetrics)
             try:
                 return await inner(request)
             finally:
-                dispatcher.leave(ticket, now(), learn=request.verb in READ_ONLY_VERBS)
+                dispatcher.leave(ticket, now(), learn=alike.is_read_only)
 
         return handle
 
@@ -63,7 +77,7 @@ def with_priority_and_fairness(control: FlowController, metrics: RequestMetrics)
                 return await inner(request)
             flow = flow_of(request)
             request.extra_head = flow.head
-            if flow.level.exempt or not sends_objects(request):
+            if flow.exempt or not sends_objects(request):
                 return await inner(request)
             try:
                 ticket = enter(flow, request)

@@ -42,12 +42,13 @@ class FlowStats:
 class Flow:
     """Where requests of one user, verb and resource belong."""
 
-    __slots__ = ("_hand", "cost", "distinguisher", "head", "level", "schema", "stats")
+    __slots__ = ("_hand", "cost", "distinguisher", "exempt", "head", "level", "schema", "stats")
 
     def __init__(self, schema: str, schema_uid: str, distinguisher: str, level: Level, stats: FlowStats) -> None:
         self.schema = schema
         self.distinguisher = distinguisher
         self.level = level
+        self.exempt = level.exempt
         self.stats = stats
         self.head = b"X-Kubernetes-Pf-Flowschema-Uid: %b\r\nX-Kubernetes-Pf-Prioritylevel-Uid: %b\r\n" % (
             schema_uid.encode(), level.spec.uid.encode(),

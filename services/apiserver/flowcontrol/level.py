@@ -90,6 +90,17 @@ class Level:
         self.executing += 1
         self.demand.change(ticket.seats, now)
 
+    def take_seat(self, now: float) -> None:
+        """Begin something that takes one."""
+        self.taken += 1
+        self.executing += 1
+        self.demand.change(1, now)
+
+    def give_seat_back(self, now: float) -> None:
+        self.taken -= 1
+        self.executing -= 1
+        self.demand.change(-1, now)
+
     def enqueue(self, ticket: Ticket, hand: Sequence[int], now: float) -> bool:
         """False if its queue is full."""
         if not self.queues.put(ticket, hand):

@@ -9,7 +9,9 @@
     flow control     who waits for a seat and a turn, and who is turned away (priority and fairness, or max in flight)
     authorization    whether he may
 
-With an audit policy, audit stands behind authentication (and before it, for those who fail there). Admission is part of the REST verbs.
+With an audit policy, audit stands behind authentication (which tells it of those who fail there). Admission is part of the REST verbs.
+
+What the filters find out about a request is kept for all that are alike (`alike.py`).
 """
 
 from __future__ import annotations

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from urllib.parse import unquote
 
 VERBS = {"POST": "create", "GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 NAMESPACE_SUBRESOURCES = ("status", "finalize")
+READ_ONLY_VERBS = frozenset(("get", "list", "watch", "head", "options"))
+LONG_RUNNING_SUBRESOURCES = frozenset(("attach", "exec", "proxy", "log", "portforward"))
 PATHS_CACHED_MAX = 8192
+TARGETS_CACHED_MAX = 4096
+
+
+class Target:
+    """What paths mean that differ only in the name of their object. Compared by identity."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +35,7 @@ class PathInfo:
     parts: tuple[str, ...] = field(default=())
     is_watch: bool = False
     """`/api/v1/watch/…`, deprecated but still served."""
+    target: Target = field(default_factory=Target, compare=False, repr=False)
 
     @property
     def rest(self) -> str:
@@ -62,18 +72,28 @@ def parse_path(raw_path: str) -> PathInfo:
 
 
 class PathCache:
-    """parse_path, remembered for the paths that keep coming."""
+    """parse_path, remembered for the paths that keep coming, with one target for all that differ only in the name."""
 
     def __init__(self) -> None:
         self._known: dict[str, PathInfo] = {}
+        self._targets: dict[tuple[str | bool, ...], Target] = {}
 
     def get(self, raw_path: str) -> PathInfo:
         found = self._known.get(raw_path)
         if found is None:
             if len(self._known) >= PATHS_CACHED_MAX:
                 self._known.clear()
-            found = self._known[raw_path] = parse_path(raw_path)
+            found = parse_path(raw_path)
+            found = self._known[raw_path] = replace(found, target=self._target(found))
         return found
+
+    def _target(self, info: PathInfo) -> Target:
+        key: tuple[str | bool, ...] = (info.path,)
+        if info.is_resource:
+            key = (info.group, info.version, info.namespace, info.resource, info.subresource, bool(info.name))
+        if key not in self._targets and len(self._targets) >= TARGETS_CACHED_MAX:
+            self._targets.clear()
+        return self._targets.setdefault(key, info.target)
 
 
 def verb_of(method: str, info: PathInfo, watch: bool) -> str:

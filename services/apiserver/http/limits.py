@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from kubecosm.api.errors import BadRequest, Timeout, TooManyRequests
 from kubecosm.api.field import go_quote
 from kubecosm.runtime.flags import parse_duration
 
+from .alike import is_long_running_verb
 from .handler import Filter, Handler
+from .info import READ_ONLY_VERBS
 from .request import Request
 from .response import Answer
 
 if TYPE_CHECKING:
     from .metrics import RequestMetrics
 
-READ_ONLY_VERBS = frozenset(("get", "list", "watch", "head", "options"))
-LONG_RUNNING_SUBRESOURCES = frozenset(("attach", "exec", "proxy", "log", "portforward"))
 TOO_MANY = "Too many requests, please try again later."
 RETRY_AFTER_SECONDS = 1
 WAITING_MAX = 5000
 """Requests that may wait for a seat: as many as a large cluster's nodes, which tend to call at the same moment."""
-
-
-def is_long_running(request: Request) -> bool:
-    """Watches, and streams to kubelets (genericfilters.BasicLongRunningRequestCheck)."""
-    return request.verb == "watch" or (request.info.is_resource and request.info.subresource in LONG_RUNNING_SUBRESOURCES)
 
 
 class Seats:
@@ -71,7 +67,7 @@ def with_max_in_flight(metrics: RequestMetrics) -> Filter:
 
     def wrap(inner: Handler) -> Handler:
         async def handle(request: Request) -> Answer:
-            if is_long_running(request):
+            if request.alike.is_long_running:
                 metrics.long_running_started(request)
                 try:
                     return await inner(request)
@@ -170,21 +166,25 @@ def with_timeout(seconds: float) -> Filter:
         except TimeoutError:
             raise timed_out(allowed) from None
 
+    async def before_deadline(inner: Handler, request: Request) -> Answer:
+        deadline = deadlines.start()
+        try:
+            return await inner(request)
+        except asyncio.CancelledError:
+            if not deadline.passed or deadline.task.uncancel() > 0:
+                raise  # the client is gone, or the server stops
+            raise timed_out(seconds) from None
+        finally:
+            deadlines.end(deadline)
+
     def wrap(inner: Handler) -> Handler:
-        async def handle(request: Request) -> Answer:
-            if "timeout=" in request.raw_query and not is_long_running(request) and (wanted := timeout_of(request)):
-                return await within(min(wanted, seconds), inner, request)
-            if request.method in ("GET", "HEAD") or is_long_running(request):
-                return await inner(request)
-            deadline = deadlines.start()
-            try:
-                return await inner(request)
-            except asyncio.CancelledError:
-                if not deadline.passed or deadline.task.uncancel() > 0:
-                    raise  # the client is gone, or the server stops
-                raise timed_out(seconds) from None
-            finally:
-                deadlines.end(deadline)
+        def handle(request: Request) -> Awaitable[Answer]:
+            streams = is_long_running_verb(request.verb, request.info)
+            if "timeout=" in request.raw_query and not streams and (wanted := timeout_of(request)):
+                return within(min(wanted, seconds), inner, request)
+            if request.method in ("GET", "HEAD") or streams:
+                return inner(request)
+            return before_deadline(inner, request)
 
         return handle
 

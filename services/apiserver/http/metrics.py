@@ -13,7 +13,7 @@ from kubecosm.runtime.metrics import REQUEST_DURATION_BUCKETS, RESPONSE_SIZE_BUC
 from ..tallies import Durations
 from .handler import Filter, Handler
 from .limits import Seats
-from .request import Request
+from .request import NOTHING_ALIKE, Request
 from .response import Answer, Response
 
 LABELS = ("verb", "dry_run", "group", "version", "resource", "subresource", "scope", "component")
@@ -26,21 +26,19 @@ _REPORTED = {
 _CONNECT = frozenset(("attach", "exec", "proxy", "portforward"))
 
 
-SYSTEM_CLIENTS = {
-    "system:apiserver": "kube-apiserver", "system:kube-controller-manager": "kube-controller-manager", "system:kube-proxy": "kube-proxy",
-    "system:kube-scheduler": "kube-scheduler",
-}  # fmt: skip
-"""User → the component that it is, as the label system_client says. Others are not told apart."""
 DEPRECATED: dict[tuple[str, str, str], str] = {("", "v1", "componentstatuses"): "", ("", "v1", "endpoints"): ""}
 """(group, version, resource) that Kubernetes calls deprecated → the release that will not have it, empty if none is set."""
 WATCH_LIST_BUCKETS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1, 2, 4, 6, 8, 10, 15, 20, 30, 45, 60)
 _READS = ("GET", "LIST")
 
 
-class _Series:
-    __slots__ = ("codes", "seconds", "sizes")
+class Series:
+    """One verb on one resource."""
 
-    def __init__(self) -> None:
+    __slots__ = ("codes", "is_read", "seconds", "sizes")
+
+    def __init__(self, *, is_read: bool) -> None:
+        self.is_read = is_read
         self.seconds = Durations(REQUEST_DURATION_BUCKETS)
         self.sizes = Durations(RESPONSE_SIZE_BUCKETS)
         self.codes: dict[int | tuple[int, str], int] = {}
@@ -52,23 +50,31 @@ class RequestMetrics(Collector):
 
     def __init__(self, read_only: Seats, mutating: Seats, in_flight: Callable[[], tuple[int, int]] | None = None) -> None:
         """`in_flight` answers (reads, writes) being served, where the seats do not know."""
-        self._series: dict[Key, _Series] = {}
+        self._series: dict[Key, Series] = {}
         self._long_running: dict[Key, int] = {}
         self._watch_lists: dict[Key, Durations] = {}
         self.read_only = read_only
         self.mutating = mutating
         self._in_flight = in_flight or (lambda: (read_only.taken, mutating.taken))
 
-    def observe(self, request: Request, answer: Answer, seconds: float) -> None:
+    def _series_of(self, request: Request) -> Series:
+        alike = request.alike
+        if alike.series is not None and not request.raw_query:
+            return alike.series
         key = key_of(request)
         series = self._series.get(key)
         if series is None:
-            series = self._series[key] = _Series()
+            series = self._series[key] = Series(is_read=key[0] in _READS)
+        if alike is not NOTHING_ALIKE and not alike.is_patch and not request.raw_query:
+            alike.series = series
+        return series
+
+    def observe(self, request: Request, answer: Answer, seconds: float) -> None:
+        series, client = self._series_of(request), request.alike.client
         series.seconds.observe(seconds)
-        client = SYSTEM_CLIENTS.get(request.user.name)
         code = answer.status if client is None else (answer.status, client)
         series.codes[code] = series.codes.get(code, 0) + 1
-        if key[0] in _READS and isinstance(answer, Response):
+        if series.is_read and isinstance(answer, Response):
             series.sizes.observe(len(answer.body))
 
     def watch_list_sent(self, request: Request, seconds: float) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import parse_qs
 from kubecosm.api.errors import RequestEntityTooLarge
 
 from ..authn.user import ANONYMOUS, User
+from .alike import Alike
 from .info import PathInfo
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 BODY_BYTES_MAX = 3 * 1024 * 1024
 _NO_QUERY: dict[str, list[str]] = {}
 NO_INFO = PathInfo("")
+NOTHING_ALIKE = Alike(ANONYMOUS, "", NO_INFO)
 
 
 class _Kept:
@@ -50,8 +52,9 @@ class Request:
     """`_task` and `_finish` are what aiohttp's protocol demands of a request."""
 
     __slots__ = (
-        "_payload", "_query", "_raw_query", "_task", "audit", "audit_annotations", "audit_id", "connection", "extra_head", "headers",
-        "info", "message", "method", "on_initialized", "on_response_started", "path", "should_close", "started", "user", "verb", "warnings",
+        "_payload", "_query", "_raw_query", "_task", "alike", "audit", "audit_annotations", "audit_id", "connection", "extra_head",
+        "headers", "info", "message", "method", "on_initialized", "on_response_started", "path", "should_close", "started", "user", "verb",
+        "warnings",
     )  # fmt: skip
 
     def __init__(self, message: RawRequestMessage, payload: StreamReader, connection: Connection, _writer: Any, task: Any) -> None:
@@ -70,6 +73,8 @@ class Request:
         self.info = NO_INFO
         self.verb = ""
         self.user: User = ANONYMOUS
+        self.alike = NOTHING_ALIKE
+        """What is known of requests like this one; from authentication on."""
         self.audit_id = ""
         self.started = 0.0
         self.warnings: list[str] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Awaitable
 
 from .handler import Filter, Handler
 from .info import PathCache, verb_of
@@ -16,12 +17,12 @@ def with_request_info(rng: random.Random) -> Filter:
     getrandbits = rng.getrandbits
 
     def wrap(inner: Handler) -> Handler:
-        async def handle(request: Request) -> Answer:
+        def handle(request: Request) -> Awaitable[Answer]:
             info = request.info = paths.get(request.path)
             watch = "watch=" in request.raw_query and request.method == "GET" and request.flag("watch")
             request.verb = verb_of(request.method, info, watch)
             request.audit_id = request.headers.get("Audit-ID") or new_uid(getrandbits(128))
-            return await inner(request)
+            return inner(request)
 
         return handle
 

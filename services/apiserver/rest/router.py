@@ -52,15 +52,15 @@ class Router:
         self._creates = creates
         self._virtual = virtual
 
-    async def handle(self, request: Request) -> Answer:
+    def handle(self, request: Request) -> Awaitable[Answer]:
         info = request.info
         store = self._state.stores.get((info.group, info.version, info.resource))
         if store is None:
-            return await self._without_store(request)
+            return self._without_store(request)
         if len(info.parts) > 3 and info.subresource != "proxy":
             raise not_found()
         if (refused := _out_of_scope(store.row, request)) is not None:
-            return refused
+            return _found(refused)
         if info.subresource:
             verb = self._subresource_verb(store.row, info.subresource, request.verb)
         elif request.verb not in store.row.verbs or (request.verb == "create" and info.name):
@@ -68,8 +68,8 @@ class Router:
         else:
             verb = VERBS[request.verb]
         if store.converts:
-            return await run_converting(verb, store, request)
-        return await verb(store, request)
+            return run_converting(verb, store, request)
+        return verb(store, request)
 
     def _subresource_verb(self, row: Resource, name: str, verb: str) -> Verb:
         subresource = row.subresource(name)
@@ -104,6 +104,11 @@ class Router:
         if any(row.group == info.group and row.version == info.version for row in self._state.table):
             raise not_found()
         return page_not_found()
+
+
+async def _found(answer: Answer) -> Answer:
+    """An answer that is there, where one to wait for is wanted."""
+    return answer
 
 
 def _out_of_scope(row: Resource, request: Request) -> Answer | None:

@@ -52,6 +52,12 @@ class NodeAuthorizer:
             ("resource.k8s.io", "resourceslices"): self._slice, ("", "nodes"): _node, ("", "pods"): self._pod,
         }  # fmt: skip
 
+    version = 0
+
+    def of_any_name(self, attributes: Attributes) -> Verdict | None:
+        """None for nodes: what they may do mostly depends on the name, and on what their pods need."""
+        return None if node_of(attributes.user) is not None else NO_OPINION
+
     def rules(self, user: User, namespace: str) -> list[Object]:
         """Raises IncompleteRules for a node: what it may do depends on its pods."""
         if node_of(user) is not None:
