@@ -29,8 +29,6 @@ FLOWSCHEMAS = builtin(GROUP, "v1", "flowschemas")
 LEVELS = builtin(GROUP, "v1", "prioritylevelconfigurations")
 BORROWING_SECONDS = 10.0
 """How often seats move between levels (borrowingAdjustmentPeriod)."""
-FLOWS_CACHED_MAX = 8192
-"""Flows remembered; when there are more, all are found anew."""
 WAIT_SHARE = 0.25
 """Part of a request's time that it may wait for seats."""
 
@@ -54,7 +52,6 @@ class FlowController:
         self.epoch = 0
         """Grows with every change of the objects: flows found before are out of date."""
         self._schemas: Sequence[Object] = ()
-        self._flows: dict[tuple[object, ...], Flow] = {}
         self._exempt: dict[bool, Flow] = {}
         self._retry: dict[str, RetryAfter] = {}
         self._stale = True
@@ -78,25 +75,19 @@ class FlowController:
     # ---- which flow a request belongs to
 
     def flow_of(self, request: Request) -> Flow:
-        """The flow of an authenticated request."""
-        if self._stale:
-            self._digest()
-        user, verb, info = request.user, request.verb, request.info
-        if GROUP_MASTERS in user.groups:
-            return self._exempt[verb not in READ_ONLY_VERBS]
-        key = (
-            (user.name, user.groups, verb, info.group, info.resource, info.subresource, info.namespace)
-            if info.is_resource
-            else (user.name, user.groups, verb, info.path)
-        )
-        found = self._flows.get(key)
-        if found is None:
-            if len(self._flows) >= FLOWS_CACHED_MAX:
-                self._flows.clear()
-            found = self._flows[key] = self._find(request)
-        return found
+        """The flow of an authenticated request, found once for those that are alike."""
+        alike = request.alike
+        flow = alike.flow
+        if flow is None or alike.flow_epoch != self.epoch:
+            flow = alike.flow = self._find(request)
+            alike.flow_epoch = self.epoch
+        return flow
 
     def _find(self, request: Request) -> Flow:
+        if self._stale:
+            self._digest()
+        if GROUP_MASTERS in request.user.groups:
+            return self._exempt[request.verb not in READ_ONLY_VERBS]
         schema = find_schema(self._schemas, request.user, request.verb, request.info) or self._named(CATCH_ALL)
         return self._flow(schema, distinguisher(schema, request.user, request.info), request.verb not in READ_ONLY_VERBS)
 
@@ -128,7 +119,6 @@ class FlowController:
     def _digest(self) -> None:
         """Levels, seats and flows as the objects have them now."""
         self._stale = False
-        self._flows.clear()
         specs = {spec.name: spec for spec in map(level_spec, self._objects(LEVELS.plural, default_levels()))}
         for name in [name for name in self.levels if name not in specs]:
             self.quiescing[name] = self.levels.pop(name)

@@ -16,31 +16,13 @@ from .work import estimate, sends_objects
 
 def with_priority_and_fairness(control: FlowController, metrics: RequestMetrics) -> Filter:
     """Every request belongs to a flow; those of limited levels wait for their seats. 429 when there is no room."""
-    dispatcher, now, caches = control.dispatcher, control.now, control.caches
-
-    def flow_of(request: Request) -> Flow:
-        alike = request.alike
-        flow = alike.flow
-        if flow is None or alike.flow_epoch != control.epoch:
-            flow = alike.flow = control.flow_of(request)
-            alike.flow_epoch = control.epoch
-        return flow
-
-    def enter(flow: Flow, request: Request) -> Ticket:
-        """Raises Rejected."""
-        seats, final_seats, linger_seconds = estimate(request, flow.level, caches)
-        ticket = Ticket(flow, request, seats, final_seats, linger_seconds, now())
-        dispatcher.enter(ticket, ticket.arrived)
-        return ticket
-
-    def reject(flow: Flow) -> Answer:
-        return text_response(429, TOO_MANY + "\n", (("Retry-After", str(control.retry_after(flow.level))),))
+    entrance, dispatcher, now, flow_of = Entrance(control, metrics), control.dispatcher, control.now, control.flow_of
 
     def wrap(inner: Handler) -> Handler:
         async def handle(request: Request) -> Answer:
             alike = request.alike
             if alike.is_long_running:
-                return await stream(inner, request)
+                return await entrance.stream(inner, request)
             flow = flow_of(request)
             request.extra_head = flow.head
             if flow.exempt:
@@ -56,12 +38,9 @@ def with_priority_and_fairness(control: FlowController, metrics: RequestMetrics)
                     return await inner(request)
                 finally:
                     dispatcher.end(flow, started, now())
-            try:
-                ticket = enter(flow, request)
-                if ticket.turn is not None:
-                    await dispatcher.wait(ticket)
-            except Rejected:
-                return reject(flow)
+            ticket = await entrance.pass_through(flow, request)
+            if ticket is None:
+                return entrance.reject(flow)
             try:
                 return await inner(request)
             finally:
@@ -69,28 +48,51 @@ def with_priority_and_fairness(control: FlowController, metrics: RequestMetrics)
 
         return handle
 
-    async def stream(inner: Handler, request: Request) -> Answer:
-        """Watches take seats while they begin; streams to kubelets take none."""
-        metrics.long_running_started(request)
-        try:
-            if request.verb != "watch":
-                return await inner(request)
-            flow = flow_of(request)
-            request.extra_head = flow.head
-            if flow.exempt or not sends_objects(request):
-                return await inner(request)
-            try:
-                ticket = enter(flow, request)
-                if ticket.turn is not None:
-                    await dispatcher.wait(ticket)
-            except Rejected:
-                return reject(flow)
-            request.on_initialized = lambda: dispatcher.leave(ticket, now(), learn=False)
-            try:
-                return await inner(request)
-            finally:
-                request.initialized()
-        finally:
-            metrics.long_running_ended(request)
-
     return wrap
+
+
+class Entrance:
+    """Where requests of limited levels get their seats."""
+
+    def __init__(self, control: FlowController, metrics: RequestMetrics) -> None:
+        self._control = control
+        self._metrics = metrics
+
+    async def pass_through(self, flow: Flow, request: Request) -> Ticket | None:
+        """The request's ticket, once it may start; None if there is no room."""
+        dispatcher = self._control.dispatcher
+        seats, final_seats, linger_seconds = estimate(request, flow.level, self._control.caches)
+        ticket = Ticket(flow, request, seats, final_seats, linger_seconds, self._control.now())
+        try:
+            dispatcher.enter(ticket, ticket.arrived)
+            if ticket.turn is not None:
+                await dispatcher.wait(ticket)
+        except Rejected:
+            return None
+        return ticket
+
+    def reject(self, flow: Flow) -> Answer:
+        return text_response(429, TOO_MANY + "\n", (("Retry-After", str(self._control.retry_after(flow.level))),))
+
+    async def stream(self, inner: Handler, request: Request) -> Answer:
+        """Watches take seats while they begin; streams to kubelets take none."""
+        self._metrics.long_running_started(request)
+        try:
+            return await (self._watch(inner, request) if request.verb == "watch" else inner(request))
+        finally:
+            self._metrics.long_running_ended(request)
+
+    async def _watch(self, inner: Handler, request: Request) -> Answer:
+        control = self._control
+        flow = control.flow_of(request)
+        request.extra_head = flow.head
+        if flow.exempt or not sends_objects(request):
+            return await inner(request)
+        ticket = await self.pass_through(flow, request)
+        if ticket is None:
+            return self.reject(flow)
+        request.on_initialized = lambda: control.dispatcher.leave(ticket, control.now(), learn=False)
+        try:
+            return await inner(request)
+        finally:
+            request.initialized()
