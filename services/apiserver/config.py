@@ -7,11 +7,12 @@ from ipaddress import IPv4Network
 
 from kubecosm.runtime.flags import Duration
 
+from .auditflags import AuditFlags
 from .authflags import AuthFlags
 
 
 @dataclass(frozen=True)
-class Config(AuthFlags):
+class Config(AuthFlags, AuditFlags):
     """The Kubernetes API server: validates and stores objects, and lets the others watch them."""
 
     bind_address: str = field(default="127.0.0.1", metadata={"help": "address to listen on; loopback unless told otherwise"})
@@ -78,13 +79,6 @@ class Config(AuthFlags):
     encryption_provider_config_automatic_reload: bool = field(
         default=False, metadata={"help": "take up changes of --encryption-provider-config without a restart"}
     )
-    audit_policy_file: str = field(default="", metadata={"help": "audit policy (audit.k8s.io/v1); empty: nothing is audited"})
-    audit_log_path: str = field(default="", metadata={"help": "file that audit events are appended to; - is standard output"})
-    audit_log_format: str = field(default="json", metadata={"help": "json, or legacy for one line of text an event"})
-    audit_log_maxsize: int = field(default=100, metadata={"help": "MiB after which the audit log starts anew; 0: never"})
-    audit_log_maxbackup: int = field(default=0, metadata={"help": "old audit logs that are kept; 0: all"})
-    audit_log_maxage: int = field(default=0, metadata={"help": "days that old audit logs are kept; 0: for ever"})
-    audit_webhook_config_file: str = field(default="", metadata={"help": "kubeconfig of a server that audit events are posted to"})
     request_timeout: Duration = field(default=Duration(60.0), metadata={"help": "how long a request that is no stream may take"})
     min_request_timeout: Duration = field(
         default=Duration(1800.0), metadata={"help": "watches whose client does not say last between this and twice this"}

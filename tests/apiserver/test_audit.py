@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,19 @@ import pytest
 import yaml
 from aiohttp import web
 
+from kubecosm.runtime.clock import RealClock
 from kubecosm.runtime.errors import StartupError
+from kubecosm.services.apiserver.audit.backends import Batching, Buffered
+from kubecosm.services.apiserver.audit.build import build_auditor
 from kubecosm.services.apiserver.audit.policy import Policy, load_policy
 from kubecosm.services.apiserver.audit.rotation import MEBIBYTE, RotatingFile
+from kubecosm.services.apiserver.auditflags import AuditFlags
 from kubecosm.services.apiserver.authn.user import User
 from kubecosm.services.apiserver.http.info import parse_path
+from kubecosm.testing.virtualtime import VirtualClock, run_virtual
 
-from .harness import CONFIGMAPS, Api, api_server, configmap
+from .harness import CONFIGMAPS, PODS, Api, api_server, configmap
+from .test_connect import cluster_of_one, upgrade
 
 LOG_SECONDS_MAX = 5.0
 
@@ -187,6 +195,17 @@ def test_nothing_is_recorded_without_a_policy(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def webhook_kubeconfig(tmp_path: Path, port: int) -> Path:
+    """Of a server on that port."""
+    kubeconfig = tmp_path / "webhook.yaml"
+    kubeconfig.write_text(yaml.safe_dump({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c", "users": [{"name": "u", "user": {}}],
+        "clusters": [{"name": "k", "cluster": {"server": f"http://127.0.0.1:{port}/audit"}}],
+        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+    }))  # fmt: skip
+    return kubeconfig
+
+
 def test_a_webhook_gets_events_in_lists(tmp_path: Path) -> None:
     async def main() -> None:
         got: asyncio.Queue[Any] = asyncio.Queue(100)
@@ -197,12 +216,7 @@ def test_a_webhook_gets_events_in_lists(tmp_path: Path) -> None:
 
         listener = await asyncio.get_running_loop().create_server(web.Server(receive), "127.0.0.1", 0)
         port = listener.sockets[0].getsockname()[1]
-        kubeconfig = tmp_path / "webhook.yaml"
-        kubeconfig.write_text(yaml.safe_dump({
-            "apiVersion": "v1", "kind": "Config", "current-context": "c", "users": [{"name": "u", "user": {}}],
-            "clusters": [{"name": "k", "cluster": {"server": f"http://127.0.0.1:{port}/audit"}}],
-            "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
-        }))  # fmt: skip
+        kubeconfig = webhook_kubeconfig(tmp_path, port)
         flags = {"audit_policy_file": str(policy(tmp_path, {"level": "Metadata"})), "audit_webhook_config_file": str(kubeconfig)}
         async with api_server(tmp_path, **flags) as api:
             await api.get(CONFIGMAPS, Audit_ID="g")
@@ -219,11 +233,198 @@ def test_the_log_rotates_and_keeps_as_many_as_told(tmp_path: Path) -> None:
     now = datetime(2026, 11, 21, tzinfo=UTC)
     file = RotatingFile(str(tmp_path / "audit.log"), size_max_mib=1, backups_max=2, age_max_days=0)
     for n in range(5):
-        file.write(bytes([48 + n]) * MEBIBYTE, now + timedelta(seconds=n))
+        if file.write(bytes([48 + n]) * MEBIBYTE, now + timedelta(seconds=n)):
+            file.tidy(now)
+    file.close()
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["audit-2026-11-21T00-00-03.000.log", "audit-2026-11-21T00-00-04.000.log", "audit.log"]
     assert (tmp_path / "audit.log").read_bytes()[:1] == b"4"
     assert (tmp_path / "audit.log").stat().st_mode & 0o777 == 0o600
+
+
+def test_old_logs_are_compressed_and_those_beyond_the_bounds_removed(tmp_path: Path) -> None:
+    now = datetime(2026, 11, 21, tzinfo=UTC)
+    file = RotatingFile(str(tmp_path / "audit.log"), size_max_mib=1, backups_max=2, age_max_days=0, compresses=True)
+    for n in range(5):
+        if file.write(bytes([48 + n]) * MEBIBYTE, now + timedelta(seconds=n)):
+            file.tidy(now)
+    file.close()
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["audit-2026-11-21T00-00-03.000.log.gz", "audit-2026-11-21T00-00-04.000.log.gz", "audit.log"]
+    assert gzip.decompress((tmp_path / names[1]).read_bytes()) == b"3" * MEBIBYTE
+
+
+class Collected:
+    """A sink that remembers its batches."""
+
+    name = "test"
+
+    def __init__(self) -> None:
+        self.is_closing = False
+        self.batches: list[tuple[float, list[bytes]]] = []
+
+    def write(self, events: Sequence[bytes]) -> bool:
+        raise NotImplementedError
+
+    async def write_behind(self, events: Sequence[bytes]) -> bool:
+        self.batches.append((asyncio.get_running_loop().time(), list(events)))
+        return True
+
+    async def run(self) -> None:
+        """Nothing to look after."""
+
+
+def gathered(batching: Batching, events: Sequence[bytes], seconds: float) -> list[tuple[float, list[bytes]]]:
+    """The batches, with their times, of events that come all at once."""
+
+    async def main() -> list[tuple[float, list[bytes]]]:
+        sink, clock = Collected(), VirtualClock()
+        backend = Buffered(sink, clock, batching)
+        start = asyncio.get_running_loop().time()
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(backend.run())
+            for event in events:
+                backend.add(event)
+            await clock.sleep(seconds)
+            found = list(sink.batches)
+            running.cancel()
+        return [(round(at - start, 3), batch) for at, batch in found]
+
+    return run_virtual(main())
+
+
+def test_batches_are_bounded_in_number_size_and_pace() -> None:
+    events = [b"%d" % i for i in range(5)]
+    assert gathered(Batching(batch_events_max=2, wait_seconds=1.0), events, 5.0) == [
+        (1.0, [b"0", b"1"]), (1.0, [b"2", b"3"]), (1.0, [b"4"]),
+    ]  # fmt: skip
+    assert [at for at, _ in gathered(Batching(batch_events_max=1, wait_seconds=0.0, batches_per_second=2.0, burst=3), events, 5.0)] == [
+        0.0, 0.0, 0.0, 0.5, 1.0,
+    ]  # fmt: skip
+    assert [batch for _, batch in gathered(Batching(batch_bytes_max=2), [b"aaaa", b"b", b"c", b"d"], 5.0)] == [
+        [b"aaaa"], [b"b", b"c"], [b"d"],
+    ]  # fmt: skip
+    assert [batch for _, batch in gathered(Batching(buffer_events_max=2), events, 5.0)] == [[b"0", b"1"]]
+
+
+def test_a_blocking_log_has_the_event_before_the_answer_is_sent(tmp_path: Path) -> None:
+    async def main() -> None:
+        log = tmp_path / "audit.log"
+        flags = {"audit_policy_file": str(policy(tmp_path, {"level": "Metadata"})), "audit_log_path": str(log)}
+        async with api_server(tmp_path, **flags, audit_log_mode="blocking") as api:
+            for i in range(20):
+                await api.get(CONFIGMAPS, Audit_ID=f"g{i}")
+                assert [event["stage"] for event in read_log(log) if event["auditID"] == f"g{i}"] == ["RequestReceived", "ResponseComplete"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("mode", "code"), [("blocking", 200), ("blocking-strict", 500)])
+def test_only_the_strict_mode_fails_requests_that_cannot_be_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, code: int
+) -> None:
+    def full(self: RotatingFile, data: bytes, now: datetime) -> bool:
+        raise OSError(28, "No space left on device")
+
+    async def main() -> None:
+        omitted = {"level": "None", "nonResourceURLs": ["/metrics"]}
+        rules = policy(tmp_path, omitted, {"level": "Metadata"})
+        flags = {"audit_policy_file": str(rules), "audit_log_path": str(tmp_path / "audit.log"), "audit_log_mode": mode}
+        async with api_server(tmp_path, **flags) as api:
+            monkeypatch.setattr(RotatingFile, "write", full)
+            reply = await api.raw("GET", CONFIGMAPS)
+            assert reply.status == code
+            metrics = (await api.raw("GET", "/metrics")).text
+            if code == 500:
+                assert reply.text == f'Internal Server Error: "{CONFIGMAPS}": failed to store audit event\n'
+                assert "apiserver_audit_requests_rejected_total 1.0" in metrics
+            else:
+                assert 'apiserver_audit_error_total{plugin="log"} 2.0' in metrics
+
+    asyncio.run(main())
+
+
+def test_large_events_lose_their_objects_and_say_so(tmp_path: Path) -> None:
+    async def main() -> None:
+        log = tmp_path / "audit.log"
+        rules = policy(tmp_path, {"level": "RequestResponse", "omitStages": ["RequestReceived"]})
+        flags = {"audit_policy_file": str(rules), "audit_log_path": str(log), "audit_log_mode": "blocking"}
+        async with api_server(tmp_path, **flags, audit_log_truncate_enabled=True, audit_log_truncate_max_event_size=2000) as api:
+            await api.create(CONFIGMAPS, configmap("small"), Audit_ID="small")
+            await api.create(CONFIGMAPS, configmap("large", {"k": "x" * 2000}), Audit_ID="large")
+        small, large = ([event for event in read_log(log) if event["auditID"] == name] for name in ("small", "large"))
+        assert "responseObject" in small[0]
+        assert "audit.k8s.io/truncated" not in small[0]["annotations"]
+        assert not {"requestObject", "responseObject"} & set(large[0])
+        assert large[0]["annotations"]["audit.k8s.io/truncated"] == "true"
+        assert large[0]["annotations"]["authorization.k8s.io/decision"] == "allow"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("mode", ["blocking", "blocking-strict"])
+def test_a_blocking_webhook_is_asked_before_the_request_goes_on(tmp_path: Path, mode: str) -> None:
+    async def main() -> None:
+        seen: list[str] = []
+        answers = iter([200, 200])
+
+        async def receive(request: web.BaseRequest) -> web.StreamResponse:
+            seen.append((await request.json())["items"][0]["stage"])
+            return web.Response(status=next(answers, 400))
+
+        listener = await asyncio.get_running_loop().create_server(web.Server(receive), "127.0.0.1", 0)
+        kubeconfig = webhook_kubeconfig(tmp_path, listener.sockets[0].getsockname()[1])
+        flags = {"audit_policy_file": str(policy(tmp_path, {"level": "Metadata"})), "audit_webhook_config_file": str(kubeconfig)}
+        async with api_server(tmp_path, **flags, audit_webhook_mode=mode, audit_webhook_initial_backoff=0.001) as api:
+            await api.get(CONFIGMAPS)
+            assert seen == ["RequestReceived", "ResponseComplete"]
+            assert (await api.raw("GET", CONFIGMAPS)).status == (500 if mode == "blocking-strict" else 200)
+        listener.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"audit_log_mode": "strict"}, "--audit-log-mode 'strict': expected one of batch, blocking, blocking-strict"),
+        ({"audit_log_version": "audit.k8s.io/v2"}, "--audit-log-version 'audit.k8s.io/v2': expected audit.k8s.io/v1"),
+    ],
+)
+def test_flags_that_cannot_be_meant_are_refused(tmp_path: Path, flags: dict[str, Any], words: str) -> None:
+    async def main() -> None:
+        audit: dict[str, Any] = {
+            "audit_policy_file": str(policy(tmp_path, {"level": "Metadata"})), "audit_log_path": str(tmp_path / "log"), **flags,
+        }  # fmt: skip
+        with pytest.raises(StartupError) as refused:
+            build_auditor(AuditFlags(**audit), RealClock())
+        assert words in str(refused.value)
+
+    asyncio.run(main())
+
+
+def test_streams_to_kubelets_tell_when_they_begin_and_end(tmp_path: Path) -> None:
+    async def main() -> None:
+        log = tmp_path / "audit.log"
+        flags = {"audit_policy_file": str(policy(tmp_path, {"level": "Metadata"}, omitStages=["RequestReceived"])),
+                 "audit_log_path": str(log), "audit_log_mode": "blocking"}  # fmt: skip
+        async with cluster_of_one(tmp_path, **flags) as (api, _):
+            reader, writer = await upgrade(api, f"{PODS}/web/exec?command=sh&stdin=true")
+            assert b"101" in await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+            begun = [event for event in read_log(log) if (event.get("objectRef") or {}).get("subresource") == "exec"]
+            assert [(event["stage"], event["responseStatus"]["code"]) for event in begun] == [("ResponseStarted", 101)]
+            writer.close()
+            done = await events_of(log, begun[0]["auditID"], 2)
+            assert (done[1]["stage"], done[1]["responseStatus"]["code"], done[1]["verb"]) == ("ResponseComplete", 101, "create")
+            await api.raw("GET", f"{PODS}/web/log", Audit_ID="log")
+            assert [event["stage"] for event in await events_of(log, "log", 2)] == ["ResponseStarted", "ResponseComplete"]
+            await api.raw("GET", f"{PODS}/none/log", Audit_ID="none")
+            found = await events_of(log, "none", 2)
+            assert [(event["stage"], event["responseStatus"]["code"]) for event in found] == [
+                ("ResponseStarted", 404), ("ResponseComplete", 404),
+            ]  # fmt: skip
+
+    asyncio.run(main())
 
 
 def test_the_legacy_format_is_a_line_of_text(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -74,7 +75,7 @@ class FakeBackend:
 
 
 @asynccontextmanager
-async def cluster_of_one(tmp_path: Path) -> AsyncIterator[tuple[Api, FakeBackend]]:
+async def cluster_of_one(tmp_path: Path, **config: Any) -> AsyncIterator[tuple[Api, FakeBackend]]:
     """A server, a node whose kubelet is a FakeBackend, and the pod `web` on it."""
     cert, key = make_certificate(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -82,7 +83,7 @@ async def cluster_of_one(tmp_path: Path) -> AsyncIterator[tuple[Api, FakeBackend
     backend = FakeBackend()
     server = await asyncio.start_server(backend.serve, "127.0.0.1", 0, ssl=context)
     backend.port = server.sockets[0].getsockname()[1]
-    flags = {"kubelet_certificate_authority": cert, "kubelet_client_certificate": cert, "kubelet_client_key": key}
+    flags = {"kubelet_certificate_authority": cert, "kubelet_client_certificate": cert, "kubelet_client_key": key, **config}
     async with server, api_server(tmp_path, **flags) as api:
         await api.create(ACCOUNTS, ACCOUNT)
         await api.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-0"}})

@@ -5,7 +5,8 @@ Imitates apiserver/pkg/endpoints/filters (audit.go, authn_audit.go).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -17,8 +18,8 @@ from kubecosm.runtime.clock import Clock
 from ..authn.user import User
 from ..http.handler import Filter, Handler
 from ..http.request import Request
-from ..http.response import Answer, error_response
-from .backends import Backend
+from ..http.response import Answer, error_response, text_response
+from .backends import Backend, NotRecorded, settle
 from .encoding import Stamps
 from .events import Record
 from .policy import COMPLETE, NONE, PANIC, RECEIVED, STARTED, Policy, Verdict
@@ -34,7 +35,7 @@ class Auditor(Collector):
         self.backends = backends
         self.clock = clock
         self._stamps = Stamps()
-        self._events = 0
+        self._events = self._rejected = 0
         self._levels: dict[str, int] = {}
 
     def begin(self, request: Request) -> Record | None:
@@ -50,17 +51,33 @@ class Auditor(Collector):
         self._levels[verdict.level] = self._levels.get(verdict.level, 0) + 1
         return None if verdict.level == NONE else Record(request, verdict, self._stamps.of(self.clock.now()))
 
-    def emit(self, request: Request, record: Record, stage: str, answer: Answer | None = None, status: Object | None = None) -> None:
-        """One event, unless the policy leaves the stage out."""
+    def emit(
+        self, request: Request, record: Record, stage: str, answer: Answer | None = None, status: Object | None = None
+    ) -> Sequence[Awaitable[None]]:
+        """One event, unless the policy leaves the stage out; answers what the request must wait for. Raises NotRecorded when it begins."""
         if stage in record.verdict.omitted:
-            return
+            return ()
         self._events += 1
         now = record.received if stage == RECEIVED else self._stamps.of(self.clock.now())
         event = record.event(request, stage, now, answer, status)
+        waits: tuple[Awaitable[None], ...] = ()
         for backend in self.backends:
-            backend.add(event)
+            try:
+                pending = backend.add(event)
+            except NotRecorded:
+                if stage == RECEIVED:
+                    raise
+                continue
+            if pending is not None:
+                waits = (*waits, pending)
+        return waits
 
-    def refused(self, request: Request) -> None:
+    def reject(self, request: Request) -> Answer:
+        """The answer to a request that must not go on unrecorded."""
+        self._rejected += 1
+        return text_response(500, f'Internal Server Error: "{request.message.path}": failed to store audit event\n')
+
+    async def refused(self, request: Request) -> None:
         """A request that nobody stands behind leaves an event as well."""
         request.user = UNKNOWN
         record = self._record(request, self.policy.of(UNKNOWN, request.verb, request.info))
@@ -70,7 +87,7 @@ class Auditor(Collector):
         if request.headers.get("Authorization"):
             text = "Authentication failed, attempted: bearer"
         status: Object = {"metadata": {}, "status": "Failure", "message": text, "reason": "Unauthorized", "code": 401}
-        self.emit(request, record, STARTED, status=status)
+        await settle(self.emit(request, record, STARTED, status=status))
 
     def collect(self) -> list[Metric]:
         events = CounterMetricFamily("apiserver_audit_event", "Counter of audit events generated and sent to the audit backend.")
@@ -83,7 +100,43 @@ class Auditor(Collector):
         lost = CounterMetricFamily("apiserver_audit_error", text, labels=("plugin",))
         for backend in self.backends:
             lost.add_metric((backend.name,), backend.dropped)
-        return [events, levels, lost]
+        text = "Counter of apiserver requests rejected due to an error in audit logging backend."
+        rejected = CounterMetricFamily("apiserver_audit_requests_rejected", text, value=self._rejected)
+        return [events, levels, lost, rejected]
+
+
+CLOSED_EARLY: Object = {"metadata": {}, "status": "Success", "message": "Connection closed early", "code": 200}
+"""The status of a request whose client was gone before it had an answer."""
+
+
+def code_status(code: int) -> Object:
+    return {"metadata": {}, "code": code}
+
+
+class Start:
+    """Tells of a long-running request that its answer has begun: once, when its head is sent, or at its end."""
+
+    def __init__(self, emit: Callable[[Object], Sequence[Awaitable[None]]]) -> None:
+        self._emit = emit
+        self._waits: Sequence[Awaitable[None]] = ()
+        self.status = CLOSED_EARLY
+        """What has been answered so far."""
+
+    def begin(self, code: int) -> None:
+        """The head is sent; whoever must wait for the event does so at the end."""
+        if self.status is CLOSED_EARLY:
+            self.status = code_status(code)
+            self._waits = self._emit(self.status)
+
+    def end(self, status: Object) -> Sequence[Awaitable[None]]:
+        """What is left to wait for, once there is nothing more to answer."""
+        return self._emit(status) if self.status is CLOSED_EARLY else self._waits
+
+
+def begin_long(auditor: Auditor, request: Request, record: Record) -> Start:
+    start = Start(lambda status: auditor.emit(request, record, STARTED, status=status))
+    request.on_response_started = start.begin
+    return start
 
 
 def with_audit(auditor: Auditor) -> Filter:
@@ -94,26 +147,32 @@ def with_audit(auditor: Auditor) -> Filter:
             record = request.audit = auditor.begin(request)
             if record is None:
                 return await inner(request)
-            auditor.emit(request, record, RECEIVED)
-            if request.alike.is_long_running:
-                request.on_response_started = lambda: auditor.emit(request, record, STARTED, status={"metadata": {}, "code": 200})
+            try:
+                for pending in auditor.emit(request, record, RECEIVED):
+                    await pending
+            except NotRecorded:
+                return auditor.reject(request)
+            started = begin_long(auditor, request, record) if request.alike.is_long_running else None
             try:
                 answer = await inner(request)
             except ApiError as error:
                 answer = error_response(error)
-            except ConnectionError:
-                auditor.emit(request, record, COMPLETE, status={"metadata": {}, "code": 0})
+            except (ConnectionError, asyncio.CancelledError):  # the client is gone
+                status = CLOSED_EARLY if started is None else started.status
+                waits = started.end(CLOSED_EARLY) if started is not None else ()
+                await settle((*waits, *auditor.emit(request, record, COMPLETE, status=status)))
                 raise
             except Exception as error:
                 text = f"APIServer panic'd: {type(error).__name__}: {error}"
-                status: Object = {"metadata": {}, "status": "Failure", "message": text, "reason": "InternalError", "code": 500}
-                auditor.emit(request, record, PANIC, status=status)
+                status = {"metadata": {}, "status": "Failure", "message": text, "reason": "InternalError", "code": 500}
+                await settle(auditor.emit(request, record, PANIC, status=status))
                 raise
-            auditor.emit(request, record, COMPLETE, answer)
+            if started is not None:
+                await settle(started.end(code_status(answer.status)))
+            if waits := auditor.emit(request, record, COMPLETE, answer):
+                await settle(waits)
             return answer
 
         return handle
 
     return wrap
-
-

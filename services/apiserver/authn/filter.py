@@ -52,19 +52,20 @@ class Authenticators:
 
 
 def with_authentication(
-    ways: Authenticators, clock: Clock, metrics: AuthenticationMetrics, alikes: Alikes, on_refusal: Callable[[Request], None] | None = None
-) -> Filter:
+    ways: Authenticators, clock: Clock, metrics: AuthenticationMetrics, alikes: Alikes,
+    on_refusal: Callable[[Request], Awaitable[None]] | None = None,
+) -> Filter:  # fmt: skip
     """Sets request.user. 401 for a token nobody knows, and for no credentials at all where the anonymous are not let in.
 
     `on_refusal` is told of requests that are refused here.
     """
     now, authenticate = clock.monotonic, authenticator(ways, clock)
 
-    def refusal(request: Request, error: TokenError | Unauthorized) -> Unauthorized:
+    async def refuse(request: Request, error: TokenError | Unauthorized) -> Answer:
         metrics.measured(ERROR if isinstance(error, TokenError) else FAILURE, now() - request.started)
         if on_refusal is not None:
-            on_refusal(request)
-        return Unauthorized("Unauthorized")
+            await on_refusal(request)
+        raise Unauthorized("Unauthorized") from error
 
     def take(request: Request, user: User) -> None:
         request.user = user
@@ -77,7 +78,7 @@ def with_authentication(
             try:
                 found = authenticate(request)
             except (TokenError, Unauthorized) as error:
-                raise refusal(request, error) from error
+                return refuse(request, error)
             if not isinstance(found, User):
                 return waited(found, request)
             metrics.at_once += 1
@@ -90,7 +91,7 @@ def with_authentication(
             try:
                 user = (await pending).user
             except TokenError as error:
-                raise refusal(request, error) from error
+                return await refuse(request, error)
             metrics.measured(SUCCESS, now() - request.started)
             take(request, user)
             return await inner(request)

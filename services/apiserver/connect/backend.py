@@ -78,6 +78,8 @@ class Backends:
             raise dial_error(endpoint, error) from error
         if not head.startswith(b"HTTP/1.1 101"):
             return await _refused(transport, handshake, head)
+        if request.on_response_started is not None:
+            request.on_response_started(101)
         splice = Splice(request.connection, transport, handshake, head)
         state.streams.add(splice)
         try:

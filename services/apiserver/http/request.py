@@ -81,8 +81,8 @@ class Request:
         self.audit_annotations: dict[str, str] | None = None
         self.audit: Record | None = None
         """What its audit events tell; None: nobody wants to know."""
-        self.on_response_started: Callable[[], None] | None = None
-        """Called when the head of a stream is sent."""
+        self.on_response_started: Callable[[int], None] | None = None
+        """Called with the HTTP code when the head of a stream is sent."""
         self.extra_head = b""
         """Header lines that filters add to the answer, whatever it is."""
         self.on_initialized: Callable[[], None] | None = None

@@ -131,7 +131,7 @@ Answer = Response | Streamed
 def stream_head(request: Request, status: int, content_type: str, extra: bytes = b"") -> bytes:
     """The head of an answer in chunks (close-delimited for HTTP/1.0 clients is left out: they get chunks too)."""
     if request.on_response_started is not None:
-        request.on_response_started()
+        request.on_response_started(status)
     return b"%bAudit-Id: %b\r\n%b%b%bTransfer-Encoding: chunked\r\n\r\n" % (
         _STATUS_LINES[status], request.audit_id.encode(), CORS_AND_CACHE, _content_type(content_type), request.extra_head + extra,
     )  # fmt: skip

@@ -125,6 +125,8 @@ class WatchSocket(WatchStream):
             raise ConnectionResetError("the client is gone")
         reader = _FromClient(connection, transport, self)
         early = connection.take_early_data()
+        if request.on_response_started is not None:
+            request.on_response_started(101)
         transport.write(self._handshake)
         transport.set_protocol(reader)
         transport.resume_reading()
