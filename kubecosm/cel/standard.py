@@ -252,7 +252,7 @@ def _texts_and_sizes() -> list[tuple[str, Any]]:
         overload("string.endsWith(string) bool", str.endswith, traversal(), "ends_with_string"),
         overload("string.contains(string) bool", lambda text, part: part in text, of_product, "contains_string"),
         overload("string.matches(string) bool", _matches, of_regex, "matches_string"),
-        static("matches", "(string, string) bool", _matches, of_regex, "matches"),
+        static("matches", "(string, string) bool", _matches, id="matches"),
     ]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 _PRIMITIVES = ("bool", "bytes", "double", "duration", "int", "string", "timestamp", "uint")
 _NULLABLE = frozenset(("opaque", "duration", "object", "timestamp"))
@@ -13,12 +12,14 @@ _NULLABLE = frozenset(("opaque", "duration", "object", "timestamp"))
 class Type:
     """`kind` is the name of a primitive, or list, map, type, opaque, object, param, dyn, null, error."""
 
-    __slots__ = ("fields", "kind", "name", "params", "schema")
+    __slots__ = ("fields", "kind", "least_bytes", "name", "params", "size_max")
 
     def __init__(self, kind: str, name: str = "", params: Sequence[Type] = (), fields: Mapping[str, Type] | None = None) -> None:
         self.kind, self.name, self.params, self.fields = kind, name or kind, tuple(params), fields
-        self.schema: Any = None
-        """What the type was declared from; the estimation of costs reads its bounds."""
+        self.size_max = 0
+        """How large a declared value may be: characters of a text, items of a list, entries of a map. For the estimation of costs."""
+        self.least_bytes = 0
+        """How many bytes a declared value has at least in JSON."""
 
     def __eq__(self, other: object) -> bool:
         return self is other or (
@@ -38,6 +39,13 @@ class Type:
 
 BOOL, BYTES, DOUBLE, DURATION, INT, STRING, TIMESTAMP, UINT = (Type(name) for name in _PRIMITIVES)
 DYN, NULL, ERROR = Type("dyn"), Type("null"), Type("error")
+
+
+def bounded(found: Type, size_max: int, least_bytes: int) -> Type:
+    """A type of its own with these bounds."""
+    made = Type(found.kind, found.name, found.params, found.fields)
+    made.size_max, made.least_bytes = size_max, least_bytes
+    return made
 
 
 def list_of(element: Type) -> Type:

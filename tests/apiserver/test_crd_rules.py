@@ -7,16 +7,19 @@ from typing import Any
 
 import pytest
 
+from kubecosm.api.resources import CUSTOMRESOURCEDEFINITIONS
 from kubecosm.services.apiserver.customresources.celschema import escape
 from kubecosm.services.apiserver.customresources.rules import BUDGET, Check, compile_level
 from kubecosm.services.apiserver.customresources.validation import validate_at
 from kubecosm.services.apiserver.registry.apiextensions.approval import approval_of
+from kubecosm.services.apiserver.registry.apiextensions.crd import CustomResourceDefinitionStrategy
 from kubecosm.services.apiserver.registry.apiextensions.schema import check_schema
 
 from .harness import Api, with_api
 from .test_customresources import CRDS, CRONTABS, crontab, definition, version
 
 TEXT, NUMBER = {"type": "string"}, {"type": "integer"}
+WORD = {"type": "string", "maxLength": 253}
 
 
 def ruled(schema: dict[str, Any], *rules: str | dict[str, Any]) -> dict[str, Any]:
@@ -243,9 +246,11 @@ def test_patterns_mean_what_they_mean_in_go(pattern: str, fitting: str, wrong: s
 
 
 LISTENER = {"type": "object", "properties": {
-    "name": TEXT, "port": NUMBER, "protocol": TEXT, "hostname": TEXT, "namespace": TEXT,
-    "tls": {"type": "object", "properties": {"mode": TEXT, "options": {"type": "object", "additionalProperties": TEXT}}},
-    "path": {"type": "object", "properties": {"type": TEXT, "value": TEXT}},
+    "name": WORD, "port": NUMBER, "protocol": WORD, "hostname": WORD, "namespace": WORD,
+    "tls": {"type": "object", "properties": {
+        "mode": WORD, "options": {"type": "object", "additionalProperties": WORD, "maxProperties": 16},
+    }},
+    "path": {"type": "object", "properties": {"type": WORD, "value": WORD}},
 }}  # fmt: skip
 SAME_HOST = "(has(a.hostname) && has(b.hostname) ? a.hostname == b.hostname : !has(a.hostname) && !has(b.hostname))"
 
@@ -263,7 +268,7 @@ SAME_HOST = "(has(a.hostname) && has(b.hostname) ? a.hostname == b.hostname : !h
     "size(self.map(l, l.port)) == size(self) && self.map(l, l.port).isSorted() && self.all(l, l.port >= 1 && l.port <= 65535)",
 ])  # fmt: skip
 def test_rules_of_the_shapes_that_real_projects_use_hold(rule: str) -> None:
-    schema = {"type": "object", "properties": {"listeners": ruled({"type": "array", "items": LISTENER}, rule)}}
+    schema = {"type": "object", "properties": {"listeners": ruled({"type": "array", "items": LISTENER, "maxItems": 64}, rule)}}
     assert refusals(schema) == []
     listeners = [
         {"name": "a", "port": 80, "protocol": "HTTP", "path": {"type": "Prefix", "value": "/a%20b"}, "namespace": "team-x"},
@@ -271,3 +276,64 @@ def test_rules_of_the_shapes_that_real_projects_use_hold(rule: str) -> None:
         {"name": "c", "port": 8443, "protocol": "HTTPS", "hostname": "y.example", "path": {"type": "Exact", "value": "/c"}},
     ]
     assert told(schema, {"listeners": listeners}) == []
+
+
+HINT = "(try simplifying the rule, or adding maxItems, maxProperties, and maxLength where arrays, maps, and strings are declared)"
+AT = "spec.validation.openAPIV3Schema"
+
+
+def test_rule_that_may_cost_too_much_is_refused_with_a_hint_of_what_is_missing() -> None:
+    names = {"type": "array", "items": TEXT}
+    quadratic = spec_of("self.names.all(a, self.names.exists_one(b, a == b))", names=names)
+    here = f"{AT}.properties[spec].x-kubernetes-validations[0].rule: Forbidden:"
+    assert refusals(quadratic) == [
+        f"{here} estimated rule cost exceeds budget by factor of more than 100x {HINT}",
+        f"{here} contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema",
+        f"{AT}: Forbidden: x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema exceeds budget by factor of "
+        f"more than 100x {HINT}",
+    ]
+    bounded = spec_of("self.names.all(a, self.names.exists_one(b, a == b))", names={**names, "items": WORD, "maxItems": 64})
+    assert refusals(bounded) == []
+
+
+def test_rule_counts_as_often_as_its_value_may_be_there() -> None:
+    def refused(**bounds: int) -> list[str]:
+        item = ruled({"type": "string", "maxLength": 100}, "self.contains('abcdefghijk')")
+        return refusals({"type": "object", "properties": {"names": {"type": "array", "items": item, **bounds}}})
+
+    told = f"{AT}.properties[names].items.x-kubernetes-validations[0].rule: Forbidden: estimated rule cost exceeds budget by factor of"
+    assert refused() == [f"{told} 8.5x {HINT}"]
+    assert refused(maxItems=150_000) == [f"{told} 1.215000x {HINT}"]
+    assert refused(maxItems=100_000) == []
+
+
+def test_expression_of_a_message_has_a_budget_too() -> None:
+    rule = {"rule": "self.n > 0", "messageExpression": "'n is ' + string(self.n)"}
+    told = f"{AT}.properties[spec].x-kubernetes-validations[0].messageExpression: Forbidden:"
+    complaint = f"{told} estimated messageExpression cost exceeds budget by factor of more than 100x {HINT}"
+    assert complaint in refusals(spec_of(rule, n=NUMBER))
+    assert refusals(spec_of({**rule, "messageExpression": "'n is %d'.format([self.n])"}, n=NUMBER)) == []
+
+
+def test_definition_that_was_stored_with_an_expensive_rule_can_still_be_updated() -> None:
+    schema = ruled({"type": "object", "properties": {"a": TEXT}}, f"self.a.contains('{'x' * 400}')")
+    strategy = CustomResourceDefinitionStrategy(CUSTOMRESOURCEDEFINITIONS)
+    stored = definition(version("v1", schema=schema))
+    strategy.default(stored)
+    assert any("exceeds budget" in str(error) for error in strategy.validate(stored))
+    assert strategy.validate_update({**stored, "metadata": {**stored["metadata"], "labels": {"a": "b"}}}, stored) == []
+
+
+def test_old_value_within_an_atomic_map_cannot_be_spoken_of() -> None:
+    part = {"type": "object", "x-kubernetes-map-type": "atomic", "properties": {"n": ruled(NUMBER, "self >= oldSelf")}}
+    assert refusals({"type": "object", "properties": {"part": part}}) == [
+        f'{AT}.properties[part].properties[n].x-kubernetes-validations[0].rule: Invalid value: "self >= oldSelf": oldSelf cannot be used on '
+        f"the uncorrelatable portion of the schema within {AT}.properties[part]",
+    ]
+
+
+def test_rules_see_declared_metadata_of_whole_objects() -> None:
+    labels = {"type": "object", "additionalProperties": WORD}
+    meta = {"type": "object", "properties": {"name": WORD, "generateName": WORD, "labels": labels}}
+    whole = {"type": "object", "properties": {"apiVersion": TEXT, "kind": TEXT, "metadata": meta}}
+    assert told(ruled(whole, "self.metadata.labels['a'] == 'b'"), {"metadata": {"labels": {"a": "b"}}}) == []

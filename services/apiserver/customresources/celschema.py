@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kubecosm.api.schema.structural import EMBEDDED, INT_OR_STRING
-from kubecosm.cel.types import BOOL, BYTES, DOUBLE, DURATION, DYN, INT, STRING, TIMESTAMP, Type, list_of, map_of, object_of
+from kubecosm.cel.types import BOOL, BYTES, DOUBLE, DURATION, DYN, INT, STRING, TIMESTAMP, Type, bounded, list_of, map_of, object_of
 from kubecosm.cel.values import UnorderedList, parse_duration, parse_timestamp
 
 Schema = Mapping[str, Any]
@@ -24,6 +24,11 @@ _RESERVED = frozenset((
 ))  # fmt: skip
 _PARTS = {"__": "__underscores__", ".": "__dot__", "-": "__dash__", "/": "__slash__"}
 _TEXT_FORMATS = {"byte": BYTES, "duration": DURATION, "date": TIMESTAMP, "date-time": TIMESTAMP}
+_NUMBERS = {"boolean": bounded(BOOL, 0, 4), "number": bounded(DOUBLE, 0, 1), "integer": bounded(INT, 0, 1)}
+REQUEST_BYTES_MAX = 3 * 1024 * 1024
+"""No value is larger than a request (apiserver/pkg/cel/limits.go)."""
+_TIMES = {"duration": (32, 3), "date": (12, 12), "date-time": (32, 21)}
+"""The largest and the least size of a time in JSON."""
 _METADATA: Schema = {"type": "object", "properties": {"name": {"type": "string"}, "generateName": {"type": "string"}}}
 _TEXT: Schema = {"type": "string"}
 
@@ -37,38 +42,74 @@ def escape(name: str) -> str | None:
 
 
 def with_object_fields(schema: Schema) -> Schema:
-    """The schema of a whole object: every object has apiVersion, kind and a name."""
+    """The schema of a whole object: every object has apiVersion, kind and a name, be they written or not."""
+    properties = schema.get("properties") or {}
+    metadata = properties.get("metadata") or {}
+    named = metadata.get("properties") or {}
+    wanted = ((properties, "kind"), (properties, "apiVersion"), (named, "name"), (named, "generateName"))
+    if metadata.get("type") == "object" and all((part.get(name) or {}).get("type") == "string" for part, name in wanted):
+        return schema
     return {**schema, "properties": {**(schema.get("properties") or {}), "apiVersion": _TEXT, "kind": _TEXT, "metadata": _METADATA}}
 
 
 def declared_type(schema: Schema, name: str, *, is_root: bool) -> Type | None:
-    """The type of values; None for those that rules cannot speak of. `name` is told in errors about objects."""
+    """The type of values, with its bounds; None for those that rules cannot speak of. `name` is told in errors about objects."""
     if schema.get(INT_OR_STRING):
-        return DYN
+        return bounded(DYN, _text_max(schema), 1)
     kind = schema.get("type")
     if kind == "object":
         return _object_type(with_object_fields(schema) if is_root else schema, name)
     if kind == "array":
         items = schema.get("items")
         inner = declared_type(items, f"{name}.@idx", is_root=bool(items.get(EMBEDDED))) if isinstance(items, dict) else None
-        return list_of(inner) if inner is not None else None
+        if inner is None:
+            return None
+        return bounded(list_of(inner), _limit(schema, "maxItems", (REQUEST_BYTES_MAX - 2) // (inner.least_bytes + 1)), 2)
     if kind == "string":
-        return _TEXT_FORMATS.get(schema.get("format", ""), STRING)
-    return {"boolean": BOOL, "number": DOUBLE, "integer": INT}.get(kind or "")
+        return _text_type(schema)
+    return _NUMBERS.get(kind or "")
+
+
+def _text_type(schema: Schema) -> Type:
+    form, enum = schema.get("format", ""), schema.get("enum") or ()
+    if form == "byte":
+        return bounded(BYTES, _limit(schema, "maxLength", REQUEST_BYTES_MAX - 2), 2)
+    if form in _TIMES:
+        return bounded(_TEXT_FORMATS[form], *_TIMES[form])
+    if enum and schema.get("maxLength") is None:
+        return bounded(STRING, max(len(value.encode()) if isinstance(value, str) else 0 for value in enum), 2)
+    return bounded(STRING, _text_max(schema), 2)
+
+
+def _text_max(schema: Schema) -> int:
+    """Bytes of a text: a character may have four."""
+    return _limit(schema, "maxLength", None) * 4 if schema.get("maxLength") is not None else REQUEST_BYTES_MAX - 2
+
+
+def _limit(schema: Schema, keyword: str, otherwise: int | None) -> int:
+    value = schema.get(keyword)
+    return max(int(value), 0) if value is not None else otherwise or 0
 
 
 def _object_type(schema: Schema, name: str) -> Type | None:
     additional = schema.get("additionalProperties")
     if isinstance(additional, dict):
         inner = declared_type(additional, f"{name}.@prop", is_root=bool(additional.get(EMBEDDED)))
-        return map_of(STRING, inner) if inner is not None else None
+        if inner is None:
+            return None
+        return bounded(map_of(STRING, inner), _limit(schema, "maxProperties", (REQUEST_BYTES_MAX - 2) // (inner.least_bytes + 6)), 2)
     fields: dict[str, Type] = {}
+    required, least = set(schema.get("required") or ()), 2
     for field, child in (schema.get("properties") or {}).items():
         escaped = escape(field)
         inner = declared_type(child, f"{name}.{field}", is_root=bool(child.get(EMBEDDED)))
-        if escaped is not None and inner is not None:
+        if inner is None:
+            continue
+        if escaped is not None:
             fields[escaped] = inner
-    return object_of(name, fields)
+        if field in required and child.get("default") is None:
+            least += len(field.encode()) + inner.least_bytes + 4
+    return bounded(object_of(name, fields), 0, least)
 
 
 # ---- values

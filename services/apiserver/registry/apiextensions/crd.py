@@ -1,12 +1,11 @@
 """CustomResourceDefinitions themselves: defaults, validation and updates. Imitates apiextensions-apiserver's validation and strategy.
 
 Fields that all versions have in common are reported at their place in the old, unversioned layout, as Kubernetes does.
-Left out: the estimated cost of CEL rules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kubecosm.api.field import FieldError, forbidden_field, invalid_value, not_supported, required
@@ -60,16 +59,20 @@ class CustomResourceDefinitionStrategy(Strategy):
                 break
 
     def validate(self, obj: Object) -> list[FieldError]:
+        return self._checked(obj, ())
+
+    def _checked(self, obj: Object, stored: Sequence[Object]) -> list[FieldError]:
+        """`stored`: schemas that the definition has had before."""
         errors: Errors = []
         spec, name = obj["spec"], obj["metadata"].get("name", "")
         if name != f"{(spec.get('names') or {}).get('plural', '')}.{spec.get('group', '')}":
             errors.append(invalid_value("metadata.name", name, _NAME_RULE))
-        _check_spec(spec, errors)
+        _check_spec(spec, errors, stored)
         _check_approval(obj, errors)
         return errors
 
     def validate_update(self, obj: Object, old: Object) -> list[FieldError]:
-        errors = self.validate(obj)
+        errors = self._checked(obj, [version.get("schema") or {} for version in old["spec"].get("versions") or ()])
         _check_update(obj["spec"], old, errors)
         return errors
 
@@ -80,7 +83,7 @@ def _show_status(status: Object) -> None:
     status.setdefault("storedVersions", None)
 
 
-def _check_spec(spec: Object, errors: Errors) -> None:
+def _check_spec(spec: Object, errors: Errors, stored: Sequence[Object]) -> None:
     group, scope = spec.get("group", ""), spec.get("scope", "")
     if not group:
         errors.append(required("spec.group"))
@@ -95,12 +98,12 @@ def _check_spec(spec: Object, errors: Errors) -> None:
     versions = spec.get("versions") or []
     if spec.get("preserveUnknownFields"):
         errors.append(invalid_value("spec.preserveUnknownFields", True, "must be false"))
-    _check_versions(versions, errors)
+    _check_versions(versions, errors, stored)
     names = spec.get("names") or {}
     errors.extend(required(f"spec.names.{field}") for field in ("plural", "singular", "kind", "listKind") if not names.get(field))
     _check_names(names, "spec.names", errors)
     common = _common_parts(versions)
-    _check_version_parts(common, "spec", errors, hoisted=True)
+    _check_version_parts(common, "spec", errors, stored, hoisted=True)
     _check_conversion(spec.get("conversion") or {}, "spec.conversion", errors)
 
 
@@ -115,7 +118,7 @@ def _common_parts(versions: list[Object]) -> Object:
     return {part: first[part] for part in _PARTS if part in first and all(v.get(part) == first[part] for v in versions)}
 
 
-def _check_versions(versions: list[Object], errors: Errors) -> None:
+def _check_versions(versions: list[Object], errors: Errors, stored: Sequence[Object]) -> None:
     common = _common_parts(versions)
     if "schema" not in common or not (common["schema"] or {}).get("openAPIV3Schema"):
         for i, version in enumerate(versions):
@@ -126,7 +129,7 @@ def _check_versions(versions: list[Object], errors: Errors) -> None:
         if complaints := is_dns1035_label(name):
             errors.append(invalid_value(f"spec.versions[{i}].name", name, ",".join(complaints)))
         own = {part: value for part, value in version.items() if part in _PARTS and part not in common}
-        _check_version_parts(own, f"spec.versions[{i}]", errors, hoisted=False)
+        _check_version_parts(own, f"spec.versions[{i}]", errors, stored, hoisted=False)
     names = [version.get("name", "") for version in versions]
     if len(set(names)) != len(names):
         errors.append(invalid_value("spec.versions", versions, "must contain unique version names"))
@@ -136,10 +139,11 @@ def _check_versions(versions: list[Object], errors: Errors) -> None:
         errors.append(invalid_value("spec.version", names[0], ",".join(complaints)))
 
 
-def _check_version_parts(parts: Mapping[str, Any], path: str, errors: Errors, *, hoisted: bool) -> None:
+def _check_version_parts(parts: Mapping[str, Any], path: str, errors: Errors, stored: Sequence[Object], *, hoisted: bool) -> None:
     schema = (parts.get("schema") or {}).get("openAPIV3Schema")
     if schema:
-        check_schema(schema, f"{path}.{'validation' if hoisted else 'schema'}.openAPIV3Schema", errors)
+        where = f"{path}.{'validation' if hoisted else 'schema'}.openAPIV3Schema"
+        check_schema(schema, where, errors, is_stored=parts["schema"] in stored)
     scale = (parts.get("subresources") or {}).get("scale")
     if scale is not None:
         _check_scale(scale, f"{path}.subresources.scale", errors)

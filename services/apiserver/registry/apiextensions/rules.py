@@ -1,18 +1,22 @@
 """Validation of the CEL rules inside a CustomResourceDefinition: their texts, and that they compile.
 
-Imitates ValidateCustomResourceDefinitionOpenAPISchema. Left out: the estimated cost of rules (what they really cost is bounded when they
-run).
+Imitates ValidateCustomResourceDefinitionOpenAPISchema. What rules may cost is estimated in `rulecosts`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from kubecosm.api.field import FieldError, invalid_value, not_supported, required
+from kubecosm.api.field import internal, invalid_value, not_supported, required
 from kubecosm.api.schema.structural import EMBEDDED
 
+from ...customresources.strategy import mentions_rules
 from ..formats import Errors
+
+if TYPE_CHECKING:
+    from .rulecosts import Budget
 
 Schema = Mapping[str, Any]
 RULES = "x-kubernetes-validations"
@@ -77,44 +81,70 @@ def _path_complaint(field: str, schema: Schema) -> str:
     return ""
 
 
-def check_programs(schema: Schema, path: str, errors: Errors) -> None:
-    """All rules of a schema that is sound otherwise: they must compile. CEL is loaded only if there are any."""
-    _visit(schema, path, errors, is_root=True, uncorrelatable="")
+def check_programs(schema: Schema, path: str, errors: Errors, *, is_stored: bool = False) -> None:
+    """All rules of a schema that is sound otherwise: they must compile and not cost too much. CEL is loaded only if there are any.
+
+    `is_stored`: the definition has had this very schema before, so no single rule is refused for its cost.
+    """
+    if not mentions_rules(schema):
+        return
+    from .rulecosts import Budget
+
+    budget = Budget(path, errors, is_stored=is_stored)
+    _visit(schema, path, budget, Place(is_root=True))
+    budget.settle()
 
 
-def _visit(schema: Schema, path: str, errors: Errors, *, is_root: bool, uncorrelatable: str) -> None:
-    if schema.get(RULES):
-        _check_level(schema, path, errors, is_root, uncorrelatable)
-    for name, child in (schema.get("properties") or {}).items():
-        where = f"{path}.properties[{name}]"
-        _visit(child, where, errors, is_root=bool(child.get(EMBEDDED)), uncorrelatable=uncorrelatable)
-    for kind in ("items", "additionalProperties"):
+@dataclass(frozen=True)
+class Place:
+    """Where in a schema something stands."""
+
+    is_root: bool = False
+    uncorrelatable: str = ""
+    """The path of the list or map above whose old and new parts cannot be told to be the same."""
+    times: int | None = 1
+    """How often it may be there, by the bounds of the lists and maps around it; None if one of them has none."""
+
+
+def _visit(schema: Schema, path: str, budget: Budget, place: Place) -> None:
+    for kind, limit in (("additionalProperties", "maxProperties"), ("items", "maxItems")):
         child = schema.get(kind)
         if isinstance(child, dict):
             lost = kind == "items" and schema.get("x-kubernetes-list-type") != "map"
-            its = uncorrelatable or (path if lost else "")
-            _visit(child, f"{path}.{kind}", errors, is_root=bool(child.get(EMBEDDED)), uncorrelatable=its)
+            its = place.uncorrelatable or (path if lost else "")
+            most = schema.get(limit)
+            times = place.times * max(most, 0) if place.times is not None and most is not None else None
+            _visit(child, f"{path}.{kind}", budget, Place(bool(child.get(EMBEDDED)), its, times))
+    lost = schema.get("x-kubernetes-map-type") == "atomic"
+    for name, child in (schema.get("properties") or {}).items():
+        its = place.uncorrelatable or (path if lost else "")
+        _visit(child, f"{path}.properties[{name}]", budget, Place(bool(child.get(EMBEDDED)), its, place.times))
+    if schema.get(RULES):
+        _check_level(schema, path, budget, place)
 
 
-def _check_level(schema: Schema, path: str, errors: list[FieldError], is_root: bool, uncorrelatable: str) -> None:
+def _check_level(schema: Schema, path: str, budget: Budget, place: Place) -> None:
     from ...customresources.celschema import declared_type  # who has no rules does not pay for CEL
     from ...customresources.rules import compile_rule
 
-    typed = declared_type(schema, "selfType", is_root=is_root)
+    errors = budget.errors
+    typed = declared_type(schema, "selfType", is_root=place.is_root)
     if typed is None:
-        kind, keeps = schema.get("type", ""), str(bool(schema.get("x-kubernetes-preserve-unknown-fields"))).lower()
-        told = "rule declared on schema that does not support validation rules type"
-        detail = f"{told}: '{kind}' x-kubernetes-preserve-unknown-fields: '{keeps}'"
-        errors.append(invalid_value(path, "", detail))
+        detail = "internal error: failed to retrieve type information for x-kubernetes-validations"
+        errors.append(internal(f"{path}.{RULES}", detail))
         return
     for i, spec in enumerate(schema[RULES]):
         here, rule = f"{path}.{RULES}[{i}]", compile_rule(spec, typed)
+        if rule.program is not None:
+            budget.rule(f"{here}.rule", rule.program, typed, place.times)
         if rule.problem:
             errors.append(invalid_value(f"{here}.rule", _shown(spec), rule.problem))
         if rule.message_problem:
             errors.append(invalid_value(f"{here}.messageExpression", _shown(spec), rule.message_problem))
-        if rule.uses_old and uncorrelatable:
-            detail = f"oldSelf cannot be used on the uncorrelatable portion of the schema within {uncorrelatable}"
+        elif rule.message is not None:
+            budget.message(f"{here}.messageExpression", rule.message, typed)
+        if rule.uses_old and place.uncorrelatable:
+            detail = f"oldSelf cannot be used on the uncorrelatable portion of the schema within {place.uncorrelatable}"
             errors.append(invalid_value(f"{here}.rule", spec["rule"], detail))
         elif spec.get("optionalOldSelf") is not None and rule.program is not None and not rule.uses_old:
             detail = "may not be set if oldSelf is not used in rule"

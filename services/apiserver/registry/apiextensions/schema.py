@@ -24,8 +24,8 @@ _NOT_IN_JUNCTORS = ("type", "additionalProperties", "default", "title", "descrip
 Schema = Mapping[str, Any]
 
 
-def check_schema(schema: Schema, path: str, errors: Errors) -> None:
-    """The root of a version's schema."""
+def check_schema(schema: Schema, path: str, errors: Errors, *, is_stored: bool = False) -> None:
+    """The root of a version's schema; `is_stored`: the definition has had it before."""
     kind = schema.get("type", "")
     if not kind:
         errors.append(required(f"{path}.type", "must not be empty at the root"))
@@ -36,7 +36,7 @@ def check_schema(schema: Schema, path: str, errors: Errors) -> None:
     before = len(errors)
     _check_level(schema, path, errors, root=True)
     if len(errors) == before:
-        check_programs(schema, path, errors)
+        check_programs(schema, path, errors, is_stored=is_stored)
 
 
 def _check_level(schema: Schema, path: str, errors: Errors, *, root: bool = False) -> None:
