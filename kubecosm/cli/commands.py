@@ -132,6 +132,32 @@ def explain_scheduling(name: str, pod: str, namespace: str, output: str) -> None
     explain.explain_scheduling(name, pod, namespace, output)
 
 
+@cli.group()
+def node() -> None:
+    """Switch simulated nodes off and on."""
+
+
+@node.command("shutdown")
+@NAME
+@click.option("--now", is_flag=True, help="As if the power had gone: pods are told nothing, and the API server hears no more of the node.")
+@click.argument("node_name", metavar="NODE")
+def shutdown_node(name: str, node_name: str, now: bool) -> None:
+    """Shut a node down: its pods end in groups by priority, then it is off."""
+    from kubecosm.cli import power
+
+    power.switch(name, node_name, "off" if now else "shutdown")
+
+
+@node.command("start")
+@NAME
+@click.argument("node_name", metavar="NODE")
+def start_node(name: str, node_name: str) -> None:
+    """Switch a node on again."""
+    from kubecosm.cli import power
+
+    power.switch(name, node_name, "on")
+
+
 def _operation(op: str, help_text: str) -> None:
     @cli.command(op, help=help_text)
     @NAME

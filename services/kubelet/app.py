@@ -35,7 +35,9 @@ from .nodes.addresses import NodeRanges, NodeSpec, plan_nodes
 from .nodes.adopted import AdoptedNodes
 from .nodes.heartbeat import Heartbeat
 from .nodes.objects import NodeShape, allocatable_memory
+from .nodes.power import Powers
 from .nodes.registration import RegisteredNode, Registrar
+from .nodes.shutdown import NodeShutdown, plan_periods
 from .pipeline import ApiPipeline
 from .pods.admission import NodeBudget, amounts
 from .pods.backoff import Backoff
@@ -126,7 +128,8 @@ class Kubelet:
         self._shapes: dict[str, NodeShape] = {}
         """Of adopted nodes."""
         self.timers = Timers(clock)
-        self.pods = PodManager(self.nodes, self._new_budget)
+        self.powers = Powers()
+        self.pods = PodManager(self.nodes, self._new_budget, self.powers)
         self.factory = InformerFactory(client, clock, transform=drop_managed_fields)
         self.objects = self._object_cache()
         self.network = PodNetwork(self.timers.call_later)
@@ -142,6 +145,10 @@ class Kubelet:
         self.runtimes: Mapping[str, Runtime] = {"": self.runtime, "sim": self.runtime}
         self.recorder = EventRecorder(client, "kubelet", clock)
         self.statuses = StatusManager(pipeline, clock, tasks)
+        periods = plan_periods(
+            config.shutdown_grace_period, config.shutdown_grace_period_critical_pods, config.shutdown_grace_period_by_pod_priority
+        )  # fmt: skip
+        self.shutdown = NodeShutdown(self.powers, self.pods, pipeline, clock, self.recorder, tasks, periods)
         self.context = self._context(rng)
         self.runtime.set_listener(self.pods)
         self.metrics.registry.register(
@@ -247,7 +254,7 @@ class Kubelet:
         capacity = Quantity.of(self._config.memory).nanos // 10**9
         return Routes(
             pods=self.pods, runtime_of=self.runtime_of, nodes=self.nodes, clock=self._clock, health=health, usage_of=self._usage,
-            memory_capacity=capacity, is_pod_address=self.runtime.has_address,
+            memory_capacity=capacity, is_pod_address=self.runtime.has_address, shutdown=self.shutdown,
         )  # fmt: skip
 
     def _usage(self, node: str) -> list[PodUsage]:
@@ -259,7 +266,7 @@ class Kubelet:
         config = self._config
         return AdoptedNodes(
             self._client, self._pipeline, self._clock, shape, node_cidr=config.node_cidr, cluster_cidr=config.cluster_cidr,
-            status_seconds=config.node_status_report_frequency, host=self._host, drop=self._drop,
+            status_seconds=config.node_status_report_frequency, powers=self.powers, host=self._host, drop=self._drop,
         )  # fmt: skip
 
     async def run(self, specs: list[NodeSpec], labels: dict[str, str], stop: asyncio.Event, on_ready: Callable[[ReadyInfo], None]) -> None:
@@ -285,8 +292,8 @@ class Kubelet:
             self.nodes[node.info.name] = node.info
         self.objects.add_listener(self.pods.object_changed)
         heartbeat = self._heartbeat = Heartbeat(
-            self._pipeline, self._clock, shape, registrar, status_seconds=config.node_status_report_frequency
-        )
+            self._pipeline, self._clock, shape, registrar, status_seconds=config.node_status_report_frequency, powers=self.powers
+        )  # fmt: skip
         running.append(self._tasks.create_task(heartbeat.run(registered), name="heartbeat"))
         await pods.wait_synced()
         if config.adopt_nodes:

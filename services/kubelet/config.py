@@ -45,6 +45,15 @@ class Config:
     node_status_report_frequency: Duration = field(
         default=Duration(300.0), metadata={"help": "how often a node's unchanged status is posted"}
     )
+    shutdown_grace_period: Duration = field(
+        default=Duration(30.0), metadata={"help": "time that pods have in all when their node is shut down; 0: it goes off at once"}
+    )
+    shutdown_grace_period_critical_pods: Duration = field(
+        default=Duration(10.0), metadata={"help": "the part of --shutdown-grace-period that is kept for critical pods, which end last"}
+    )
+    shutdown_grace_period_by_pod_priority: tuple[str, ...] = field(
+        default=(), metadata={"help": "PRIORITY=SECONDS: what pods of this priority and above have, instead of the two flags before"}
+    )
     event_qps: float = field(default=50.0, metadata={"help": "events written per second once the burst is spent; 0: no limit"})
     event_burst: int = field(default=100, metadata={"help": "events written at once"})
     image_profiles: str = field(default="", metadata={"help": "YAML file of image profiles that come before the built-in ones"})

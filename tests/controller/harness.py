@@ -17,6 +17,7 @@ from kubecosm.client.runner import run_controllers
 from kubecosm.testing.virtualtime import VirtualClock, run_virtual
 
 from .fake_api import FakeApi
+from .rights import RestrictedApi
 
 T = TypeVar("T")
 
@@ -36,17 +37,19 @@ def run(test: Callable[[FakeApi], Coroutine[Any, Any, T]]) -> T:
 
 @asynccontextmanager
 async def controllers(api: FakeApi, *modules: Any) -> AsyncIterator[None]:
-    """The controllers at work, caches complete."""
+    """The controllers at work, caches complete. None of them may do what its account is not allowed in a real API server."""
     synced = asyncio.Event()
+    refused: list[str] = []
     async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(
-            run_controllers(
-                [cast(Controller, module) for module in modules], cast(ApiClient, api), api.clock, random.Random(7), on_synced=synced.set
-            )
-        )
+        working = run_controllers(
+            [cast(Controller, module) for module in modules], cast(ApiClient, api), api.clock, random.Random(7), on_synced=synced.set,
+            client_of=lambda controller: cast(ApiClient, RestrictedApi(api, controller, refused)),
+        )  # fmt: skip
+        running = tasks.create_task(working)
         await synced.wait()
         yield
         running.cancel()
+    assert not refused, f"give its account the right in authz/bootstrap.py, if Kubernetes' has it: {sorted(set(refused))}"
 
 
 async def wait_for(condition: Callable[[], Any], what: str = "") -> None:

@@ -196,7 +196,7 @@ def test_pods_of_a_deleted_node_are_removed_and_marked() -> None:
             await settle(30)
             assert api.all(PODS)
             await wait_for(lambda: not api.all(PODS))
-        marked = [call for call in api.calls if call[:2] == ("update/status", "pods")]
+        marked = [call for call in api.calls if call[:2] == ("patch/status", "pods")]
         assert len(marked) == 1
 
     run(test)

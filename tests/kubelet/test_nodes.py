@@ -19,6 +19,7 @@ from kubecosm.runtime.errors import StartupError
 from kubecosm.services.kubelet.nodes.addresses import NodeRanges, NodeSpec, plan_nodes
 from kubecosm.services.kubelet.nodes.heartbeat import Heartbeat
 from kubecosm.services.kubelet.nodes.objects import NodeShape, heartbeat_patch, node_object
+from kubecosm.services.kubelet.nodes.power import Powers
 from kubecosm.services.kubelet.nodes.registration import Registrar
 from kubecosm.services.kubelet.pipeline import ApiPipeline, Request
 from kubecosm.services.kubelet.timers import Timers
@@ -113,7 +114,7 @@ def heartbeats(count: int, seconds: float, prepare: Callable[[ScriptedApi], Awai
         registrar = Registrar(api, clock, SHAPE)
         nodes = await registrar.register(plan_nodes(NodeRanges(count, "node-", "127.16.0.0/16", "127.64.0.0/10")))
         async with asyncio.TaskGroup() as tasks:
-            beating = tasks.create_task(Heartbeat(api, clock, SHAPE, registrar, status_seconds=300).run(nodes))
+            beating = tasks.create_task(Heartbeat(api, clock, SHAPE, registrar, status_seconds=300, powers=Powers()).run(nodes))
             if prepare is not None:
                 await clock.sleep(15)
                 await prepare(api)

@@ -69,7 +69,45 @@ def test_a_sidecar_starts_first_and_ends_after_the_main_container() -> None:
         await lab.until_phase("Running")
         assert lab.status()["initContainerStatuses"][0]["started"] is True
         await lab.until_phase("Succeeded")
-        await lab.until(lambda: "terminated" in lab.status()["initContainerStatuses"][0]["state"])
+        assert "terminated" in lab.status()["initContainerStatuses"][0]["state"], "the pod is over when its sidecar has ended, no sooner"
+        ended = [status for status in lab.statuses.history["uid-web"] if "terminated" in state(status)]
+        assert ended[0]["phase"] == "Running"
+        assert conditions(ended[0])["Ready"] == "False"
+
+    in_lab(story)
+
+
+def test_a_sidecar_runs_its_hook_at_once_but_stops_after_the_main_container() -> None:
+    async def story(lab: Lab) -> None:
+        hook = {"preStop": {"exec": {"command": ["sh", "-c", "exit 3"]}}}
+        loop = "trap 'echo got term; exit 0' TERM; while true; do sleep 1; done"
+        sidecars = [shell(loop, name, restartPolicy="Always", lifecycle=hook) for name in ("first", "second")]
+        worker = lab.run(make_pod(container(annotations={}), initContainers=sidecars, annotations={"kubecosm.dev/drain-seconds.c": "5"}))
+        await lab.until_phase("Running")
+        lab.delete(worker)
+        await lab.clock.sleep(1)
+        assert lab.events.reasons().count("FailedPreStopHook") == 2
+        assert lab.events.reasons().count("Killing") == 3
+        await lab.until(lambda: lab.statuses.deleted)
+        ends = {s["name"]: s["state"]["terminated"]["finishedAt"] for s in lab.status()["initContainerStatuses"]}
+        assert ends["second"] <= ends["first"]
+        assert ends["second"] >= state(lab.status())["terminated"]["finishedAt"]
+
+    in_lab(story)
+
+
+def test_a_sidecar_that_waits_in_vain_for_its_turn_gets_two_seconds() -> None:
+    async def story(lab: Lab) -> None:
+        sidecar = shell("trap '' TERM; while true; do sleep 1; done", "s", restartPolicy="Always")
+        worker = lab.run(
+            make_pod(
+                container(), initContainers=[sidecar], annotations={"kubecosm.dev/ignore-sigterm": "true"}, terminationGracePeriodSeconds=6
+            )
+        )
+        await lab.until_phase("Running")
+        lab.delete(worker)
+        await lab.until(lambda: lab.statuses.deleted)
+        assert lab.clock.monotonic() == pytest.approx(8, abs=0.5)
 
     in_lab(story)
 
@@ -144,7 +182,7 @@ def test_a_second_deletion_with_less_grace_takes_over() -> None:
         await lab.clock.sleep(2)
         lab.delete(worker, grace=1)
         await lab.until(lambda: lab.statuses.deleted)
-        assert lab.clock.monotonic() == pytest.approx(3, abs=0.5)
+        assert lab.clock.monotonic() == pytest.approx(4, abs=0.5), "two seconds are the least that a container gets"
 
     in_lab(story)
 

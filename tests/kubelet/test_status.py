@@ -31,7 +31,9 @@ def ran(name: str = "c", code: int | None = None, restarts: int = 0) -> Containe
     """A container that runs, or has ended with a code."""
     state = ContainerState.RUNNING if code is None else ContainerState.EXITED
     finished, reason = (None, "") if code is None else (NOW, "Error" if code else "Completed")
-    return ContainerStatus(f"sim://{name}{restarts}", name, "nginx", "nginx@1", state, THEN, restarts, THEN, finished, code or 0, reason)
+    return ContainerStatus(
+        f"sim://{name}{restarts}", name, "nginx", "nginx@1", state, THEN, restarts, THEN, finished, code or 0, reason, sandbox_attempt=1
+    )
 
 
 def seen(*statuses: ContainerStatus, sandbox: bool = True, **fields: object) -> Observation:
@@ -243,7 +245,7 @@ def test_a_node_refuses_what_does_not_fit_and_takes_it_when_there_is_room_again(
     refused = budget.take(asking("b", "600m"))
     assert refused is not None
     assert refused.reason == "OutOfcpu"
-    assert refused.message == "Pod was rejected: Node didn't have enough resource: cpu, requested: 600, used: 1500, capacity: 2000"
+    assert refused.message == "Node didn't have enough resource: cpu, requested: 600, used: 1500, capacity: 2000"
     budget.release("a")
     assert budget.take(asking("b", "600m")) is None
     assert budget.take(pod()) is None

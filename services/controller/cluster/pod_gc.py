@@ -14,9 +14,10 @@ from kubecosm.api.meta import Key, is_deleting, key_of, uid_of
 from kubecosm.api.names import TAINT_OUT_OF_SERVICE
 from kubecosm.api.resources import NODES, PODS, Object
 from kubecosm.client.controller import Context, ControllerSpec, Reader, Result, done, requeue
+from kubecosm.client.http import PatchType
 from kubecosm.client.store import IndexFn
 
-from ..common.conditions import make, replaced
+from ..common.conditions import make
 from ..common.nodes import ready_status, taints_of
 from ..common.pods import INDEX_NODE, is_terminal, node_names, node_of
 from ..config import Config
@@ -51,12 +52,11 @@ def is_stranded(pod: Object, node: Object) -> bool:
 
 
 def plan_failed_status(pod: Object, message: str, now: datetime) -> Object | None:
-    """The status in which an orphan leaves: Failed, and why; None if it has ended anyway."""
+    """The strategic merge patch of status with which an orphan leaves: Failed, and why; None if it has ended anyway."""
     if is_terminal(pod):
         return None
-    status = pod.get("status") or {}
     disrupted = make("DisruptionTarget", "True", "DeletionByPodGC", message, now)
-    return {**status, "phase": "Failed", "conditions": replaced(status.get("conditions"), disrupted)}
+    return {"phase": "Failed", "conditions": [disrupted]}
 
 
 class PodGc:
@@ -107,7 +107,8 @@ async def _remove(ctx: Context, pod: Object, message: str) -> None:
     status = plan_failed_status(pod, message, ctx.clock.now()) if message else None
     try:
         if status is not None:
-            pod = await ctx.client.update(PODS, {**pod, "status": status}, subresource="status")
+            patch = {"metadata": {"uid": uid_of(pod)}, "status": status}
+            pod = await ctx.client.patch(PODS, meta["name"], patch, meta["namespace"], patch_type=PatchType.STRATEGIC, subresource="status")
         options = {"gracePeriodSeconds": 0, "preconditions": {"uid": uid_of(pod)}}
         await ctx.client.delete(PODS, meta["name"], meta["namespace"], options=options)
     except NotFound:
@@ -122,9 +123,13 @@ async def _remove(ctx: Context, pod: Object, message: str) -> None:
 def map_pod(reader: Reader, pod: Object) -> Iterable[Key]:
     """Pods without a node's help, and the pool of ended ones."""
     keys = [SURPLUS] if is_terminal(pod) else []
-    if (is_deleting(pod) and not node_of(pod)) or (node_of(pod) and Key("", node_of(pod)) not in reader.cache(NODES)):
-        keys.append(key_of(pod))
-    return keys
+    name = node_of(pod)
+    node = reader.cache(NODES).get(Key("", name)) if name else None
+    if node is None:
+        is_stray = bool(name) or is_deleting(pod)
+    else:
+        is_stray = is_stranded(pod, node)
+    return [*keys, key_of(pod)] if is_stray else keys
 
 
 def map_node(reader: Reader, node: Object) -> Iterable[Key]:

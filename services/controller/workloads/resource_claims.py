@@ -99,9 +99,10 @@ async def _ensure(ctx: Context, pod: Object, wanted: Object) -> str:
     template = ctx.cache(RESOURCECLAIMTEMPLATES).get(Key(namespace, template_name))
     try:
         if template is None:
-            template = await ctx.client.get(RESOURCECLAIMTEMPLATES, template_name, namespace)
+            missing = f'resourceclaimtemplate.resource.k8s.io "{template_name}" not found'
+            raise ReconcileError(f'resource claim template "{template_name}": {missing}')
         created = await ctx.client.create(RESOURCECLAIMS, plan_claim(pod, wanted, template), namespace)
-    except ApiError as error:
+    except (ApiError, ReconcileError) as error:
         message = f"PodResourceClaim {wanted['name']}: {error}"
         ctx.recorder.event(pod, PODS, "Warning", "FailedResourceClaimCreation", message)
         raise

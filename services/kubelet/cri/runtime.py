@@ -40,8 +40,11 @@ class Runtime(Protocol):
     def reserve(self, pod: Object, node: NodeInfo) -> None:
         """A pod that will be recovered: no other may get its address meanwhile."""
 
-    async def recover(self, pod: Object, node: NodeInfo, config_of: ConfigOf) -> None:
-        """Take back a pod that ran before a restart of the kubelet; its containers keep id, start time and count."""
+    async def recover(self, pod: Object, node: NodeInfo, config_of: ConfigOf, *, rebooted: bool = False) -> None:
+        """Take back a pod that ran before a restart of the kubelet; its containers keep id, start time and count.
+
+        `rebooted`: the node was off meanwhile, so that all of them have ended and there is no sandbox.
+        """
 
     async def run_sandbox(self, pod: Object, node: NodeInfo) -> None:
         """Create the pod's sandbox: its address and its shared volumes."""

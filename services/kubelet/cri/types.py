@@ -43,6 +43,8 @@ class ContainerStatus:
     exit_code: int = 0
     reason: str = ""
     message: str = ""
+    sandbox_attempt: int = 0
+    """Which sandbox of its pod it was made in; one of an earlier sandbox counts for restarts only."""
 
 
 @dataclass(slots=True)
@@ -58,6 +60,11 @@ class PodStatus:
     ip: str = ""
     containers: dict[str, ContainerStatus] = field(default_factory=dict)
     previous: dict[str, ContainerStatus] = field(default_factory=dict)
+
+    def current(self, name: str) -> ContainerStatus | None:
+        """The newest container of this name, if it was made in the present sandbox."""
+        status = self.containers.get(name)
+        return status if status is not None and status.sandbox_attempt == self.sandbox_attempts else None
 
     def is_running(self, name: str) -> bool:
         status = self.containers.get(name)

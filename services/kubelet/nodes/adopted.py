@@ -24,6 +24,7 @@ from ..pipeline import ApiPipeline
 from .addresses import POD_SUBNET_BITS, NodeSpec
 from .heartbeat import Heartbeat
 from .objects import NodeShape
+from .power import Power, Powers
 from .registration import Registrar
 
 SELECTOR = f"{LABEL_SIMULATED}=true"
@@ -62,12 +63,13 @@ class AdoptedNodes:
 
     def __init__(
         self, client: ApiClient, pipeline: ApiPipeline, clock: Clock, shape: NodeShape, *, node_cidr: str, cluster_cidr: str,
-        status_seconds: float, host: Callable[[NodeInfo, NodeShape], None], drop: Callable[[str], None],
+        status_seconds: float, powers: Powers, host: Callable[[NodeInfo, NodeShape], None], drop: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._informer = Informer(client, NODES, clock=clock, label_selector=SELECTOR, transform=drop_managed_fields)
         self._pipeline, self._clock, self._shape = pipeline, clock, shape
         self._node_cidr, self._cluster_cidr = node_cidr, cluster_cidr
         self._status_seconds = status_seconds
+        self._powers = powers
         self._host, self._drop = host, drop
         self._hosted: dict[str, asyncio.Task[None]] = {}
         """Uid → what keeps the node alive."""
@@ -97,12 +99,15 @@ class AdoptedNodes:
     async def _keep(self, spec: NodeSpec, shape: NodeShape) -> None:
         registrar = Registrar(self._pipeline, self._clock, shape, may_create=False)
         node = await registrar.register([spec])
-        heartbeat = Heartbeat(self._pipeline, self._clock, shape, registrar, status_seconds=self._status_seconds)
+        heartbeat = Heartbeat(
+            self._pipeline, self._clock, shape, registrar, status_seconds=self._status_seconds, powers=self._powers
+        )  # fmt: skip
         await heartbeat.run(node)
 
     def _deleted(self, node: Object) -> None:
         keeping = self._hosted.pop(node["metadata"]["uid"], None)
         if keeping is not None:
             keeping.cancel()
+            self._powers.put(node["metadata"]["name"], Power.ON)  # a new node of this name is another machine
             self._drop(node["metadata"]["name"])
             log.info("no longer hosting a node", node=node["metadata"]["name"])

@@ -17,6 +17,7 @@ from kubecosm.runtime.logs import get_logger
 
 from ..pipeline import ApiPipeline, Request
 from .objects import NodeShape, heartbeat_patch, lease_object
+from .power import Power, Powers
 from .registration import RegisteredNode, Registrar
 
 RENEWALS_PER_LEASE = 4
@@ -39,12 +40,15 @@ class _Beat:
 class Heartbeat:
     """`run` renews until cancelled. A node whose object has been deleted from the API is registered anew."""
 
-    def __init__(self, pipeline: ApiPipeline, clock: Clock, shape: NodeShape, registrar: Registrar, *, status_seconds: float) -> None:
+    def __init__(
+        self, pipeline: ApiPipeline, clock: Clock, shape: NodeShape, registrar: Registrar, *, status_seconds: float, powers: Powers
+    ) -> None:  # fmt: skip
         self._pipeline = pipeline
         self._clock = clock
         self._shape = shape
         self._registrar = registrar
         self._status_seconds = status_seconds
+        self._powers = powers
         self.renewals = 0
         self.failures = 0
 
@@ -73,6 +77,8 @@ class Heartbeat:
     async def _renew_all(self, beats: list[_Beat]) -> None:
         """Send one group's renewals; answers are looked at as they come."""
         requests, owners = self._requests(beats)
+        if not requests:
+            return
         try:
             futures = await self._pipeline.batch(requests)
         except (OSError, TimeoutError) as failure:
@@ -92,13 +98,17 @@ class Heartbeat:
         renewal = orjson.dumps({"spec": {"renewTime": format_micro_time(now)}})
         for beat in beats:
             spec = beat.node.spec
+            power = self._powers.of(spec.name)
+            if power is Power.OFF:
+                beat.status_due = 0.0  # once it is on again, the API shall hear of it, and have it if it was deleted meanwhile
+                continue
             if beat.has_lease:
                 requests.append(Request("PATCH", LEASES.path(NAMESPACE_NODE_LEASE, spec.name), renewal, PatchType.MERGE))
             else:
                 body = orjson.dumps(lease_object(spec, beat.node.uid, self._shape, now))
                 requests.append(Request("POST", LEASES.path(NAMESPACE_NODE_LEASE), body))
             owners.append((beat, True))
-            if monotonic >= beat.status_due:
+            if monotonic >= beat.status_due and power is Power.ON:
                 beat.status_due = monotonic + self._status_seconds
                 patch = orjson.dumps(heartbeat_patch(beat.node.conditions, now))
                 requests.append(Request("PATCH", NODES.path(None, spec.name, "status"), patch, PatchType.STRATEGIC))

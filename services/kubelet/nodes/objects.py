@@ -99,8 +99,13 @@ def allocatable_memory(capacity: str) -> str:
     return f"{max(0, left) // 10**9 // 1024}Ki"
 
 
-def node_conditions(now: datetime, since: datetime | None = None) -> list[Object]:
-    """The four conditions of a healthy node. `since` is when they last changed."""
+def boot_id(node: str, started: datetime) -> str:
+    """Names one run of a node between switching it on and off."""
+    return str(uuid.uuid5(NAMESPACE_UUID, f"{node} {format_time(started)}"))
+
+
+def node_conditions(now: datetime, since: datetime | None = None, not_ready: str = "") -> list[Object]:
+    """The four conditions of a healthy node, or of one that is not ready for the reason given. `since` is when they last changed."""
     heartbeat, transition = format_time(now), format_time(since or now)
     return [
         {
@@ -111,7 +116,7 @@ def node_conditions(now: datetime, since: datetime | None = None) -> list[Object
             "reason": reason,
             "message": message,
         }
-        for kind, status, reason, message in HEALTHY
+        for kind, status, reason, message in (*HEALTHY[:-1], ("Ready", "False", "KubeletNotReady", not_ready) if not_ready else HEALTHY[-1])
     ]
 
 
@@ -146,11 +151,11 @@ def status_differs(old: Object, new: Object) -> bool:
     return False
 
 
-def heartbeat_patch(old_conditions: list[Object], now: datetime) -> Object:
+def heartbeat_patch(old_conditions: list[Object], now: datetime, not_ready: str = "") -> Object:
     """The strategic merge patch of status that posts the conditions anew; transition times stay where nothing changed."""
     before = {c["type"]: c for c in old_conditions}
     conditions = []
-    for condition in node_conditions(now):
+    for condition in node_conditions(now, not_ready=not_ready):
         known = before.get(condition["type"])
         if known is not None and known["status"] == condition["status"] and known.get("lastTransitionTime"):
             condition["lastTransitionTime"] = known["lastTransitionTime"]

@@ -93,9 +93,9 @@ def _actions_without_sandbox(pod: Object, status: PodStatus) -> PodActions:
 
 def _plan_init_containers(pod: Object, status: PodStatus, probes: ProbeResults, actions: PodActions) -> bool:
     """Plan init containers in order; true once all have done their part and the regular ones may run."""
-    is_past = any(spec["name"] in status.containers for spec in containers(pod))
+    is_past = any(status.current(spec["name"]) is not None for spec in containers(pod))
     for spec in init_containers(pod):
-        current = status.containers.get(spec["name"])
+        current = status.current(spec["name"])
         if is_sidecar(spec):
             proceeds = _plan_sidecar(spec, current, probes, actions)
         else:

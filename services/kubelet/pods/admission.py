@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from kubecosm.api import podresources
 from kubecosm.api.quantity import Quantity
 from kubecosm.api.resources import Object
-
-from .status import Verdict
 
 RESOURCES = ("cpu", "memory", "ephemeral-storage")
 Amounts = dict[str, int]
@@ -32,6 +31,13 @@ def _sum(one: Amounts, other: Amounts) -> Amounts:
     return {name: one.get(name, 0) + other.get(name, 0) for name in {*one, *other}} if one and other else dict(one or other)
 
 
+class Refused(NamedTuple):
+    """Why a pod is not let in, as its event and its status tell."""
+
+    reason: str
+    message: str
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a pod does not get more: `may_come` says whether it could once others leave."""
@@ -49,8 +55,8 @@ class NodeBudget:
     _taken: dict[str, Amounts] = field(default_factory=dict)
     _used: Amounts = field(default_factory=dict)
 
-    def take(self, pod: Object, *, force: bool = False) -> Verdict | None:
-        """Make room for a pod; a Verdict if there is none. `force` is for pods that run already."""
+    def take(self, pod: Object, *, force: bool = False) -> Refused | None:
+        """Make room for a pod; why not if there is none. `force` is for pods that run already."""
         wanted = pod_requests(pod)
         verdict = None if force else self._refusal(wanted)
         if verdict is None:
@@ -84,7 +90,7 @@ class NodeBudget:
         for name, amount in self._taken.pop(uid, {}).items():
             self._used[name] -= amount
 
-    def _refusal(self, wanted: Amounts) -> Verdict | None:
+    def _refusal(self, wanted: Amounts) -> Refused | None:
         if len(self._taken) >= self.pods_max:
             counts = f"pods, requested: 1, used: {len(self._taken)}, capacity: {self.pods_max}"
             return _out_of("pods", f"Node didn't have enough resource: {counts}")
@@ -105,5 +111,5 @@ def _shortage(resource: str, requested: int, used: int, capacity: int) -> str:
     return "Node didn't have enough resource: {}, requested: {}, used: {}, capacity: {}".format(resource, *shown)
 
 
-def _out_of(resource: str, detail: str) -> Verdict:
-    return Verdict(f"OutOf{resource}", f"Pod was rejected: {detail}")
+def _out_of(resource: str, detail: str) -> Refused:
+    return Refused(f"OutOf{resource}", detail)

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 
 from kubecosm.api.meta import Key
 from kubecosm.api.resources import Object, Resource
 from kubecosm.client.informer import Informer
 
 from ..cri.types import ContainerState, NodeInfo
+from ..nodes.power import Power, Powers
 from ..probes.manager import ProbeSubject
-from .admission import NodeBudget, Refusal
+from .admission import NodeBudget, Refusal, Refused
 from .context import PodContext
 from .events import WARNING
 from .phase import is_terminal
+from .status import Verdict, refused
 from .worker import PodWorker, has_run
+
+SHUTDOWN_REFUSAL = Refused("NodeShutdown", "Pod was rejected as the node is shutting down.")
 
 
 class PodManager:
     """Workers by uid, for the pods bound to `nodes` (by name)."""
 
-    def __init__(self, nodes: Mapping[str, NodeInfo], new_budget: Callable[[str], NodeBudget]) -> None:
+    def __init__(self, nodes: Mapping[str, NodeInfo], new_budget: Callable[[str], NodeBudget], powers: Powers) -> None:
         self._nodes = nodes
+        self._powers = powers
+        self._awaited: dict[str, asyncio.Event] = {}
+        """Pods whose end somebody waits for."""
         self._new_budget = new_budget
         self._budgets: dict[str, NodeBudget] = {}
         self._context: PodContext | None = None
@@ -71,9 +79,9 @@ class PodManager:
 
     # -- from the API ------------------------------------------------------------------------------------------------
 
-    def _added(self, pod: Object) -> None:
+    def _added(self, pod: Object, *, rebooted: bool = False) -> None:
         node = self._nodes.get(pod["spec"].get("nodeName") or "")
-        if node is None:
+        if node is None or self._powers.of(node.name) is Power.OFF:
             return
         uid = pod["metadata"]["uid"]
         self.context.statuses.observe(pod)
@@ -81,18 +89,60 @@ class PodManager:
         if worker is not None:
             worker.update(pod)
             return
-        if is_terminal(pod) and pod["metadata"].get("deletionTimestamp") is None and not (self._recovering and has_run(pod)):
+        is_known = (self._recovering or rebooted) and has_run(pod)
+        if is_terminal(pod) and pod["metadata"].get("deletionTimestamp") is None and not is_known:
             return
         worker = self._workers[uid] = PodWorker(self.context, pod, node)
-        is_known = self._recovering and has_run(pod)
-        verdict = self._budget(node.name).take(pod, force=is_known or pod["metadata"].get("deletionTimestamp") is not None)
+        refusal = self._refusal(pod, node.name, is_known=is_known)
         if is_known:
-            self.context.tasks.create_task(worker.recover(), name="pod-recover")
-        elif verdict is not None:
-            self.context.events.pod(pod, WARNING, verdict.reason, verdict.message)
-            worker.evict(verdict)
+            self.context.tasks.create_task(worker.recover(rebooted=rebooted), name="pod-recover")
+        elif refusal is not None:
+            self.context.events.pod(pod, WARNING, refusal.reason, refusal.message)
+            worker.evict(refused(refusal.reason, refusal.message))
         else:
             worker.wake()
+
+    def _refusal(self, pod: Object, node: str, *, is_known: bool) -> Refused | None:
+        """Why a pod that was bound to the node is not let in; if it is, it has its room now."""
+        is_leaving = pod["metadata"].get("deletionTimestamp") is not None
+        if self._powers.of(node) is Power.SHUTTING_DOWN and not is_known and not is_leaving:
+            return SHUTDOWN_REFUSAL
+        return self._budget(node).take(pod, force=is_known or is_leaving)
+
+    # -- nodes that are switched off ---------------------------------------------------------------------------------
+
+    def active(self, node: str) -> list[Object]:
+        """The pods of a node that run or are to run."""
+        return [worker.pod for worker in self._workers.values() if worker.node.name == node and not worker.is_finished]
+
+    async def end(self, pods: Sequence[Object], seconds: int, reason: str, message: str) -> None:
+        """End these pods within so many seconds, or less if they ask for less; return when all have ended."""
+        waits = []
+        for pod in pods:
+            worker = self._workers.get(pod["metadata"]["uid"])
+            if worker is not None and not worker.is_finished:
+                waits.append(self._awaited.setdefault(worker.uid, asyncio.Event()))
+                worker.evict(Verdict(reason, message, grace_seconds=seconds, is_disruption=True))
+        for wait in waits:
+            await wait.wait()
+        for pod in pods:
+            await self.context.statuses.wait_settled(pod["metadata"]["uid"])
+
+    def switch_off(self, node: str) -> None:
+        """Nothing of this node's pods runs any more, and nobody is told."""
+        for worker in [worker for worker in self._workers.values() if worker.node.name == node]:
+            worker.abandon()
+            self.context.statuses.forget(worker.uid)
+            self.finished(worker.uid)
+        self._budgets.pop(node, None)
+
+    def switch_on(self, node: str) -> None:
+        """Run what is bound to the node: what ran before it went off is started again as its restart policy says."""
+        for pod in self._pods.store.list() if self._pods is not None else ():
+            if pod["spec"].get("nodeName") == node:
+                self._added(pod, rebooted=True)
+
+    # -- what pods take of their nodes -------------------------------------------------------------------------------
 
     def _budget(self, node: str) -> NodeBudget:
         budget = self._budgets.get(node)
@@ -107,6 +157,8 @@ class PodManager:
     def ended(self, uid: str) -> None:
         """Everything of a pod has ended: its room is free."""
         worker = self._workers.get(uid)
+        if (awaited := self._awaited.pop(uid, None)) is not None:
+            awaited.set()
         if worker is not None:
             self._budget(worker.node.name).release(uid)
             self._wake_deferred(worker.node.name)

@@ -9,11 +9,14 @@ from kubecosm.api.resources import Object
 from kubecosm.api.times import format_time
 
 from ..cri.types import ContainerKind
+from .conditions import Verdict as ConditionVerdict
 from .conditions import compute_conditions, merge_conditions
 from .container_status import Observation, container_statuses
 from .phase import PENDING, TERMINAL, compute_phase
 from .resize import RESIZE_CONDITIONS
 from .spec import ephemeral_containers, init_containers, is_host_network, qos_class
+
+DISRUPTION_TARGET = "DisruptionTarget"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +26,42 @@ class Verdict:
     reason: str
     message: str
     phase: str = "Failed"
+    grace_seconds: int | None = None
+    """What its containers get at most to end; None: what the pod asks for."""
+    is_refusal: bool = False
+    """The pod was never let in: nothing is told of its containers."""
+    is_disruption: bool = False
+    """The node ends a pod that might have gone on: told by the condition DisruptionTarget."""
+
+
+def refused(reason: str, message: str) -> Verdict:
+    """The node does not take the pod (kubelet.go's rejectPod)."""
+    return Verdict(reason, f"Pod was rejected: {message}", is_refusal=True)
+
+
+def refusal_status(pod: Object, now: datetime, verdict: Verdict) -> Object:
+    """The status of a pod that was never let in."""
+    old: Object = pod.get("status") or {}
+    return {
+        "observedGeneration": pod["metadata"].get("generation") or 1,
+        "phase": verdict.phase,
+        "conditions": old.get("conditions") or [],
+        "startTime": old.get("startTime") or format_time(now),
+        "qosClass": old.get("qosClass") or qos_class(pod),
+        "reason": verdict.reason,
+        "message": verdict.message,
+    }
+
+
+def held_back(status: Object, before: Object) -> Object:
+    """The status while containers still end: that the pod is over is told when they have (status_manager.go's mergePodStatus)."""
+    kept = {key: before[key] for key in ("reason", "message") if before.get(key)}
+    rest = {key: value for key, value in status.items() if key not in ("reason", "message")}
+    return {**rest, "phase": before.get("phase") or PENDING, **kept}
 
 
 def compute_status(pod: Object, seen: Observation, now: datetime, *, terminating: bool = False, verdict: Verdict | None = None) -> Object:
-    """status as it is to be written. `terminating`: no container will be started again; `verdict` fixes phase and reason."""
+    """status as it is. `terminating`: no container will be started again; `verdict` fixes phase and reason."""
     old: Object = pod.get("status") or {}
     init_statuses = container_statuses(pod, ContainerKind.INIT, seen)
     statuses = container_statuses(pod, ContainerKind.REGULAR, seen)
@@ -44,6 +79,9 @@ def compute_status(pod: Object, seen: Observation, now: datetime, *, terminating
         "startTime": old.get("startTime") or stamp,
         "qosClass": old.get("qosClass") or qos_class(pod),
     }
+    if verdict is not None and verdict.is_disruption:
+        verdicts = {DISRUPTION_TARGET: ConditionVerdict(True, "TerminationByKubelet", verdict.message)}
+        status["conditions"] = merge_conditions(status["conditions"], verdicts, stamp, generation)
     if verdict is not None:
         status["reason"], status["message"] = verdict.reason, verdict.message
     elif old.get("reason") and old.get("phase") == phase:

@@ -44,6 +44,8 @@ class PodRecord:
     is_busy: bool = False
     is_gone: bool = False
     retry_seconds: float = field(default=RETRY_SECONDS_MIN)
+    settled: asyncio.Event | None = None
+    """Somebody waits until nothing is left to write."""
 
     @property
     def path(self) -> str:
@@ -89,6 +91,13 @@ class StatusManager:
             record.delete = True
             self._schedule(record)
 
+    async def wait_settled(self, uid: str) -> None:
+        """Return when the API has been told all there is to tell of the pod."""
+        record = self._records.get(uid)
+        if record is not None and record.is_busy:
+            record.settled = record.settled or asyncio.Event()
+            await record.settled.wait()
+
     def _schedule(self, record: PodRecord) -> None:
         if record.is_busy:
             return
@@ -105,6 +114,8 @@ class StatusManager:
             while record is not None:
                 await self._bring_up_to_date(record)
                 record.is_busy = False
+                if record.settled is not None:
+                    record.settled.set()
                 record = self._queue.popleft() if self._queue else None
         finally:
             self._in_flight -= 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 from kubecosm.api.resources import Object
 
@@ -12,10 +14,37 @@ from ..cri.types import ContainerKind, ContainerState, ContainerStatus, PodStatu
 from .context import PodContext
 from .events import NORMAL, WARNING
 from .hooks import run_hook
-from .spec import all_containers, init_containers, is_sidecar
+from .spec import all_containers, containers, init_containers, is_sidecar
 
-GRACE_SECONDS_MIN_AFTER_HOOK = 2.0
-"""What a container gets at least after its preStop hook used up the grace period."""
+GRACE_SECONDS_MIN = 2.0
+"""What a container gets at least, also after its hook or the wait for its turn used up the grace period."""
+
+
+class _Stop(NamedTuple):
+    """One container to be stopped."""
+
+    pod: Object
+    kind: ContainerKind
+    spec: Object
+    status: ContainerStatus
+    grace_seconds: float
+    ends_at: float
+    ip: str
+
+
+T = TypeVar("T")
+
+
+def prerequisites(pod: Object, running: Mapping[str, T]) -> dict[str, list[T]]:
+    """What each sidecar waits for: all regular containers, and the sidecar that was started after it (newTerminationOrdering)."""
+    found: dict[str, list[T]] = {}
+    regular = [running[spec["name"]] for spec in containers(pod) if spec["name"] in running]
+    later: list[T] = []
+    for spec in reversed(init_containers(pod)):
+        if is_sidecar(spec):
+            found[spec["name"]] = [*regular, *later]
+            later = [running[spec["name"]]] if spec["name"] in running else []
+    return found
 
 
 class Termination:
@@ -43,33 +72,39 @@ class Termination:
             self._job = self._context.tasks.create_task(self._stop_all(pod, running, grace_seconds, status.ip), name="pod-kill")
         return False
 
+    def cancel(self) -> None:
+        """The node went off."""
+        if self._job is not None:
+            self._job.cancel()
+
     async def _stop_all(self, pod: Object, running: list[ContainerStatus], grace_seconds: float, ip: str) -> None:
+        """Stop every container at once; sidecars run their hooks, then wait for their turn."""
         specs = {spec["name"]: (kind, spec) for kind, spec in all_containers(pod)}
-        sidecars = [spec["name"] for spec in init_containers(pod) if is_sidecar(spec)]
-        by_name = {status.name: status for status in running}
+        ended = {status.name: asyncio.Event() for status in running}
+        turns = prerequisites(pod, ended)
         ends_at = self._context.clock.monotonic() + grace_seconds
         async with asyncio.TaskGroup() as tasks:
-            for name, status in by_name.items():
-                if name not in sidecars:
-                    kind, spec = specs.get(name, (ContainerKind.REGULAR, {}))
-                    tasks.create_task(self._stop(pod, kind, spec, status, ends_at, ip), name="container-stop")
-        for name in reversed(sidecars):
-            if name in by_name:
-                kind, spec = specs[name]
-                await self._stop(pod, kind, spec, by_name[name], ends_at, ip)
+            for status in running:
+                kind, spec = specs.get(status.name, (ContainerKind.REGULAR, {}))
+                stop = _Stop(pod, kind, spec, status, grace_seconds, ends_at, ip)
+                tasks.create_task(self._stop(stop, turns.get(status.name, ()), ended[status.name]), name="container-stop")
         self._context.timers.call_later(0, self._wake)
 
-    async def _stop(self, pod: Object, kind: ContainerKind, spec: Object, status: ContainerStatus, ends_at: float, ip: str) -> None:
-        context, clock = self._context, self._context.clock
-        context.events.container(pod, kind, status.name, NORMAL, "Killing", f"Stopping container {status.name}")
-        remaining = ends_at - clock.monotonic()
-        hook = (spec.get("lifecycle") or {}).get("preStop")
-        if hook and remaining > 0 and status.state is ContainerState.RUNNING:
-            failure = await self._pre_stop(hook, spec, status, remaining, ip)
+    async def _stop(self, stop: _Stop, turn: Sequence[asyncio.Event], ended: asyncio.Event) -> None:
+        context, clock, status = self._context, self._context.clock, stop.status
+        context.events.container(stop.pod, stop.kind, status.name, NORMAL, "Killing", f"Stopping container {status.name}")
+        hook = (stop.spec.get("lifecycle") or {}).get("preStop")
+        if hook and stop.grace_seconds > 0 and status.state is ContainerState.RUNNING:
+            failure = await self._pre_stop(hook, stop.spec, status, stop.grace_seconds, stop.ip)
             if failure:
-                context.events.container(pod, kind, status.name, WARNING, "FailedPreStopHook", f"PreStopHook failed: {failure}")
-            remaining = max(ends_at - clock.monotonic(), GRACE_SECONDS_MIN_AFTER_HOOK)
-        await self._runtime.stop_container(status.container_id, max(0.0, remaining))
+                context.events.container(stop.pod, stop.kind, status.name, WARNING, "FailedPreStopHook", f"PreStopHook failed: {failure}")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, stop.ends_at - clock.monotonic())):
+                for other in turn:
+                    await other.wait()
+        remaining = max(stop.ends_at - clock.monotonic(), GRACE_SECONDS_MIN) if stop.grace_seconds > 0 else 0.0
+        await self._runtime.stop_container(status.container_id, remaining)
+        ended.set()
 
     async def _pre_stop(self, hook: Object, spec: Object, status: ContainerStatus, seconds: float, ip: str) -> str:
         """Run the hook within the grace period; returns why it failed."""

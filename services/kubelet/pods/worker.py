@@ -28,7 +28,7 @@ from .images import ImagePuller
 from .phase import RUNNING, TERMINAL, is_terminal
 from .resize import DEFERRED, INFEASIBLE, RESIZE_CONDITIONS, Resize, reported_resources, resources_of, with_resources
 from .spec import all_containers, is_sidecar
-from .status import Verdict, compute_status
+from .status import Verdict, compute_status, held_back, refusal_status
 from .termination import Termination
 
 VOLUME_RETRY_SECONDS_MIN = 0.5
@@ -46,7 +46,7 @@ class PodWorker:
     __slots__ = (
         "_context", "_deadline_timer", "_dirty", "_first_seen", "_images", "_is_running", "_killing", "_last_status", "_resize", "_retry",
         "_runtime", "_termination", "_verdict",
-        "_volume_retry_seconds", "_volumes_ready", "_waiting", "is_finished", "is_removed", "node", "pod", "uid",
+        "_volume_retry_seconds", "_volumes_ready", "_waiting", "is_abandoned", "is_finished", "is_removed", "node", "pod", "uid",
     )  # fmt: skip
 
     def __init__(self, context: PodContext, pod: Object, node: NodeInfo) -> None:
@@ -73,6 +73,8 @@ class PodWorker:
         """Every container has ended for good and the final status is known."""
         self.is_removed = False
         """The object is gone from the API."""
+        self.is_abandoned = False
+        """The node is off: nothing is done or told any more."""
 
     # -- waking ------------------------------------------------------------------------------------------------------
 
@@ -99,8 +101,18 @@ class PodWorker:
             self._verdict = verdict
             self.wake()
 
+    def abandon(self) -> None:
+        """The node went off: stop in the middle of whatever goes on."""
+        self.is_abandoned = True
+        self._images.cancel()
+        self._cancel_timers()
+        if self._termination is not None:
+            self._termination.cancel()
+
     def wake(self) -> None:
         """Look again soon."""
+        if self.is_abandoned:
+            return
         self._dirty = True
         if not self._is_running:
             self._is_running = True
@@ -108,7 +120,7 @@ class PodWorker:
 
     async def _run(self) -> None:
         try:
-            while self._dirty:
+            while self._dirty and not self.is_abandoned:
                 self._dirty = False
                 await self._guarded_sync()
         finally:
@@ -118,11 +130,15 @@ class PodWorker:
         try:
             await self._sync()
         except Exception as failure:
+            if self.is_abandoned:
+                return
             log.error("pod sync failed", object=object_ref(self.pod), exc_info=failure)
             self._retry_in(FAILURE_RETRY_SECONDS)
 
     def _retry_in(self, seconds: float) -> None:
         """Look again after so long, or sooner if asked before."""
+        if self.is_abandoned:
+            return
         deadline = self._context.clock.monotonic() + seconds
         if self._retry is not None and self._retry.callback is not None:
             if self._retry.deadline <= deadline:
@@ -136,7 +152,8 @@ class PodWorker:
         if self.is_finished:
             self._finish()
             return
-        if self.is_removed or is_deleting(self.pod) or self._verdict is not None or is_terminal(self.pod):
+        is_over = self._verdict is not None or self._termination is not None
+        if is_over or self.is_removed or is_deleting(self.pod) or is_terminal(self.pod):
             await self._terminate()
             return
         if self._check_deadline():
@@ -355,17 +372,22 @@ class PodWorker:
         self._finish()
 
     def _grace(self) -> float:
-        if self._verdict is not None or not is_deleting(self.pod):
-            return float(self.pod["spec"].get("terminationGracePeriodSeconds", 30))
-        asked = self.pod["metadata"].get("deletionGracePeriodSeconds")
-        return float(self.pod["spec"].get("terminationGracePeriodSeconds", 30) if asked is None else asked)
+        own = self.pod["spec"].get("terminationGracePeriodSeconds", 30)
+        if self._verdict is not None:
+            limit = self._verdict.grace_seconds
+            return float(own if limit is None else min(own, limit))
+        asked = self.pod["metadata"].get("deletionGracePeriodSeconds") if is_deleting(self.pod) else None
+        return float(own if asked is None else asked)
 
-    def _finish(self) -> None:
-        """Nothing runs any more."""
+    def _cancel_timers(self) -> None:
         for timer in (self._retry, self._deadline_timer):
             if timer is not None:
                 timer.cancel()
         self._retry = self._deadline_timer = None
+
+    def _finish(self) -> None:
+        """Nothing runs any more."""
+        self._cancel_timers()
         if self.is_removed:
             self._context.on_finished(self.uid)
         elif is_deleting(self.pod):
@@ -376,10 +398,10 @@ class PodWorker:
 
     # -- recovery ----------------------------------------------------------------------------------------------------
 
-    async def recover(self) -> None:
-        """Take the pod up again after a restart of the kubelet, as its status tells it was."""
+    async def recover(self, *, rebooted: bool = False) -> None:
+        """Take the pod up again as its status tells it was: after a restart of the kubelet, or of the whole node, where nothing runs."""
         reported = self.pod.get("status") or {}
-        await self._runtime.recover(self.pod, self.node, self.config)
+        await self._runtime.recover(self.pod, self.node, self.config, rebooted=rebooted)
         self._last_status = reported
         self._first_seen = None
         self._volumes_ready = True
@@ -394,7 +416,7 @@ class PodWorker:
         for kind, spec in all_containers(self.pod):
             self._watch_probes(kind, spec, resumed=bool(ready.get(spec["name"])))
             current = self._runtime_status().containers.get(spec["name"])
-            if current is not None and current.restart_count:
+            if current is not None and current.restart_count and not rebooted:
                 self._context.backoff.restore(self.uid, spec["name"], current.restart_count, current.finished_at or now)
         self.wake()
 
@@ -407,14 +429,28 @@ class PodWorker:
             self._resize.settle(self._runtime_status())
             resize = self._resize.conditions()
         seen = Observation(self._runtime_status(), self._context.probes.results(self.uid), self._waiting, self.node.ip, resize)
-        status = compute_status(self._with_base_status(), seen, self._context.clock.now(), terminating=terminating, verdict=self._verdict)
+        status, phase = self._compute(seen, terminating=terminating)
+        if self.is_abandoned:
+            return phase
         if status != self._last_status:
             if self._first_seen is not None and status["phase"] == RUNNING:
                 self._context.metrics.pod_started(self._context.clock.monotonic() - self._first_seen)
                 self._first_seen = None
             self._last_status = status
             self._context.statuses.set(self.uid, status)
-        return str(status["phase"])
+        return phase
+
+    def _compute(self, seen: Observation, *, terminating: bool) -> tuple[Object, str]:
+        """The status as it is to be told, and the phase as it is: the end of a pod is told when all its containers have ended."""
+        now, verdict = self._context.clock.now(), self._verdict
+        if verdict is not None and verdict.is_refusal:
+            return refusal_status(self.pod, now, verdict), verdict.phase
+        pod = self._with_base_status()
+        status = compute_status(pod, seen, now, terminating=terminating, verdict=verdict)
+        phase, before = str(status["phase"]), pod.get("status") or {}
+        if phase in TERMINAL and before.get("phase") not in TERMINAL and seen.runtime.any_running():
+            return held_back(status, before), phase
+        return status, phase
 
     def _with_base_status(self) -> Object:
         """The pod with the status we last computed, and with the conditions that others own as the API has them now."""

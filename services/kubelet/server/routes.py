@@ -19,6 +19,7 @@ from ..cri.stats import PodUsage, resource_metrics, summary
 from ..cri.streams import ProcessStreams
 from ..cri.types import NodeInfo, RuntimeFailure
 from ..network.http1 import Request
+from ..nodes.shutdown import NodeShutdown
 from ..pods.hooks import run_exec
 from ..pods.manager import PodManager
 from ..pods.worker import PodWorker
@@ -47,7 +48,7 @@ class Routes:
     def __init__(
         self, *, pods: PodManager, runtime_of: Callable[[Object], Runtime], nodes: Mapping[str, NodeInfo], clock: Clock,
         health: HealthEndpoints,
-        usage_of: UsageOf, memory_capacity: int, is_pod_address: Callable[[str], bool],
+        usage_of: UsageOf, memory_capacity: int, is_pod_address: Callable[[str], bool], shutdown: NodeShutdown | None = None,
     ) -> None:  # fmt: skip
         self._pods = pods
         self._runtime_of = runtime_of
@@ -57,6 +58,7 @@ class Routes:
         self._usage_of = usage_of
         self._memory_capacity = memory_capacity
         self._is_pod_address = is_pod_address
+        self._shutdown = shutdown
         self._started_at = clock.now()
 
     async def __call__(self, exchange: Exchange) -> None:
@@ -88,6 +90,8 @@ class Routes:
                 await self._port_forward(exchange, self._worker(namespace, pod, uid))
             case ["run", namespace, pod, container] if exchange.request.method == "POST":
                 await self._run(exchange, self._worker(namespace, pod), container)
+            case ["power"] if exchange.request.method == "POST" and self._shutdown is not None:
+                await self._power(exchange, self._shutdown)
             case _ if exchange.request.method in ("GET", "HEAD"):
                 await self._read(exchange, parts)
             case _:
@@ -113,6 +117,16 @@ class Routes:
                     await exchange.answer(404, b"404 page not found\n")
                 else:
                     await exchange.answer(answer.status, answer.body, answer.content_type)
+
+    async def _power(self, exchange: Exchange, shutdown: NodeShutdown) -> None:
+        """`?state=`: `shutdown` gracefully, `off` at once, `on` again. Ours: real machines have a button for it."""
+        node, state = self._asked_node(exchange), dict(exchange.request.query).get("state", "")
+        if not node:
+            raise BadOptions("this is not the address of a node")
+        if state not in ("shutdown", "off", "on"):
+            raise BadOptions("state must be shutdown, off or on")
+        told = shutdown.switch_on(node) if state == "on" else shutdown.begin(node, at_once=state == "off")
+        await exchange.answer(200, f"{told}\n".encode(), TEXT)
 
     def _asked_node(self, exchange: Exchange) -> str:
         """The node whose address was called; empty for an address that is no node's (all nodes are meant)."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from kubecosm.api.meta import annotations_of
 from kubecosm.api.resources import Object
-from kubecosm.api.times import parse_time
+from kubecosm.api.times import format_time, parse_time
 from kubecosm.runtime.clock import Clock
 
 from .. import notes
@@ -209,6 +209,7 @@ class SimRuntime:
         status = ContainerStatus(
             container_id=f"{self.name}://{_random_id(self.rng)}", name=name, image=config.spec.get("image", ""), image_id=config.image_id,
             state=ContainerState.CREATED, created_at=self.clock.now(), restart_count=config.restart_count,
+            sandbox_attempt=sim.status.sandbox_attempts,
         )  # fmt: skip
         return self._add(sim, config, status).status.container_id
 
@@ -273,11 +274,12 @@ class SimRuntime:
         if ip and not is_host_network(pod) and self._pool(node).reserve(ip):
             self._reserved.add(pod["metadata"]["uid"])
 
-    async def recover(self, pod: Object, node: NodeInfo, config_of: ConfigOf) -> None:
+    async def recover(self, pod: Object, node: NodeInfo, config_of: ConfigOf, *, rebooted: bool = False) -> None:
         meta, reported = pod["metadata"], pod.get("status") or {}
         sim = self._pods[meta["uid"]] = SimPod(pod, node, PodStatus(meta["uid"]))
-        if not is_terminal(pod):
-            sim.status.sandbox_id, sim.status.sandbox_attempts = _random_id(self.rng), 1
+        sim.status.sandbox_attempts = 1
+        if not is_terminal(pod) and not rebooted:
+            sim.status.sandbox_id = _random_id(self.rng)
             sim.status.ip = self._recovered_address(pod, node)
             self._count_address(sim.status.ip, 1)
         statuses = {s["name"]: s for key in STATUS_KEYS for s in reported.get(key) or ()}
@@ -285,7 +287,7 @@ class SimRuntime:
             raw = statuses.get(spec["name"])
             if raw is None or not raw.get("containerID", "").startswith(f"{self.name}://"):
                 continue
-            await self._recover_container(sim, config_of(pod, spec, kind), raw)
+            await self._recover_container(sim, config_of(pod, spec, kind), _lost(raw, self.clock.now()) if rebooted else raw)
 
     def _recovered_address(self, pod: Object, node: NodeInfo) -> str:
         """The address that the pod had, unless another has it by now."""
@@ -303,6 +305,7 @@ class SimRuntime:
             sim.status.previous[name] = _ended_status(raw, terminated)
             sim.previous_logs[name] = self._logs.load(sim.uid, name, restarts - 1)
         status = _ended_status(raw, state.get("terminated") or last.get("terminated") or {})
+        status.sandbox_attempt = sim.status.sandbox_attempts
         self._images.setdefault(sim.node.name, set()).add(status.image)
         running = state.get("running")
         if running is not None:
@@ -356,6 +359,15 @@ def _random_id(rng: random.Random) -> str:
 
 def _time(text: str | None) -> datetime | None:
     return parse_time(text) if text else None
+
+
+def _lost(raw: Object, now: datetime) -> Object:
+    """What is known of a container after its node was off: if it ran, it did not end by itself."""
+    running = (raw.get("state") or {}).get("running")
+    if running is None:
+        return raw
+    ended = {"exitCode": 255, "reason": "Unknown", "finishedAt": format_time(now), "containerID": raw["containerID"], **running}
+    return {**raw, "state": {"terminated": ended}}
 
 
 def _ended_status(raw: Object, terminated: dict[str, Any]) -> ContainerStatus:

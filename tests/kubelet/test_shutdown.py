@@ -1,0 +1,208 @@
+"""Shutting nodes down and switching them on again: who ends when, what is told, and what runs afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+import pytest
+
+from kubecosm.api.resources import Object
+from kubecosm.runtime.errors import StartupError
+from kubecosm.services.kubelet.nodes.objects import heartbeat_patch
+from kubecosm.services.kubelet.nodes.power import Power, Powers
+from kubecosm.services.kubelet.nodes.shutdown import NodeShutdown, Period, plan_groups, plan_periods
+from kubecosm.services.kubelet.pipeline import Answer
+from kubecosm.services.kubelet.pods.status import Verdict, refused
+from kubecosm.services.kubelet.pods.worker import PodWorker
+from kubecosm.testing.virtualtime import EPOCH, VirtualClock, run_virtual
+
+from .lab import NODE, Lab, container, in_lab, make_pod, shell
+
+CRITICAL = 2 * 10**9
+
+
+def test_the_flags_give_critical_pods_the_last_part() -> None:
+    assert plan_periods(30, 10, ()) == [Period(0, 20), Period(CRITICAL, 10)]
+    assert plan_periods(30, 10, ("1000=5", "0=7")) == [Period(0, 7), Period(1000, 5)]
+    assert plan_periods(0, 0, ()) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        pytest.param((5, 10, ()), "must be >=", id="critical above the whole"),
+        pytest.param((30, 10, ("high=5",)), "expected PRIORITY=SECONDS", id="no number"),
+        pytest.param((30, 10, ("1000",)), "expected PRIORITY=SECONDS", id="no period"),
+    ],
+)
+def test_wrong_flags_are_told(flags: Any, message: str) -> None:
+    with pytest.raises(StartupError, match=message):
+        plan_periods(*flags)
+
+
+def test_pods_are_grouped_by_the_period_at_or_below_their_priority() -> None:
+    pods = [{"spec": {"priority": priority}} for priority in (-5, 0, 999, 1000, CRITICAL + 1000)] + [{"spec": {}}]
+    groups = plan_groups([Period(0, 20), Period(1000, 5), Period(CRITICAL, 10)], pods)
+    assert [[pod["spec"].get("priority") for pod in members] for _, members in groups] == [[-5, 0, 999, None], [1000], [CRITICAL + 1000]]
+    assert plan_groups([Period(0, 20), Period(CRITICAL, 10)], [{"spec": {"priority": CRITICAL}}])[0][0] == Period(CRITICAL, 10)
+
+
+def test_a_node_that_shuts_down_says_so() -> None:
+    healthy = heartbeat_patch([], EPOCH)["status"]["conditions"]
+    ready = heartbeat_patch(healthy, EPOCH, "node is shutting down")["status"]["conditions"][-1]
+    assert (ready["status"], ready["reason"], ready["message"]) == ("False", "KubeletNotReady", "node is shutting down")
+
+
+class RecordedPods:
+    """A kubelet whose pods end after as many seconds as their name says."""
+
+    def __init__(self, clock: VirtualClock, *pods: Object) -> None:
+        self.clock, self.pods = clock, list(pods)
+        self.log: list[tuple[float, str, Any]] = []
+
+    def active(self, node: str) -> list[Object]:
+        return self.pods
+
+    async def end(self, pods: Sequence[Object], seconds: int, reason: str, message: str) -> None:
+        self.log.append((self.clock.monotonic(), "end", [pod["name"] for pod in pods]))
+        await self.clock.sleep(max(float(pod["name"]) for pod in pods))
+
+    def switch_off(self, node: str) -> None:
+        self.log.append((self.clock.monotonic(), "off", node))
+
+    def switch_on(self, node: str) -> None:
+        self.log.append((self.clock.monotonic(), "on", node))
+
+
+class RecordedApi:
+    def __init__(self) -> None:
+        self.patches: list[Object] = []
+
+    async def request(self, method: str, path: str, body: bytes = b"", content_type: str = "") -> Answer:
+        if method == "PATCH":
+            self.patches.append(orjson.loads(body))
+        return Answer(200, b"{}")
+
+
+class RecordedNodeEvents:
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+
+    def event(self, obj: Object, resource: object, kind: str, reason: str, message: str) -> None:
+        self.told.append((reason, message))
+
+
+def pod(name: str, priority: int = 0) -> Object:
+    return {"name": name, "spec": {"priority": priority}}
+
+
+def shut_down(*pods: Object, periods: Sequence[Period]) -> tuple[RecordedPods, RecordedApi, RecordedNodeEvents]:
+    """A node is shut down and, a minute later, switched on again."""
+
+    async def main() -> tuple[RecordedPods, RecordedApi, RecordedNodeEvents]:
+        clock = VirtualClock()
+        recorded, api, events = RecordedPods(clock, *pods), RecordedApi(), RecordedNodeEvents()
+        powers = Powers()
+        async with asyncio.TaskGroup() as tasks:
+            shutdown = NodeShutdown(powers, recorded, api, clock, events, tasks, periods)  # type: ignore[arg-type]
+            shutdown.begin("n", at_once=False)
+            assert "already" in shutdown.begin("n", at_once=False)
+            if periods:
+                assert "still" in shutdown.switch_on("n")
+            await clock.sleep(60)
+            assert powers.of("n") is Power.OFF
+            shutdown.switch_on("n")
+            assert powers.of("n") is Power.ON
+        return recorded, api, events
+
+    return run_virtual(main())
+
+
+def test_groups_end_one_after_the_other_each_within_its_period() -> None:
+    pods, api, events = shut_down(pod("3"), pod("99"), pod("4", CRITICAL), periods=[Period(0, 20), Period(1000, 7), Period(CRITICAL, 10)])
+    assert pods.log == [(0, "end", ["3", "99"]), (20, "end", ["4"]), (24, "off", "n"), (60, "on", "n")]
+    first, last = (patch["status"]["conditions"][-1] for patch in api.patches)
+    assert (first["status"], last["status"]) == ("False", "True")
+    assert api.patches[-1]["status"]["nodeInfo"]["bootID"]
+    assert events.told[0] == ("NodeShutdown", "Shutdown manager detected shutdown event")
+    assert events.told[1][1].startswith("Node n has been rebooted, boot id: ")
+
+
+def test_without_periods_a_node_goes_off_at_once_and_tells_nothing() -> None:
+    pods, api, _ = shut_down(pod("3"), periods=[])
+    assert pods.log == [(0, "off", "n"), (60, "on", "n")]
+    assert len(api.patches) == 1, "that it started again"
+
+
+SHUTDOWN = Verdict("Terminated", "Pod was terminated in response to imminent node shutdown.", grace_seconds=5, is_disruption=True)
+
+
+def test_a_pod_that_the_shutdown_ends_is_failed_with_the_reason_and_a_condition() -> None:
+    async def story(lab: Lab) -> None:
+        worker = lab.run(make_pod(container(), annotations={"kubecosm.dev/ignore-sigterm": "true"}))
+        await lab.until_phase("Running")
+        worker.evict(SHUTDOWN)
+        await lab.until_phase("Failed")
+        status = lab.status()
+        assert (status["reason"], status["message"]) == (SHUTDOWN.reason, SHUTDOWN.message)
+        target = next(c for c in status["conditions"] if c["type"] == "DisruptionTarget")
+        assert (target["status"], target["reason"], target["message"]) == ("True", "TerminationByKubelet", SHUTDOWN.message)
+        assert lab.clock.monotonic() == pytest.approx(5, abs=0.5), "the period is shorter than what the pod asks for"
+
+    in_lab(story)
+
+
+def test_a_refused_pod_tells_nothing_of_containers() -> None:
+    async def story(lab: Lab) -> None:
+        worker = lab.run(make_pod(container()))
+        worker.evict(refused("NodeShutdown", "Pod was rejected as the node is shutting down."))
+        await lab.until_phase("Failed")
+        status = lab.status()
+        assert (status["reason"], status["message"]) == (
+            "NodeShutdown", "Pod was rejected: Pod was rejected as the node is shutting down.",
+        )  # fmt: skip
+        assert "containerStatuses" not in status
+
+    in_lab(story)
+
+
+async def reboot(lab: Lab, worker: Any) -> None:
+    """The node of a pod goes off and on, as the kubelet's pod manager does it."""
+    told = lab.status()
+    worker.abandon()
+    await lab.runtime.remove_pod(worker.uid)
+    count = len(lab.statuses.history[worker.uid])
+    await lab.clock.sleep(60)
+    assert len(lab.statuses.history[worker.uid]) == count, "a node that is off tells nothing"
+    again = lab.workers[worker.uid] = PodWorker(lab.context, {**worker.pod, "status": told}, NODE)
+    await again.recover(rebooted=True)
+
+
+def test_after_a_power_loss_containers_start_anew_and_the_old_ones_have_ended_unknown() -> None:
+    async def story(lab: Lab) -> None:
+        init = shell("exit 0", "setup")
+        worker = lab.run(make_pod(container(), initContainers=[init]))
+        await lab.until_phase("Running")
+        await reboot(lab, worker)
+        await lab.until(lambda: lab.status()["containerStatuses"][0]["restartCount"] == 1 and lab.status()["containerStatuses"][0]["ready"])
+        status = lab.status()
+        last = status["containerStatuses"][0]["lastState"]["terminated"]
+        assert (last["exitCode"], last["reason"]) == (255, "Unknown")
+        assert status["initContainerStatuses"][0]["restartCount"] == 1, "a new sandbox is initialized anew"
+        assert status["phase"] == "Running"
+
+    in_lab(story)
+
+
+def test_after_a_power_loss_a_pod_that_is_never_restarted_has_failed() -> None:
+    async def story(lab: Lab) -> None:
+        worker = lab.run(make_pod(container(), restartPolicy="Never"))
+        await lab.until_phase("Running")
+        await reboot(lab, worker)
+        await lab.until_phase("Failed")
+        assert lab.status()["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 255
+
+    in_lab(story)
