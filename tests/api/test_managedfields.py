@@ -250,17 +250,18 @@ def test_kubectl_may_go_on_where_its_client_side_apply_stopped() -> None:
 @pytest.mark.parametrize(
     ("resource", "body", "code", "message"),
     [(DEPLOYMENTS, {"apiVersion": "apps/v1beta1", "kind": "Deployment"}, 400,
-      "Incorrect version specified in apply patch. Specified patch version: apps/v1beta1, expected: apps/v1"),
+      "invalid object type: apps/v1beta1, Kind=Deployment"),
+     (DEPLOYMENTS, {"apiVersion": "v1", "kind": "Pod"}, 400, "invalid object type: /v1, Kind=Pod"),
      (PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": {"managedFields": []}}, 400, "metadata.managedFields must be nil"),
      (DEPLOYMENTS, config(DEPLOYMENTS, spec={"foo": 1, "baz": 2}), 500,
       "failed to create typed patch object (/x; apps/v1, Kind=Deployment): .spec.baz: field not declared in schema"),
      (DEPLOYMENTS, config(DEPLOYMENTS, spec={"replicas": "3"}), 500,
       "failed to create typed patch object (/x; apps/v1, Kind=Deployment): .spec.replicas: expected numeric (int or float), got string"),
      (PODS, config(PODS, spec=pod_spec({"name": "c", "env": [{"name": "A", "value": 5}]})), 500,
-      'failed to create typed patch object (/x; v1, Kind=Pod): .spec.containers[name="c"].env[name="A"].value: '
+      'failed to create typed patch object (/x; /v1, Kind=Pod): .spec.containers[name="c"].env[name="A"].value: '
       "expected string, got &value.valueUnstructured{Value:5}"),
      (PODS, config(PODS, spec=pod_spec({"name": "c"}, {"name": "c"})), 500,
-      'failed to create typed patch object (/x; v1, Kind=Pod): .spec.containers: duplicate entries for key [name="c"]')],
+      'failed to create typed patch object (/x; /v1, Kind=Pod): .spec.containers: duplicate entries for key [name="c"]')],
 )  # fmt: skip
 def test_a_configuration_that_cannot_be_applied_is_refused(resource: Resource, body: Any, code: int, message: str) -> None:
     with pytest.raises(ApiError) as caught:

@@ -148,11 +148,7 @@ def prune(shape: MapShape, merged: Object, last: Node, owned: Iterable[Node]) ->
 def _check(resource: Resource, applied: Object) -> None:
     api_version, kind = applied.get("apiVersion") or "", applied.get("kind") or ""
     if (api_version, kind) != (resource.api_version, resource.kind):
-        if kind == resource.kind and api_version:
-            raise BadRequest(
-                f"Incorrect version specified in apply patch. Specified patch version: {api_version}, expected: {resource.api_version}"
-            )
-        raise BadRequest(f"invalid object type: {api_version or '/'}, Kind={kind}")
+        raise BadRequest(f"invalid object type: {_go_kind(api_version, kind)}")
     metadata = applied.get("metadata")
     if isinstance(metadata, dict) and metadata.get("managedFields") is not None:
         raise BadRequest("metadata.managedFields must be nil")
@@ -162,7 +158,12 @@ def _described(resource: Resource, applied: Object) -> str:
     raw = applied.get("metadata")
     metadata = raw if isinstance(raw, dict) else {}
     namespace, name = metadata.get("namespace") or "", metadata.get("name") or ""
-    return f"{namespace}/{name}; {resource.api_version}, Kind={resource.kind}"
+    return f"{namespace}/{name}; {_go_kind(resource.api_version, resource.kind)}"
+
+
+def _go_kind(api_version: str, kind: str) -> str:
+    """A GroupVersionKind as Go prints it: the core group is the empty one before the slash."""
+    return f"{api_version if '/' in api_version else f'/{api_version}'}, Kind={kind}"
 
 
 def conflicts_left(conflicts: ApplyConflicts, live: Object, shape: MapShape) -> bool:
