@@ -320,6 +320,31 @@ def test_a_web_server_shows_the_files_that_its_container_has() -> None:
     with_network(story)
 
 
+def test_a_slow_client_gets_every_byte_of_large_answers() -> None:
+    fs = FileSystem()
+    fs.mkdir("/www")
+    fs.write("/www/big", bytes(8 * 1024 * 1024))
+
+    async def story(network: PodNetwork) -> None:
+        ip, port = BLOCK + "41", free_port()
+        server = endpoint(ip, port, "nginx")
+        server.documents = Documents("/www", lambda: fs)
+        await network.open((ip, port), server)
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, (ip, port))
+        reader, writer = await asyncio.open_connection(sock=sock, limit=4096)
+        writer.write(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n" * 3)
+        for _ in range(3):
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert b"Content-Length: 8388608" in head
+            assert not any(await reader.readexactly(8 * 1024 * 1024))
+        writer.close()
+
+    with_network(story)
+
+
 PLACES = {"/usr/share": True, "/usr/share/www/a": True, "/": True, "/usr/share/w": False, "/etc": False}
 
 

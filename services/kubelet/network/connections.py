@@ -16,9 +16,6 @@ from .endpoint import Endpoint
 from .h2 import PREFACE, H2Server
 from .http1 import HttpError, Request, RequestParser, response
 
-WRITE_BUFFER_BYTES_MAX = 1024 * 1024
-"""A client that does not read its answers is cut off."""
-
 EndpointLookup = Callable[[str, int], Endpoint | None]
 Delay = Callable[[float, Callable[[], None]], Any]
 
@@ -38,6 +35,7 @@ class PodConnection(asyncio.Protocol):
         self._h2: H2Server | None = None
         self._waiting: Request | None = None
         self._closing = False
+        self._paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport = cast(asyncio.Transport, transport)  # uvloop's are none by inheritance
@@ -62,8 +60,20 @@ class PodConnection(asyncio.Protocol):
         if self._transport is None:
             return
         self._receive(data)
-        if self._transport is not None and self._transport.get_write_buffer_size() > WRITE_BUFFER_BYTES_MAX:
-            self._transport.abort()
+
+    def pause_writing(self) -> None:
+        """The client reads slower than it is answered: no further request is taken meanwhile, so that one answer at most waits in memory."""
+        self._paused = True
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._transport.resume_reading()
+        if self._parser is not None:
+            self._serve_requests()
 
     def eof_received(self) -> bool:
         return self._waiting is not None
@@ -130,7 +140,7 @@ class PodConnection(asyncio.Protocol):
         parser, endpoint = self._parser, self._endpoint
         assert parser is not None
         assert endpoint is not None
-        while self._waiting is None and self._transport is not None:
+        while self._waiting is None and self._transport is not None and not self._paused:
             try:
                 request = parser.next_request()
             except HttpError as failure:
