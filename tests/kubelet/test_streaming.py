@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import struct
@@ -16,7 +17,8 @@ from hypothesis import strategies as st
 from kubecosm.services.kubelet.cri.streams import ProcessStreams
 from kubecosm.services.kubelet.cri.types import RuntimeFailure
 from kubecosm.services.kubelet.streaming import remotecommand, spdy_frames, spdy_headers, websocket
-from kubecosm.services.kubelet.streaming.portforward import PortForwarder
+from kubecosm.services.kubelet.streaming.channels import ChannelSocket
+from kubecosm.services.kubelet.streaming.portforward import ChannelForwarder, PortForwarder
 from kubecosm.services.kubelet.streaming.spdy_session import SpdySession
 
 
@@ -181,7 +183,7 @@ def read_frames(data: bytes) -> list[bytes]:
 def test_exec_over_websocket_v5_ends_stdin_by_the_close_signal() -> None:
     async def main() -> list[bytes]:
         ours, theirs = MemoryChannel.pair()
-        client = remotecommand.WebSocketClient(websocket.WebSocket(ours), "v5.channel.k8s.io")
+        client = remotecommand.WebSocketClient(ChannelSocket(websocket.WebSocket(ours), "v5.channel.k8s.io"), "v5.channel.k8s.io")
         await theirs.write(client_frame(b"\x00hello"))
         await theirs.write(client_frame(b"", websocket.PING))
         await theirs.write(client_frame(b"\xff\x00"))
@@ -205,7 +207,7 @@ def test_a_process_that_cannot_start_is_told_as_an_internal_error() -> None:
 
     async def main() -> list[bytes]:
         ours, theirs = MemoryChannel.pair()
-        client = remotecommand.WebSocketClient(websocket.WebSocket(ours), "v4.channel.k8s.io")
+        client = remotecommand.WebSocketClient(ChannelSocket(websocket.WebSocket(ours), "v4.channel.k8s.io"), "v4.channel.k8s.io")
         await remotecommand.serve(client, ALL, fails)
         return read_frames(await theirs.read())
 
@@ -250,6 +252,37 @@ def test_port_forward_joins_stream_pairs_with_connections() -> None:
     assert sorted(asked) == [80, 81]
     assert peer.data[3] == b"echo line\n"
     assert b"connection refused" in peer.data[5]
+
+
+LINES = {"v4.channel.k8s.io": b"\x00line\n", "v4.base64.channel.k8s.io": b"0" + base64.b64encode(b"line\n")}
+
+
+@pytest.mark.parametrize(("protocol", "sent"), LINES.items())
+def test_port_forward_over_websocket_channels_names_its_ports_first(protocol: str, sent: bytes) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"echo " + await reader.readline())
+        writer.close()
+
+    async def main() -> list[bytes]:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        ours, theirs = MemoryChannel.pair()
+
+        async def dial(wanted: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            return await asyncio.open_connection("127.0.0.1", server.sockets[0].getsockname()[1])
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(ChannelForwarder(ChannelSocket(websocket.WebSocket(ours), protocol), dial, [80], "web").run())
+            await theirs.write(client_frame(sent))
+            data = b""
+            while len(frames := read_frames(data)) < 3:
+                data += await theirs.read()
+            theirs.close()
+        server.close()
+        return [frame[:1] + base64.b64decode(frame[1:]) if "base64" in protocol else frame for frame in frames]
+
+    first, second, third = asyncio.run(main())
+    assert [first[1:], second[1:]] == [struct.pack("<H", 80)] * 2
+    assert third[1:] == b"echo line\n"
 
 
 @pytest.mark.parametrize(("offered", "chosen"), [("v9, v4.channel.k8s.io", "v4.channel.k8s.io"), ("nothing", None)])

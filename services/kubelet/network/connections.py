@@ -62,7 +62,7 @@ class PodConnection(asyncio.Protocol):
         self._receive(data)
 
     def pause_writing(self) -> None:
-        """The client reads slower than it is answered: no further request is taken meanwhile, so that one answer at most waits in memory."""
+        """The client reads slower than it is answered: it gets no further answer meanwhile, so that one at most waits in memory."""
         self._paused = True
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()

@@ -25,6 +25,7 @@ from ..pods.manager import PodManager
 from ..pods.worker import PodWorker
 from ..streaming import portforward, remotecommand
 from ..streaming.bytechannel import SocketChannel, relay
+from ..streaming.channels import ChannelSocket
 from ..streaming.spdy_session import SpdySession
 from ..streaming.websocket import WebSocket, WebSocketChannel, accept_key, choose_protocol
 from .logs import BadOptions, container_id_for, parse_options
@@ -197,7 +198,7 @@ class Routes:
             if protocol is None:
                 raise BadOptions("no supported WebSocket subprotocol")
             socket = WebSocket(await _upgrade_websocket(exchange, protocol))
-            client = remotecommand.WebSocketClient(socket, protocol)
+            client = remotecommand.WebSocketClient(ChannelSocket(socket, protocol), protocol)
             await client.start(options)
             await remotecommand.serve(client, options, run)
         elif request.headers.get("upgrade", "").lower() == "spdy/3.1":
@@ -241,7 +242,7 @@ class Routes:
             return await runtime.dial(ip, port)
 
         if _is_websocket(request):
-            offered = request.headers.get("sec-websocket-protocol", "")
+            offered = request.headers.get("sec-websocket-protocol", portforward.WEBSOCKET_PROTOCOLS[0])
             protocol = choose_protocol(offered, (portforward.TUNNEL_PROTOCOL, *portforward.WEBSOCKET_PROTOCOLS))
             if protocol is None:
                 raise BadOptions("no supported WebSocket subprotocol")
@@ -250,7 +251,7 @@ class Routes:
                 await portforward.PortForwarder(SpdySession(WebSocketChannel(socket)), dial, name).run()
             else:
                 ports = [int(value) for key, value in request.query if key in ("port", "ports") and value.isdigit()]
-                await portforward.ChannelForwarder(socket, dial, ports, name).run()
+                await portforward.ChannelForwarder(ChannelSocket(socket, protocol), dial, ports, name).run()
             await socket.close()
         elif request.headers.get("upgrade", "").lower() == "spdy/3.1":
             headers = {"Upgrade": "SPDY/3.1", "X-Stream-Protocol-Version": portforward.SPDY_PROTOCOL}

@@ -12,12 +12,13 @@ from collections.abc import Awaitable, Callable
 
 from ..cri.streams import BrokenStream, Pipe
 from .bytechannel import READ_BYTES_MAX
+from .channels import ChannelSocket
 from .spdy_session import SpdySession, SpdyStream
-from .websocket import WebSocket
 
 SPDY_PROTOCOL = "portforward.k8s.io"
 TUNNEL_PROTOCOL = "SPDY/3.1+portforward.k8s.io"
-WEBSOCKET_PROTOCOLS = ("v4.channel.k8s.io", "portforward.k8s.io")
+WEBSOCKET_PROTOCOLS = ("v4.channel.k8s.io", "v4.base64.channel.k8s.io")
+"""Binary, as for a client that names none, or base64."""
 
 DialPort = Callable[[int], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 """Opens a connection to a port of the pod; OSError if refused."""
@@ -92,19 +93,21 @@ async def _join(
         except OSError:
             return
 
-    async with asyncio.TaskGroup() as tasks:
-        sender = tasks.create_task(upstream(), name="portforward-up")
-        with contextlib.suppress(OSError, BrokenStream):
-            while data := await reader.read(READ_BYTES_MAX):
-                await write(data)
-        sender.cancel()
-    writer.close()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            sender = tasks.create_task(upstream(), name="portforward-up")
+            with contextlib.suppress(OSError, BrokenStream):
+                while data := await reader.read(READ_BYTES_MAX):
+                    await write(data)
+            sender.cancel()
+    finally:
+        writer.close()
 
 
 class ChannelForwarder:
     """The WebSocket form without SPDY: channels 2i (data) and 2i+1 (error) for the i-th port of the request."""
 
-    def __init__(self, socket: WebSocket, dial: DialPort, ports: list[int], pod: str) -> None:
+    def __init__(self, socket: ChannelSocket, dial: DialPort, ports: list[int], pod: str) -> None:
         self._socket = socket
         self._dial = dial
         self._ports = ports
@@ -114,11 +117,11 @@ class ChannelForwarder:
         inputs = [Pipe() for _ in self._ports]
         for index, port in enumerate(self._ports):
             for channel in (2 * index, 2 * index + 1):
-                await self._socket.send(bytes([channel]) + struct.pack("<H", port))
+                await self._socket.send(channel, struct.pack("<H", port))
         async with asyncio.TaskGroup() as tasks:
             jobs = [tasks.create_task(self._forward(index, pipe), name="portforward") for index, pipe in enumerate(inputs)]
             while (message := await self._socket.receive()) is not None:
-                channel, data = message[0] if message else 255, message[1:]
+                channel, data = message
                 if channel % 2 == 0 and channel // 2 < len(inputs):
                     with contextlib.suppress(BrokenStream):
                         await inputs[channel // 2].write(data)
@@ -130,10 +133,10 @@ class ChannelForwarder:
             reader, writer = await self._dial(self._ports[index])
         except OSError as failure:
             with contextlib.suppress(OSError):
-                await self._socket.send(bytes([2 * index + 1]) + failure_text(self._pod, self._ports[index], failure).encode())
+                await self._socket.send(2 * index + 1, failure_text(self._pod, self._ports[index], failure).encode())
             return
 
         async def write(data: bytes) -> None:
-            await self._socket.send(bytes([2 * index]) + data)
+            await self._socket.send(2 * index, data)
 
         await _join(source, write, reader, writer)

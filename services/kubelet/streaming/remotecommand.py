@@ -17,8 +17,8 @@ from kubecosm.api.resources import Object
 
 from ..cri.streams import BrokenStream, Pipe, ProcessStreams, TerminalSize
 from ..cri.types import RuntimeFailure
+from .channels import ChannelSocket
 from .spdy_session import SpdySession, SpdyStream
-from .websocket import WebSocket
 
 WEBSOCKET_PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io", "v4.base64.channel.k8s.io", "channel.k8s.io")
 SPDY_PROTOCOLS = ("v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io")
@@ -143,44 +143,29 @@ def parse_size(data: bytes) -> TerminalSize | None:
 
 
 class WebSocketClient:
-    """Channels in one WebSocket: the first byte of a message names the channel."""
+    """The channels of a command in one WebSocket."""
 
-    def __init__(self, socket: WebSocket, protocol: str) -> None:
+    def __init__(self, socket: ChannelSocket, protocol: str) -> None:
         self._socket = socket
         self._protocol = protocol
-        self._base64 = "base64" in protocol
 
     async def start(self, options: StreamOptions) -> None:
         """An empty message on each output channel, as the first sign of life; older clients wait for it."""
         if not self._protocol.startswith("v5"):
             for channel in (STDOUT, STDERR, ERROR):
-                await self._send(channel, b"")
-
-    async def _send(self, channel: int, data: bytes) -> None:
-        if self._base64:
-            import base64
-
-            await self._socket.send(str(channel).encode() + base64.b64encode(data), text=True)
-        else:
-            await self._socket.send(bytes([channel]) + data)
+                await self._socket.send(channel, b"")
 
     async def output(self, data: bytes, *, is_stderr: bool) -> None:
-        await self._send(STDERR if is_stderr else STDOUT, data)
+        await self._socket.send(STDERR if is_stderr else STDOUT, data)
 
     async def finish(self, status: Object) -> None:
         if self._protocol != "channel.k8s.io":
-            await self._send(ERROR, orjson.dumps(status))
+            await self._socket.send(ERROR, orjson.dumps(status))
         await self._socket.close()
 
     async def feed(self, streams: ProcessStreams) -> None:
         while (message := await self._socket.receive()) is not None:
-            if not message:
-                continue
-            channel, data = message[0], message[1:]
-            if self._base64:
-                import base64
-
-                channel, data = channel - 48, base64.b64decode(data)
+            channel, data = message
             if channel == STDIN and streams.stdin is not None:
                 await streams.stdin.write(data)
             elif channel == RESIZE:
