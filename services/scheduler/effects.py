@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 from kubecosm.api.errors import NotFound
@@ -32,10 +33,8 @@ class RealEffects:
         await self._client.patch(PODS, pod.name, body, pod.namespace, patch_type=PatchType.STRATEGIC, subresource="status")
 
     async def delete_pod(self, pod: PodInfo) -> None:
-        try:
+        with contextlib.suppress(NotFound):
             await self._client.delete(PODS, pod.name, pod.namespace, options={"preconditions": {"uid": pod.uid}})
-        except NotFound:
-            return
 
     async def patch_claim(self, namespace: str, name: str, patch: Object) -> None:
         await self._client.patch(PERSISTENTVOLUMECLAIMS, name, patch, namespace, patch_type=PatchType.MERGE)
@@ -45,6 +44,13 @@ class RealEffects:
 
     async def patch_resource_claim(self, namespace: str, name: str, patch: Object, subresource: str) -> Object:
         return await self._client.patch(RESOURCECLAIMS, name, patch, namespace, patch_type=PatchType.MERGE, subresource=subresource)
+
+    async def create_resource_claim(self, claim: Object) -> Object:
+        return await self._client.create(RESOURCECLAIMS, claim)
+
+    async def delete_resource_claim(self, namespace: str, name: str, uid: str) -> None:
+        with contextlib.suppress(NotFound):
+            await self._client.delete(RESOURCECLAIMS, name, namespace, options={"preconditions": {"uid": uid}})
 
     def event(
         self, regarding: PodInfo, type: str, reason: str, action: str, note: str, *, related: PodInfo | None = None, once: bool = False

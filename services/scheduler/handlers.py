@@ -22,6 +22,7 @@ from kubecosm.api.resources import (
 from kubecosm.client.informer import InformerFactory
 
 from .changes import node_action, nominated_node_of, pod_action, same_for_scheduling, started_between
+from .dra.extended import asks_for_extended
 from .framework.events import (
     ASSIGNED_POD_ADD,
     ASSIGNED_POD_DELETE,
@@ -190,7 +191,7 @@ class EventHandlers:
     def _pend(self, info: PodInfo) -> None:
         if info.claims and self._storage is not None:
             self._storage.start()
-        if self._devices is not None and info.pod["spec"].get("resourceClaims"):
+        if self._devices is not None and (info.pod["spec"].get("resourceClaims") or asks_for_extended(info)):
             self._devices.start()
         self._scheduler.pending[info.uid] = info
         self._scheduler.nominator.update(info)

@@ -79,6 +79,15 @@ class FakeApi:
         self.resource_claims[key] = claim
         return claim
 
+    async def create_resource_claim(self, claim: Object) -> Object:
+        name = f"{claim['metadata']['generateName']}{len(self.resource_claims)}"
+        meta = {**claim["metadata"], "name": name, "uid": f"uid-{name}", "resourceVersion": "1"}
+        created = self.resource_claims[f"{meta['namespace']}/{name}"] = {**copy.deepcopy(claim), "metadata": meta}
+        return created
+
+    async def delete_resource_claim(self, namespace: str, name: str, uid: str) -> None:
+        assert self.resource_claims.pop(f"{namespace}/{name}")["metadata"]["uid"] == uid
+
     def event(
         self, regarding: PodInfo, type: str, reason: str, action: str, note: str, *, related: PodInfo | None = None, once: bool = False
     ) -> None:

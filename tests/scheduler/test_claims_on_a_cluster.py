@@ -17,13 +17,13 @@ __all__ = ["k"]
 DRIVER = "gpu.example.com"
 
 
-def publish(k: Kube, node: str, *devices: str) -> None:
+def publish(k: Kube, node: str, *devices: str, **class_spec: str) -> None:
     """A driver of the test's own on one node, and a class that selects its devices."""
     driver = f"{k.namespace}.{DRIVER}"
     expression = f"device.driver == '{driver}' && device.attributes['{driver}'].model.startsWith('A')"
     device_class = {
         "apiVersion": "resource.k8s.io/v1", "kind": "DeviceClass", "metadata": {"name": k.namespace},
-        "spec": {"selectors": [{"cel": {"expression": expression}}]},
+        "spec": {"selectors": [{"cel": {"expression": expression}}], **class_spec},
     }  # fmt: skip
     spec = {
         "driver": driver, "nodeName": node, "pool": {"name": node, "generation": 1, "resourceSliceCount": 1},
@@ -55,6 +55,22 @@ def test_pods_get_devices_one_each_and_give_them_back(k: Kube) -> None:
     k.run("delete", "pod", "user-0", "--wait=false")
     assert k.wait_scheduled("late") == [node]
     wait_for(lambda: len(k.get("resourceclaims")["items"]) == 2, "the claim of the deleted pod has gone with it")
+
+
+def test_a_pod_that_asks_for_an_extended_resource_gets_devices_of_its_class(k: Kube) -> None:
+    node, resource = first_node(k), f"{k.namespace}.example.com/gpu"
+    publish(k, node, "gpu-0", "gpu-1", extendedResourceName=resource)
+    asking = {"resources": {"limits": {resource: "2"}, "requests": {resource: "2"}}}
+    container = {"name": "main", "image": "nginx", **asking}
+    k.apply(pod("trainer", containers=[container]))
+    assert k.wait_scheduled("trainer") == [node]
+    [claim] = k.get("resourceclaims")["items"]
+    assert [one["device"] for one in claim["status"]["allocation"]["devices"]["results"]] == ["gpu-0", "gpu-1"]
+    wait_for(lambda: k.get("pod", "trainer")["status"].get("phase") == "Running", "the pod runs")
+    status = k.get("pod", "trainer")["status"]["extendedResourceClaimStatus"]
+    assert (status["resourceClaimName"], status["requestMappings"][0]["resourceName"]) == (claim["metadata"]["name"], resource)
+    k.run("delete", "pod", "trainer", "--wait=false")
+    wait_for(lambda: not k.get("resourceclaims")["items"], "the claim has gone with its pod")
 
 
 def test_a_driver_attaches_no_more_volumes_than_it_can(k: Kube, cluster: ClusterUnderTest) -> None:

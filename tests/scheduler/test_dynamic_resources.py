@@ -11,6 +11,7 @@ import pytest
 from kubecosm.api.resources import Object
 from kubecosm.services.scheduler.dra.allocator import Constraint, Search, needs_of
 from kubecosm.services.scheduler.dra.devices import Device, Pools
+from kubecosm.services.scheduler.dra.room import NOTHING_USED, Room, Usage
 
 from .helpers import Cluster, node, pod
 
@@ -236,7 +237,7 @@ def test_a_failed_binding_gives_the_devices_back() -> None:
     [placed] = cluster.schedule(user("p", "mine"))
     assert placed == ""
     assert "the object has been modified" in cluster.message("default/p")
-    assert cluster.scheduler.handle.devices.in_use == frozenset()
+    assert cluster.scheduler.handle.devices.in_use == NOTHING_USED
     heard(cluster)
     cluster.scheduler.queue.activate("uid-default-p")
     assert cluster.schedule_next() == "a"
@@ -286,7 +287,7 @@ def test_an_allocation_is_found_exactly_when_there_is_one(seed: int) -> None:
         claims.append(needs_of(claim(f"c{index}", *requests, constraints=constraints), {"gpu": CLASS}))
     in_use = frozenset(one.id for one in pools.devices if r.random() < 0.2)
     wants_big = lambda req, dev: not any("big" in text for _, text in req.selectors) or bool(dev.attributes[f"{DRIVER}/big"])  # noqa: E731
-    found = Search(pools.devices, in_use, wants_big).allocate(claims)
+    found = Search(pools.devices, Room(pools.devices, Usage(in_use), {}), wants_big).allocate(claims)
     slots = [(needs, alternatives[0]) for needs in claims for alternatives in needs.requests for _ in range(alternatives[0].count)]
     free = [one for one in pools.devices if one.id not in in_use]
     exists = any(is_valid(slots, chosen, wants_big) for chosen in itertools.permutations(free, len(slots)))
@@ -315,6 +316,6 @@ def test_distinct_devices_differ_in_their_attribute() -> None:
     def everything(_request: Any, _device: Device) -> bool:
         return True
 
-    found = Search(pools.devices, frozenset(), everything).allocate([needs])
+    found = Search(pools.devices, Room(pools.devices, NOTHING_USED, {}), everything).allocate([needs])
     assert found is not None
     assert [one.id.device for _, one in found[0]] == ["0", "2"]

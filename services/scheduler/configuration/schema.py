@@ -49,7 +49,7 @@ RESOURCES = [{"name": STRING, "weight": INT64}]
 SHAPE = [{"utilization": INT32, "score": INT32}]
 PLUGIN_ARGS: Mapping[str, Mapping[str, Schema]] = {
     "DefaultPreemption": {"minCandidateNodesPercentage": INT32, "minCandidateNodesAbsolute": INT32},
-    "DynamicResources": {"filterTimeout": DURATION},
+    "DynamicResources": {"filterTimeout": DURATION, "bindingTimeout": DURATION},
     "InterPodAffinity": {"hardPodAffinityWeight": INT32, "ignorePreferredTermsOfExistingPods": BOOL},
     "NodeAffinity": {"addedAffinity": RAW},
     "NodeResourcesBalancedAllocation": {"resources": RESOURCES},

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from kubecosm.api.resources import Object
 from kubecosm.cel.values import CelError
 
-from .devices import Device, DeviceId
+from .capacity import Amounts, quantity
+from .devices import Device, DeviceId, qualified
+from .room import Room
 from .selectors import evaluate
 
 STEPS_MAX = 50_000
@@ -33,6 +34,12 @@ class Request:
     """0: all that match."""
     admin: bool
     tolerations: tuple[Object, ...]
+    capacity: Amounts = field(default_factory=dict)
+    """Of devices that are shared, how much; of others, how much they must have."""
+
+    def asked_of(self, device: Device) -> Amounts:
+        """`capacity` by qualified names."""
+        return {qualified(name, device.id.driver): amount for name, amount in self.capacity.items()} if self.capacity else {}
 
 
 @dataclass(frozen=True)
@@ -65,10 +72,9 @@ class Search:
 
     devices: Sequence[Device]
     """Those the node can use."""
-    in_use: frozenset[DeviceId]
+    room: Room
     matches: Callable[[Request, Device], bool]
     steps: int = 0
-    taken: set[DeviceId] = field(default_factory=set)
 
     def allocate(self, claims: Sequence[ClaimNeeds]) -> list[Chosen] | None:
         """Devices for each claim; None if there are not enough. AllocationError if that cannot be told."""
@@ -84,44 +90,53 @@ class Search:
         for request in claims[claim].requests[number]:
             for picked in self._pick(claims[claim], request, result[claim]):
                 result[claim] += picked
-                fresh = {device.id for _, device in picked} if not request.admin else set()
-                self.taken |= fresh
                 if self._fill(claims, slots, position + 1, result):
                     return True
-                self.taken -= fresh
                 del result[claim][len(result[claim]) - len(picked):]
         return False
 
     def _pick(self, needs: ClaimNeeds, request: Request, before: Chosen) -> Iterator[Chosen]:
-        """Every way to serve one request."""
+        """Every way to serve one request; what it yields is taken until the next is asked for."""
         fitting = [device for device in self.devices if self.matches(request, device)]
-        if request.count == 0:
-            chosen = [(request, device) for device in fitting]
-            everyone_free = request.admin or all(self._is_free(device) for device in fitting)
-            if chosen and everyone_free and self._satisfies(needs, [*before, *chosen]):
-                yield chosen
+        if request.count:
+            yield from self._combinations(needs, request, before, fitting, 0, [])
             return
-        free = [device for device in fitting if request.admin or self._is_free(device)]
-        if len(free) >= request.count:
-            yield from self._combinations(needs, request, before, free, 0, [])
+        chosen = [(request, device) for device in fitting]
+        if not chosen or not self._satisfies(needs, [*before, *chosen]):
+            return
+        taken = [device for device in fitting if self._take(request, device)]
+        if len(taken) == len(fitting):
+            yield chosen
+        for device in taken:
+            self._give_back(request, device)
 
     def _combinations(
-        self, needs: ClaimNeeds, request: Request, before: Chosen, free: Sequence[Device], start: int, chosen: Chosen
+        self, needs: ClaimNeeds, request: Request, before: Chosen, fitting: Sequence[Device], start: int, chosen: Chosen
     ) -> Iterator[Chosen]:
         if len(chosen) == request.count:
             yield list(chosen)
             return
-        for index in range(start, len(free) - (request.count - len(chosen)) + 1):
+        for index in range(start, len(fitting)):
+            device = fitting[index]
             self.steps += 1
             if self.steps > STEPS_MAX:
                 raise AllocationError(f"no allocation found after looking at {STEPS_MAX} devices")
-            chosen.append((request, free[index]))
+            if not self._take(request, device):
+                continue
+            chosen.append((request, device))
             if self._satisfies(needs, [*before, *chosen]):
-                yield from self._combinations(needs, request, before, free, index + 1, chosen)
+                again = index if device.is_shared and not request.admin else index + 1
+                yield from self._combinations(needs, request, before, fitting, again, chosen)
             chosen.pop()
+            self._give_back(request, device)
 
-    def _is_free(self, device: Device) -> bool:
-        return device.id not in self.in_use and device.id not in self.taken
+    def _take(self, request: Request, device: Device) -> bool:
+        """Administrators look at devices without taking them."""
+        return request.admin or self.room.take(device, request.asked_of(device))
+
+    def _give_back(self, request: Request, device: Device) -> None:
+        if not request.admin:
+            self.room.give_back(device, request.asked_of(device))
 
     @staticmethod
     def _satisfies(needs: ClaimNeeds, chosen: Chosen) -> bool:
@@ -159,7 +174,9 @@ def _request(name: str, raw: Object, classes: Mapping[str, Object]) -> Request:
         *((f"request {name}", s["cel"]["expression"]) for s in raw.get("selectors") or () if s.get("cel")),
     ]
     count = 0 if raw.get("allocationMode") == ALL else int(raw.get("count") or 1)
-    return Request(name, class_name, tuple(selectors), count, bool(raw.get("adminAccess")), tuple(raw.get("tolerations") or ()))
+    wanted = ((raw.get("capacity") or {}).get("requests") or {}).items()
+    capacity = {key: amount for key, value in wanted if (amount := quantity(value)) is not None}
+    return Request(name, class_name, tuple(selectors), count, bool(raw.get("adminAccess")), tuple(raw.get("tolerations") or ()), capacity)
 
 
 class Matcher:
@@ -205,52 +222,3 @@ def _tolerates(toleration: Object, taint: Object) -> bool:
     if toleration.get("key") and toleration["key"] != taint.get("key"):
         return False
     return toleration.get("operator") == "Exists" or (toleration.get("value") or "") == (taint.get("value") or "")
-
-
-def allocation_of(needs: ClaimNeeds, chosen: Chosen, classes: Mapping[str, Object], now: str) -> Object:
-    """status.allocation of a claim."""
-    results: list[Any] = []
-    for request, device in chosen:
-        result: Object = {"request": request.name, "driver": device.id.driver, "pool": device.id.pool, "device": device.id.device}
-        if request.admin:
-            result["adminAccess"] = True
-        if request.tolerations:
-            result["tolerations"] = list(request.tolerations)
-        results.append(result)
-    devices: Object = {"results": results}
-    if config := _config(needs, chosen, classes):
-        devices["config"] = config
-    allocation: Object = {"devices": devices, "allocationTimestamp": now}
-    if selector := _node_selector([device for _, device in chosen]):
-        allocation["nodeSelector"] = selector
-    return allocation
-
-
-def _config(needs: ClaimNeeds, chosen: Chosen, classes: Mapping[str, Object]) -> list[Object]:
-    """What classes and the claim say to the drivers, for the requests that were served."""
-    served = {request.name: request.device_class for request, _ in chosen}
-    found: list[Object] = []
-    for name, device_class in served.items():
-        configs = (classes[device_class].get("spec") or {}).get("config") or ()
-        found += [{"source": "FromClass", "requests": [name], **config} for config in configs]
-    for config in ((needs.claim["spec"].get("devices") or {}).get("config")) or ():
-        wanted = config.get("requests") or []
-        if not wanted or any(name in wanted or name.partition("/")[0] in wanted for name in served):
-            found.append({"source": "FromClaim", **config})
-    return found
-
-
-def _node_selector(devices: Sequence[Device]) -> Object | None:
-    """Where the allocation can be used: on the node of a device, or where all selectors of the devices hold; None: everywhere."""
-    node = next((device.node for device in devices if device.node), "")
-    if node:
-        field_is = {"key": "metadata.name", "operator": "In", "values": [node]}
-        return {"nodeSelectorTerms": [{"matchFields": [field_is]}]}
-    merged: Object = {}
-    for device in devices:
-        for term in (device.selector or {}).get("nodeSelectorTerms") or ():
-            for kind in ("matchExpressions", "matchFields"):
-                for requirement in term.get(kind) or ():
-                    if requirement not in merged.setdefault(kind, []):
-                        merged[kind].append(requirement)
-    return {"nodeSelectorTerms": [merged]} if merged else None

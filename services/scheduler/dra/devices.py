@@ -1,7 +1,4 @@
-"""Devices as the drivers publish them in ResourceSlices, compiled for allocation.
-
-Left out: partitionable devices (shared counters), consumable capacity, binding conditions.
-"""
+"""Devices as the drivers publish them in ResourceSlices, compiled for allocation."""
 
 from __future__ import annotations
 
@@ -9,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from kubecosm.api.quantity import Quantity, QuantityError
 from kubecosm.api.resources import Object
 from kubecosm.cel.libraries.numbers import QuantityValue, parse_semver
 from kubecosm.cel.values import CelError
 
 from ..state.nodeselector import NodeTerms, compile_selector
+from .capacity import ZERO, Capacity, capacity_of, quantity
 from .selectors import Domains
 
 
@@ -22,6 +19,24 @@ class DeviceId(NamedTuple):
     driver: str
     pool: str
     device: str
+
+
+class CounterId(NamedTuple):
+    """A counter that devices of one pool draw on."""
+
+    driver: str
+    pool: str
+    set: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Binding:
+    """What a driver has to say before a pod with the device may be bound; `on_node` ties an allocation to the node it was made for."""
+
+    conditions: tuple[str, ...]
+    failures: tuple[str, ...]
+    on_node: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +53,12 @@ class Device:
     selector: Object | None
     """`terms` as a NodeSelector object."""
     taints: tuple[Object, ...]
+    is_shared: bool
+    """allowMultipleAllocations"""
+    capacities: Mapping[str, Capacity]
+    counters: Mapping[CounterId, int]
+    """What the device draws on, in nanos."""
+    binding: Binding | None
 
 
 class Pools:
@@ -46,6 +67,7 @@ class Pools:
     def __init__(self) -> None:
         self._slices: dict[str, Object] = {}
         self._devices: tuple[Device, ...] | None = None
+        self._counters: dict[CounterId, int] = {}
         self.version = 0
 
     def set_slice(self, resource_slice: Object) -> None:
@@ -60,10 +82,18 @@ class Pools:
 
     @property
     def devices(self) -> tuple[Device, ...]:
-        """Every device of a complete pool, pools in order of their names."""
+        """Every device of a complete pool, pools in order of their names; those that may keep a pod from being bound come last."""
         if self._devices is None:
-            self._devices = tuple(device for slices in self._complete() for one in slices for device in _devices_of(one))
+            slices = [one for pool in self._complete() for one in pool]
+            devices = (device for one in slices for device in _devices_of(one))
+            self._devices = tuple(sorted(devices, key=lambda device: bool(device.binding and device.binding.conditions)))
+            self._counters = {counter: amount for one in slices for counter, amount in _counters_of(one)}
         return self._devices
+
+    @property
+    def counters(self) -> Mapping[CounterId, int]:
+        """What the counters of all complete pools hold, in nanos."""
+        return self._counters if self.devices else {}
 
     def _complete(self) -> Iterator[list[Object]]:
         pools: dict[tuple[str, str], list[Object]] = {}
@@ -82,19 +112,44 @@ def _devices_of(resource_slice: Object) -> Iterator[Device]:
     for raw in spec.get("devices") or ():
         where = raw if spec.get("perDeviceNodeSelection") else spec
         selector = where.get("nodeSelector")
-        attributes = {_qualified(name, driver): _value(value) for name, value in (raw.get("attributes") or {}).items()}
-        capacity = {_qualified(name, driver): _quantity(value) for name, value in (raw.get("capacity") or {}).items()}
+        attributes = {qualified(name, driver): _value(value) for name, value in (raw.get("attributes") or {}).items()}
+        capacities = {qualified(name, driver): capacity_of(value) for name, value in (raw.get("capacity") or {}).items()}
+        capacity = {name: QuantityValue(one.value) for name, one in capacities.items()}
         variables = {
             "driver": driver, "attributes": _by_domain(attributes), "capacity": _by_domain(capacity),
             "allowMultipleAllocations": bool(raw.get("allowMultipleAllocations")),
         }  # fmt: skip
         yield Device(
             DeviceId(driver, pool, raw["name"]), attributes, {"device": variables}, where.get("nodeName") or "",
-            compile_selector(selector), selector, tuple(raw.get("taints") or ()),
+            compile_selector(selector), selector, tuple(raw.get("taints") or ()), bool(raw.get("allowMultipleAllocations")), capacities,
+            _drawn(raw, driver, pool), _binding(raw),
         )  # fmt: skip
 
 
-def _qualified(name: str, driver: str) -> str:
+def _drawn(device: Object, driver: str, pool: str) -> dict[CounterId, int]:
+    return {
+        CounterId(driver, pool, one["counterSet"], name): (quantity(counter.get("value")) or ZERO).nanos
+        for one in device.get("consumesCounters") or () for name, counter in (one.get("counters") or {}).items()
+    }  # fmt: skip
+
+
+def _binding(device: Object) -> Binding | None:
+    """Without conditions only the tie to the node is left."""
+    conditions, on_node = device.get("bindingConditions") or (), bool(device.get("bindsToNode"))
+    if not conditions and not on_node:
+        return None
+    return Binding(tuple(conditions), tuple(device.get("bindingFailureConditions") or ()), on_node)
+
+
+def _counters_of(resource_slice: Object) -> Iterator[tuple[CounterId, int]]:
+    spec = resource_slice["spec"]
+    for one in spec.get("sharedCounters") or ():
+        for name, counter in (one.get("counters") or {}).items():
+            amount = quantity(counter.get("value")) or ZERO
+            yield CounterId(spec["driver"], spec["pool"]["name"], one["name"], name), amount.nanos
+
+
+def qualified(name: str, driver: str) -> str:
     return name if "/" in name else f"{driver}/{name}"
 
 
@@ -115,9 +170,3 @@ def _value(attribute: Object) -> Any:
             return attribute["version"]
     return next(iter(attribute.values()), None)
 
-
-def _quantity(capacity: Object) -> QuantityValue:
-    try:
-        return QuantityValue(Quantity.of(capacity.get("value", 0)))
-    except QuantityError:
-        return QuantityValue(Quantity.of(0))

@@ -5,12 +5,17 @@ Watched only once a pod with resource claims waits (`ready` tells).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 
+from kubecosm.api.quantity import Quantity
 from kubecosm.api.resources import Object
 
 from .allocator import Matcher
-from .devices import DeviceId, Pools
+from .capacity import added
+from .devices import DeviceId, Pools, qualified
+from .extended import IMPLICIT_PREFIX
+from .room import Usage
 
 
 class DeviceState:
@@ -20,10 +25,13 @@ class DeviceState:
         self.claims: dict[str, Object] = {}
         """By namespace/name."""
         self.classes: dict[str, Object] = {}
+        self.class_of: dict[str, str] = {}
+        """Extended resource → the class that stands for it: of several the one made last."""
         self.pools = Pools()
         self.matcher = Matcher()
         self._assumed: dict[str, Object] = {}
-        self._in_use: frozenset[DeviceId] | None = None
+        self._in_use: Usage | None = None
+        self._waiting: set[asyncio.Future[None]] = set()
 
     # ---- informers
 
@@ -31,18 +39,44 @@ class DeviceState:
         self.claims[_key(claim)] = claim
         if allocation_in(claim) is not None:
             self._assumed.pop(claim["metadata"].get("uid", ""), None)
-        self._in_use = None
+        self._claims_changed()
 
     def remove_claim(self, claim: Object) -> None:
         self.claims.pop(_key(claim), None)
         self._assumed.pop(claim["metadata"].get("uid", ""), None)
+        self._claims_changed()
+
+    def _claims_changed(self) -> None:
         self._in_use = None
+        while self._waiting:
+            waiting = self._waiting.pop()
+            if not waiting.done():
+                waiting.set_result(None)
+
+    async def wait_claim_changed(self) -> None:
+        """Return when any claim has come, changed or gone."""
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.add(waiting)
+        try:
+            await waiting
+        finally:
+            self._waiting.discard(waiting)
 
     def set_class(self, device_class: Object) -> None:
         self.classes[device_class["metadata"]["name"]] = device_class
+        self._map_classes()
 
     def remove_class(self, device_class: Object) -> None:
         self.classes.pop(device_class["metadata"]["name"], None)
+        self._map_classes()
+
+    def _map_classes(self) -> None:
+        oldest_first = sorted(self.classes.values(), key=lambda one: str(one["metadata"]["name"]), reverse=True)
+        oldest_first.sort(key=lambda one: str(one["metadata"].get("creationTimestamp") or ""))
+        self.class_of = {f"{IMPLICIT_PREFIX}{name}": name for name in self.classes}
+        for one in oldest_first:
+            if resource := (one.get("spec") or {}).get("extendedResourceName"):
+                self.class_of[resource] = one["metadata"]["name"]
 
     # ---- allocations
 
@@ -59,19 +93,28 @@ class DeviceState:
         self._in_use = None
 
     @property
-    def in_use(self) -> frozenset[DeviceId]:
-        """Devices that some claim has; looking at a device as an administrator does not count."""
+    def in_use(self) -> Usage:
+        """What some claim has; looking at a device as an administrator does not count."""
         if self._in_use is None:
             known = (allocation for claim in self.claims.values() if (allocation := allocation_in(claim)) is not None)
-            self._in_use = frozenset((*_devices_in(known), *_devices_in(self._assumed.values())))
+            self._in_use = _usage((*known, *self._assumed.values()))
         return self._in_use
 
 
-def _devices_in(allocations: Iterable[Object]) -> Iterable[DeviceId]:
+def _usage(allocations: Iterable[Object]) -> Usage:
+    alone: set[DeviceId] = set()
+    shares: dict[DeviceId, dict[str, Quantity]] = {}
     for allocation in allocations:
         for result in (allocation.get("devices") or {}).get("results") or ():
-            if not result.get("adminAccess"):
-                yield DeviceId(result["driver"], result["pool"], result["device"])
+            device = DeviceId(result["driver"], result["pool"], result["device"])
+            if result.get("adminAccess"):
+                continue
+            if result.get("shareID"):
+                taken = {qualified(name, device.driver): Quantity.of(one) for name, one in (result.get("consumedCapacity") or {}).items()}
+                shares[device] = added(shares.get(device, {}), taken)
+            else:
+                alone.add(device)
+    return Usage(frozenset(alone), shares)
 
 
 def allocation_in(claim: Object) -> Object | None:

@@ -44,6 +44,12 @@ class ApiEffects(Protocol):
     async def patch_resource_claim(self, namespace: str, name: str, patch: Object, subresource: str) -> Object:
         """Merge patch of a ResourceClaim, or of its status; the claim afterwards."""
 
+    async def create_resource_claim(self, claim: Object) -> Object:
+        """The claim as the API server has named it."""
+
+    async def delete_resource_claim(self, namespace: str, name: str, uid: str) -> None:
+        """Delete that very claim; one that is gone is fine."""
+
     def event(
         self, regarding: PodInfo, type: str, reason: str, action: str, note: str, *, related: PodInfo | None = None, once: bool = False
     ) -> None:

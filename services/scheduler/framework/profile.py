@@ -153,6 +153,8 @@ class Profile:
             if plugin.name in state.skip_filter:
                 continue
             if isinstance(plugin, NodeResourcesFit):
+                if plugin.delegates(pod):
+                    return None
                 wanted = plugin.checked(pod)
             elif getattr(plugin, "looks_at_pods", True):
                 return None

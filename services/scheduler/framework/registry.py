@@ -7,11 +7,12 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from kubecosm.runtime.errors import StartupError
+from kubecosm.runtime.flags import parse_duration
 
 from ..plugins.balancedallocation import NodeResourcesBalancedAllocation
 from ..plugins.defaultbinder import DefaultBinder
 from ..plugins.defaultpreemption import DefaultPreemption, PreemptionArgs
-from ..plugins.dynamicresources import DynamicResources
+from ..plugins.dynamicresources import BINDING_SECONDS_MAX, DynamicResources
 from ..plugins.imagelocality import ImageLocality
 from ..plugins.interpodaffinity import InterPodAffinity
 from ..plugins.nodeaffinity import NodeAffinity
@@ -51,6 +52,11 @@ def _volume_binding(handle: Handle, args: Args) -> Plugin:
     return VolumeBinding(handle, float(BIND_TIMEOUT_SECONDS if seconds is None else seconds))
 
 
+def _dynamic_resources(handle: Handle, args: Args) -> Plugin:
+    timeout = args.get("bindingTimeout")
+    return DynamicResources(handle, float(parse_duration(timeout)) if timeout else BINDING_SECONDS_MAX)
+
+
 IN_TREE: Mapping[str, Factory] = {
     "SchedulingGates": lambda handle, args: SchedulingGates(handle),
     "PrioritySort": lambda handle, args: PrioritySort(handle),
@@ -66,7 +72,7 @@ IN_TREE: Mapping[str, Factory] = {
     "VolumeZone": lambda handle, args: VolumeZone(handle),
     "PodTopologySpread": PodTopologySpread,
     "InterPodAffinity": InterPodAffinity,
-    "DynamicResources": lambda handle, args: DynamicResources(handle),
+    "DynamicResources": _dynamic_resources,
     "DefaultPreemption": lambda handle, args: DefaultPreemption(handle, PreemptionArgs.from_config(args)),
     "NodeResourcesBalancedAllocation": _balanced,
     "ImageLocality": lambda handle, args: ImageLocality(handle),

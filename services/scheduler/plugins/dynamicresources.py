@@ -1,22 +1,20 @@
 """DynamicResources: gives a pod's ResourceClaims devices on the node it goes to, and keeps it off nodes that have none.
 
-Structured parameters only. Left out: extended resources that map to device classes, binding conditions, scoring of alternatives.
+Structured parameters only. Left out: scoring of alternatives (kube-scheduler prefers nodes that serve the first ones).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
-
 import numpy as np
 
-from kubecosm.api import names
-from kubecosm.api.meta import is_controlled_by
 from kubecosm.api.resources import Object
 from kubecosm.api.times import format_time
 
-from ..dra.allocator import AllocationError, Chosen, ClaimNeeds, Search, allocation_of, needs_of
+from ..dra.allocator import AllocationError, Chosen, ClaimNeeds, Search
 from ..dra.devices import Device
+from ..dra.extended import asks_for_extended
+from ..dra.result import allocation_of
+from ..dra.room import Room
 from ..dra.state import allocation_in, reservations_of
 from ..framework.diagnosis import Diagnosis
 from ..framework.events import Action, ClusterEvent, EventResource, HintedEvent
@@ -26,39 +24,31 @@ from ..framework.status import SKIP_STATUS, Status, unresolvable, unschedulable
 from ..state.columns import BoolArray, Rows
 from ..state.nodeselector import compile_selector
 from ..state.podinfo import PodInfo
+from .claimwriter import ClaimWriter
+from .deviceclaims import PodClaims, named_claims, sorted_claims, variant_for
 
 NOTHING_TO_DEALLOCATE = "no new claims to deallocate"
 DEALLOCATED = "deallocation of ResourceClaim completed"
+DELETED = "deletion of ResourceClaim completed"
 CACHES = "waiting for the caches of devices and claims"
 NOT_AVAILABLE = "resourceclaim not available on the node"
+REALLOCATE = "resourceclaim must be reallocated"
 CANNOT_ALLOCATE = "cannot allocate all claims"
-IN_USE = "resourceclaim in use"
-IN_PROCESS = "resource claim is in the process of being allocated"
-CONSUMERS_MAX = 256
-
-
-@dataclass
-class _Claims:
-    """What an attempt knows of the pod's claims."""
-
-    allocated: list[Object] = field(default_factory=list)
-    needs: list[ClaimNeeds] = field(default_factory=list)
-    unavailable: list[Object] = field(default_factory=list)
-    """Allocated ones that cannot be used on some node."""
-    allocations: list[Object] = field(default_factory=list)
-    """As reserved, one for each of `needs`."""
-    reserved: list[Object] = field(default_factory=list)
-    """Claims that the API server has been told to be the pod's."""
+STALE = "cannot schedule extended resource claim"
+BINDING_SECONDS_MAX = 600.0
+"""How long drivers may take to prepare devices (bindingTimeout)."""
 
 
 class DynamicResources:
     name = "DynamicResources"
     looks_at_pods = False
 
-    def __init__(self, handle: Handle) -> None:
+    def __init__(self, handle: Handle, binding_seconds_max: float = BINDING_SECONDS_MAX) -> None:
         self._handle = handle
         self._cluster = handle.cluster
         self._devices = handle.devices
+        self._writer = ClaimWriter(handle)
+        self._binding_seconds_max = binding_seconds_max
 
     def events_to_register(self) -> list[HintedEvent]:
         changed = Action.ADD | Action.UPDATE
@@ -75,87 +65,63 @@ class DynamicResources:
 
     def pre_enqueue(self, pod: PodInfo) -> Status | None:
         """A pod whose claims do not exist yet is not tried."""
-        if not pod.pod["spec"].get("resourceClaims"):
+        named = bool(pod.pod["spec"].get("resourceClaims"))
+        if not named and not asks_for_extended(pod):
             return None
         if not self._devices.ready:
             return unresolvable(CACHES)
-        found = self._claims_of(pod)
+        found = named_claims(pod, self._devices) if named else []
         return unresolvable(found) if isinstance(found, str) else None
 
-    def _claims_of(self, pod: PodInfo) -> list[Object] | str:
-        """The pod's claims, or what stands against them (foreachPodResourceClaim)."""
-        claims: list[Object] = []
-        generated = {s["name"]: s.get("resourceClaimName") for s in (pod.pod.get("status") or {}).get("resourceClaimStatuses") or ()}
-        for wanted in pod.pod["spec"].get("resourceClaims") or ():
-            name, is_ours = wanted.get("resourceClaimName"), False
-            if not name:
-                if wanted["name"] not in generated:
-                    return f'pod "{pod.key}": ResourceClaim not created yet'
-                name, is_ours = generated[wanted["name"]], True
-                if not name:
-                    continue  # the controller saw that none is needed
-            claim = self._devices.claims.get(f"{pod.namespace}/{name}")
-            if claim is None:
-                return f'resourceclaim "{name}" not found'
-            if claim["metadata"].get("deletionTimestamp"):
-                return f'resourceclaim "{name}" is being deleted'
-            if is_ours and not is_controlled_by(claim, pod.pod):
-                return f"ResourceClaim {pod.namespace}/{name} was not created for pod {pod.key} (pod is not owner)"
-            claims.append(claim)
-        return claims
-
     def pre_filter(self, state: CycleState, pod: PodInfo) -> Status | None:
-        if not pod.pod["spec"].get("resourceClaims"):
+        if not pod.pod["spec"].get("resourceClaims") and not asks_for_extended(pod):
             return SKIP_STATUS
-        found = self._claims_of(pod)
-        if isinstance(found, str):
-            return unresolvable(found)
-        claims = _Claims()
-        for claim in found:
-            why = self._sort_in(claims, claim, pod)
-            if why is not None:
-                return why
-        if not found:
+        claims = sorted_claims(pod, self._devices, self._handle.clock.now(), self._binding_seconds_max)
+        if claims is None:
             return SKIP_STATUS
+        if isinstance(claims, Status):
+            return claims
         state.data[self.name] = claims
-        return None
-
-    def _sort_in(self, claims: _Claims, claim: Object, pod: PodInfo) -> Status | None:
-        if allocation_in(claim) is not None:
-            reserved = reservations_of(claim)
-            if len(reserved) >= CONSUMERS_MAX and all(user.get("uid") != pod.uid for user in reserved):
-                return unschedulable(IN_USE)
-            claims.allocated.append(claim)
-        elif self._devices.is_assumed(claim):
-            return unresolvable(IN_PROCESS)
-        else:
-            try:
-                claims.needs.append(needs_of(claim, self._devices.classes))
-            except KeyError as missing:
-                return unresolvable(f"device class {missing.args[0]} does not exist")
         return None
 
     # ---- filter
 
     def filter(self, state: CycleState, pod: PodInfo, rows: Rows) -> Verdict | None:
-        claims: _Claims = state.data[self.name]
+        claims: PodClaims = state.data[self.name]
         asked = np.arange(self._cluster.nodes.size)[rows]
+        if claims.useless or claims.stale is not None:
+            why = unschedulable(REALLOCATE if claims.useless else STALE)
+            return Verdict(np.zeros(len(asked), np.bool_), [why], np.zeros(len(asked), np.int64))
         usable = self._usable(claims)[rows]
         statuses = [unresolvable(NOT_AVAILABLE), unresolvable(CANNOT_ALLOCATE)]
         codes = np.where(usable, -1, 0)
-        if claims.needs:
+        if claims.needs or claims.extended:
             worth_a_search = self._has_devices()[rows]
-            for index in np.flatnonzero(usable & worth_a_search).tolist():
-                try:
-                    if self._search(claims, int(asked[index])) is None:
-                        codes[index] = 1
-                except AllocationError as failed:
-                    codes[index] = _code_of(statuses, unresolvable(str(failed)))
-            codes[usable & ~worth_a_search] = 1
+            for index in np.flatnonzero(usable).tolist():
+                needs = self._needs_on(claims, pod, int(asked[index]))
+                if needs and not worth_a_search[index]:
+                    codes[index] = 1
+                elif needs:
+                    codes[index] = self._try(needs, int(asked[index]), statuses)
         ok = codes < 0
         return None if ok.all() else Verdict(ok, statuses, np.maximum(codes, 0))
 
-    def _usable(self, claims: _Claims) -> BoolArray:
+    def _try(self, needs: list[ClaimNeeds], row: int, statuses: list[Status]) -> int:
+        """-1 if the node has the devices, else the index of why not."""
+        try:
+            return 1 if self._search(needs, row) is None else -1
+        except AllocationError as failed:
+            return _code_of(statuses, unresolvable(str(failed)))
+
+    def _needs_on(self, claims: PodClaims, pod: PodInfo, row: int) -> list[ClaimNeeds]:
+        """The claims to be served, with that for extended resources which the node does not have itself."""
+        lacking = self._lacking(claims, row)
+        return [*claims.needs, variant_for(claims, pod, lacking, self._devices)] if lacking else claims.needs
+
+    def _lacking(self, claims: PodClaims, row: int) -> tuple[str, ...]:
+        return tuple(name for name in claims.extended if not self._cluster.nodes.allocatable(name)[row])
+
+    def _usable(self, claims: PodClaims) -> BoolArray:
         """Nodes where all allocated claims can be used."""
         mask = np.ones(self._cluster.nodes.size, np.bool_)
         claims.unavailable = []
@@ -181,11 +147,12 @@ class DynamicResources:
                 mask |= True if device.terms is None else self._cluster.matcher.mask(device.terms)
         return mask
 
-    def _search(self, claims: _Claims, row: int) -> list[Chosen] | None:
+    def _search(self, needs: list[ClaimNeeds], row: int) -> list[Chosen] | None:
         """The devices that the claims would get on a node."""
-        devices = [device for device in self._devices.pools.devices if self._reaches(device, row)]
-        matcher = self._devices.matcher.at(self._devices.pools.version)
-        return Search(devices, self._devices.in_use, matcher).allocate(claims.needs)
+        pools = self._devices.pools
+        devices = [device for device in pools.devices if self._reaches(device, row)]
+        room = Room(pools.devices, self._devices.in_use, pools.counters)
+        return Search(devices, room, self._devices.matcher.at(pools.version)).allocate(needs)
 
     def _reaches(self, device: Device, row: int) -> bool:
         if device.node:
@@ -194,78 +161,71 @@ class DynamicResources:
 
     def post_filter(self, state: CycleState, pod: PodInfo, diagnosis: Diagnosis) -> PostFilterResult:
         """Take the devices of a claim that keeps the pod off nodes and that nobody uses: it may get others elsewhere."""
-        claims: _Claims | None = state.data.get(self.name)
+        claims: PodClaims | None = state.data.get(self.name)
+        if claims is not None and claims.stale is not None:
+            self._writer.discard(claims.stale)
+            return PostFilterResult(status=unschedulable(DELETED))
         for claim in claims.unavailable if claims is not None else ():
             if all(user.get("uid") == pod.uid for user in reservations_of(claim)):
-                assert self._handle.runner is not None, "plugins run inside a scheduler"
-                patch = {"metadata": _version(claim), "status": {"allocation": None, "reservedFor": None}}
-                self._handle.runner.spawn("deallocate", self._patch(claim, patch, "status"))
+                self._writer.deallocate(claim)
                 return PostFilterResult(status=unschedulable(DEALLOCATED))
         return PostFilterResult(status=unschedulable(NOTHING_TO_DEALLOCATE))
-
-    async def _patch(self, claim: Object, patch: Object, subresource: str) -> None:
-        meta = claim["metadata"]
-        await self._handle.effects.patch_resource_claim(meta["namespace"], meta["name"], patch, subresource)
 
     # ---- reserve, bind
 
     def reserve(self, state: CycleState, pod: PodInfo, node_name: str) -> Status | None:
         """Set the devices of the chosen node aside."""
-        claims: _Claims | None = state.data.get(self.name)
-        if claims is None or not claims.needs:
+        claims: PodClaims | None = state.data.get(self.name)
+        if claims is None:
             return None
+        row = self._cluster.nodes.row_of[node_name]
+        needs = self._needs_on(claims, pod, row)
         try:
-            chosen = self._search(claims, self._cluster.nodes.row_of[node_name])
+            chosen = self._search(needs, row) if needs else []
         except AllocationError as failed:
             return unresolvable(str(failed))
         if chosen is None:
             return unresolvable(CANNOT_ALLOCATE)
+        if len(needs) > len(claims.needs):
+            claims.mapped = claims.variants[self._lacking(claims, row)][1]
         now = format_time(self._handle.clock.now())
-        for needs, devices in zip(claims.needs, chosen, strict=True):
-            allocation = allocation_of(needs, devices, self._devices.classes, now)
+        claims.reserved_needs = needs
+        for need, devices in zip(needs, chosen, strict=True):
+            allocation = allocation_of(need, devices, self._devices.classes, node_name, now, self._handle.random)
             claims.allocations.append(allocation)
-            self._devices.assume(needs.claim, allocation)
+            self._devices.assume(_identity(need.claim, pod), allocation)
         return None
 
     def unreserve(self, state: CycleState, pod: PodInfo, node_name: str) -> None:
-        claims: _Claims | None = state.data.get(self.name)
+        claims: PodClaims | None = state.data.get(self.name)
         if claims is None:
             return
-        for needs in claims.needs:
-            self._devices.forget(needs.claim)
-        claims.allocations = []
+        for needs in claims.reserved_needs:
+            self._devices.forget(_identity(needs.claim, pod))
+        claims.allocations, claims.reserved_needs = [], []
         for claim in claims.reserved:
-            assert self._handle.runner is not None, "plugins run inside a scheduler"
-            others = [user for user in reservations_of(claim) if user.get("uid") != pod.uid]
-            patch = {"metadata": _version(claim), "status": {"reservedFor": others or None}}
-            self._handle.runner.spawn("unreserve-claim", self._patch(claim, patch, "status"))
+            if claims.created is None or claim is not claims.created:
+                self._writer.unreserve(claim, pod)
+        if claims.created is not None:
+            self._writer.discard(claims.created)
 
     def pre_bind_pre_flight(self, state: CycleState, pod: PodInfo) -> bool:
-        return self.name in state.data
+        claims: PodClaims | None = state.data.get(self.name)
+        return claims is not None and bool(claims.reserved_needs or claims.allocated)
 
     async def pre_bind(self, state: CycleState, pod: PodInfo, node_name: str) -> Status | None:
-        """Tell the API server whose the claims and which their devices are (bindClaim)."""
-        claims: _Claims = state.data[self.name]
-        for needs, allocation in zip(claims.needs, claims.allocations, strict=True):
-            claims.reserved.append(await self._bind_claim(needs.claim, pod, allocation))
-        for claim in claims.allocated:
-            if all(user.get("uid") != pod.uid for user in reservations_of(claim)):
-                claims.reserved.append(await self._bind_claim(claim, pod, None))
-        return None
+        """Tell the API server what was decided; wait for drivers that have to prepare devices."""
+        claims: PodClaims = state.data[self.name]
+        await self._writer.bind_all(claims, pod)
+        if claims.created is not None:
+            self._devices.forget(_identity({"metadata": {}}, pod))
+            self._devices.set_claim(claims.created)
+        return await self._writer.wait_prepared(claims, self._binding_seconds_max)
 
-    async def _bind_claim(self, claim: Object, pod: PodInfo, allocation: Object | None) -> Object:
-        """The claim afterwards. A version that is not the newest is refused, and the pod is tried again."""
-        effects, meta = self._handle.effects, claim["metadata"]
-        if allocation is not None and names.FINALIZER_RESOURCE_CLAIM not in (meta.get("finalizers") or ()):
-            finalizers = [*(meta.get("finalizers") or ()), names.FINALIZER_RESOURCE_CLAIM]
-            patch: Any = {"metadata": {**_version(claim), "finalizers": finalizers}}
-            claim = await effects.patch_resource_claim(meta["namespace"], meta["name"], patch, "")
-        user = {"resource": "pods", "name": pod.name, "uid": pod.uid}
-        status: Object = {"reservedFor": [*reservations_of(claim), user]}
-        if allocation is not None:
-            status["allocation"] = allocation
-        patch = {"metadata": _version(claim), "status": status}
-        return await effects.patch_resource_claim(meta["namespace"], meta["name"], patch, "status")
+
+def _identity(claim: Object, pod: PodInfo) -> Object:
+    """The claim, or for one that the API server has yet to name something that stands for it."""
+    return claim if "name" in claim["metadata"] else {"metadata": {"uid": f"extended-{pod.uid}"}}
 
 
 def _code_of(statuses: list[Status], status: Status) -> int:
@@ -273,8 +233,3 @@ def _code_of(statuses: list[Status], status: Status) -> int:
     if status not in statuses:
         statuses.append(status)
     return statuses.index(status)
-
-
-def _version(claim: Object) -> Object:
-    meta = claim["metadata"]
-    return {"resourceVersion": meta.get("resourceVersion", ""), "uid": meta.get("uid", "")}

@@ -21,6 +21,7 @@ from ..state.columns import BoolArray, FloatArray, IntArray, Rows
 from ..state.nodes import NodeTable
 from ..state.podinfo import PodInfo
 from ..state.requests import CPU, MEMORY, NATIVE, PODS, Requests, amounts
+from .deviceclaims import extended_resources
 
 RESOURCES_MAX = 31
 """Resources of one pod that can be told apart in a verdict."""
@@ -57,6 +58,7 @@ class NodeResourcesFit:
 
     def __init__(self, handle: Handle, args: FitArgs | None = None) -> None:
         self._nodes = handle.cluster.nodes
+        self._devices = handle.devices
         self._args = args or FitArgs()
         self._strategy = strategy_of(self._args)
 
@@ -73,11 +75,11 @@ class NodeResourcesFit:
             return True
         return any(value and old.requests.get(name, 0) > new.requests.get(name, 0) for name, value in pod.requests.items())
 
-    @staticmethod
-    def _node_changed(pod: PodInfo, old: Any, new: Any) -> bool:
+    def _node_changed(self, pod: PodInfo, old: Any, new: Any) -> bool:
         """Worth a try when an empty such node would hold the pod and it is new, or has grown in something the pod asks for."""
         available = amounts((new.get("status") or {}).get("allocatable"))
-        if any(value > available.get(name, 0) for name, value in pod.requests.items()):
+        devices = extended_resources(pod, self._devices)
+        if any(value > available.get(name, 0) for name, value in pod.requests.items() if name not in devices or available.get(name)):
             return False
         if old is None:
             return True
@@ -95,6 +97,8 @@ class NodeResourcesFit:
             lacking.append((PODS, 0, full))
         for resource, wanted in self.checked(pod).items():
             short = nodes.allocatable(resource)[rows] - nodes.requested(resource)[rows] < wanted
+            if resource in self._devices.class_of:
+                short &= nodes.allocatable(resource)[rows] > 0  # elsewhere DynamicResources finds devices
             if short.any():
                 lacking.append((resource, wanted, short))
         return self._verdict(lacking, rows) if lacking else None
@@ -102,6 +106,10 @@ class NodeResourcesFit:
     def checked(self, pod: PodInfo) -> Requests:
         """What of the pod's requests a node must have room for."""
         return {resource: wanted for resource, wanted in pod.requests.items() if wanted and not self._is_ignored(resource)}
+
+    def delegates(self, pod: PodInfo) -> bool:
+        """Whether devices may stand in for a resource that a node does not have."""
+        return bool(self._devices.class_of) and bool(extended_resources(pod, self._devices))
 
     def _is_ignored(self, resource: str) -> bool:
         """Extended resources that the configuration leaves to others."""
