@@ -75,6 +75,8 @@ def node_action(old: Object, new: Object) -> Action:
         action |= Action.UPDATE_NODE_ALLOCATABLE
     if _conditions(was) != _conditions(now):
         action |= Action.UPDATE_NODE_CONDITION
+    if was.get("declaredFeatures") != now.get("declaredFeatures"):
+        action |= Action.UPDATE_NODE_DECLARED_FEATURE
     return action
 
 

@@ -49,7 +49,7 @@ PLACED_SPEC = frozenset((
 ))  # fmt: skip
 PLACED_VOLUMES = frozenset(("persistentVolumeClaim", "ephemeral", "gcePersistentDisk", "awsElasticBlockStore", "iscsi", "rbd"))
 PLACED_CONTAINER = frozenset(("name", "image", "resources", "ports", "restartPolicy"))
-NODE_STATUS = frozenset(("allocatable", "conditions", "images"))
+NODE_STATUS = frozenset(("allocatable", "conditions", "declaredFeatures", "images"))
 PLACED_CONDITIONS = ("DisruptionTarget", "PodResizePending")
 PLACED_STATUS = frozenset(("phase", "startTime", "nominatedNodeName"))
 

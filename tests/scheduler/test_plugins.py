@@ -57,6 +57,25 @@ def scores(cluster: Cluster, wanted: Object, plugin: str) -> list[int] | None:
 # ---- NodeName, NodeUnschedulable, TaintToleration
 
 
+def test_pods_that_need_a_feature_of_the_kubelet_go_where_it_is_declared() -> None:
+    rules = [{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [1]}}]
+    containers = [{"name": "c", "image": "pause", "restartPolicy": "Never", "restartPolicyRules": rules}]
+    wanting = pod("p", containers=containers)
+    old, new = node("old"), node("new")
+    cluster = Cluster(old)
+    assert cluster.schedule(wanting) == [""]
+    assert cluster.message("default/p").startswith(
+        "0/1 nodes are available: 1 node declared features check failed - unsatisfied requirements: RestartAllContainersOnContainerExits."
+    )
+    cluster.handlers.node_updated(old, {**old, "status": {**old["status"], "declaredFeatures": ["SomethingElse"]}})
+    assert not len(cluster.scheduler.queue.active)
+    new["status"]["declaredFeatures"] = ["RestartAllContainersOnContainerExits"]
+    cluster.handlers.node_added(new)
+    cluster.scheduler.queue.activate("uid-default-p")
+    assert cluster.schedule_next() == "new"
+    assert cluster.schedule(pod("any")) != [""]
+
+
 def test_a_pod_that_names_a_node_fits_there_only() -> None:
     cluster = Cluster(node("a"), node("b"))
     assert refusals(cluster, pod("p", node_name="b"), "NodeName") == {"a": ("node(s) didn't match the requested node name",)}

@@ -16,6 +16,7 @@ from ..plugins.dynamicresources import BINDING_SECONDS_MAX, DynamicResources
 from ..plugins.imagelocality import ImageLocality
 from ..plugins.interpodaffinity import InterPodAffinity
 from ..plugins.nodeaffinity import NodeAffinity
+from ..plugins.nodedeclaredfeatures import NodeDeclaredFeatures
 from ..plugins.nodename import NodeName
 from ..plugins.nodeports import NodePorts
 from ..plugins.noderesources import FitArgs, NodeResourcesFit
@@ -77,6 +78,7 @@ IN_TREE: Mapping[str, Factory] = {
     "NodeResourcesBalancedAllocation": _balanced,
     "ImageLocality": lambda handle, args: ImageLocality(handle),
     "DefaultBinder": lambda handle, args: DefaultBinder(handle),
+    "NodeDeclaredFeatures": lambda handle, args: NodeDeclaredFeatures(handle),
 }
 
 def factory_of(name: str) -> Factory:
