@@ -66,6 +66,8 @@ LABEL_NODE_GROUP = "kubecosm.dev/node-group"
 
 # Annotations
 ANNOTATION_POD_CLAIM_NAME = "resource.kubernetes.io/pod-claim-name"
+ANNOTATION_EXTENDED_RESOURCE_CLAIM = "resource.kubernetes.io/extended-resource-claim"
+DEVICE_CLASS_RESOURCE_PREFIX = "deviceclass.resource.kubernetes.io/"
 FINALIZER_RESOURCE_CLAIM = "resource.kubernetes.io/delete-protection"
 AUDIT_DECISION = "authorization.k8s.io/decision"
 AUDIT_REASON = "authorization.k8s.io/reason"

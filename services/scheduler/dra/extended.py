@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from kubecosm.api import names
 from kubecosm.api.resources import Object
 
 from ..state.podinfo import PodInfo
 from ..state.requests import Requests, amounts
 
-ANNOTATION = "resource.kubernetes.io/extended-resource-claim"
-IMPLICIT_PREFIX = "deviceclass.resource.kubernetes.io/"
+IMPLICIT_PREFIX = names.DEVICE_CLASS_RESOURCE_PREFIX
 """Every class is an extended resource by this and its own name."""
 ClassOf = Mapping[str, str]
 """Extended resource → name of its device class."""
@@ -48,7 +48,7 @@ def claim_object(pod: PodInfo, requests: Sequence[Object]) -> Object:
         "apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim",
         "metadata": {
             "namespace": pod.namespace, "generateName": f"{pod.name}-extended-resources-", "ownerReferences": [owner],
-            "annotations": {ANNOTATION: "true"},
+            "annotations": {names.ANNOTATION_EXTENDED_RESOURCE_CLAIM: "true"},
         },
         "spec": {"devices": {"requests": list(requests)}},
     }  # fmt: skip
@@ -57,7 +57,7 @@ def claim_object(pod: PodInfo, requests: Sequence[Object]) -> Object:
 def is_extended_claim_of(claim: Object, pod: PodInfo) -> bool:
     """Whether an earlier attempt has made this claim for the pod."""
     meta = claim["metadata"]
-    ours = (meta.get("annotations") or {}).get(ANNOTATION) == "true"
+    ours = (meta.get("annotations") or {}).get(names.ANNOTATION_EXTENDED_RESOURCE_CLAIM) == "true"
     return ours and any(owner.get("controller") and owner.get("uid") == pod.uid for owner in meta.get("ownerReferences") or ())
 
 
