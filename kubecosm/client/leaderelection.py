@@ -19,6 +19,7 @@ from kubecosm.api.resources import LEASES, Object
 from kubecosm.api.times import format_micro_time
 from kubecosm.client.events import EventRecorder
 from kubecosm.client.http import TRANSPORT_ERRORS, ApiClient
+from kubecosm.client.metrics import COUNTER, GAUGE, Family, Meter
 
 if TYPE_CHECKING:
     from kubecosm.runtime.clock import Clock
@@ -28,6 +29,14 @@ RENEW_DEADLINE_SECONDS = 10.0
 RETRY_PERIOD_SECONDS = 2.0
 RETRY_JITTER = 1.2
 """Each retry waits its period times one to 2.2."""
+
+MASTER_STATUS = Family(
+    "leader_election_master_status", GAUGE, "Whether this process leads, by the name of its lease: 1 or 0.", ("name",)
+)
+SLOWPATH = Family(
+    "leader_election_slowpath_total", COUNTER, "How often a lease could not be renewed without looking at it first.", ("name",)
+)
+FAMILIES = (MASTER_STATUS, SLOWPATH)
 
 _FAILURES = (ApiError, *TRANSPORT_ERRORS)
 _log = structlog.get_logger("kubecosm.client.leaderelection")
@@ -44,7 +53,7 @@ class LeaderElector:
         self, client: ApiClient, lease_name: str, identity: str, clock: Clock, *, random: Random, namespace: str = NAMESPACE_SYSTEM,
         lease_duration_seconds: float = LEASE_DURATION_SECONDS, renew_deadline_seconds: float = RENEW_DEADLINE_SECONDS,
         retry_period_seconds: float = RETRY_PERIOD_SECONDS, recorder: EventRecorder | None = None,
-        on_new_leader: Callable[[str], None] | None = None,
+        on_new_leader: Callable[[str], None] | None = None, meter: Meter | None = None,
     ) -> None:  # fmt: skip
         """`identity` must be unique among the candidates. Raises ValueError unless lease duration > renew deadline > retry period."""
         if not lease_duration_seconds > renew_deadline_seconds > retry_period_seconds * RETRY_JITTER:
@@ -54,6 +63,8 @@ class LeaderElector:
         self._lease_duration, self._renew_deadline = lease_duration_seconds, renew_deadline_seconds
         self._retry_period = retry_period_seconds
         self._on_new_leader = on_new_leader
+        self._meter = meter or Meter()
+        self._meter.declare(FAMILIES)
         self._lease: Object | None = None  # as last observed
         self._observed_at = 0.0  # when it last changed, by our own clock: others' clocks are not trusted
         self._reported = ""
@@ -72,7 +83,9 @@ class LeaderElector:
 
         Raises LeadershipLost when the lease cannot be renewed. Releases the lease in every case, so that a successor need not wait.
         """
+        self._meter.set(MASTER_STATUS, 0, self._name)
         await self._acquire()
+        self._meter.set(MASTER_STATUS, 1, self._name)
         _log.info("became leader", lease=self._name, identity=self.identity)
         self._record_event("became leader")
         try:
@@ -83,6 +96,7 @@ class LeaderElector:
         except* LeadershipLost as lost:
             raise LeadershipLost(f"{self.identity} lost the lease {self._name}") from lost
         finally:
+            self._meter.set(MASTER_STATUS, 0, self._name)
             self._record_event("stopped leading")
             await self._release()
 
@@ -115,7 +129,7 @@ class LeaderElector:
             try:
                 return await self._put_claim(self._lease)
             except ApiError:
-                pass  # somebody changed or deleted it: look before claiming again
+                self._meter.add(SLOWPATH, self._name)  # somebody changed or deleted it: look before claiming again
         try:
             lease = await self._client.get(LEASES, self._name, self._namespace)
         except NotFound:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import socket
 import uuid
@@ -12,10 +13,11 @@ from contextlib import AsyncExitStack
 from kubecosm.client.accounts import AccountClient, without_credentials
 from kubecosm.client.config import ClientConfig
 from kubecosm.client.controller import Controller
+from kubecosm.client.events import EventRecorder
 from kubecosm.client.http import ApiClient
 from kubecosm.client.informer import InformerFactory
 from kubecosm.client.leaderelection import LeaderElector, LeadershipLost
-from kubecosm.client.metrics import PrometheusClientMetrics
+from kubecosm.client.metrics import Meter, PrometheusClientMetrics
 from kubecosm.client.runner import run_controllers
 from kubecosm.runtime.clock import Clock
 from kubecosm.runtime.errors import StartupError
@@ -28,7 +30,7 @@ from .config import Config
 from .table import Row, enabled_rows, load
 
 USER_AGENT = "kube-controller-manager"
-LEASE_NAME = "kube-controller-manager"
+LAST_EVENTS_SECONDS_MAX = 1.0
 CONNECTIONS_MAX = 32
 """Requests in flight. More only cost TLS handshakes, of which each is worth several requests."""
 ACCOUNT_CONNECTIONS_MAX = 16
@@ -69,11 +71,20 @@ async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: 
         async with asyncio.TaskGroup() as tasks:
             if config.leader_elect:
                 on_ready(told)
-                running = tasks.create_task(_lead(config, client, clock, chance, work), name="leader-election")
+                recorder = EventRecorder(client, USER_AGENT, clock)
+                recording = tasks.create_task(recorder.run(), name="events")
+                elector = _elector(config, client, clock, chance, recorder, client_metrics.meter)
+                running = tasks.create_task(_lead(elector, work), name="leader-election")
             else:
                 running = tasks.create_task(work(), name="controllers")
             await stop.wait()
             running.cancel()
+            if config.leader_elect:
+                await asyncio.wait((running,))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LAST_EVENTS_SECONDS_MAX):
+                        await recorder.wait_written()
+                recording.cancel()
 
 
 async def _own_clients(
@@ -90,19 +101,22 @@ async def _own_clients(
     return lambda controller: by_controller[id(controller)]
 
 
-async def _lead(config: Config, client: ApiClient, clock: Clock, chance: random.Random, work: Callable[[], Awaitable[None]]) -> None:
-    """Stand by until the Lease is ours, then work. StartupError when it is lost: a new process begins with clean caches."""
+def _elector(
+    config: Config, client: ApiClient, clock: Clock, chance: random.Random, recorder: EventRecorder, meter: Meter
+) -> LeaderElector:  # fmt: skip
     identity = f"{socket.gethostname()}_{uuid.UUID(int=chance.getrandbits(128))}"
-    elector = LeaderElector(
-        client,
-        LEASE_NAME,
-        identity,
-        clock,
-        random=chance,
-        lease_duration_seconds=config.leader_elect_lease_duration,
-        renew_deadline_seconds=config.leader_elect_renew_deadline,
-        retry_period_seconds=config.leader_elect_retry_period,
-    )
+    try:
+        return LeaderElector(
+            client, config.leader_elect_resource_name, identity, clock, random=chance, namespace=config.leader_elect_resource_namespace,
+            lease_duration_seconds=config.leader_elect_lease_duration, renew_deadline_seconds=config.leader_elect_renew_deadline,
+            retry_period_seconds=config.leader_elect_retry_period, recorder=recorder, meter=meter,
+        )  # fmt: skip
+    except ValueError as error:
+        raise StartupError(f"--leader-elect-lease-duration, -renew-deadline, -retry-period: {error}") from error
+
+
+async def _lead(elector: LeaderElector, work: Callable[[], Awaitable[None]]) -> None:
+    """Stand by until the Lease is ours, then work. StartupError when it is lost: a new process begins with clean caches."""
     try:
         await elector.run(work)
     except LeadershipLost as error:

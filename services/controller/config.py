@@ -23,6 +23,8 @@ class Config:
     leader_elect_lease_duration: Duration = field(default=Duration(15.0), metadata={"help": "how long others wait for a silent leader"})
     leader_elect_renew_deadline: Duration = field(default=Duration(10.0), metadata={"help": "how long a leader tries to renew"})
     leader_elect_retry_period: Duration = field(default=Duration(2.0), metadata={"help": "how long to wait between two tries"})
+    leader_elect_resource_name: str = field(default="kube-controller-manager", metadata={"help": "name of the Lease"})
+    leader_elect_resource_namespace: str = field(default="kube-system", metadata={"help": "namespace of the Lease"})
     random_seed: int = field(default=0, metadata={"help": "seed of all random choices; 0: a fresh one"})
     concurrent_deployment_syncs: int = field(default=32, metadata={"help": "Deployments synced at once"})
     concurrent_replicaset_syncs: int = field(default=32, metadata={"help": "ReplicaSets synced at once"})

@@ -14,12 +14,14 @@ from contextlib import AsyncExitStack
 
 from kubecosm.api.resources import Object
 from kubecosm.client.config import ClientConfig
+from kubecosm.client.events import EventRecorder
 from kubecosm.client.http import ApiClient
 from kubecosm.client.informer import InformerFactory, drop_managed_fields
-from kubecosm.client.leaderelection import LeaderElector
-from kubecosm.client.metrics import PrometheusClientMetrics
+from kubecosm.client.leaderelection import LeaderElector, LeadershipLost
+from kubecosm.client.metrics import Meter, PrometheusClientMetrics
 from kubecosm.client.series import SeriesRecorder
 from kubecosm.runtime.clock import Clock
+from kubecosm.runtime.errors import StartupError
 from kubecosm.runtime.health import HealthServer
 from kubecosm.runtime.logs import get_logger
 from kubecosm.runtime.metrics import Metrics
@@ -55,7 +57,7 @@ async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: 
         checks = {"informer-sync": lambda: None if synced.is_set() else "the caches are not complete"}
         endpoints = SchedulerEndpoints(metrics, readyz=checks)
         server = await stack.enter_async_context(HealthServer(endpoints, config.metrics_bind_address))
-        process = Process(config, settings, client, endpoints, metrics, clock, rng)
+        process = Process(config, settings, client, endpoints, metrics, clock, rng, client_metrics.meter)
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(process.run(synced), name="scheduler")]
             await synced.wait()
@@ -70,8 +72,9 @@ class Process:
 
     def __init__(
         self, config: Config, settings: SchedulerConfiguration, client: ApiClient, endpoints: SchedulerEndpoints, metrics: Metrics,
-        clock: Clock, rng: random.Random,
+        clock: Clock, rng: random.Random, meter: Meter,
     ) -> None:  # fmt: skip
+        self._meter = meter
         self._config, self._settings, self._client, self._endpoints = config, settings, client, endpoints
         self._metrics, self._clock, self._rng = metrics, clock, rng
         self._factory = InformerFactory(client, clock, random=rng, transform=drop_managed_fields if settings.extenders else slim)
@@ -91,7 +94,9 @@ class Process:
             synced.set()
             election = self._settings.leader_election.leader_elect
             if self._config.leader_elect if election is None else election:
-                await self._elector().run(self._schedule)
+                recorder = EventRecorder(self._client, USER_AGENT, self._clock)
+                tasks.create_task(recorder.run(), name="events-election")
+                await self._lead(self._elector(recorder))
             else:
                 await self._schedule()
 
@@ -116,12 +121,19 @@ class Process:
         pods_of(self._factory).add_handler(look)
         await found.wait()
 
-    def _elector(self) -> LeaderElector:
+    async def _lead(self, elector: LeaderElector) -> None:
+        """StartupError when the Lease is lost: a new process begins with clean caches."""
+        try:
+            await elector.run(self._schedule)
+        except LeadershipLost as error:
+            raise StartupError(f"leaderelection lost: {error}") from error
+
+    def _elector(self, recorder: EventRecorder) -> LeaderElector:
         config, file = self._config, self._settings.leader_election
         return LeaderElector(
             self._client, file.resource_name or config.leader_elect_resource_name, self._identity, self._clock, random=self._rng,
             namespace=file.resource_namespace or config.leader_elect_resource_namespace,
             lease_duration_seconds=file.lease_duration_seconds or config.leader_elect_lease_duration,
             renew_deadline_seconds=file.renew_deadline_seconds or config.leader_elect_renew_deadline,
-            retry_period_seconds=file.retry_period_seconds or config.leader_elect_retry_period,
+            retry_period_seconds=file.retry_period_seconds or config.leader_elect_retry_period, recorder=recorder, meter=self._meter,
         )  # fmt: skip
