@@ -94,9 +94,9 @@ class Process:
             synced.set()
             election = self._settings.leader_election.leader_elect
             if self._config.leader_elect if election is None else election:
-                recorder = EventRecorder(self._client, USER_AGENT, self._clock)
-                tasks.create_task(recorder.run(), name="events-election")
-                await self._lead(self._elector(recorder))
+                told = EventRecorder(self._client, USER_AGENT, self._clock)
+                tasks.create_task(told.run(), name="events-election")
+                await self._lead(self._elector(told))
             else:
                 await self._schedule()
 
