@@ -6,9 +6,11 @@ Two threads listen (to the supervisor and to the API server's nodes) and put wha
 from __future__ import annotations
 
 import contextlib
+import json
 import queue
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from kubecosm.cli.view import View, make_view
@@ -23,6 +25,7 @@ from kubecosm.runtime.errors import StartupError
 QUEUE_MAX = 1024
 STOP_SECONDS_MAX = 5.0
 NODE_RETRY_SECONDS = 0.05
+LOG_TAIL_BYTES = 64 * 1024
 
 
 @dataclass
@@ -161,8 +164,25 @@ def _explain(progress: Progress) -> str:
 def _missing(progress: Progress) -> str:
     late = [c["name"] for c in progress.status.get("components", ()) if c["state"] != "Running"]
     if late:
-        return f"{', '.join(late)} did not serve"
+        said = next((complaint for name in late if (complaint := last_complaint(progress.paths.log_of(name)))), "")
+        return f"{', '.join(late)} did not serve{f' ({said})' if said else ''}"
     return f"{progress.nodes_ready} of {progress.spec.expected_nodes} nodes are Ready"
+
+
+def last_complaint(log: Path) -> str:
+    """The newest warning or error in a component's log, in a few words."""
+    try:
+        lines = log.read_bytes()[-LOG_TAIL_BYTES:].splitlines()
+    except OSError:
+        return ""
+    for line in reversed(lines):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and entry.get("level") in ("warning", "error"):
+            return ": ".join(str(entry[key]) for key in ("event", "error") if entry.get(key))
+    return ""
 
 
 def _stay(progress: Progress, events: Events, view: View) -> None:

@@ -128,6 +128,8 @@ class Supervisor:
                     await writer.drain()
         except (ConnectionError, ValueError):  # ValueError: a line beyond the limit
             return
+        except asyncio.CancelledError:
+            return  # the supervisor ends; asyncio's own callback would log a cancelled connection as an error
         finally:
             self.watchers.discard(writer)
             writer.close()

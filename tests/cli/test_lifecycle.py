@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from kubecosm.cli.up import last_complaint
 from kubecosm.cluster import nodes, spec
 from kubecosm.cluster.paths import ClusterPaths
 from tests.conftest import CommandLine, wait_for
@@ -212,6 +214,24 @@ def test_down_stops_in_under_a_second_with_watches_open(kubecosm: CommandLine) -
         kubecosm("down")
         assert time.monotonic() - begun < 1.0
     assert kubecosm.processes() == []
+
+
+def test_a_stop_leaves_no_traceback_in_the_log(kubecosm: CommandLine) -> None:
+    kubecosm("up", *ONLY_APISERVER)
+    with socket.socket(socket.AF_UNIX) as client:  # somebody who follows the cluster
+        client.connect(str(ClusterPaths(kubecosm.home / "default").socket))
+        client.sendall(b'{"op": "watch"}\n')
+        assert client.recv(65536)
+        kubecosm("down")
+    assert "Traceback" not in (kubecosm.home / "default" / "logs" / "supervisor.log").read_text()
+
+
+def test_the_newest_complaint_of_a_late_component_is_found(tmp_path: Path) -> None:
+    log = tmp_path / "kubelet.log"
+    lines = [{"level": "error", "event": "old"}, {"level": "warning", "event": "cannot register", "error": "disk is full"}]
+    log.write_text("".join(f"{json.dumps(line)}\n" for line in [*lines, {"level": "info"}]) + '{"level": "err')
+    assert last_complaint(log) == "cannot register: disk is full"
+    assert last_complaint(tmp_path / "none.log") == ""
 
 
 def test_no_process_outlives_a_killed_foreground_command(kubecosm: CommandLine) -> None:
