@@ -90,6 +90,10 @@ class Config:
     )
     cluster_signing_key_file: str = field(default="", metadata={"help": "its key (PEM)"})
     cluster_signing_duration: Duration = field(default=Duration(31536000.0), metadata={"help": "how long issued certificates live at most"})
+    legacy_service_account_token_clean_up_period: Duration = field(
+        default=Duration(365 * 24 * 3600.0),
+        metadata={"help": "how long a ServiceAccount token in a Secret must go unused before it is marked invalid, and then be removed"},
+    )
     root_ca_file: str = field(default="", metadata={"help": "CA certificate published to every namespace as ConfigMap kube-root-ca.crt"})
     service_account_private_key_file: str = field(
         default="", metadata={"help": "accepted as kube-controller-manager does; tokens in Secrets are asked of the API server instead"}

@@ -54,6 +54,7 @@ TABLE = (
     Row("namespace-controller", "cluster.namespace", "concurrent_namespace_syncs"),
     Row("serviceaccount-controller", "cluster.serviceaccount"),
     Row("serviceaccount-token-controller", "cluster.serviceaccount_tokens"),
+    Row("legacy-serviceaccount-token-cleaner-controller", "cluster.legacy_token_cleaner"),
     Row("root-ca-certificate-publisher-controller", "cluster.root_ca_publisher"),
     Row("node-ipam-controller", "cluster.node_ipam"),
     Row("node-lifecycle-controller", "cluster.node_lifecycle"),

@@ -138,3 +138,54 @@ def test_a_token_dies_with_the_secret_it_is_bound_to(tmp_path: Path) -> None:
         assert await review(api, token) == {"user": {}, "error": "[invalid bearer token, service account token has been invalidated]"}
 
     with_api(tmp_path, test)
+
+
+TOKEN_SECRET = {"metadata": {"name": "bot-token", "annotations": {"kubernetes.io/service-account.name": "default"}},
+                "type": "kubernetes.io/service-account-token"}  # fmt: skip
+LAST_USED, INVALID_SINCE = "kubernetes.io/legacy-token-last-used", "kubernetes.io/legacy-token-invalid-since"
+
+
+async def token_in_secret(api: Api) -> str:
+    """A token of the account `default` that lies in a Secret and is bound to it."""
+    await api.create(ACCOUNTS, ACCOUNT)
+    secret = await api.create(SECRETS, TOKEN_SECRET)
+    bound = {"apiVersion": "v1", "kind": "Secret", "name": "bot-token", "uid": secret["metadata"]["uid"]}
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": [], "boundObjectRef": bound}}
+    made = await api.create(f"{ACCOUNTS}/default/token", request)
+    token: str = made["status"]["token"]
+    await api.merge(f"{SECRETS}/bot-token", {"data": {"token": base64.b64encode(token.encode()).decode()}})
+    return token
+
+
+def test_the_use_of_a_token_in_a_secret_is_noted_on_the_secret(tmp_path: Path) -> None:
+    async def test(api: Api) -> None:
+        token = await token_in_secret(api)
+        async with api.watch(f"{SECRETS}?watch=1&fieldSelector=metadata.name=bot-token") as watch:
+            await watch.next()
+            reply = await api.raw("GET", "/version", token=token)
+            assert (reply.status, "Warning" in reply.headers) == (200, False)
+            labels = (await watch.next())["object"]["metadata"]["labels"]
+        assert labels == {LAST_USED: datetime.now(UTC).date().isoformat()}
+        await api.merge(f"{ACCOUNTS}/default", {"secrets": [{"name": "bot-token"}]})
+        reply = await api.raw("GET", "/version", token=token)
+        assert "instead of auto-generated secret-based tokens" in reply.headers["Warning"]
+        metrics = (await api.raw("GET", "/metrics")).text
+        assert "serviceaccount_legacy_tokens_total 2.0" in metrics
+        assert "serviceaccount_legacy_auto_token_uses_total 1.0" in metrics
+        assert "serviceaccount_legacy_manual_token_uses_total 1.0" in metrics
+
+    with_api(tmp_path, test)
+
+
+def test_a_token_marked_invalid_is_refused_until_the_label_goes(tmp_path: Path) -> None:
+    async def test(api: Api) -> None:
+        token = await token_in_secret(api)
+        await api.merge(f"{SECRETS}/bot-token", {"metadata": {"labels": {INVALID_SINCE: "2026-01-01"}}})
+        assert (await api.raw("GET", "/version", token=token)).status == 401
+        review = await api.create(REVIEWS, {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}})
+        why = "the token in secret default/bot-token for service account default/default has been marked invalid"
+        assert why in review["status"]["error"]
+        await api.merge(f"{SECRETS}/bot-token", {"metadata": {"labels": {INVALID_SINCE: None}}})
+        assert (await api.raw("GET", "/version", token=token)).status == 200
+
+    with_api(tmp_path, test)

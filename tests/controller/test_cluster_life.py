@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import base64
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from kubecosm.api.meta import Key, get_condition
-from kubecosm.api.names import ANNOTATION_SERVICE_ACCOUNT_NAME, SECRET_SERVICE_ACCOUNT_TOKEN
+from kubecosm.api.names import (
+    ANNOTATION_SERVICE_ACCOUNT_NAME,
+    LABEL_TOKEN_INVALID_SINCE,
+    LABEL_TOKEN_LAST_USED,
+    SECRET_SERVICE_ACCOUNT_TOKEN,
+)
 from kubecosm.api.resources import BUILTIN, CONFIGMAPS, NAMESPACES, NODES, PODS, SECRETS, SERVICEACCOUNTS, Object
 from kubecosm.runtime.errors import StartupError
-from kubecosm.services.controller.cluster import namespace, node_ipam, root_ca_publisher, serviceaccount, serviceaccount_tokens
+from kubecosm.runtime.flags import Duration
+from kubecosm.services.controller.cluster import (
+    legacy_token_cleaner,
+    namespace,
+    node_ipam,
+    root_ca_publisher,
+    serviceaccount,
+    serviceaccount_tokens,
+)
 from kubecosm.services.controller.cluster.node_ipam import Ranges
 from kubecosm.services.controller.common.discovery import plan_resources
 from kubecosm.services.controller.config import Config
@@ -112,6 +126,65 @@ def test_a_token_secret_is_filled_and_goes_with_its_account() -> None:
             await wait_for(lambda: not api.all(SECRETS))
 
     run(test)
+
+
+TOKEN_SECRET: Object = {"type": "kubernetes.io/service-account-token", "data": {"token": "eA=="}}
+DAY = 24 * 3600
+
+
+def token_secret(name: str, **labels: str) -> Object:
+    annotations = {ANNOTATION_SERVICE_ACCOUNT_NAME: "bot"}
+    return {"metadata": {"name": name, "namespace": "one", "annotations": annotations, "labels": labels}, **TOKEN_SECRET}
+
+
+def test_an_unused_token_is_marked_invalid_and_removed_a_period_later() -> None:
+    async def test(api: FakeApi) -> None:
+        since = api.clock.now().date().isoformat()
+        tracking = {"name": "kube-apiserver-legacy-service-account-token-tracking", "namespace": "kube-system"}
+        await api.create(CONFIGMAPS, {"metadata": tracking, "data": {"since": since}})
+        made = [{"name": name} for name in ("unused", "mounted", "garbled")]
+        await api.create(SERVICEACCOUNTS, {"metadata": {"name": "bot", "namespace": "one"}, "secrets": made})
+        pod: Object = {"metadata": {"name": "p", "namespace": "one"}, "spec": {
+            "containers": [], "volumes": [{"name": "v", "secret": {"secretName": "mounted"}}]}}  # fmt: skip
+        await api.create(PODS, pod)
+        for name in ("unused", "mounted", "by-hand"):
+            await api.create(SECRETS, token_secret(name))
+        await api.create(SECRETS, token_secret("garbled", **{LABEL_TOKEN_LAST_USED: "yesterday"}))
+
+        def labels(name: str) -> Object:
+            return next(s["metadata"].get("labels") or {} for s in api.all(SECRETS) if s["metadata"]["name"] == name)
+
+        config = Config(legacy_service_account_token_clean_up_period=Duration(10.0 * DAY))
+        async with controllers(api, legacy_token_cleaner.build(config)):
+            await settle(10 * DAY)
+            assert LABEL_TOKEN_INVALID_SINCE not in labels("unused")  # not tracked for long enough
+            await settle(2 * DAY)
+            assert labels("unused")[LABEL_TOKEN_INVALID_SINCE] > since
+            await settle(9 * DAY)
+            assert "unused" in {secret["metadata"]["name"] for secret in api.all(SECRETS)}
+            await settle(4 * DAY)
+        assert {secret["metadata"]["name"] for secret in api.all(SECRETS)} == {"mounted", "by-hand", "garbled"}
+        assert not any(LABEL_TOKEN_INVALID_SINCE in labels(name) for name in ("mounted", "by-hand", "garbled"))
+
+    run(test)
+
+
+def test_a_token_in_use_is_kept() -> None:
+    now = datetime(2026, 6, 1, tzinfo=UTC)
+    period, since = timedelta(days=10), datetime(2026, 1, 1, tzinfo=UTC)
+
+    def step(created: str = "2026-01-01T00:00:00Z", **labels: str) -> str:
+        secret = token_secret("s", **labels)
+        secret["metadata"]["creationTimestamp"] = created
+        return legacy_token_cleaner.plan_step(secret, period, since, now)
+
+    assert step() == "mark"
+    assert step(created="2026-05-25T00:00:00Z") == "keep"
+    assert step(**{LABEL_TOKEN_LAST_USED: "2026-05-22"}) == "keep"
+    assert step(**{LABEL_TOKEN_LAST_USED: "2026-05-21"}) == "mark"
+    assert step(**{LABEL_TOKEN_INVALID_SINCE: "2026-05-22"}) == "keep"
+    assert step(**{LABEL_TOKEN_INVALID_SINCE: "2026-05-21"}) == "delete"
+    assert step(**{LABEL_TOKEN_INVALID_SINCE: "soon"}) == "mark"
 
 
 def test_each_node_gets_a_range_of_its_own_and_a_freed_one_is_used_again() -> None:

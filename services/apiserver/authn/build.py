@@ -15,7 +15,7 @@ from ..config import Config
 from ..configfiles import ConfigFile
 from ..outside import KubeconfigWebhook, Outside
 from ..state import State
-from .accounts import AccountTokens, TokenKeys
+from .accounts import AccountTokens, TokenKeys, TokenUses
 from .bootstraptokens import BootstrapTokens
 from .configuration import Issuer, load_authentication
 from .contract import TokenAuthenticator, TokenUnion
@@ -24,6 +24,7 @@ from .frontproxy import FrontProxy, Subject
 from .jwks import ProviderKeys
 from .metrics import AuthenticationMetrics
 from .oidc import Claim, OidcTokens, Provider
+from .secrettokens import SecretTokens
 from .tokens import StaticTokens, load_tokens
 from .webhook import VERSIONS, WebhookTokens
 
@@ -47,7 +48,7 @@ def build_identities(config: Config, state: State) -> Identities:
         before.append(BootstrapTokens(lambda namespace, name: _find(state, SECRETS, namespace, name), state.clock.now, audiences))
     before += [_oidc(issuer, state, audiences) for issuer in _flagged_issuer(config)]
     behind = [_webhook(config, state, audiences)] if config.authentication_token_webhook_config_file else []
-    metrics = AuthenticationMetrics()
+    metrics = AuthenticationMetrics(accounts.uses)
     metrics.token_caches += [webhook.metrics for webhook in behind]
     union = TokenUnion((*before, *behind), audiences)
     ways = Authenticators(union, static.users, AnonymousAccess(config.anonymous_auth), front_proxy(config), bool(config.client_ca_file))
@@ -82,9 +83,10 @@ def _accounts(config: Config, state: State) -> AccountTokens:
         held: str = ((secret or {}).get("data") or {}).get("token", "")
         return bool(held) and held == base64.b64encode(token.encode()).decode()
 
+    uses = TokenUses()
     return AccountTokens(
         config.service_account_issuer, keys, find_uid, state.clock.now, holds_token, config.service_account_max_token_expiration,
-        extends=config.service_account_extend_token_expiration,
+        extends=config.service_account_extend_token_expiration, used=SecretTokens(state, _find, uses).used, uses=uses,
     )  # fmt: skip
 
 

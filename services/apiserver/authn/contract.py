@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from .user import User
 
 INVALID_BEARER_TOKEN = "invalid bearer token"
+NO_ANNOTATIONS: Mapping[str, str] = {}
+
+
+class Notes(NamedTuple):
+    """What the answer to a request should tell about its token."""
+
+    audit: Mapping[str, str]
+    """Annotations of the audit event."""
+    warning: str = ""
 
 
 class Verified(NamedTuple):
@@ -15,10 +24,16 @@ class Verified(NamedTuple):
 
     user: User
     audiences: tuple[str, ...]
+    notes: Notes | None = None
 
 
 class TokenError(Exception):
     """A token that is not good; the text says why and never quotes it."""
+
+    def __init__(self, message: str, audit: Mapping[str, str] | None = None) -> None:
+        """`audit`: annotations for the audit event."""
+        super().__init__(message)
+        self.audit = audit or NO_ANNOTATIONS
 
 
 class TokenAuthenticator(Protocol):
@@ -42,18 +57,19 @@ class TokenUnion:
 
     def verify(self, token: str, audiences: tuple[str, ...] = ()) -> Verified | Awaitable[Verified]:
         """Without audiences the server's own are meant. Raises TokenError."""
-        wanted, complaints = audiences or self.api_audiences, [INVALID_BEARER_TOKEN]
+        wanted, complaints, audit = audiences or self.api_audiences, [INVALID_BEARER_TOKEN], NO_ANNOTATIONS
         for i, authenticator in enumerate(self._authenticators):
             try:
                 found = authenticator.verify(token, wanted)
             except TokenError as error:
                 complaints.append(str(error))
+                audit = error.audit or audit
                 continue
             if isinstance(found, Verified):
                 return found
             if found is not None:
                 return self._wait(found, token, wanted, i + 1, complaints)
-        raise TokenError(aggregate(complaints))
+        raise TokenError(aggregate(complaints), audit)
 
     async def _wait(
         self, pending: Awaitable[Verified | None], token: str, wanted: tuple[str, ...], following: int, complaints: list[str]

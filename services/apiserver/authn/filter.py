@@ -18,7 +18,7 @@ from ..http.request import Request
 from ..http.response import Answer
 from ..tallies import SAMPLED
 from .certificates import certificate_of
-from .contract import TokenError, TokenUnion, Verified
+from .contract import Notes, TokenError, TokenUnion, Verified
 from .frontproxy import FrontProxy
 from .metrics import ERROR, FAILURE, SUCCESS, AuthenticationMetrics
 from .user import ANONYMOUS, User
@@ -63,6 +63,8 @@ def with_authentication(
 
     async def refuse(request: Request, error: TokenError | Unauthorized) -> Answer:
         metrics.measured(ERROR if isinstance(error, TokenError) else FAILURE, now() - request.started)
+        if isinstance(error, TokenError) and error.audit:
+            tell(request, Notes(error.audit))
         if on_refusal is not None:
             await on_refusal(request)
         raise Unauthorized("Unauthorized") from error
@@ -135,12 +137,24 @@ def authenticator(ways: Authenticators, clock: Clock) -> Callable[[Request], Use
                 request.headers = without_bearer(request.headers)
         if token:
             found = tokens.verify(token)
-            return found.user if isinstance(found, Verified) else found
+            if not isinstance(found, Verified):
+                return found
+            if found.notes is not None:
+                tell(request, found.notes)
+            return found.user
         if not ways.anonymous.allows(request.info.path):
             raise Unauthorized("Unauthorized")
         return ANONYMOUS
 
     return authenticate
+
+
+def tell(request: Request, notes: Notes) -> None:
+    """Pass on what is to be known of the token that was used."""
+    for key, value in notes.audit.items():
+        request.annotate(key, value)
+    if notes.warning:
+        request.warn(notes.warning)
 
 
 def without_bearer(headers: Mapping[str, str]) -> Mapping[str, str]:

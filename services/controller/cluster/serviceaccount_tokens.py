@@ -13,23 +13,17 @@ from pathlib import Path
 
 from kubecosm.api.errors import Conflict, NotFound
 from kubecosm.api.meta import Key, annotations_of, is_deleting, key_of, uid_of
-from kubecosm.api.names import ANNOTATION_SERVICE_ACCOUNT_NAME, ANNOTATION_SERVICE_ACCOUNT_UID, SECRET_SERVICE_ACCOUNT_TOKEN
+from kubecosm.api.names import ANNOTATION_SERVICE_ACCOUNT_UID
 from kubecosm.api.resources import SECRETS, SERVICEACCOUNTS, Object
 from kubecosm.client.controller import Context, ControllerSpec, Reader, Result, done
 from kubecosm.client.http import PatchType
 from kubecosm.runtime.errors import StartupError
 
+from ..common.tokensecrets import account_of
 from ..config import Config
 
 TOKEN_SECONDS = 10 * 365 * 24 * 3600
 """Such tokens are meant to last; they die with their Secret or account."""
-
-
-def account_of(secret: Object) -> str:
-    """The account that a token Secret names; empty for any other Secret."""
-    if secret.get("type") != SECRET_SERVICE_ACCOUNT_TOKEN:
-        return ""
-    return annotations_of(secret).get(ANNOTATION_SERVICE_ACCOUNT_NAME, "")
 
 
 def is_complete(secret: Object, account: Object) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from kubecosm.api.names import ANNOTATION_CONFIG_MIRROR
+from kubecosm.api.podreferences import named_by_pod
 from kubecosm.api.resources import Object
 
 
@@ -21,12 +22,6 @@ class Vertex(NamedTuple):
 
 
 Edge = tuple[Vertex, Vertex]
-SECRET_NAMES: dict[str, tuple[str, ...]] = {
-    "secret": ("secretName",), "azureFile": ("secretName",), "cephfs": ("secretRef", "name"), "cinder": ("secretRef", "name"),
-    "flexVolume": ("secretRef", "name"), "rbd": ("secretRef", "name"), "scaleIO": ("secretRef", "name"), "iscsi": ("secretRef", "name"),
-    "storageos": ("secretRef", "name"), "csi": ("nodePublishSecretRef", "name"),
-}  # fmt: skip
-"""Volume source → where it names its Secret (VisitPodSecretNames)."""
 VOLUME_SECRETS = {
     "cephfs": ("secretRef",), "cinder": ("secretRef",), "flexVolume": ("secretRef",), "rbd": ("secretRef",), "scaleIO": ("secretRef",),
     "iscsi": ("secretRef",), "storageos": ("secretRef",), "csi": ("nodePublishSecretRef", "nodeStageSecretRef", "nodeExpandSecretRef"),
@@ -50,44 +45,8 @@ def pod_edges(pod: Object) -> Iterator[Edge]:
         return
     if spec.get("serviceAccountName"):
         yield Vertex("serviceaccounts", namespace, spec["serviceAccountName"]), here
-    for resource, name in (*_named_by_containers(spec), *_named_by_volumes(spec, meta["name"]), *_claims(pod)):
+    for resource, name in (*named_by_pod(pod), *_claims(pod)):
         yield Vertex(resource, namespace, name), here
-
-
-def _named_by_containers(spec: Object) -> Iterator[tuple[str, str]]:
-    for alias in spec.get("imagePullSecrets") or ():
-        yield "secrets", alias.get("name", "")
-    for field in ("initContainers", "containers", "ephemeralContainers"):
-        for container in spec.get(field) or ():
-            for source in container.get("envFrom") or ():
-                yield from _references(source, "configMapRef", "secretRef")
-            for variable in container.get("env") or ():
-                yield from _references(variable.get("valueFrom") or {}, "configMapKeyRef", "secretKeyRef")
-
-
-def _references(source: Object, config_map: str, secret: str) -> Iterator[tuple[str, str]]:
-    if source.get(config_map):
-        yield "configmaps", source[config_map].get("name", "")
-    if source.get(secret):
-        yield "secrets", source[secret].get("name", "")
-
-
-def _named_by_volumes(spec: Object, pod_name: str) -> Iterator[tuple[str, str]]:
-    for volume in spec.get("volumes") or ():
-        if volume.get("persistentVolumeClaim"):
-            yield "persistentvolumeclaims", volume["persistentVolumeClaim"].get("claimName", "")
-        if "ephemeral" in volume:
-            yield "persistentvolumeclaims", f"{pod_name}-{volume['name']}"
-        if volume.get("configMap"):
-            yield "configmaps", volume["configMap"].get("name", "")
-        for source in (volume.get("projected") or {}).get("sources") or ():
-            yield from _references(source, "configMap", "secret")
-        for field, path in SECRET_NAMES.items():
-            found = volume.get(field)
-            for part in path:
-                found = (found or {}).get(part)
-            if isinstance(found, str) and found:
-                yield "secrets", found
 
 
 def _claims(pod: Object) -> Iterator[tuple[str, str]]:
