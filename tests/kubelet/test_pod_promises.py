@@ -161,3 +161,28 @@ def test_a_token_is_renewed_before_it_expires() -> None:
         assert {name: file.data for name, file in shown.entries.items()} == {"a": b"token-3", "b": b"token-2"}  # type: ignore[union-attr]
 
     in_lab(story)
+
+
+def test_a_container_with_a_rule_is_restarted_in_a_pod_that_restarts_nothing() -> None:
+    rules = [{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]
+    script = "if [ -e /work/seen ]; then exit 0; fi; touch /work/seen; exit 42"
+    mounts = [{"name": "work", "mountPath": "/work"}]
+    spec = shell(script, restartPolicy="Never", restartPolicyRules=rules, volumeMounts=mounts)
+    _, status = ran(make_pod(spec, restartPolicy="Never", volumes=[{"name": "work", "emptyDir": {}}]))
+    assert (status["phase"], status["containerStatuses"][0]["restartCount"]) == ("Succeeded", 1)
+
+
+def test_a_container_may_stay_down_in_a_pod_that_restarts_all() -> None:
+    _, status = ran(make_pod(shell("exit 3", restartPolicy="Never")))
+    assert (status["phase"], status["containerStatuses"][0]["restartCount"]) == ("Failed", 0)
+
+
+def test_a_container_that_must_not_be_root_is_not_started_as_root() -> None:
+    async def story(lab: Lab) -> None:
+        lab.run(make_pod(shell("true", securityContext={"runAsUser": 0}), securityContext={"runAsNonRoot": True}))
+        await lab.clock.sleep(2)
+        waiting = lab.status()["containerStatuses"][0]["state"]["waiting"]
+        why = 'container\'s runAsUser breaks non-root policy (pod: "web_default(uid-web)", container: c)'
+        assert waiting == {"reason": "CreateContainerConfigError", "message": why}
+
+    in_lab(story)

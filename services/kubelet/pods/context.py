@@ -12,7 +12,7 @@ from kubecosm.runtime.clock import Clock
 
 from ..cri.runtime import Runtime
 from ..cri.types import ContainerKind
-from ..env.environment import compute_environment, has_computed_paths, named_objects, sub_path
+from ..env.environment import ConfigMissing, compute_environment, has_computed_paths, named_objects, sub_path
 from ..env.objects import Needed, ObjectCache
 from ..probes.manager import ProbeManager
 from ..timers import Timers
@@ -40,7 +40,8 @@ class PodResources:
             check(pod, self._objects.get)
 
     async def check_environment(self, pod: Object, spec: Object, *, pod_ip: str, node_ip: str) -> None:
-        """ConfigMissing while the container's environment, or a path that depends on it, cannot be made."""
+        """ConfigMissing while the container's environment, or a path that depends on it, cannot be made, or it may not have its user."""
+        check_user(pod, spec)
         if has_computed_paths(spec):
             known = await self.environment(pod, spec, pod_ip=pod_ip, node_ip=node_ip)
             for mount in spec["volumeMounts"]:
@@ -72,6 +73,15 @@ class PodResources:
         """The pod is gone."""
         self.volumes.forget(uid)
         self._objects.forget(uid)
+
+
+def check_user(pod: Object, spec: Object) -> None:
+    """ConfigMissing if the container must not run as root and is told to (verifyRunAsNonRoot). What user an image has is not known."""
+    context = {**(pod["spec"].get("securityContext") or {}), **(spec.get("securityContext") or {})}
+    if context.get("runAsNonRoot") and context.get("runAsUser") == 0:
+        meta = pod["metadata"]
+        where = f'pod: "{meta["name"]}_{meta["namespace"]}({meta["uid"]})", container: {spec["name"]}'
+        raise ConfigMissing(f"container's runAsUser breaks non-root policy ({where})")
 
 
 def shown_objects(pod: Object) -> list[tuple[Resource, str]]:

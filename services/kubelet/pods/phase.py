@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from kubecosm.api.resources import Object
 
-from .spec import containers, init_containers, is_sidecar, restart_policy
+from .spec import containers, init_containers, is_restartable, is_sidecar
 
 PENDING, RUNNING, SUCCEEDED, FAILED = "Pending", "Running", "Succeeded", "Failed"
 TERMINAL = frozenset((SUCCEEDED, FAILED))
@@ -35,7 +35,7 @@ def has_initialized(pod: Object, init_statuses: Sequence[Object], statuses: Sequ
 
 def compute_phase(pod: Object, init_statuses: Sequence[Object], statuses: Sequence[Object], *, terminating: bool = False) -> str:
     """`terminating`: nothing will be restarted whatever the policy says (deleted, evicted or past its deadline)."""
-    waiting = running = stopped = succeeded = unknown = 0
+    waiting = running = stopped = succeeded = unknown = restartable = 0
     pending_init, pending_sidecar, failed_init = _count_init(pod, init_statuses)
     by_name = {status["name"]: status for status in statuses}
     for spec in containers(pod):
@@ -45,33 +45,37 @@ def compute_phase(pod: Object, init_statuses: Sequence[Object], statuses: Sequen
         elif "terminated" in state:
             stopped += 1
             succeeded += state["terminated"]["exitCode"] == 0
+            restartable += is_restartable(pod, spec, state["terminated"]["exitCode"])
         elif "waiting" in state:
             if "terminated" in last:
                 stopped += 1
+                restartable += is_restartable(pod, spec, last["terminated"]["exitCode"])
             else:
                 waiting += 1
         else:
             unknown += 1
-    policy = restart_policy(pod)
-    if failed_init and (policy == "Never" or terminating):
+    if failed_init and (not _retries_init(pod, init_statuses) or terminating):
         return FAILED
     if pending_init or failed_init or (pending_sidecar and not has_initialized(pod, init_statuses, statuses)) or waiting:
         return FAILED if terminating and not running and stopped != succeeded else PENDING
     if running and not unknown:
         return RUNNING
     if stopped and not running and not unknown:
-        return _phase_of_stopped(policy, stopped == succeeded, terminating)
+        if restartable and not terminating:
+            return RUNNING
+        return SUCCEEDED if stopped == succeeded else FAILED
     return PENDING
 
 
-def _phase_of_stopped(policy: str, all_succeeded: bool, terminating: bool) -> str:
-    if terminating:
-        return SUCCEEDED if all_succeeded else FAILED
-    if policy == "Always":
-        return RUNNING
-    if all_succeeded:
-        return SUCCEEDED
-    return FAILED if policy == "Never" else RUNNING
+def _retries_init(pod: Object, init_statuses: Sequence[Object]) -> bool:
+    """Whether the init container that failed is started again."""
+    by_name = {status["name"]: status for status in init_statuses}
+    for spec in init_containers(pod):
+        state, last = _states(by_name, spec["name"])
+        ended = state.get("terminated") or last.get("terminated")
+        if not is_sidecar(spec) and ended is not None and ended["exitCode"] != 0:
+            return is_restartable(pod, spec, ended["exitCode"])
+    return False
 
 
 def _count_init(pod: Object, init_statuses: Sequence[Object]) -> tuple[int, int, int]:

@@ -52,8 +52,11 @@ def matching_rule_action(spec: Object, exit_code: int) -> str | None:
 
 def should_restart(pod: Object, spec: Object, exit_code: int) -> bool:
     """Whether a container that ended with this code is started again (kubecontainer.ShouldContainerBeRestarted)."""
-    if pod["metadata"].get("deletionTimestamp") is not None:
-        return False
+    return pod["metadata"].get("deletionTimestamp") is None and is_restartable(pod, spec, exit_code)
+
+
+def is_restartable(pod: Object, spec: Object, exit_code: int) -> bool:
+    """Whether the policies of container and pod restart a container that ended with this code."""
     policy = spec.get("restartPolicy")
     if policy is not None and matching_rule_action(spec, exit_code) == "Restart":
         return True
