@@ -31,7 +31,7 @@ from kubecosm.api.resources import (
     Resource,
     load_builtin,
 )
-from kubecosm.services.apiserver.printers import printer_for
+from kubecosm.services.apiserver.printers import printer_for, scale_printer
 from kubecosm.services.apiserver.printers.texts import human_duration
 from kubecosm.services.apiserver.rest.tables import table
 
@@ -120,9 +120,9 @@ def test_wide_columns_of_a_pod():
 
 def test_finished_pods_are_marked_in_their_rows():
     for phase, reason in (("Succeeded", "Succeeded"), ("Failed", "Failed")):
-        found = table(PODS, [pod([], phase)], "v1", NOW, "None", meta={}, stored=lambda obj: obj)
+        found = table(printer_for(PODS), [pod([], phase)], "v1", NOW, "None", meta={}, stored=lambda obj: obj)
         assert [(c["type"], c["reason"]) for c in found["rows"][0]["conditions"]] == [("Completed", reason)]
-    assert "conditions" not in table(PODS, [pod([])], "v1", NOW, "None", meta={}, stored=lambda obj: obj)["rows"][0]
+    assert "conditions" not in table(printer_for(PODS), [pod([])], "v1", NOW, "None", meta={}, stored=lambda obj: obj)["rows"][0]
 
 
 # ---- The others
@@ -211,3 +211,10 @@ def test_every_listed_kind_has_a_row_as_wide_as_its_columns():
             assert len(cells) == len(printer.columns), resource
         for column in printer.columns:
             assert column.keys() == {"name", "type", "format", "description", "priority"}
+
+
+def test_a_scale_says_what_is_desired_and_available() -> None:
+    scale = stored(spec={"replicas": 3}, status={"replicas": 2})
+    printer = scale_printer()
+    row = dict(zip((column["name"] for column in printer.columns), printer.row(scale, NOW), strict=True))
+    assert (row["Desired"], row["Available"]) == (3, 2)

@@ -85,6 +85,7 @@ _MODULES = {
     "deviceclasses.resource.k8s.io": "cluster:just_age",
     "resourceclaimtemplates.resource.k8s.io": "cluster:just_age",
     "workloads.scheduling.k8s.io": "cluster:just_age",
+    "scale": "workloads:scales",
 }
 """group_resource → the function that makes its cells."""
 _ALIASES = {"events.events.k8s.io": "events"}
@@ -124,7 +125,12 @@ def printer_for(resource: Resource) -> Printer:
         from ..customresources.columns import printer_of
 
         return printer_of(resource)
-    return _builtin_printer(resource)
+    return _printer(_ALIASES.get(resource.group_resource, resource.group_resource))
+
+
+def scale_printer() -> Printer:
+    """The printer of the scale subresource of built-in kinds."""
+    return _printer("scale")
 
 
 def shared_column(name: str) -> Object:
@@ -133,9 +139,8 @@ def shared_column(name: str) -> Object:
 
 
 @cache
-def _builtin_printer(resource: Resource) -> Printer:
+def _printer(key: str) -> Printer:
     shared, tables = _column_tables()
-    key = _ALIASES.get(resource.group_resource, resource.group_resource)
     if key not in _MODULES:
         return TablePrinter((shared["name"], shared["created"]), _name_and_creation)
     conditions = _ROW_CONDITIONS.get(key)

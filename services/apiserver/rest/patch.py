@@ -21,7 +21,7 @@ from ..http.request import Request
 from ..http.response import JSON, Answer
 from .body import media_type_of
 from .options import WriteOptions, check_apply_options, write_options
-from .represent import answer_entry, answer_object
+from .represent import answer_entry, answer_scale
 from .scale import scale_of, set_scale
 from .store import ResourceStore
 from .writes import caller_of
@@ -121,4 +121,4 @@ async def patch_scale(store: ResourceStore, request: Request) -> Answer:
         return patched
 
     entry = await set_scale(store, request, change, caller_of(request, options))
-    return answer_object(request, scale_of(store, entry.decode()))
+    return answer_scale(request, store, scale_of(store, entry.decode()))

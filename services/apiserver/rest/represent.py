@@ -16,6 +16,7 @@ from ..cache.entry import Entry
 from ..cache.view import View
 from ..http.request import Request
 from ..http.response import JSON, Response
+from ..printers import printer_for, scale_printer
 from .accept import MSGPACK_TYPE, Accepted, accepted
 from .store import ResourceStore
 from .tables import partial_metadata, table, table_event
@@ -49,6 +50,16 @@ def answer_object(request: Request, obj: Object, status: int = 200) -> Response:
     return Response(status, body, content_type)
 
 
+def answer_scale(request: Request, store: ResourceStore, scale: Object) -> Response:
+    """A Scale; a custom resource's has no columns of its own."""
+    accept = accepted_by(request)
+    if accept.transform == _TABLE and not isinstance(store.row, CustomResource):
+        now = store.state.clock.now()
+        scale = table(scale_printer(), [scale], accept.version, now, included(request), meta=scale["metadata"], stored=lambda obj: obj)
+    body, content_type = encode_as(accept, scale)
+    return Response(200, body, content_type)
+
+
 def answer_review(request: Request, review: Object) -> Response:
     """A review or token, which has no name to stand in a Table: NotAcceptable (406) for who accepts nothing else."""
     body, content_type = encode_as(accepted_by(request, tabular=False), review)
@@ -77,7 +88,7 @@ def answer_entry(request: Request, store: ResourceStore, entry: Entry, status: i
 
 def _table(store: ResourceStore, objects: Sequence[Object], accept: Accepted, request: Request, meta: Object) -> Object:
     now, stored = store.state.clock.now(), store.conversion.to_stored
-    return table(store.row, objects, accept.version, now, included(request), meta=meta, stored=stored)
+    return table(printer_for(store.row), objects, accept.version, now, included(request), meta=meta, stored=stored)
 
 
 def included(request: Request) -> str:

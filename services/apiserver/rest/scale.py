@@ -18,7 +18,7 @@ from ..http.request import Request
 from ..http.response import Answer
 from .body import decode_body
 from .options import write_options
-from .represent import answer_object
+from .represent import answer_scale
 from .store import Caller, Projection, ResourceStore
 from .writes import caller_of
 
@@ -56,14 +56,14 @@ def selector_text(store: ResourceStore, selector: Mapping[str, str] | None) -> s
 
 
 async def get_scale(store: ResourceStore, request: Request) -> Answer:
-    return answer_object(request, scale_of(store, store.entry(request.info.namespace, request.info.name).decode()))
+    return answer_scale(request, store, scale_of(store, store.entry(request.info.namespace, request.info.name).decode()))
 
 
 async def update_scale(store: ResourceStore, request: Request) -> Answer:
     options = write_options(request, "UpdateOptions")
     scale = decode_body(store.row, request, await request.read(), options.field_validation, subresource=store.row.subresource("scale"))
     entry = await set_scale(store, request, lambda _: scale, caller_of(request, options))
-    return answer_object(request, scale_of(store, entry.decode()))
+    return answer_scale(request, store, scale_of(store, entry.decode()))
 
 
 async def set_scale(store: ResourceStore, request: Request, change: ScaleChange, caller: Caller) -> Entry:

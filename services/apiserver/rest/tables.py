@@ -8,7 +8,7 @@ from datetime import datetime
 from kubecosm.api.names import ANNOTATION_DAEMONSET_TEMPLATE_GENERATION
 from kubecosm.api.resources import Object, Resource
 
-from ..printers import printer_for
+from ..printers import Printer, printer_for
 from .versions import Convert
 
 _ONLY_IN_FULL = {"DaemonSet": ANNOTATION_DAEMONSET_TEMPLATE_GENERATION}
@@ -27,10 +27,9 @@ def partial_metadata(obj: Object, version: str) -> Object:
 
 
 def table(
-    resource: Resource, objects: Sequence[Object], version: str, now: datetime, include: str, *, meta: Object, stored: Convert
+    printer: Printer, objects: Sequence[Object], version: str, now: datetime, include: str, *, meta: Object, stored: Convert
 ) -> Object:
     """`include` (includeObject) is None, Metadata or Object; `meta` is the list's metadata; `stored` converts an object for its printer."""
-    printer = printer_for(resource)
     rows = []
     for obj in objects:
         row: Object = {"cells": printer.row(stored(obj), now)}
@@ -50,4 +49,4 @@ def table(
 
 def table_event(resource: Resource, obj: Object, version: str, now: datetime, include: str, *, stored: Convert) -> Object:
     """The Table of one watch event."""
-    return table(resource, [obj], version, now, include, meta=obj["metadata"], stored=stored)
+    return table(printer_for(resource), [obj], version, now, include, meta=obj["metadata"], stored=stored)

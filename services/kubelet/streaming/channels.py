@@ -1,4 +1,4 @@
-"""Several streams of bytes in one WebSocket: the first byte of a message names its channel. Imitates k8s.io/apimachinery's wsstream.Conn."""
+"""Several streams of bytes in one WebSocket: the first byte of a message names its channel. Imitates apimachinery's wsstream.Conn."""
 
 from __future__ import annotations
 
