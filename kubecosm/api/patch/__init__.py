@@ -86,19 +86,26 @@ def _unknown_members(operations: Any) -> list[str]:
 
 
 def _merge(live: Object, patch: bytes, validation: str) -> tuple[Any, list[str]]:
-    node, complaints = _parse(patch)
-    if not isinstance(node, gojson.Pairs):
-        if validation == IGNORE:
-            raise BadRequest("Invalid JSON Patch")
-        raise BadRequest(f"error decoding patch: json: cannot unmarshal {_shape(node)} into Go value of type map[string]interface {{}}")
-    return merge_patch.merge(live, gojson.plain(node)), complaints if validation != IGNORE else []
+    found = _plain_object(patch)
+    if found is None:
+        node, complaints = _parse(patch)
+        if not isinstance(node, gojson.Pairs):
+            if validation == IGNORE:
+                raise BadRequest("Invalid JSON Patch")
+            raise BadRequest(f"error decoding patch: json: cannot unmarshal {_shape(node)} into Go value of type map[string]interface {{}}")
+        found = gojson.plain(node), complaints
+    change, complaints = found
+    return merge_patch.merge(live, change), complaints if validation != IGNORE else []
 
 
 def _strategic(target: wire.Target, live: Object, patch: bytes, validation: str) -> tuple[Object, list[str]]:
-    node, complaints = _parse(patch, prefix="")
-    if not isinstance(node, gojson.Pairs):
-        raise BadRequest(f"json: cannot unmarshal {_shape(node)} into Go value of type map[string]interface {{}}")
-    change = gojson.plain(node)
+    found = _plain_object(patch)
+    if found is None:
+        node, complaints = _parse(patch, prefix="")
+        if not isinstance(node, gojson.Pairs):
+            raise BadRequest(f"json: cannot unmarshal {_shape(node)} into Go value of type map[string]interface {{}}")
+        found = gojson.plain(node), complaints
+    change, complaints = found
     try:
         document = strategic.merge(target.name, live, change)
     except strategic.PatchInvalid as error:
@@ -107,7 +114,16 @@ def _strategic(target: wire.Target, live: Object, patch: bytes, validation: str)
         raise Invalid(REJECTED, details={}) from None
     except strategic.PatchError as error:
         raise ApiError(str(error)) from None
-    return _decode(target, document, complaints if validation != IGNORE else [], validation, strategic.go_text(change))
+    return _decode(target, document, complaints if validation != IGNORE else [], validation, change)
+
+
+def _plain_object(patch: bytes) -> tuple[dict[str, Any], list[str]] | None:
+    """The patch and no complaints, if it is plainly an object without repeated fields, as nearly all are; None sends it through `_parse`."""
+    try:
+        value = orjson.loads(patch)
+    except orjson.JSONDecodeError:
+        return None
+    return (value, []) if type(value) is dict and not wire.has_repeats(patch, value) else None
 
 
 def _parse(patch: bytes, prefix: str = "error decoding patch: ") -> tuple[Any, list[str]]:
@@ -144,20 +160,22 @@ def _shape(node: Any) -> str:
     return "null" if node is None else "number" if isinstance(node, gojson.Number) else "string"
 
 
-def _decode(target: wire.Target, document: Any, complaints: list[str], validation: str, shown: str | None) -> tuple[Object, list[str]]:
-    """The patched document as an object of the kind. Raises Invalid, naming the patch (or the patched document)."""
+def _decode(target: wire.Target, document: Any, complaints: list[str], validation: str, change: Any) -> tuple[Object, list[str]]:
+    """The patched document as an object of the kind. Raises Invalid, naming the change if given, else the patched document."""
     body = orjson.dumps(document)
     try:
         obj, found = wire.decode_document(target, body, validation)
     except DecodeError as error:
-        raise _invalid(shown or _sorted(document), str(error)) from None
+        raise _invalid(_shown(document, change), str(error)) from None
     warnings = [*complaints, *found]
     if warnings and validation == STRICT:
-        raise _invalid(shown or _sorted(document), f"strict decoding error: {', '.join(warnings)}")
+        raise _invalid(_shown(document, change), f"strict decoding error: {', '.join(warnings)}")
     return obj, warnings
 
 
-def _sorted(document: Any) -> str:
+def _shown(document: Any, change: Any) -> str:
+    if change is not None:
+        return strategic.go_text(change)
     return orjson.dumps(document, option=orjson.OPT_SORT_KEYS).decode()
 
 

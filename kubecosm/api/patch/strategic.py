@@ -6,6 +6,7 @@ Imitates k8s.io/apimachinery/pkg/util/strategicpatch (the server's half). `$patc
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from kubecosm.api.schema.model import LIST, MAP, STRUCT, Field, Type, schemas
@@ -104,7 +105,11 @@ def _taken(value: Any) -> Any:
     if isinstance(value, dict):
         if value.get(DIRECTIVE) == "delete":
             return {}
-        return {key: _taken(item) for key, item in value.items() if item is not None and not _is_directive(key)}
+        return {
+            key: _taken(item) if isinstance(item, dict | list) else item
+            for key, item in value.items()
+            if item is not None and not (key.startswith("$") and _is_directive(key))
+        }
     if isinstance(value, list):
         return [_taken(item) for item in value if not (isinstance(item, dict) and item.get(DIRECTIVE) in ("delete", "replace"))]
     return value
@@ -242,19 +247,41 @@ def _key_or_none(item: Any, key: str) -> Any:
 
 def _ordered(merged: list[Any], order: list[Any], live: list[Any], key: str) -> list[Any]:
     """Items named by `order` in its order; the others keep their live places among them as well as can be."""
-
-    def place(items: list[Any], item: Any) -> int:
-        wanted = _key_of(item, key) if key else item
-        return next((index for index, other in enumerate(items) if (_key_or_none(other, key) if key else other) == wanted), -1)
-
-    named = sorted((item for item in merged if place(order, item) >= 0), key=lambda item: place(order, item))
-    others = [item for item in merged if place(order, item) < 0]
-    others.sort(key=lambda item: place(live, item) if place(live, item) >= 0 else len(live))
+    wanted, there = _places(order, key), _places(live, key)
+    named: list[tuple[int, int, Any]] = []
+    others: list[tuple[int, Any]] = []
+    for item in merged:
+        identity = _identity(_key_of(item, key) if key else item)
+        place = there.get(identity, -1)
+        if identity in wanted:
+            named.append((wanted[identity], place, item))
+        else:
+            others.append((place, item))
+    named.sort(key=itemgetter(0))
+    others.sort(key=lambda other: other[0] if other[0] >= 0 else len(live))
     result: list[Any] = []
-    while named and others:
-        left, right = place(live, others[0]), place(live, named[0])
-        result.append(others.pop(0) if 0 <= left < right else named.pop(0))
-    return result + others + named
+    left, right = 0, 0
+    while left < len(others) and right < len(named):
+        if 0 <= others[left][0] < named[right][1]:
+            result.append(others[left][1])
+            left += 1
+        else:
+            result.append(named[right][2])
+            right += 1
+    return result + [item for _, item in others[left:]] + [item for _, _, item in named[right:]]
+
+
+def _places(items: list[Any], key: str) -> dict[Any, int]:
+    """Where each item, known by its key or (without one) by itself, stands first."""
+    places: dict[Any, int] = {}
+    for index, item in enumerate(items):
+        places.setdefault(_identity(_key_or_none(item, key) if key else item), index)
+    return places
+
+
+def _identity(value: Any) -> Any:
+    """A value that can stand for this one as a key; objects and lists, which are no keys, stand for their text."""
+    return go_text(value) if isinstance(value, dict | list) else value
 
 
 def _go_type(value: Any) -> str:
