@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import importlib
 import os
 import signal
@@ -24,10 +23,7 @@ import uvloop
 from kubecosm.runtime import flags, logs
 from kubecosm.runtime.clock import Clock, RealClock
 from kubecosm.runtime.errors import EXIT_CRASH, EXIT_STARTUP_ERROR, FlagError, StartupError, find_startup_error, innermost
-
-GARBAGE_THRESHOLDS = (50_000, 20, 100)
-"""Containers allocated between collections of each generation. Nearly all our memory is decoded JSON, which has no cycles: with the default
-(700, 10, 10) a process that follows a watch spends five times as long collecting as decoding."""
+from kubecosm.runtime.garbage import QuietCollector
 
 ConfigT = TypeVar("ConfigT")
 ConfigT_contra = TypeVar("ConfigT_contra", contravariant=True)
@@ -73,7 +69,6 @@ def run(name: str, config_type: type[ConfigT], serve: Serve[ConfigT], argv: Sequ
     except FlagError as error:
         return _fail(name, error, Notifier(_notify_fd_of(argv)))
     clock, notifier = RealClock(), Notifier(options.notify_fd)
-    gc.set_threshold(*GARBAGE_THRESHOLDS)
     logs.configure(name, clock, level=options.log_level, log_format=options.logging_format)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -98,6 +93,7 @@ def run_by_name(name: str, argv: Sequence[str], environ: Mapping[str, str]) -> i
 
 async def _supervised(serve: Serve[ConfigT], config: ConfigT, clock: Clock, notifier: Notifier, lifeline_fd: int) -> None:
     loop = asyncio.get_running_loop()
+    QuietCollector(loop).start()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop_once, stop, number)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kubecosm.runtime.service import GARBAGE_THRESHOLDS
+from kubecosm.runtime.garbage import THRESHOLDS
 
 pytestmark = pytest.mark.process
 
@@ -148,10 +148,10 @@ def test_an_expected_failure_is_one_line_and_exit_code_1(program: Path) -> None:
         service.close()
 
 
-def test_the_garbage_collector_is_tuned_for_decoded_json(program: Path) -> None:
+def test_no_burst_is_interrupted_by_a_look_for_cycles(program: Path) -> None:
     service = Service(program, "--behave=tell-thresholds")
     try:
-        assert service.finish() == (1, f"demo: collects after {GARBAGE_THRESHOLDS[0]}\n")
+        assert service.finish() == (1, f"demo: collects after {THRESHOLDS[0]}\n")
     finally:
         service.close()
 
