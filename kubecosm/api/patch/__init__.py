@@ -118,7 +118,7 @@ def _strategic(target: wire.Target, live: Object, patch: bytes, validation: str)
 
 
 def _plain_object(patch: bytes) -> tuple[dict[str, Any], list[str]] | None:
-    """The patch and no complaints, if it is plainly an object without repeated fields, as nearly all are; None sends it through `_parse`."""
+    """The patch and no complaints, if it is plainly an object without repeated fields, as nearly all are; None: see `_parse`."""
     try:
         value = orjson.loads(patch)
     except orjson.JSONDecodeError:
