@@ -26,6 +26,7 @@ from kubecosm.client.config import ClientConfig
 from kubecosm.client.connection import Answer
 from kubecosm.client.metrics import ClientMetrics
 from kubecosm.client.pool import CONNECT_TIMEOUT_SECONDS, ConnectionPool
+from kubecosm.client.ratelimit import RateLimiter
 from kubecosm.client.stream import ResponseStream, WatchEvent, WatchStream
 
 if TYPE_CHECKING:
@@ -64,14 +65,16 @@ class ApiClient:
 
     def __init__(
         self, config: ClientConfig, *, clock: Clock, user_agent: str = "kubecosm", metrics: ClientMetrics | None = None,
-        connections_max: int = REQUEST_CONNECTIONS_MAX,
+        connections_max: int = REQUEST_CONNECTIONS_MAX, limiter: RateLimiter | None = None,
     ) -> None:  # fmt: skip
+        """`limiter` holds every request back, watches included, that would exceed its rate."""
         self.config = config
         self.clock = clock
         self.metrics = metrics or ClientMetrics()
         self._host = urlsplit(config.server).netloc
         self._user_agent = user_agent
         self._connections_max = connections_max
+        self._limiter = limiter
         self._token = config.token
         self._token_read_at = float("-inf")
         self._base_path = urlsplit(config.server).path
@@ -196,6 +199,8 @@ class ApiClient:
     ) -> bytes:  # fmt: skip
         """The raw body that the server answers; any code of 400 or more is raised as ApiError."""
         retries = 0
+        if self._limiter is not None:
+            await self._limiter.wait()
         while True:
             try:
                 return await self._once(method, f"{self._base_path}{path}{_query(params)}", body, headers, timeout_seconds)
@@ -256,6 +261,8 @@ class ApiClient:
     ) -> ResponseStream:
         if self._streams is None:
             raise RuntimeError("the ApiClient is not open: use `async with ApiClient(...) as client`")
+        if self._limiter is not None:
+            await self._limiter.wait()
         async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):  # for the head of the answer; the body may take its time
             response = await self._streams.request(
                 method, self._url(path, params), headers=self._headers(headers), timeout=_timeout(timeout_seconds),

@@ -19,6 +19,7 @@ from kubecosm.client.http import ApiClient
 from kubecosm.client.informer import InformerFactory, drop_managed_fields
 from kubecosm.client.leaderelection import LeaderElector, LeadershipLost
 from kubecosm.client.metrics import Meter, PrometheusClientMetrics
+from kubecosm.client.ratelimit import RateLimiter
 from kubecosm.client.series import SeriesRecorder
 from kubecosm.runtime.clock import Clock
 from kubecosm.runtime.errors import StartupError
@@ -51,7 +52,10 @@ async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: 
         connections = config.bindings_in_flight_max + CONNECTIONS_MARGIN
         client_config = ClientConfig.from_kubeconfig(config.kubeconfig or settings.kubeconfig)
         client = await stack.enter_async_context(
-            ApiClient(client_config, clock=clock, user_agent=USER_AGENT, metrics=client_metrics, connections_max=connections)
+            ApiClient(
+                client_config, clock=clock, user_agent=USER_AGENT, metrics=client_metrics, connections_max=connections,
+                limiter=_limiter(settings, clock),
+            )
         )
         synced = asyncio.Event()
         checks = {"informer-sync": lambda: None if synced.is_set() else "the caches are not complete"}
@@ -65,6 +69,12 @@ async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: 
             await stop.wait()
             for task in running:
                 task.cancel()
+
+
+def _limiter(settings: SchedulerConfiguration, clock: Clock) -> RateLimiter | None:
+    """Only who asks for a limit has one."""
+    rate = settings.requests_per_second
+    return RateLimiter(rate, settings.requests_burst, clock) if rate else None
 
 
 class Process:

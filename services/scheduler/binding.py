@@ -55,6 +55,7 @@ class BindingCycle:
     def start(self, attempt: Attempt, node: str) -> Coroutine[Any, Any, None] | None:
         """Count the pod on its node, reserve what it needs there, ask for permission."""
         pod, profile, state = attempt.pod, attempt.profile, attempt.state
+        self._scheduler.queue.in_flight.leave(pod.uid, attempt.moves)
         self._scheduler.cluster.assume(pod, node)
         self._scheduler.nominator.remove(pod.uid)
         waits: dict[str, float] = {}
@@ -64,12 +65,19 @@ class BindingCycle:
         if rejection is not None:
             self.take_back(attempt, node)
             self._rejected_late(attempt, rejection)
+            self._scheduler.queue.in_flight.land(pod.uid)
             return None
         if waits:
             self._scheduler.waiting.hold(pod.uid, waits)
         return self._run(attempt, node, bool(waits))
 
     async def _run(self, attempt: Attempt, node: str, waits: bool) -> None:
+        try:
+            await self._bind(attempt, node, waits)
+        finally:
+            self._scheduler.queue.in_flight.land(attempt.pod.uid)
+
+    async def _bind(self, attempt: Attempt, node: str, waits: bool) -> None:
         """Wait for permission, prepare, bind. A failure undoes the assumption and queues the pod again."""
         pod, profile, state = attempt.pod, attempt.profile, attempt.state
         if waits or profile.has_pre_bind_work(state, pod):
@@ -101,7 +109,8 @@ class BindingCycle:
         note = f"Successfully assigned {pod.namespace}/{pod.name} to {node}"
         self._scheduler.effects.event(pod, "Normal", "Scheduled", "Binding", note, once=True)
         self._scheduler.metrics.attempted(SCHEDULED, attempt.profile.name, now - attempt.started)
-        self._scheduler.metrics.bound(attempt.queued.attempts, now - (attempt.queued.first_attempt or attempt.started))
+        since_first = now - (attempt.queued.first_attempt or attempt.started)
+        self._scheduler.metrics.bound(attempt.queued.attempts, since_first, flushed=attempt.queued.flushed)
         try:
             attempt.profile.run_post_bind(attempt.state, pod, node)
         except BUGS as failed:
@@ -142,7 +151,6 @@ class BindingCycle:
         self._scheduler.cluster.forget(pod)
         if was_there is not None:
             self._scheduler.queue.move(ASSIGNED_POD_DELETE, was_there, None)
-            attempt.moves += 1  # its own going is no news to the pod itself
 
     def _rejected_late(self, attempt: Attempt, rejection: Status) -> None:
         """Reserve or Permit said no to the one node that was chosen."""

@@ -42,11 +42,14 @@ class ExtendedCycle:
         if attempt is None:
             return None
         in_flight = self._scheduler.queue.in_flight
-        in_flight.add(queued.uid)
+        in_flight.leave(queued.uid, attempt.moves)
+        binding = None
         try:
-            return await self._attempt(attempt)
+            binding = await self._attempt(attempt)
+            return binding
         finally:
-            in_flight.discard(queued.uid)
+            if binding is None:
+                in_flight.land(queued.uid)
 
     async def _attempt(self, attempt: Attempt) -> Coroutine[Any, Any, None] | None:
         scheduler = self._scheduler

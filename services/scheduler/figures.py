@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .metrics import CACHE_HELP, EVALUATION_HELP, PENDING_HELP, UNSCHEDULABLE_HELP
+from .metrics import CACHE_HELP, EVALUATION_HELP, INFLIGHT_HELP, PENDING_HELP, UNSCHEDULABLE_HELP
 
 if TYPE_CHECKING:
     from .scheduler import Scheduler
@@ -34,6 +34,10 @@ def serve_figures(scheduler: Scheduler) -> None:
             for (plugin, point), count in profile.evaluations.items()
         }
 
+    def in_flight() -> Figures:
+        return {(label,): count for label, count in scheduler.queue.in_flight.counts().items()}
+
+    metrics.serve_sizes("scheduler_inflight_events", INFLIGHT_HELP, ("event",), in_flight)
     metrics.serve_sizes("scheduler_pending_pods", PENDING_HELP, ("queue",), pending)
     metrics.serve_sizes("scheduler_cache_size", CACHE_HELP, ("type",), cached)
     metrics.serve_sizes("scheduler_unschedulable_pods", UNSCHEDULABLE_HELP, ("plugin", "profile"), rejected)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 
 from prometheus_client import Gauge, Histogram
@@ -16,6 +16,7 @@ POINT_BUCKETS = exponential_buckets(0.0001, 2, 12)
 SLI_BUCKETS = exponential_buckets(0.01, 2, 20)
 ATTEMPT_BUCKETS = exponential_buckets(1, 2, 5)
 PLUGIN_BUCKETS = exponential_buckets(0.00001, 1.5, 20)
+PREPARE_BUCKETS = exponential_buckets(0.1, 2, 14)
 VICTIM_BUCKETS = exponential_buckets(1, 2, 7)
 ATTEMPTS_LABEL_MAX = 15
 LABEL_CHILDREN_MAX = 1024
@@ -72,6 +73,8 @@ class SchedulerMetrics:
         self._evictions = metrics.counter(
             "scheduler_preemption_goroutines_execution_total", "Number of preemption goroutines executed.", ("result",)
         )
+        self._add_later_ones(metrics)
+        self._hint = lru_cache(LABEL_CHILDREN_MAX)(lambda plugin, event, answer: self._hint_seconds.labels(plugin, event, answer))
         self.bindings = self._goroutines.labels("binding")
         self._point = lru_cache(LABEL_CHILDREN_MAX)(lambda point, status, profile: self._point_seconds.labels(point, status, profile))
         self._arrival = lru_cache(LABEL_CHILDREN_MAX)(lambda queue, event: self._incoming.labels(queue, event))
@@ -80,6 +83,31 @@ class SchedulerMetrics:
             lambda result, profile: (self._attempts.labels(result, profile), self._attempt_seconds.labels(result, profile))
         )
         self._registry = metrics.registry
+
+    def _add_later_ones(self, metrics: Metrics) -> None:
+        """Of queueing hints, and of devices."""
+        self._hint_seconds = metrics.histogram(
+            "scheduler_queueing_hint_execution_duration_seconds", "Duration for running a queueing hint function of a plugin.",
+            ("plugin", "event", "hint"), PLUGIN_BUCKETS,
+        )  # fmt: skip
+        self._after_flush = metrics.counter(
+            "scheduler_pod_scheduled_after_flush_total",
+            "Number of pods that were successfully scheduled after being flushed from unschedulablePods due to timeout. "
+            "This metric helps detect potential queueing hint misconfigurations or event handling issues.",
+        )  # fmt: skip
+        self._claims_created = metrics.counter(
+            "scheduler_resourceclaim_creates_total", "Number of ResourceClaims creation requests within scheduler",
+            ("status", "admin_access"),
+        )  # fmt: skip
+        driver_labels = ("profile", "driver", "status")
+        self._prepared = metrics.counter(
+            "scheduler_dra_bindingconditions_allocations_total",
+            "Number of allocations using devices with BindingConditions, counted per driver per scheduling attempt", driver_labels,
+        )  # fmt: skip
+        self._prepare_seconds = metrics.histogram(
+            "scheduler_dra_bindingconditions_wait_duration_seconds",
+            "Time in seconds spent waiting for BindingConditions to be satisfied during PreBind.", driver_labels, PREPARE_BUCKETS,
+        )  # fmt: skip
 
     def serve_sizes(self, name: str, help_text: str, labels: Sequence[str], read: Callable[[], Mapping[tuple[str, ...], int]]) -> None:
         """Serve gauges that are read when somebody scrapes: label values → value."""
@@ -117,8 +145,24 @@ class SchedulerMetrics:
     def algorithm(self, seconds: float) -> None:
         self._algorithm_seconds.observe(seconds)
 
-    def bound(self, attempts: int, seconds_since_first: float) -> None:
-        """A pod found its node for good."""
+    def hinted(self, plugin: str, event: str, answer: str, seconds: float) -> None:
+        """A queueing hint was asked: `Queue` or `QueueSkip`."""
+        self._hint(plugin, event, answer).observe(seconds)
+
+    def claim_created(self, status: str) -> None:
+        """The scheduler made a ResourceClaim for extended resources (`success`), or could not (`failure`)."""
+        self._claims_created.labels(status, "false").inc()
+
+    def devices_prepared(self, profile: str, drivers: Iterable[str], status: str, seconds: float) -> None:
+        """Drivers were waited for: `success`, `failure` or `timeout`."""
+        for driver in drivers:
+            self._prepared.labels(profile, driver, status).inc()
+            self._prepare_seconds.labels(profile, driver, status).observe(seconds)
+
+    def bound(self, attempts: int, seconds_since_first: float, *, flushed: bool = False) -> None:
+        """A pod found its node for good; `flushed`: it was tried because of its long wait, not because of an event."""
+        if flushed:
+            self._after_flush.inc()
         self._pod_attempts.observe(attempts)
         label = f"{ATTEMPTS_LABEL_MAX}+" if attempts >= ATTEMPTS_LABEL_MAX else str(attempts)
         self._sli_seconds.labels(label).observe(seconds_since_first)
@@ -131,6 +175,7 @@ class SchedulerMetrics:
         self._permit_seconds.labels(result).observe(seconds)
 
 
+INFLIGHT_HELP = "Number of events currently tracked in the scheduling queue."
 CACHE_HELP = "Number of nodes, pods, and assumed (bound) pods in the scheduler cache."
 PENDING_HELP = (
     "Number of pending pods, by the queue type. 'active' means number of pods in activeQ; 'backoff' means number of pods in backoffQ; "

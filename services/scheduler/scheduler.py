@@ -66,9 +66,11 @@ class Scheduler:
         """PodDisruptionBudgets by namespace/name."""
         self.handle = Handle(
             self.cluster, clock, rng, self.nominator, effects, disruption_budgets=self.budgets, runner=self, preempted=metrics.preempted,
-            evicted=metrics.evicted,
+            evicted=metrics.evicted, claim_created=metrics.claim_created, devices_prepared=metrics.devices_prepared,
         )
         self.profiles = {config.scheduler_name: Profile(config, self.handle, metrics) for config in profiles}
+        for profile in self.profiles.values():
+            profile.hints.observe_with(clock.monotonic, metrics.hinted)
         self.queue = SchedulingQueue(clock, self._common_sort(), self, metrics, limits)
         self.algorithm = Algorithm(self.handle)
         self.decisions = Decisions() if decisions is None else decisions
@@ -184,6 +186,7 @@ class Scheduler:
         if self.cluster.is_assumed(attempt.pod.uid):
             self.binding.take_back(attempt, attempt.pod.node_name)
         self.failed(attempt, f"running plugins: {describe(failed)}", frozenset(), frozenset())
+        self.queue.in_flight.land(attempt.pod.uid)
 
     def begin(self, queued: QueuedPod) -> Attempt | None:
         """An attempt, unless there is nothing to try: the pod is none of ours any more, or there is no node."""

@@ -22,6 +22,7 @@ from kubecosm.client.http import (
     PatchType,
 )
 from kubecosm.client.metrics import PrometheusClientMetrics
+from kubecosm.client.ratelimit import RateLimiter
 from kubecosm.client.stream import LineSplitter
 from kubecosm.testing.scripted import ScriptedServer
 from kubecosm.testing.virtualtime import VirtualClock, run_virtual
@@ -356,3 +357,17 @@ def test_large_bodies_go_both_ways() -> None:
         assert call.body == orjson.loads(orjson.dumps(big))
 
     scripted(scenario)
+
+
+def test_a_limited_client_sends_a_burst_and_then_at_its_rate() -> None:
+    async def main() -> None:
+        clock = VirtualClock()
+        async with ScriptedServer() as server, ApiClient(
+            ClientConfig(server.url), clock=clock, limiter=RateLimiter(10, 5, clock)
+        ) as client:  # fmt: skip
+            for _ in range(25):
+                server.expect("GET", "/x").answer({})
+            await asyncio.gather(*(client.request("GET", "/x") for _ in range(25)))
+            assert clock.monotonic() == pytest.approx(2.0, abs=0.1)
+
+    run_virtual(main())

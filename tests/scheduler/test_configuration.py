@@ -75,6 +75,14 @@ def test_extension_points_have_the_names_of_the_configuration_file() -> None:
     assert tuple(EXTENSION_POINTS) == POINTS
 
 
+@pytest.mark.parametrize(("connection", "expected"), [
+    ({}, (0.0, 100)), ({"qps": 50}, (50.0, 100)), ({"qps": 20, "burst": 30}, (20.0, 30)), ({"qps": -1}, (0.0, 100)),
+])  # fmt: skip
+def test_the_rate_of_requests_is_read(connection: Any, expected: tuple[float, int]) -> None:
+    settings = from_document({**HEAD, "clientConnection": connection}, 0)
+    assert (settings.requests_per_second, settings.requests_burst) == expected
+
+
 def test_back_offs_are_read() -> None:
     settings = from_document({**HEAD, "podInitialBackoffSeconds": 2, "podMaxBackoffSeconds": 60}, 100)
     assert (settings.pod_initial_backoff_seconds, settings.pod_max_backoff_seconds) == (2, 60)
@@ -125,6 +133,7 @@ def test_bad_configurations_are_refused_with_the_reason(document: Any, why: str)
     ("plugin", "args", "why"),
     [
         ("NodeResourcesFit", {"scoringStrategy": {"kind": 1}}, 'strict decoding error: unknown field "scoringStrategy.kind"'),
+        ("DynamicResources", {"bindingTimeout": "500ms"}, 'args.bindingTimeout: Invalid value: "500ms": must be at least 1 second'),
         ("NodeResourcesFit", {"kind": "InterPodAffinityArgs"}, "args for plugin NodeResourcesFit were not of type NodeResourcesFitArgs"),
         ("NodeResourcesFit", {"ignoredResourceGroups": ["a/b"]},
          """args.ignoredResourceGroups[0]: Invalid value: "a/b": resource group name can't contain '/'"""),

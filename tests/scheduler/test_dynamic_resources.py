@@ -146,6 +146,17 @@ def test_the_first_alternative_that_can_be_had_is_taken() -> None:
     assert [(one["request"], one["device"]) for one in given] == [("r/any", "0"), ("r/any", "1")]
 
 
+@pytest.mark.parametrize("best_on", ["a", "b"])
+def test_a_node_with_the_preferred_alternative_is_preferred(best_on: str) -> None:
+    alternatives = [
+        {"name": "best", **request(selectors=[f"device.attributes['{DRIVER}'].best"])["exactly"]},
+        {"name": "any", "deviceClassName": "gpu"},
+    ]
+    mine = claim("mine", {"name": "r", "firstAvailable": alternatives})
+    cluster = with_devices(*(resource_slice(name, device("0", best=name == best_on)) for name in ("a", "b")), claims=(mine,))
+    assert attempt(cluster, user("p", "mine")) == best_on
+
+
 def test_all_means_every_device_of_the_node_and_all_of_them_free() -> None:
     mine, other = claim("mine", request(allocationMode="All", count=0)), claim("other")
     cluster = with_devices(

@@ -310,7 +310,7 @@ def test_the_default_tag_is_latest() -> None:
 def test_default_plugins_have_their_real_names_and_weights() -> None:
     assert {name: weight for name, weight in DEFAULT_PLUGINS.items() if weight} == {
         "TaintToleration": 3, "NodeAffinity": 2, "NodeResourcesFit": 1, "PodTopologySpread": 2, "InterPodAffinity": 2,
-        "NodeResourcesBalancedAllocation": 1, "ImageLocality": 1,
+        "NodeResourcesBalancedAllocation": 1, "ImageLocality": 1, "DynamicResources": 2,
     }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from kubecosm.api.resources import Object
 from kubecosm.services.scheduler.framework.events import NODE_ADD
+from kubecosm.services.scheduler.queue import inflight
 from kubecosm.services.scheduler.queue.podqueue import QueuedPod
 from kubecosm.testing.virtualtime import VirtualClock, run_virtual
 
@@ -207,3 +208,75 @@ def test_deleting_a_pod_wakes_who_lacked_its_room() -> None:
     assert cluster.schedule(pod("second", cpu="1")) == [""]
     cluster.handlers.pod_deleted(placed)
     assert cluster.schedule_next() == "n"
+
+
+# ---- pods that are away while events happen
+
+
+def away(cluster: Cluster) -> QueuedPod:
+    """Take the next pod out of the queue as if it were being bound."""
+    queued = cluster.scheduler.queue.pop()
+    assert queued is not None
+    cluster.scheduler.queue.in_flight.leave(queued.uid, cluster.scheduler.queue.moves)
+    return queued
+
+
+def back(cluster: Cluster, queued: QueuedPod, since: int, *plugins: str) -> None:
+    cluster.scheduler.queue.rejected(queued, frozenset(plugins), frozenset(), since)
+    cluster.scheduler.queue.in_flight.land(queued.uid)
+
+
+@pytest.mark.parametrize(("grown", "where"), [("2", "backoff"), ("1", "unschedulable")])
+def test_a_pod_that_comes_back_is_judged_by_the_events_it_missed(grown: str, where: str) -> None:
+    cluster = Cluster(node("n", cpu="1"))
+    cluster.add(pod("p", cpu="2"))
+    before = cluster.scheduler.queue.moves
+    queued = away(cluster)
+    cluster.handlers.node_updated(node("n", cpu="1"), node("n", cpu=grown, labels={"new": "label"}))
+    back(cluster, queued, before, "NodeResourcesFit")
+    assert depths(cluster) == {where: 1}
+
+
+def test_events_are_kept_only_while_somebody_has_missed_them() -> None:
+    cluster = Cluster(node("n"))
+    cluster.add(pod("p"), pod("q"))
+    move = lambda: cluster.scheduler.queue.move(NODE_ADD, None, node("m"))  # noqa: E731
+    move()
+    kept = cluster.scheduler.queue.in_flight
+    assert kept.counts() == {}
+    first = away(cluster)
+    move()
+    second = away(cluster)
+    move()
+    assert kept.counts() == {"NodeAdd": 2}
+    kept.land(first.uid)
+    assert kept.counts() == {"NodeAdd": 1}
+    kept.land(second.uid)
+    assert kept.counts() == {}
+
+
+def test_with_more_events_than_are_kept_a_pod_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inflight, "EVENTS_MAX", 3)
+    cluster = Cluster(node("n"))
+    cluster.add(pod("p"))
+    before = cluster.scheduler.queue.moves
+    queued = away(cluster)
+    for _ in range(5):
+        cluster.scheduler.queue.move(NODE_ADD, None, node("small", cpu="1"))
+    back(cluster, queued, before, "NodeAffinity")
+    assert depths(cluster) == {"backoff": 1}
+
+
+def test_hints_and_late_successes_are_measured() -> None:
+    cluster = Cluster(node("n", cpu="1"))
+    cluster.schedule(pod("p", cpu="2"))
+    cluster.handlers.node_updated(node("n", cpu="1"), node("n", cpu="1500m"))
+    cluster.clock.seconds = 301
+    cluster.handlers.node_updated(node("n", cpu="1500m"), node("n", cpu="1", labels={"a": "b"}))
+    cluster.scheduler.queue.flush()
+    cluster.scheduler.cluster.set_node(node("n", cpu="2"))
+    assert cluster.schedule_next() == "n"
+    text = cluster.metrics.render()[1].decode()
+    labels = '{event="NodeUpdateNodeAllocatable",hint="QueueSkip",plugin="NodeResourcesFit"}'
+    assert f"scheduler_queueing_hint_execution_duration_seconds_count{labels} 2.0" in text
+    assert "scheduler_pod_scheduled_after_flush_total 1.0" in text

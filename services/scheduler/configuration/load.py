@@ -48,12 +48,13 @@ def from_document(document: Any, percentage: int) -> SchedulerConfiguration:
     complaints = list(dict.fromkeys(map(str, validate(document))))
     if complaints:
         raise ValueError(complaints[0] if len(complaints) == 1 else f"[{', '.join(complaints)}]")
-    share = document.get("percentageOfNodesToScore")
+    share, connection = document.get("percentageOfNodesToScore"), document.get("clientConnection") or {}
     extenders = tuple(_extender(extender) for extender in document.get("extenders") or ())
     profiles = tuple(_profile(p, percentage if share is None else share, extenders) for p in document.get("profiles") or [{}])
     return SchedulerConfiguration(
         profiles, _number(document, "podInitialBackoffSeconds", 1), _number(document, "podMaxBackoffSeconds", 10), extenders,
-        _leader_election(document.get("leaderElection") or {}), (document.get("clientConnection") or {}).get("kubeconfig") or "",
+        _leader_election(document.get("leaderElection") or {}), connection.get("kubeconfig") or "",
+        max(0.0, float(connection.get("qps") or 0)), int(connection.get("burst") or 100),
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from kubecosm.api.field import FieldError, duplicate, forbidden_field, invalid_value, not_supported, required
 from kubecosm.api.validation import qualified_name
+from kubecosm.runtime.flags import parse_duration
 
 Args = Mapping[str, Any]
 Validator = Callable[[Args, str], Iterator[FieldError]]
@@ -142,8 +143,15 @@ def _volume_binding(args: Args, path: str) -> Iterator[FieldError]:
         yield invalid_value(f"{path}.shape", args["shape"], why)
 
 
+def _dynamic_resources(args: Args, path: str) -> Iterator[FieldError]:
+    binding = args.get("bindingTimeout")
+    if binding and float(parse_duration(binding)) < 1:
+        yield invalid_value(f"{path}.bindingTimeout", binding, "must be at least 1 second")
+
+
 VALIDATORS: Mapping[str, Validator] = {
-    "DefaultPreemption": _default_preemption, "InterPodAffinity": _inter_pod_affinity, "NodeAffinity": _node_affinity,
+    "DefaultPreemption": _default_preemption, "DynamicResources": _dynamic_resources, "InterPodAffinity": _inter_pod_affinity,
+    "NodeAffinity": _node_affinity,
     "NodeResourcesBalancedAllocation": _balanced_allocation, "NodeResourcesFit": _resources_fit,
     "PodTopologySpread": _topology_spread, "VolumeBinding": _volume_binding,
 }  # fmt: skip

@@ -50,3 +50,7 @@ class SchedulerConfiguration:
     leader_election: LeaderElectionSettings = field(default_factory=LeaderElectionSettings)
     kubeconfig: str = ""
     """`clientConnection.kubeconfig`, used when the flag is not given."""
+    requests_per_second: float = 0.0
+    """`clientConnection.qps`; 0: as many as there are."""
+    requests_burst: int = 100
+    """`clientConnection.burst`"""

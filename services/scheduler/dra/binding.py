@@ -14,6 +14,11 @@ def needs_preparing(allocation: Object | None) -> bool:
     return any(result.get("bindingConditions") for result in _results(allocation))
 
 
+def preparing_drivers(allocation: Object | None) -> frozenset[str]:
+    """The drivers whose devices have binding conditions."""
+    return frozenset(result["driver"] for result in _results(allocation) if result.get("bindingConditions"))
+
+
 def is_prepared(claim: Object) -> bool:
     """Whether every binding condition of every device is true."""
     return all(

@@ -11,7 +11,7 @@ DEFAULT_SCHEDULER_NAME = "default-scheduler"
 DEFAULT_PLUGINS: Mapping[str, int] = {
     "SchedulingGates": 0, "PrioritySort": 0, "NodeUnschedulable": 0, "NodeName": 0, "TaintToleration": 3, "NodeAffinity": 2, "NodePorts": 0,
     "NodeResourcesFit": 1, "VolumeRestrictions": 0, "NodeVolumeLimits": 0, "VolumeBinding": 0, "VolumeZone": 0, "PodTopologySpread": 2,
-    "InterPodAffinity": 2, "DynamicResources": 0, "DefaultPreemption": 0, "NodeResourcesBalancedAllocation": 1, "ImageLocality": 1,
+    "InterPodAffinity": 2, "DynamicResources": 2, "DefaultPreemption": 0, "NodeResourcesBalancedAllocation": 1, "ImageLocality": 1,
     "DefaultBinder": 0, "NodeDeclaredFeatures": 0,
 }  # fmt: skip
 """Enabled at every point they extend (multiPoint), in this order; name → weight of their scores."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -110,5 +110,9 @@ class Handle:
     runner: Runner | None = None
     preempted: Callable[[int], None] | None = None
     """Told of each preemption's number of victims, for metrics."""
+    claim_created: Callable[[str], None] | None = None
+    """Told of each ResourceClaim for extended resources (success, failure), for metrics."""
+    devices_prepared: Callable[[str, Iterable[str], str, float], None] | None = None
+    """Told how long drivers took to prepare devices: profile, drivers, result, seconds."""
     evicted: Callable[[str, float], None] | None = None
     """Told how each eviction of victims ended (success, error), after how many seconds."""

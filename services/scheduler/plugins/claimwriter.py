@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from kubecosm.api import names
+from kubecosm.api.meta import key_of
 from kubecosm.api.resources import Object
 
 from ..deadline import within
-from ..dra.binding import failure_of, is_prepared, needs_preparing
+from ..dra.binding import failure_of, is_prepared, needs_preparing, preparing_drivers
 from ..dra.state import allocation_in, reservations_of
 from ..framework.handle import Handle
 from ..framework.status import Status, error
@@ -47,7 +48,7 @@ class ClaimWriter:
         for needs, allocation in zip(claims.reserved_needs, claims.allocations, strict=True):
             claim = needs.claim
             if "name" not in claim["metadata"]:
-                claim = claims.created = await self._effects.create_resource_claim(claim)
+                claim = claims.created = await self._create(claim)
             claims.reserved.append(await self._bind(claim, pod, allocation))
         if claims.created is not None and claims.mapped is not None:
             claims.created = claims.reserved[-1]
@@ -57,18 +58,34 @@ class ClaimWriter:
             if all(user.get("uid") != pod.uid for user in reservations_of(claim)):
                 claims.reserved.append(await self._bind(claim, pod, None))
 
+    async def _create(self, claim: Object) -> Object:
+        created = None
+        try:
+            created = await self._effects.create_resource_claim(claim)
+            return created
+        finally:
+            if self._handle.claim_created is not None:
+                self._handle.claim_created("failure" if created is None else "success")
+
     async def wait_prepared(self, claims: PodClaims, seconds_max: float) -> Status | None:
         """Until the drivers say that the devices are ready (isPodReadyForBinding)."""
-        keys = [(c["metadata"]["namespace"], c["metadata"]["name"]) for c in (*claims.reserved, *claims.allocated) if _is_unprepared(c)]
+        waiting = {"/".join(key_of(claim)): claim for claim in (*claims.reserved, *claims.allocated) if _is_unprepared(claim)}
+        if not waiting:
+            return None
         failures: list[str] = []
 
         async def wait() -> None:
-            for namespace, name in keys:
-                failures.append(await self._prepared(f"{namespace}/{name}"))
+            failures.extend([await self._prepared(key) for key in waiting])
 
-        if keys and not await within(self._handle.clock, seconds_max, wait()):
-            return error(TIMEOUT)
-        return next((error(why) for why in failures if why), None)
+        started = self._handle.clock.monotonic()
+        in_time = await within(self._handle.clock, seconds_max, wait())
+        why = next(filter(None, failures), "") if in_time else TIMEOUT
+        if self._handle.devices_prepared is not None:
+            profile = self._handle.framework.name if self._handle.framework is not None else ""
+            drivers = {driver for claim in waiting.values() for driver in preparing_drivers(allocation_in(claim))}
+            result = ("failure" if why else "success") if in_time else "timeout"
+            self._handle.devices_prepared(profile, sorted(drivers), result, self._handle.clock.monotonic() - started)
+        return error(why) if why else None
 
     async def _prepared(self, key: str) -> str:
         """Empty when the claim is ready, else what went wrong."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from kubecosm.api.meta import is_controlled_by
 from kubecosm.api.resources import Object
 
-from ..dra.allocator import ClaimNeeds, needs_of
+from ..dra.allocator import Chosen, ClaimNeeds, needs_of
 from ..dra.binding import failure_of, is_overdue, is_prepared, needs_preparing
 from ..dra.extended import ExtendedClaim, claim_object, extended_claim, is_extended_claim_of, may_be_extended
 from ..dra.state import DeviceState, allocation_in, reservations_of
@@ -16,6 +17,8 @@ from ..framework.status import Status, unresolvable, unschedulable
 from ..state.podinfo import PodInfo
 
 CONSUMERS_MAX = 256
+ALTERNATIVES_MAX = 8
+"""FirstAvailableDeviceRequestMaxSize"""
 IN_USE = "resourceclaim in use"
 IN_PROCESS = "resource claim is in the process of being allocated"
 
@@ -36,6 +39,8 @@ class PodClaims:
     """A claim that an earlier attempt made for them."""
     variants: dict[tuple[str, ...], tuple[ClaimNeeds, ExtendedClaim]] = field(default_factory=dict)
     """By which of `extended` a node does not have itself: what the pod's claim would be there."""
+    found: dict[int, list[Chosen] | None] = field(default_factory=dict)
+    """By row, the devices that each of `needs` (and a variant) would get."""
     reserved_needs: list[ClaimNeeds] = field(default_factory=list)
     """What has been reserved: `needs`, and perhaps the claim for extended resources as the last."""
     allocations: list[Object] = field(default_factory=list)
@@ -109,6 +114,17 @@ def _sort_in(claims: PodClaims, claim: Object, pod: PodInfo, devices: DeviceStat
 def extended_resources(pod: PodInfo, devices: DeviceState) -> tuple[str, ...]:
     """The extended resources that the pod asks for and a device class stands for."""
     return tuple(name for name, value in pod.requests.items() if value and may_be_extended(name) and name in devices.class_of)
+
+
+def preference(needs: Sequence[ClaimNeeds], chosen: Sequence[Chosen] | None) -> int:
+    """How early in their lists the alternatives stand that were chosen (computeScore)."""
+    score = 0
+    for need, devices in zip(needs, chosen or (), strict=False):
+        served = {request.name for request, _ in devices}
+        for alternatives in need.requests:
+            if len(alternatives) > 1 or "/" in alternatives[0].name:
+                score += sum(ALTERNATIVES_MAX - index for index, one in enumerate(alternatives) if one.name in served)
+    return score
 
 
 def variant_for(claims: PodClaims, pod: PodInfo, lacking: tuple[str, ...], devices: DeviceState) -> ClaimNeeds:

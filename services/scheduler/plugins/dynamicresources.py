@@ -1,6 +1,6 @@
 """DynamicResources: gives a pod's ResourceClaims devices on the node it goes to, and keeps it off nodes that have none.
 
-Structured parameters only. Left out: scoring of alternatives (kube-scheduler prefers nodes that serve the first ones).
+Structured parameters only.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from ..framework.events import Action, ClusterEvent, EventResource, HintedEvent
 from ..framework.handle import Handle
 from ..framework.interface import CycleState, PostFilterResult, Verdict
 from ..framework.status import SKIP_STATUS, Status, unresolvable, unschedulable
-from ..state.columns import BoolArray, Rows
+from ..state.columns import BoolArray, IntArray, Rows
 from ..state.nodeselector import compile_selector
 from ..state.podinfo import PodInfo
 from .claimwriter import ClaimWriter
-from .deviceclaims import PodClaims, named_claims, sorted_claims, variant_for
+from .deviceclaims import PodClaims, named_claims, preference, sorted_claims, variant_for
+from .helpers import default_normalize
 
 NOTHING_TO_DEALLOCATE = "no new claims to deallocate"
 DEALLOCATED = "deallocation of ResourceClaim completed"
@@ -102,14 +103,15 @@ class DynamicResources:
                 if needs and not worth_a_search[index]:
                     codes[index] = 1
                 elif needs:
-                    codes[index] = self._try(needs, int(asked[index]), statuses)
+                    codes[index] = self._try(claims, needs, int(asked[index]), statuses)
         ok = codes < 0
         return None if ok.all() else Verdict(ok, statuses, np.maximum(codes, 0))
 
-    def _try(self, needs: list[ClaimNeeds], row: int, statuses: list[Status]) -> int:
+    def _try(self, claims: PodClaims, needs: list[ClaimNeeds], row: int, statuses: list[Status]) -> int:
         """-1 if the node has the devices, else the index of why not."""
         try:
-            return 1 if self._search(needs, row) is None else -1
+            claims.found[row] = chosen = self._search(needs, row)
+            return 1 if chosen is None else -1
         except AllocationError as failed:
             return _code_of(statuses, unresolvable(str(failed)))
 
@@ -170,6 +172,21 @@ class DynamicResources:
                 self._writer.deallocate(claim)
                 return PostFilterResult(status=unschedulable(DEALLOCATED))
         return PostFilterResult(status=unschedulable(NOTHING_TO_DEALLOCATE))
+
+    # ---- score
+
+    def pre_score(self, state: CycleState, pod: PodInfo, rows: Rows) -> Status | None:
+        claims: PodClaims | None = state.data.get(self.name)
+        return None if claims is not None and any(len(one) > 1 for needs in claims.needs for one in needs.requests) else SKIP_STATUS
+
+    def score(self, state: CycleState, pod: PodInfo, rows: Rows) -> IntArray | int:
+        """The sooner an alternative stands in its list, the better a node where it is to be had."""
+        claims: PodClaims = state.data[self.name]
+        asked = np.arange(self._cluster.nodes.size)[rows]
+        return np.array([preference(claims.needs, claims.found.get(row)) for row in asked.tolist()], np.int64)
+
+    def normalize_score(self, state: CycleState, pod: PodInfo, scores: IntArray) -> IntArray:
+        return default_normalize(scores)
 
     # ---- reserve, bind
 

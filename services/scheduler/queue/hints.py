@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any
 
@@ -11,6 +11,10 @@ from ..framework.events import Action, ClusterEvent, EventResource, Hint, Hinted
 from ..framework.interface import EnqueueExtensions, Plugin
 from ..framework.status import EXTENDER
 from .podqueue import QueuedPod
+
+QUEUE, QUEUE_SKIP = "Queue", "QueueSkip"
+HintObserver = Callable[[str, str, str, float], None]
+"""(plugin, label of the event, answer, seconds)"""
 
 
 class Worth(Enum):
@@ -34,6 +38,12 @@ class HintMap:
             self._events[plugin.name] = tuple(registered)
         self._events[EXTENDER] = (ALL_EVENTS,)
         self._interested: dict[tuple[EventResource, int], Mapping[str, list[Hint | None]]] = {}
+        self._now: Callable[[], float] | None = None
+        self._observe: HintObserver = lambda plugin, event, answer, seconds: None
+
+    def observe_with(self, now: Callable[[], float], observe: HintObserver) -> None:
+        """Tell how long each hint takes, for metrics."""
+        self._now, self._observe = now, observe
 
     def hints_for(self, event: ClusterEvent) -> Mapping[str, list[Hint | None]]:
         """Plugin → its hints for this event."""
@@ -64,9 +74,17 @@ class HintMap:
         best = Worth.NOTHING
         for plugin in pod.rejectors:
             for hint in hints.get(plugin, ()):
-                if hint is None or hint(pod.info, old, new):
+                if hint is None or self._ask(plugin, hint, pod, event, old, new):
                     if plugin in pod.pending_plugins:
                         return Worth.AT_ONCE
                     best = Worth.AFTER_BACKOFF
                     break
         return best
+
+    def _ask(self, plugin: str, hint: Hint, pod: QueuedPod, event: ClusterEvent, old: Any, new: Any) -> bool:
+        if self._now is None:
+            return hint(pod.info, old, new)
+        started = self._now()
+        answer = hint(pod.info, old, new)
+        self._observe(plugin, event.label, QUEUE if answer else QUEUE_SKIP, self._now() - started)
+        return answer

@@ -28,6 +28,8 @@ class QueuedPod:
     gated_by: str = ""
     """The PreEnqueue plugin that keeps it out of the active queue."""
     backoff_until: float = 0.0
+    flushed: bool = False
+    """Its last stay among the unschedulable pods ended by the time limit."""
 
     @property
     def uid(self) -> str:

@@ -6,7 +6,7 @@
 - gated: held by a PreEnqueue plugin; Kubernetes counts them among the unschedulable ones.
 
 Decisions are synchronous, so no event slips in between a decision and its coming back here. Where a pod comes back later (extenders were
-asked, its binding failed) and there were events meanwhile, it is tried again after its back-off: there are no in-flight events to keep.
+asked, its binding failed), the events it has missed are asked about then (inflight.py).
 `wait_ready` sleeps until there is work: nothing polls.
 """
 
@@ -32,6 +32,7 @@ from ..framework.events import (
 from ..framework.interface import QueueSortPlugin
 from ..state.podinfo import PodInfo
 from .hints import HintMap, Worth
+from .inflight import InFlight
 from .podqueue import PodHeap, QueuedPod, UnschedulablePods
 
 
@@ -74,7 +75,7 @@ class SchedulingQueue:
         self.error_backoff = PodHeap(lambda pod: pod.backoff_until)
         self.unschedulable = UnschedulablePods()
         self.gated: dict[str, QueuedPod] = {}
-        self.in_flight: set[str] = set()
+        self.in_flight = InFlight()
         """Pods whose attempt waits for somebody: they come back by themselves."""
         self.moves = 0
         """How many events there have been."""
@@ -163,15 +164,17 @@ class SchedulingQueue:
     def rejected(self, pod: QueuedPod, unschedulable: frozenset[str], pending: frozenset[str], moves: int | None = None) -> None:
         """An attempt failed: by these plugins, or by an error if there are none. (AddUnschedulableIfNotPresent)
 
-        `moves` as it was when the attempt began: events since then may have been for this pod, so it does not wait for another.
+        `moves` as it was when the attempt began: events since then may have been for this pod, so it need not wait for another.
         """
         pod.unschedulable_plugins, pod.pending_plugins = unschedulable, pending
+        pod.flushed = False
         pod.timestamp = self._clock.monotonic()
         if pod.rejectors:
             pod.unschedulable_count += 1
             pod.consecutive_errors = 0
-            if moves is not None and moves != self.moves:
-                self._back_off(pod, SCHEDULE_ATTEMPT_FAILURE)
+            worth = Worth.NOTHING if moves is None else self._missed(pod, moves)
+            if worth is not Worth.NOTHING:
+                self._requeue(pod, SCHEDULE_ATTEMPT_FAILURE, at_once=worth is Worth.AT_ONCE)
                 return
             self.unschedulable.add(pod)
             self._observer.incoming("unschedulable", SCHEDULE_ATTEMPT_FAILURE)
@@ -179,6 +182,21 @@ class SchedulingQueue:
         else:
             pod.consecutive_errors += 1
             self._back_off(pod, SCHEDULE_ATTEMPT_FAILURE)
+
+    def _missed(self, pod: QueuedPod, since: int) -> Worth:
+        """What the events since then make of the pod; that it was taken off its node itself is no news to it."""
+        missed = self.in_flight.missed(pod.uid, since, self.moves)
+        if missed is None:
+            return Worth.AFTER_BACKOFF
+        hints, best = self._rules.hints(pod.info.scheduler_name), Worth.NOTHING
+        for _, event, old, new in missed:
+            if isinstance(old, PodInfo) and old.uid == pod.uid:
+                continue
+            worth = hints.worth(pod, event, old, new)
+            if worth is Worth.AT_ONCE:
+                return worth
+            best = best if worth is Worth.NOTHING else worth
+        return best
 
     def activate(self, uid: str) -> None:
         """Try this pod at once, whatever it waits for but a gate that is still there."""
@@ -203,6 +221,7 @@ class SchedulingQueue:
         """Something happened in the cluster: requeue the rejected pods for which it may matter."""
         started = self._clock.monotonic()
         self.moves += 1
+        self.in_flight.happened(self.moves, event, old, new)
         for group in self.unschedulable.groups():
             scheduler_name, rejectors = group
             hints = self._rules.hints(scheduler_name)
@@ -272,6 +291,7 @@ class SchedulingQueue:
                 self._activate(first, BACKOFF_COMPLETE)
         oldest = now - self._limits.unschedulable_seconds_max
         while (waiting := self.unschedulable.first()) is not None and waiting.timestamp <= oldest:
+            waiting.flushed = True
             self._requeue(waiting, UNSCHEDULABLE_TIMEOUT.label)
         self._alarm_at = self.next_deadline()
 
