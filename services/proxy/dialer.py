@@ -11,7 +11,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 from kubecosm.api import names
 from kubecosm.api.meta import labels_of
@@ -21,6 +21,7 @@ from .table import Backend
 
 PRIVILEGED_PORTS_END = 1024
 HANDSHAKE_BYTES_MAX = 8192
+POD_NETWORK = ip_network("127.64.0.0/10")
 ProtocolFactory = Callable[[], asyncio.Protocol]
 
 
@@ -58,15 +59,19 @@ class Dialer:
         self._tls = tls
         self._timeout_seconds = timeout_seconds
 
-    async def dial(self, backend: Backend, factory: ProtocolFactory) -> None:
-        """Connect `factory()`'s protocol to the backend. Raises OSError or TimeoutError when the backend does not take the connection."""
+    async def dial(self, backend: Backend, factory: ProtocolFactory, client: str = "") -> None:
+        """Connect `factory()`'s protocol to the backend, which sees the address of a `client` that is a pod of this host.
+
+        Raises OSError or TimeoutError when the backend does not take the connection.
+        """
         node = self._nodes.get(backend.node)
         async with asyncio.timeout(self._timeout_seconds):
             if node is not None and not node.is_local:
                 await self._tunnel(node, backend, factory)
                 return
             try:
-                await asyncio.get_running_loop().create_connection(factory, backend.address, backend.port)
+                source = (client, 0) if client and ip_address(client) in POD_NETWORK else None
+                await asyncio.get_running_loop().create_connection(factory, backend.address, backend.port, local_addr=source)
             except ConnectionRefusedError:
                 if node is None or backend.port >= PRIVILEGED_PORTS_END or self._tls is None:
                     raise

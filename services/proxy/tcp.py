@@ -118,8 +118,9 @@ class Frontside(Half):
                 break
             tried.append(backend)
             back = Half()
+            client = self.transport.get_extra_info("peername")[0]
             try:
-                await self._context.dialer.dial(backend, lambda half=back: half)  # type: ignore[misc]
+                await self._context.dialer.dial(backend, lambda half=back: half, client)  # type: ignore[misc]
             except (OSError, TimeoutError):
                 continue
             self._splice(back)

@@ -186,3 +186,24 @@ def test_a_container_that_must_not_be_root_is_not_started_as_root() -> None:
         assert waiting == {"reason": "CreateContainerConfigError", "message": why}
 
     in_lab(story)
+
+
+def test_a_running_container_keeps_the_variables_it_was_started_with() -> None:
+    async def story(lab: Lab) -> None:
+        lab.objects.put(CONFIGMAPS, {"metadata": META, "data": {"a": "old"}})
+        env = [{"name": "LABEL", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['l']"}}}]
+        pod = make_pod(shell("sleep 1000", env=env, envFrom=[{"configMapRef": {"name": "cm"}}]))
+        pod["metadata"]["labels"] = {"l": "old"}
+        worker = lab.run(pod)
+        await lab.until_phase("Running")
+        lab.objects.put(CONFIGMAPS, {"metadata": META, "data": {"a": "new"}})
+        late = {"name": "late", "creationTimestamp": "2999-01-01T00:00:00Z"}
+        lab.objects.service_list.append({"metadata": late, "spec": {"clusterIP": "1.2.3.4", "ports": [{"port": 1}]}})
+        worker.update({**pod, "metadata": {**pod["metadata"], "labels": {"l": "new"}}})
+        status = lab.runtime.pod_status(worker.uid)
+        assert status is not None
+        container_of = lab.runtime._get(status.containers["c"].container_id)
+        variables = await container_of.config.environment()
+        assert (variables["a"], variables["LABEL"], variables.get("LATE_SERVICE_HOST")) == ("old", "old", None)
+
+    in_lab(story)

@@ -31,6 +31,9 @@ class NoNetwork:
     async def connect(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         raise ConnectionRefusedError(111, "Connection refused")
 
+    async def exchange(self, host: str, port: int, data: bytes, timeout: float) -> bytes:
+        raise ConnectionRefusedError(111, "Connection refused")
+
 
 async def unknown(process: Process, words: list[str]) -> int:
     await process.complain(f"sh: {words[0]}: not found")
@@ -228,6 +231,9 @@ class OneServer(NoNetwork):
             raise LookupError("NXDOMAIN")
         return await asyncio.open_connection("127.0.0.1", self._port)
 
+    async def exchange(self, host: str, port: int, data: bytes, timeout: float) -> bytes:
+        return b"answer to " + data
+
 
 def browse(script: str) -> tuple[int, str, str]:
     """Run a script where http://web/ answers `hello`, http://web/missing 404."""
@@ -258,6 +264,7 @@ def browse(script: str) -> tuple[int, str, str]:
         ("wget -q http://web/page && cat page", 0, "hello\n"),
         ("wget --server-response http://web 2>&1 | awk '/^  HTTP/{print $2}'", 0, "200\n"),
         ("wget -qO- http://web/missing", 1, ""),
+        ("echo hello | nc -u -w 1 web 53", 0, "answer to hello\n"),
         ("wget -q --spider http://web/ && echo there", 0, "there\n"),
         ("curl -s http://web/", 0, "hello\n"),
         ("curl -sf http://web/missing", 22, ""),

@@ -100,6 +100,25 @@ def test_bytes_flow_both_ways_and_half_close_is_passed_on() -> None:
     asyncio.run(scenario())
 
 
+def test_a_pod_sees_the_address_of_the_pod_that_calls_it() -> None:
+    async def tell_who_calls(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(writer.get_extra_info("peername")[0].encode())
+        writer.close()
+
+    async def scenario() -> None:
+        async with rig() as r:
+            server, backend = await tcp_backend(tell_who_calls)
+            port = free_port()
+            await r.route(backend, port=port)
+            for source, seen in (("127.64.9.9", b"127.64.9.9"), ("127.0.0.1", b"127.0.0.1")):
+                reader, writer = await asyncio.open_connection(VIP, port, local_addr=(source, 0))
+                assert await reader.read() == seen
+                writer.close()
+            server.close()
+
+    asyncio.run(scenario())
+
+
 def test_a_backend_that_is_gone_costs_the_client_nothing() -> None:
     async def scenario() -> None:
         async with rig() as r:

@@ -38,6 +38,19 @@ def named_objects(spec: Object) -> list[tuple[Resource, str]]:
     return found
 
 
+def snapshot(pod: Object, spec: Object, lookup: Lookup) -> Lookup:
+    """A lookup that goes on giving what the container's environment refers to as it is now: a running process keeps its variables."""
+    namespace = pod["metadata"]["namespace"]
+    held = {(resource, name): lookup(resource, namespace, name) for resource, name in named_objects(spec)}
+    return lambda resource, _namespace, name: held.get((resource, name))
+
+
+def shows_metadata(spec: Object) -> bool:
+    """Whether the environment has labels or annotations of the pod."""
+    fields = [((variable.get("valueFrom") or {}).get("fieldRef") or {}).get("fieldPath", "") for variable in spec.get("env") or ()]
+    return any(field.startswith(("metadata.labels", "metadata.annotations")) for field in fields)
+
+
 def data_of(obj: Object, resource: Resource) -> dict[str, str]:
     """The keys and values of a ConfigMap or Secret as text."""
     if resource == SECRETS:

@@ -12,7 +12,15 @@ from kubecosm.runtime.clock import Clock
 
 from ..cri.runtime import Runtime
 from ..cri.types import ContainerKind
-from ..env.environment import ConfigMissing, compute_environment, has_computed_paths, named_objects, sub_path
+from ..env.environment import (
+    ConfigMissing,
+    Lookup,
+    compute_environment,
+    has_computed_paths,
+    named_objects,
+    snapshot,
+    sub_path,
+)
 from ..env.objects import Needed, ObjectCache
 from ..probes.manager import ProbeManager
 from ..timers import Timers
@@ -50,12 +58,20 @@ class PodResources:
             await self._need(pod, named)
             compute_environment(pod, spec, self._objects.get, (), pod_ip=pod_ip, node_ip=node_ip)
 
-    async def environment(self, pod: Object, spec: Object, *, pod_ip: str, node_ip: str) -> Mapping[str, str]:
-        if named := named_objects(spec):
+    def snapshot(self, pod: Object, spec: Object) -> Lookup | None:
+        """What a container that starts now has of ConfigMaps and Secrets in its environment; None if nothing, which costs nothing."""
+        return snapshot(pod, spec, self._objects.get) if named_objects(spec) else None
+
+    async def environment(
+        self, pod: Object, spec: Object, *, pod_ip: str, node_ip: str, held: Lookup | None = None, started: str = ""
+    ) -> Mapping[str, str]:
+        """`held` has the objects as they were when the container started; Services that came after `started` are not in it."""
+        if held is None and (named := named_objects(spec)):
             await self._need(pod, named)
         await self._objects.ensure(SERVICES)
+        services = [s for s in self._objects.services(pod) if not started or s["metadata"]["creationTimestamp"] <= started]
         return compute_environment(
-            pod, spec, self._objects.get, self._objects.services(pod), pod_ip=pod_ip, node_ip=node_ip,
+            pod, spec, held or self._objects.get, services, pod_ip=pod_ip, node_ip=node_ip,
             allocatable=self._allocatable(pod["spec"].get("nodeName", "")),
         )  # fmt: skip
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from kubecosm.api.meta import is_deleting
 from kubecosm.api.resources import Object
-from kubecosm.api.times import parse_time
+from kubecosm.api.times import format_time, parse_time
 from kubecosm.runtime.logs import get_logger, object_ref
 
 from ..cri.runtime import Runtime
 from ..cri.types import ContainerConfig, ContainerKind, ContainerState, NodeInfo, PodStatus, RuntimeFailure
+from ..env.environment import Lookup, shows_metadata
 from ..probes.manager import ProbeSubject
 from ..timers import Timer
 from ..volumes.volumes import VolumeMissing
@@ -302,7 +303,8 @@ class PodWorker:
         if current is not None and current.finished_at is not None:
             context.backoff.next(self.uid, name, current.finished_at)
         restarts = current.restart_count + 1 if current is not None else 0
-        container_id = await self._runtime.create_container(self.config(self.pod, start.spec, start.kind, restarts))
+        held = context.resources.snapshot(self.pod, start.spec)
+        container_id = await self._runtime.create_container(self.config(self.pod, start.spec, start.kind, restarts, held))
         context.events.container(self.pod, start.kind, name, NORMAL, "Created", "Container created")
         await self._runtime.start_container(container_id)
         context.metrics.container_started(start.kind)
@@ -317,12 +319,18 @@ class PodWorker:
                 running = self._runtime_status().containers[name]
                 self._kill(ContainerToKill(running, start.spec, f"FailedPostStartHook: Container {name} failed postStart hook"))
 
-    def config(self, pod: Object, spec: Object, kind: ContainerKind, restarts: int = 0) -> ContainerConfig:
-        """What the runtime needs to create a container; environment and volumes are made when asked for."""
-        resources = self._context.resources
+    def config(self, pod: Object, spec: Object, kind: ContainerKind, restarts: int = 0, held: Lookup | None = None) -> ContainerConfig:
+        """What the runtime needs to create a container; environment and volumes are made when asked for.
+
+        The environment is that of now, with the ConfigMaps and Secrets `held`.
+        """
+        resources, started = self._context.resources, format_time(self._context.clock.now())
+        as_it_was = pod if shows_metadata(spec) else None
         return ContainerConfig(
             pod=pod, spec=spec, kind=kind, image_id=self._runtime.image_id(spec.get("image", "")), restart_count=restarts,
-            environment=lambda: resources.environment(self.pod, spec, pod_ip=self._runtime_status().ip, node_ip=self.node.ip),
+            environment=lambda: resources.environment(
+                as_it_was or self.pod, spec, pod_ip=self._runtime_status().ip, node_ip=self.node.ip, held=held, started=started
+            ),
             volumes=lambda: resources.mounted(self.pod, pod_ip=self._runtime_status().ip, node_ip=self.node.ip),
         )  # fmt: skip
 

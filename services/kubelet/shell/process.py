@@ -39,6 +39,9 @@ class NetworkAccess(Protocol):
     async def connect(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A TCP connection from the pod's address; OSError or LookupError."""
 
+    async def exchange(self, host: str, port: int, data: bytes, timeout: float) -> bytes:
+        """Send one datagram from the pod's address and wait for its answer, empty if none comes; OSError or LookupError."""
+
     @property
     def dns_server(self) -> str: ...
 

@@ -111,6 +111,19 @@ class ClusterNetwork:
                 return candidate, wanted
         raise LookupError(code)
 
+    async def exchange(self, host: str, port: int, data: bytes, timeout: float) -> bytes:
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
+            address = (await self.resolve(host))[0]
+            sock.bind((self._source, 0))
+            sock.connect((address, port))
+            await loop.sock_sendall(sock, data)
+            try:
+                async with asyncio.timeout(timeout):
+                    return await loop.sock_recv(sock, 65535)
+            except TimeoutError:
+                return b""
+
     async def connect(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         addresses = await self.resolve(host)
         failure: OSError = OSError(f"no address for {host}")

@@ -228,7 +228,7 @@ async def _curl(process: Process, options: dict[str, str], headers: dict[str, st
 
 
 async def nc(process: Process, args: list[str]) -> int:
-    """nc [-z] [-v] [-w seconds] host port: test a port, or join standard streams with it."""
+    """nc [-z] [-v] [-u] [-w seconds] host port: test a port, or join standard streams with it; of UDP one datagram and its answer."""
     options, rest = split_options(args, "zvnuklN", "wpqs")
     if "l" in options:
         return await process.machine.unknown(process, ["nc", *args])
@@ -236,6 +236,8 @@ async def nc(process: Process, args: list[str]) -> int:
         raise UsageError("usage: nc [-z] [-w SEC] HOST PORT", 1)
     host, port = rest[0], int(rest[1]) if rest[1].isdigit() else 0
     timeout = float(options.get("w") or DEFAULT_TIMEOUT_SECONDS)
+    if "u" in options:
+        return await _datagram(process, host, port, timeout)
     try:
         reader, writer = await _connect(process, host, port, timeout)
     except HttpFailure as failure:
@@ -258,6 +260,17 @@ async def nc(process: Process, args: list[str]) -> int:
             sender.cancel()
     finally:
         writer.transport.abort()
+    return 0
+
+
+async def _datagram(process: Process, host: str, port: int, timeout: float) -> int:
+    data = await process.stdin.read() if process.stdin is not None else b""
+    try:
+        await process.stdout.write(await process.machine.network.exchange(host, port, data, timeout))
+    except (OSError, LookupError) as failure:
+        why = "bad address" if isinstance(failure, LookupError) else failure.strerror or str(failure)
+        await process.complain(f"nc: {host} ({port}): {why}")
+        return 1
     return 0
 
 
