@@ -49,13 +49,17 @@ class Outside:
 
     async def get(self, url: str) -> Any:
         """The decoded JSON. Raises OutsideError."""
-        return await self._once("GET", url, None)
+        return _decoded("GET", url, await self._once("GET", url, None, {}))
+
+    async def get_text(self, url: str, token: str = "") -> str:
+        """The body as text, asked for with a bearer token if there is one. Raises OutsideError."""
+        return (await self._once("GET", url, None, {"Authorization": f"Bearer {token}"} if token else {})).decode(errors="replace")
 
     async def post(self, url: str, body: Object) -> Any:
         """The decoded JSON. Raises OutsideError."""
-        return await self._once("POST", url, orjson.dumps(body))
+        return _decoded("POST", url, await self._once("POST", url, orjson.dumps(body), {"Content-Type": "application/json"}))
 
-    async def _once(self, method: str, url: str, body: bytes | None) -> Any:
+    async def _once(self, method: str, url: str, body: bytes | None, headers: Mapping[str, str]) -> bytes:
         import aiohttp
 
         if self._session is None:
@@ -63,7 +67,6 @@ class Outside:
             timeout = aiohttp.ClientTimeout(total=SECONDS_MAX)
             self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, headers=self._headers)
         tls: Any = self._context if self._context is not None else True
-        headers = {"Content-Type": "application/json"} if body is not None else {}
         try:
             async with self._session.request(
                 method, url, data=body, headers=headers, ssl=tls, server_hostname=self._server_name or None
@@ -74,14 +77,19 @@ class Outside:
                     raise OutsideError(f"{method} {url}: {answer.status} {shown}", retryable=answer.status in WORTH_RETRYING)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise OutsideError(f"{method} {url}: {error or type(error).__name__}", retryable=True) from error
-        try:
-            return orjson.loads(text)
-        except orjson.JSONDecodeError as error:
-            raise OutsideError(f"{method} {url}: the answer is not JSON") from error
+        return text
 
     async def close(self) -> None:
         if self._session is not None:
             await self._session.close()
+
+
+def _decoded(method: str, url: str, text: bytes) -> Any:
+    """Raises OutsideError."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise OutsideError(f"{method} {url}: the answer is not JSON") from error
 
 
 class KubeconfigWebhook:

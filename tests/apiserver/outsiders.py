@@ -68,11 +68,12 @@ class Authority:
 
 @dataclass
 class Service:
-    """`asked` are the bodies (or paths, for GET) it was sent."""
+    """`asked` are the bodies (or paths, for GET) it was sent, `credentials` the Authorization headers that came with them."""
 
     url: str
     authority: Path
     asked: list[Any] = field(default_factory=list)
+    credentials: list[str] = field(default_factory=list)
 
     def kubeconfig(self, folder: Path) -> str:
         """A file that describes it, as flags want it."""
@@ -87,7 +88,7 @@ class Service:
 
 @asynccontextmanager
 async def service(folder: Path, answer: Callable[[Any], Any]) -> AsyncIterator[Service]:
-    """An HTTPS server that answers `answer(body or path)`; an int is a status code."""
+    """An HTTPS server that answers `answer(body or path)`; an int is a status code, a str plain text."""
     authority = Authority(folder, "outside-ca")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*authority.issue("outside", names=("127.0.0.1", "localhost")))
@@ -96,7 +97,10 @@ async def service(folder: Path, answer: Callable[[Any], Any]) -> AsyncIterator[S
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         question = orjson.loads(await request.read()) if request.method == "POST" else request.path
         found.asked.append(question)
+        found.credentials.append(request.headers.get("Authorization", ""))
         told = answer(question)
+        if isinstance(told, str):
+            return web.Response(text=told)
         return web.Response(status=told) if isinstance(told, int) else web.json_response(told)
 
     runner = web.ServerRunner(web.Server(handle))

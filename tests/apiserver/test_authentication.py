@@ -137,6 +137,39 @@ def test_tokens_of_an_openid_connect_provider_are_accepted_and_its_new_keys_are_
     asyncio.run(main())
 
 
+def test_groups_may_be_told_by_a_token_that_somebody_else_gives(tmp_path: Path) -> None:
+    async def main() -> None:
+        issuer = Issuer()
+        told: dict[str, Any] = {}
+
+        def answer(path: str) -> Any:
+            return told["answer"] if path == "/groups" else issuer.answer(path)
+
+        def pointing(source: dict[str, str]) -> str:
+            return issuer.token(groups=None, _claim_names={"groups": "src"}, _claim_sources={"src": source})
+
+        async with service(tmp_path, answer) as provider:
+            issuer.url = provider.url
+            flags = {"oidc_issuer_url": provider.url, "oidc_client_id": "kubecosm", "oidc_groups_claim": "groups",
+                     "oidc_ca_file": str(provider.authority)}  # fmt: skip
+            async with api_server(tmp_path, **flags) as api:
+                source = {"endpoint": f"{provider.url}/groups", "access_token": "secret"}
+                told["answer"] = issuer.token(groups=["a", "b"])
+                assert (await whoami(api, pointing(source)))[1]["groups"] == ["a", "b", "system:authenticated"]
+                assert provider.credentials[provider.asked.index("/groups")] == "Bearer secret"
+                assert (await whoami(api, pointing({"JWT": told["answer"]})))[1]["groups"] == ["system:authenticated"]  # aggregated: passed over
+                for answered, why in (
+                    (issuer.token(groups=["a"], aud="other"), "expected audience"), (404, "while getting distributed claim"),
+                    (issuer.token(groups=["a"], exp=1), "token is expired"), ("no token", "untrusted issuer"),
+                ):
+                    told["answer"] = answered
+                    assert why in (await review(api, pointing(source)))["error"]
+                unnamed = issuer.token(_claim_names={"groups": "src"}, _claim_sources={})
+                assert "a source src missing in _claim_sources" in (await review(api, unnamed))["error"]
+
+    asyncio.run(main())
+
+
 def test_claims_are_mapped_as_configured() -> None:
     provider = Provider("https://x", ("a",), Claim("email", "u:"), Claim("roles", "g:"), uid=Claim("id"), required={"hd": "example.com"})
     claims = {"email": "jane@example.com", "email_verified": True, "roles": "dev", "id": "7", "hd": "example.com"}
@@ -177,6 +210,9 @@ def test_a_structured_configuration_says_the_same_as_the_flags_and_more(tmp_path
     [
         (("https://a", "http://a"), "URL scheme must be https"), (("audienceMatchPolicy: MatchAny", ""), "must be MatchAny"),
         ((', prefix: ""', ""), "prefix is required"), (("enabled: true", "enabled: false"), "should be set to true"),
+        (("https://a", "https://a?x=y"), "must not contain a query"), (("https://a", "https://u:p@a"), "username or password"),
+        (("url: ", "egressSelectorType: etcd, url: "), "either controlplane or cluster"),
+        (("url: ", 'discoveryURL: "https://a/", url: '), "discoveryURL must be different from URL"),
         (("claim: id", "claim: id, x: y"), "unknown field x"), (("kind: A", "kind: X"), "it must be a AuthenticationConfiguration"),
     ],
 )  # fmt: skip

@@ -123,7 +123,9 @@ def _oidc(issuer: Issuer, state: State, audiences: tuple[str, ...]) -> OidcToken
     client = Outside(context, {})
     state.closers.append(client.close)
     keys = ProviderKeys(provider.issuer, provider.discovery_url, client, state.clock)
-    return OidcTokens(provider, keys, state.clock.now, audiences)
+    return OidcTokens(
+        provider, keys, state.clock.now, audiences, client, lambda other: ProviderKeys(other, "", client, state.clock)
+    )
 
 
 def _webhook(config: Config, state: State, audiences: tuple[str, ...]) -> WebhookTokens:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from kubecosm.runtime.errors import StartupError, startup
 
@@ -82,11 +83,12 @@ def _anonymous(entry: Mapping[str, Any] | None) -> AnonymousAccess | None:
 def _issuer(entry: Mapping[str, Any], path: str) -> Issuer:
     _check_fields(entry, path, ("issuer", "claimValidationRules", "claimMappings", "userValidationRules"))
     issuer, mappings = entry.get("issuer") or {}, entry.get("claimMappings") or {}
-    _check_fields(issuer, f"{path}.issuer", ("url", "discoveryURL", "certificateAuthority", "audiences", "audienceMatchPolicy"))
+    _check_fields(issuer, f"{path}.issuer", ("url", "discoveryURL", "certificateAuthority", "audiences", "audienceMatchPolicy", "egressSelectorType"))
     _check_fields(mappings, f"{path}.claimMappings", ("username", "groups", "uid", "extra"))
     url, audiences = issuer.get("url", ""), tuple(issuer.get("audiences") or ())
-    if not url.startswith("https://"):
-        raise ValueError(f"{path}.issuer.url: URL scheme must be https")
+    _check_urls(url, issuer.get("discoveryURL", ""), f"{path}.issuer")
+    if issuer.get("egressSelectorType", "") not in ("", "controlplane", "cluster"):
+        raise ValueError(f"{path}.issuer.egressSelectorType: egress selector must be either controlplane or cluster")
     if not audiences:
         raise ValueError(f"{path}.issuer.audiences: at least one is needed")
     if len(audiences) > 1 and issuer.get("audienceMatchPolicy") != "MatchAny":
@@ -106,6 +108,22 @@ def _issuer(entry: Mapping[str, Any], path: str) -> Issuer:
     )  # fmt: skip
     _check_email(provider, path)
     return Issuer(provider, issuer.get("certificateAuthority", ""))
+
+
+def _check_urls(url: str, discovery_url: str, path: str) -> None:
+    """Both in order, and different: a discovery URL is there for issuers that are found elsewhere."""
+    for found, field in ((url, "url"), (discovery_url, "discoveryURL")):
+        parts = urlsplit(found)
+        if not found and field == "discoveryURL":
+            return
+        if parts.scheme != "https":
+            raise ValueError(f"{path}.{field}: URL scheme must be https")
+        if parts.username is not None:
+            raise ValueError(f"{path}.{field}: URL must not contain a username or password")
+        if parts.query or parts.fragment:
+            raise ValueError(f"{path}.{field}: URL must not contain a {'query' if parts.query else 'fragment'}")
+    if url.rstrip("/") == discovery_url.rstrip("/"):
+        raise ValueError(f"{path}.discoveryURL: discoveryURL must be different from URL")
 
 
 def _check_email(provider: Provider, path: str) -> None:

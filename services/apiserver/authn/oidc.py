@@ -1,6 +1,6 @@
 """Tokens of OpenID Connect providers: what their claims mean here is configured, by flags or by an AuthenticationConfiguration.
 
-Imitates k8s.io/apiserver/plugin/pkg/authenticator/token/oidc. Left out: distributed claims.
+Imitates k8s.io/apiserver/plugin/pkg/authenticator/token/oidc.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from kubecosm.api.names import USER_EXTRA_CREDENTIAL_ID
 from kubecosm.api.resources import Object
 
 from ..authz.rules import quoted_list
-from ..outside import OutsideError
+from ..outside import Outside, OutsideError
 from ..plainexpressions import Expression, ExpressionError
 from .contract import TokenError, Verified, meant_for
+from .distributed import ClaimResolver
 from .jwks import ProviderKeys
 from .jwt import Jwt, parse_jwt
 from .user import GROUP_AUTHENTICATED, User, user_info
@@ -82,7 +83,13 @@ class Provider:
 class OidcTokens:
     """The tokens of one provider."""
 
-    def __init__(self, provider: Provider, keys: ProviderKeys, now: Callable[[], datetime], api_audiences: tuple[str, ...]) -> None:
+    def __init__(
+        self, provider: Provider, keys: ProviderKeys, now: Callable[[], datetime], api_audiences: tuple[str, ...],
+        claims_client: Outside, keys_of: Callable[[str], ProviderKeys],
+    ) -> None:  # fmt: skip
+        """`claims_client` asks for distributed claims, `keys_of` finds the keys of those who sign them."""
+        groups = provider.groups.name if provider.groups is not None else ""
+        self._resolver = ClaimResolver(groups, claims_client, keys_of, self._verify) if groups else None
         self._provider = provider
         self._keys = keys
         self._now = now
@@ -97,20 +104,26 @@ class OidcTokens:
 
     async def _check(self, token: Jwt, accepted: tuple[str, ...]) -> Verified:
         """Raises TokenError."""
+        await self._verify(token, self._keys)
         claims = token.claims
-        check_times(claims, self._now().timestamp())
-        given = claims.get("aud") or ()
+        if self._resolver is not None:
+            claims = await self._resolver.expand(claims)
+        return Verified(user_of(self._provider, claims), accepted)
+
+    async def _verify(self, token: Jwt, keys: ProviderKeys) -> None:
+        """Whether a token is signed by one of the keys, meant for us and good at this time. Raises TokenError."""
+        check_times(token.claims, self._now().timestamp())
+        given = token.claims.get("aud") or ()
         audiences = [given] if isinstance(given, str) else list(given)
         if not meant_for(self._provider.audiences, audiences):
             wanted = quoted_list(self._provider.audiences)
             raise TokenError(f"oidc: verify token: oidc: expected audience in {wanted} got {quoted_list(audiences)}")
         try:
-            signed = await self._keys.signed(token, self._provider.algorithms)
+            signed = await keys.signed(token, self._provider.algorithms)
         except OutsideError as error:
             raise TokenError(f"oidc: verify token: fetching keys {error}") from error
         if not signed:
             raise TokenError("oidc: verify token: failed to verify signature: failed to verify id token signature")
-        return Verified(user_of(self._provider, claims), accepted)
 
 
 def check_times(claims: Object, now: float) -> None:
