@@ -157,7 +157,8 @@ def test_groups_may_be_told_by_a_token_that_somebody_else_gives(tmp_path: Path) 
                 told["answer"] = issuer.token(groups=["a", "b"])
                 assert (await whoami(api, pointing(source)))[1]["groups"] == ["a", "b", "system:authenticated"]
                 assert provider.credentials[provider.asked.index("/groups")] == "Bearer secret"
-                assert (await whoami(api, pointing({"JWT": told["answer"]})))[1]["groups"] == ["system:authenticated"]  # aggregated: passed over
+                aggregated = pointing({"JWT": told["answer"]})
+                assert (await whoami(api, aggregated))[1]["groups"] == ["system:authenticated"]  # passed over
                 for answered, why in (
                     (issuer.token(groups=["a"], aud="other"), "expected audience"), (404, "while getting distributed claim"),
                     (issuer.token(groups=["a"], exp=1), "token is expired"), ("no token", "untrusted issuer"),

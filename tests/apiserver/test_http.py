@@ -72,9 +72,12 @@ def test_who_may_impersonate_acts_as_somebody_else(tmp_path: Path) -> None:
         account = await api.create(path, review, Impersonate_User="system:serviceaccount:default:bot")
         assert account["status"]["userInfo"]["groups"][:2] == ["system:serviceaccounts", "system:serviceaccounts:default"]
         code, status = await api.call("POST", path, review, token=USER_TOKEN, Impersonate_User="admin")
-        why = 'User "jane" cannot impersonate resource "users" in API group "" at the cluster scope'
-        assert (code, status["message"]) == (403, f'users "admin" is forbidden: {why}')
-        assert (await api.call("POST", path, review, Impersonate_Group="devs"))[0] == 500
+        verb, group = "impersonate-on:user-info:create", "authentication.k8s.io"
+        why = f'User "jane" cannot {verb} resource "selfsubjectreviews" in API group "{group}" at the cluster scope'
+        assert (code, status["message"]) == (403, f"selfsubjectreviews.authentication.k8s.io is forbidden: {why}")
+        code, status = await api.call("POST", path, review, Impersonate_Group="devs")
+        asked = '&user.DefaultInfo{Name:"", UID:"", Groups:[]string{"devs"}, Extra:map[string][]string(nil)}'
+        assert (code, status["message"]) == (400, f"requested {asked} without impersonating a user name")
 
     with_api(tmp_path, test, authorization_mode=("RBAC",))
 

@@ -61,8 +61,9 @@ def test_only_who_may_impersonate_does(kubectl: Kubectl, namespace: str, cluster
     path = tmp_path / "account.kubeconfig"
     path.write_text(json.dumps(config))
     done = kubectl(f"--kubeconfig={path}", "get", "pods", "--as=jane", check=False)
-    who = f'User "system:serviceaccount:{namespace}:default" cannot impersonate resource "users" in API group "" at the cluster scope'
-    assert done.stderr.strip() == f'Error from server (Forbidden): users "jane" is forbidden: {who}'
+    who, where = f'User "system:serviceaccount:{namespace}:default"', f'in API group "" in the namespace "{namespace}"'
+    why = f'{who} cannot impersonate-on:user-info:list resource "pods" {where}'
+    assert done.stderr.strip() == f"Error from server (Forbidden): pods is forbidden: {why}"
 
 
 def test_whoami_tells_the_name_groups_and_credential(kubectl: Kubectl) -> None:

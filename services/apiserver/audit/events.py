@@ -27,13 +27,15 @@ class Record:
     The request knows its record, but not the other way round: a ring of the two would be left to the garbage collector.
     """
 
-    __slots__ = ("_begin", "_info", "_origin", "_reference", "_sent", "_subject", "received", "user", "verdict")
+    __slots__ = ("_begin", "_info", "_origin", "_reference", "_sent", "_subject", "constraint", "received", "user", "verdict")
 
     def __init__(self, request: Request, verdict: Verdict, received: bytes) -> None:
         """`received`: when, as a MicroTime in quotes."""
         self.received = received
         self.verdict = verdict
         self.user = request.user
+        self.constraint = ""
+        """The right by which somebody else is impersonated, if that is a constrained one."""
         self._sent = b""
         """What the client sent: decoded and defaulted, or a patch as it came."""
         caller, self._origin = caller_of(request)
@@ -65,6 +67,8 @@ class Record:
         subject = self._subject
         if request.user is not self.user:
             subject += b',"impersonatedUser":' + user_info(request.user)
+            if self.constraint:
+                subject += b',"authenticationMetadata":{"impersonationConstraint":%b}' % document(self.constraint)
         outcome = b""
         if status is not None:
             outcome = b',"responseStatus":' + document(status)

@@ -21,6 +21,7 @@ from .oidc import Claim, Provider, Rule
 API = "apiserver.config.k8s.io"
 VERSIONS = ("v1", "v1beta1", "v1alpha1")
 ISSUERS_MAX = 64
+_ISSUER_FIELDS = ("url", "discoveryURL", "certificateAuthority", "audiences", "audienceMatchPolicy", "egressSelectorType")
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def _anonymous(entry: Mapping[str, Any] | None) -> AnonymousAccess | None:
 def _issuer(entry: Mapping[str, Any], path: str) -> Issuer:
     _check_fields(entry, path, ("issuer", "claimValidationRules", "claimMappings", "userValidationRules"))
     issuer, mappings = entry.get("issuer") or {}, entry.get("claimMappings") or {}
-    _check_fields(issuer, f"{path}.issuer", ("url", "discoveryURL", "certificateAuthority", "audiences", "audienceMatchPolicy", "egressSelectorType"))
+    _check_fields(issuer, f"{path}.issuer", _ISSUER_FIELDS)
     _check_fields(mappings, f"{path}.claimMappings", ("username", "groups", "uid", "extra"))
     url, audiences = issuer.get("url", ""), tuple(issuer.get("audiences") or ())
     _check_urls(url, issuer.get("discoveryURL", ""), f"{path}.issuer")

@@ -1,31 +1,31 @@
 """The impersonation filter: whoever may impersonate acts as somebody else (`kubectl --as`).
 
-Imitates k8s.io/apiserver/pkg/endpoints/filters/impersonation.go.
+Imitates k8s.io/apiserver/pkg/endpoints/filters/impersonation (constrained_impersonation.go); `impersonationmodes` has what it takes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Awaitable, Mapping, Sequence
 from urllib.parse import unquote
 
-from kubecosm.api.errors import InternalError
+from kubecosm.api.errors import BadRequest
+from kubecosm.api.field import go_quote
 
-from ..authz.attributes import Attributes, Authorizer, Decision, decide
-from ..authz.filter import answered, forbidden
+from ..authz.attributes import Authorizer
+from ..authz.filter import attributes_of
 from ..http.alike import Alikes
 from ..http.handler import Filter, Handler
 from ..http.request import Request
 from ..http.response import Answer
-from .accounts import GROUP_ALL, USER_PREFIX
-from .user import ANONYMOUS, GROUP_AUTHENTICATED, GROUP_UNAUTHENTICATED, User
+from .impersonationmodes import Impersonations
+from .user import User
 
 USER, GROUP, UID, EXTRA = "Impersonate-User", "Impersonate-Group", "Impersonate-Uid", "Impersonate-Extra-"
-AUTHN_GROUP = "authentication.k8s.io"
 
 
 def with_impersonation(authorizer: Authorizer, alikes: Alikes) -> Filter:
-    """Replaces request.user by the one asked for. Raises Forbidden, InternalError."""
+    """Replaces request.user by the one asked for. Raises Forbidden, BadRequest."""
+    impersonations = Impersonations(authorizer)
 
     def wrap(inner: Handler) -> Handler:
         def handle(request: Request) -> Awaitable[Answer]:
@@ -35,14 +35,13 @@ def with_impersonation(authorizer: Authorizer, alikes: Alikes) -> Filter:
             return inner(request)
 
         async def impersonate(request: Request) -> Answer:
-            headers = request.headers
-            wanted = wanted_user(headers)
-            for attributes in _permissions(request.user, wanted, headers):
-                decision, reason = await answered(decide(authorizer, attributes))
-                if decision is not Decision.ALLOW:
-                    raise forbidden(attributes, reason)
-            request.user = wanted
-            request.alike = alikes.of(wanted, request.verb, request.info)
+            wanted = wanted_user(request.headers)
+            if wanted is not None:
+                user, constraint = await impersonations.impersonated(wanted, attributes_of(request))
+                if request.audit is not None:
+                    request.audit.constraint = constraint
+                request.user = user
+                request.alike = alikes.of(user, request.verb, request.info)
             return await inner(request)
 
         return handle
@@ -50,20 +49,14 @@ def with_impersonation(authorizer: Authorizer, alikes: Alikes) -> Filter:
     return wrap
 
 
-def wanted_user(headers: Mapping[str, str]) -> User:
-    """Who the headers ask for, with the groups that everybody of his kind has. Raises InternalError."""
+def wanted_user(headers: Mapping[str, str]) -> User | None:
+    """Whom the headers ask for, as they say; None if they name nobody. Raises BadRequest for the rest of a user without a name."""
     name, uid = headers.get(USER, ""), headers.get(UID, "")
     groups, extra = _all(headers, GROUP), _extra(headers)
     if not name:
-        given = {"groups": groups, "uid": uid, "extra": extra}
-        what = next((kind for kind, value in given.items() if value), "user")
-        raise InternalError(f"Internal error occurred: requested {what} impersonation without impersonating a user")
-    if not groups and name.startswith(USER_PREFIX):
-        namespace = name[len(USER_PREFIX) :].partition(":")[0]
-        groups = [GROUP_ALL, f"{GROUP_ALL}:{namespace}"]
-    own = GROUP_UNAUTHENTICATED if name == ANONYMOUS.name else GROUP_AUTHENTICATED
-    if GROUP_AUTHENTICATED not in groups and GROUP_UNAUTHENTICATED not in groups:
-        groups = [*groups, own]
+        if uid or groups or extra:
+            raise BadRequest(f"requested {_go_syntax(uid, groups, extra)} without impersonating a user name")
+        return None
     return User(name, tuple(groups), uid, {key: tuple(values) for key, values in extra.items()})
 
 
@@ -79,18 +72,14 @@ def _extra(headers: Mapping[str, str]) -> dict[str, list[str]]:
     return found
 
 
-def _permissions(user: User, wanted: User, headers: Mapping[str, str]) -> Iterator[Attributes]:
-    """What the caller must be allowed to do."""
-    verb = Attributes(user, "impersonate", version="v1")
-    if wanted.name.startswith(USER_PREFIX) and wanted.name.count(":") == 3:
-        namespace, _, name = wanted.name[len(USER_PREFIX) :].partition(":")
-        yield replace(verb, resource="serviceaccounts", namespace=namespace, name=name)
-    else:
-        yield replace(verb, resource="users", name=wanted.name)
-    for group in _all(headers, GROUP):
-        yield replace(verb, resource="groups", name=group)
-    if wanted.uid:
-        yield replace(verb, group=AUTHN_GROUP, resource="uids", name=wanted.uid)
-    for key, values in wanted.extra.items():
-        for value in values:
-            yield replace(verb, group=AUTHN_GROUP, resource="userextras", subresource=key, name=value)
+def _go_syntax(uid: str, groups: Sequence[str], extra: Mapping[str, Sequence[str]]) -> str:
+    """A user.DefaultInfo as Go's %#v shows it."""
+
+    def texts(values: Sequence[str]) -> str:
+        return f"[]string{{{', '.join(map(go_quote, values))}}}"
+
+    shown = texts(groups) if groups else "[]string(nil)"
+    more = f"map[string][]string{{{', '.join(f'{go_quote(k)}:{texts(v)}' for k, v in sorted(extra.items()))}}}"
+    if not extra:
+        more = "map[string][]string(nil)"
+    return f'&user.DefaultInfo{{Name:"", UID:{go_quote(uid)}, Groups:{shown}, Extra:{more}}}'
