@@ -327,8 +327,8 @@ def test_definition_that_was_stored_with_an_expensive_rule_can_still_be_updated(
 def test_old_value_within_an_atomic_map_cannot_be_spoken_of() -> None:
     part = {"type": "object", "x-kubernetes-map-type": "atomic", "properties": {"n": ruled(NUMBER, "self >= oldSelf")}}
     assert refusals({"type": "object", "properties": {"part": part}}) == [
-        f'{AT}.properties[part].properties[n].x-kubernetes-validations[0].rule: Invalid value: "self >= oldSelf": oldSelf cannot be used on '
-        f"the uncorrelatable portion of the schema within {AT}.properties[part]",
+        f'{AT}.properties[part].properties[n].x-kubernetes-validations[0].rule: Invalid value: "self >= oldSelf": oldSelf cannot be used '
+        f"on the uncorrelatable portion of the schema within {AT}.properties[part]",
     ]
 
 
