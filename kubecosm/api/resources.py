@@ -111,8 +111,14 @@ class CustomResource(Resource):
     """The paths of the scale subresource."""
     columns: tuple[Object, ...] = ()
     """additionalPrinterColumns."""
+    listed_as: str = ""
+    """The kind of lists, where it is not the usual one."""
     derived: dict[str, Any] = field(default_factory=dict, repr=False)
     """What others have worked out of the schema, by the module that did: equal rows may have different schemas."""
+
+    @cached_property
+    def list_kind(self) -> str:
+        return self.listed_as or f"{self.kind}List"
 
 
 class ResourceTable:

@@ -8,15 +8,15 @@ from typing import Any
 import orjson
 import pytest
 
-from kubecosm.api.resources import BUILTIN, CustomResource, Resource, ResourceTable, load_builtin
+from kubecosm.api.resources import BUILTIN, CustomResource, ResourceTable, Subresource, load_builtin
 from kubecosm.api.schema import schemas
+from kubecosm.services.apiserver.customresources.publishing import published_schema
 from kubecosm.services.apiserver.openapi import descriptions, protobuf
 from kubecosm.services.apiserver.openapi.definitions import schema_of
 from kubecosm.services.apiserver.openapi.documents import v2, v3
 from kubecosm.services.apiserver.openapi.handlers import JSON, V2_PROTOBUF, OpenAPI
 from kubecosm.services.apiserver.openapi.upgrade import v3_of_v2
 
-WIDGETS = Resource("example.com", "v1", "Widget", "widgets", "widget", True, ("get", "list", "create", "patch"))
 APPS = [row for row in BUILTIN if row.prefix == "/apis/apps/v1"]
 
 
@@ -81,13 +81,69 @@ def test_patch_operations_tell_kubectl_that_the_server_validates_fields() -> Non
     assert operation["operationId"] == "patchAppsV1NamespacedDeployment"
 
 
+def custom_row(schema: dict[str, Any]) -> CustomResource:
+    parts = tuple(Subresource(name, "Widget", "example.com", "v1", ("get", "patch", "update")) for name in ("status", "scale"))
+    return CustomResource(
+        "example.com", "v1", "Widget", "widgets", "widget", True, ("get", "list"), subresources=parts, schema=schema, listed_as="Widgets"
+    )
+
+
+def published(version: int, **properties: Any) -> dict[str, Any]:
+    """The properties of spec as documents of a version publish them."""
+    schema = {"type": "object", "properties": {"spec": {"type": "object", "properties": properties}}}
+    found = published_schema(custom_row(schema), version)
+    assert found is not None
+    spec: dict[str, Any] = found["properties"]["spec"]["properties"]
+    return spec
+
+
 def test_custom_resources_appear_with_the_schema_they_were_given() -> None:
     schema = {"type": "object", "properties": {"spec": {"type": "object"}}}
-    document = v3([WIDGETS], lambda row, version: schema)
+    document = v3([custom_row(schema)], lambda row, version: schema)
     found = document["components"]["schemas"]["com.example.v1.Widget"]
     assert found["properties"] == schema["properties"]
     assert found["x-kubernetes-group-version-kind"] == [{"group": "example.com", "kind": "Widget", "version": "v1"}]
-    assert "/apis/example.com/v1/namespaces/{namespace}/widgets" in document["paths"]
+    listed = document["components"]["schemas"]["com.example.v1.Widgets"]
+    assert listed["properties"]["items"]["items"] == {"$ref": "#/components/schemas/com.example.v1.Widget"}
+    assert listed["x-kubernetes-group-version-kind"][0]["kind"] == "Widgets"
+    missing = {name for name in references(document) if name.rpartition("/")[2] not in document["components"]["schemas"]}
+    assert missing == set()
+
+
+@pytest.mark.parametrize("part", ["", "/status", "/scale"])
+def test_every_patch_of_a_custom_resource_tells_that_the_server_validates_fields(part: str) -> None:
+    operation = v3([custom_row({})])["paths"]["/apis/example.com/v1/namespaces/{namespace}/widgets/{name}" + part]["patch"]
+    assert operation["x-kubernetes-group-version-kind"] == {"group": "example.com", "kind": "Widget", "version": "v1"}
+    assert [parameter["name"] for parameter in operation["parameters"]] == ["dryRun", "fieldManager", "fieldValidation"]
+    assert list(operation["requestBody"]["content"]) == [
+        "application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml",
+    ]  # fmt: skip
+    assert operation["operationId"] == f"patchExampleComV1NamespacedWidget{part[1:].capitalize()}"
+
+
+def test_older_format_leaves_out_what_kubectl_cannot_read_in_it() -> None:
+    text, keep = {"type": "string"}, {"x-kubernetes-preserve-unknown-fields": True}
+    group = {"type": "object", "required": ["a", "b"], "properties": {"a": text, "b": {**text, "nullable": True}}}
+    assert published(
+        2, choice={**text, "anyOf": [{"minLength": 1}], "maxLength": 3}, maybe={**group, "nullable": True}, open={**group, **keep},
+        group=group, items={"type": "array", "items": text, **keep}, any=keep,
+    ) == {
+        "choice": {**text, "maxLength": 3}, "maybe": {"required": ["a", "b"]}, "open": {"required": ["a", "b"], **keep},
+        "group": {"type": "object", "required": ["a"], "properties": {"a": text, "b": {}}}, "items": keep, "any": keep,
+    }  # fmt: skip
+    assert published_schema(custom_row({"type": "object", **keep, "properties": {"spec": text}}), 2) == {"type": "object"}
+
+
+def test_published_schemas_write_shortcuts_out() -> None:
+    either, embedded = {"x-kubernetes-int-or-string": True}, {"type": "object", "x-kubernetes-embedded-resource": True}
+    keep = {**embedded, "x-kubernetes-preserve-unknown-fields": True}
+    found = published(3, port=either, sized={**either, "anyOf": [{"minimum": 1}]}, whole=keep)
+    types = [{"type": "integer"}, {"type": "string"}]
+    assert found["port"] == {**either, "anyOf": types}
+    assert found["sized"] == {**either, "anyOf": [{"minimum": 1}], "allOf": [{"anyOf": types}]}
+    assert found["whole"]["required"] == ["kind", "apiVersion"]
+    assert found["whole"]["properties"].keys() == {"apiVersion", "kind", "metadata"}
+    assert published(2, whole=keep)["whole"] == {name: value for name, value in keep.items() if name != "type"}
 
 
 def fields(data: bytes) -> dict[int, list[Any]]:

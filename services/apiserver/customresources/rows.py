@@ -42,7 +42,7 @@ def _row(spec: Object, version: Object, names: Object) -> CustomResource:
         spec["group"], version["name"], names["kind"], names["plural"], names.get("singular", ""), spec["scope"] == "Namespaced",
         VERBS, tuple(names.get("shortNames") or ()), tuple(names.get("categories") or ()), tuple(subresources),
         schema=(version.get("schema") or {}).get("openAPIV3Schema") or {}, scale=parts.get("scale"),
-        columns=tuple(version.get("additionalPrinterColumns") or ()),
+        columns=tuple(version.get("additionalPrinterColumns") or ()), listed_as=names.get("listKind", ""),
     )  # fmt: skip
 
 

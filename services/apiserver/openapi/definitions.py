@@ -47,7 +47,8 @@ def special_name(kind: str) -> str:
 
 
 def reference(name: str, version: int) -> Object:
-    return {"$ref": (V2_PREFIX if version == 2 else V3_PREFIX) + full_name(name)}
+    """A reference to a definition: by its short name, or by its full one after a `#`."""
+    return {"$ref": (V2_PREFIX if version == 2 else V3_PREFIX) + (name[1:] if name.startswith("#") else full_name(name))}
 
 
 def schema_of(definition: Definition, version: int) -> Object:

@@ -45,6 +45,20 @@ def describe(schemas: Object) -> None:
                 schema["properties"][field] = _with(prop, text)
 
 
+def describe_objects(schemas: Object) -> None:
+    """Say of apiVersion, kind and metadata, in place, what is said of them in every object."""
+    path = source()
+    if path is None or not schemas:
+        return
+    known: dict[str, Any] = orjson.loads(path.read_bytes()).get("$defs", {})
+    for schema in schemas.values():
+        like = known.get(f"io.k8s.api.core.v1.{'NamespaceList' if 'items' in schema.get('properties', {}) else 'Namespace'}", {})
+        for field in ("apiVersion", "kind", "metadata"):
+            text = like.get("properties", {}).get(field, {}).get("description")
+            if text and field in schema.get("properties", {}):
+                schema["properties"][field] = _with(schema["properties"][field], text)
+
+
 def _with(prop: Object, text: str) -> Object:
     """A property with its description; OpenAPI v3 lets nothing stand beside a reference but in allOf."""
     if prop.get("$ref", "").startswith("#/components/"):

@@ -10,8 +10,9 @@ from kubecosm.api.resources import CustomResource, Object, Resource
 from kubecosm.api.schema import schemas
 from kubecosm.api.schema.model import META
 
+from .customs import custom_name, custom_operations, list_definition
 from .definitions import full_name, reachable, reference, schema_of
-from .descriptions import describe
+from .descriptions import describe, describe_objects
 from .general import documents as general_documents
 from .general import resource_lists
 from .operations import PARAMETER_TYPES, Operation, operations
@@ -19,7 +20,7 @@ from .operations import PARAMETER_TYPES, Operation, operations
 _INLINE = ("dryRun", "fieldValidation")
 """Query parameters that v2 writes out in each operation; the others are shared by reference."""
 _CODES = {200: "OK", 201: "Created", 202: "Accepted", 401: "Unauthorized"}
-_UNKNOWN: Object = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+_UNKNOWN: Object = {"type": "object"}
 
 CustomSchema = Callable[[Resource, int], Object | None]
 """Gives the schema of a custom resource as published in that OpenAPI version (2 or 3), None if there is none."""
@@ -31,16 +32,21 @@ def no_custom_schema(row: Resource, version: int) -> Object | None:
 
 def v3(rows: Sequence[Resource], custom_schema: CustomSchema = no_custom_schema) -> Object:
     """The document of one group and version."""
-    ops = [*resource_lists(rows), *operations(rows)]
-    names = {name for operation in ops for name in (operation.body, operation.answer) if name}
-    if any(isinstance(row, CustomResource) for row in rows):
-        names.add(f"{META}ObjectMeta")
+    ops = [*resource_lists(rows), *_operations(rows)]
+    names = {name for operation in ops for name in (operation.body, operation.answer) if name and not name.startswith("#")}
+    customs = _customs(rows, custom_schema, 3)
+    if customs:
+        names |= {f"{META}ObjectMeta", f"{META}ListMeta"}
     document = _v3(ops, names)
-    components = document["components"]["schemas"]
-    for row in rows:
-        if schemas().of_kind(row.api_version, row.kind) is None:
-            components[custom_name(row)] = _custom(row, custom_schema, 3)
+    document["components"]["schemas"] |= customs
     return document
+
+
+def _operations(rows: Sequence[Resource]) -> list[Operation]:
+    """On all resources, in order of their paths."""
+    found = list(operations(row for row in rows if not isinstance(row, CustomResource)))
+    found += [operation for row in rows if isinstance(row, CustomResource) for operation in custom_operations(row)]
+    return sorted(found, key=lambda operation: operation.path)
 
 
 def v3_general(operation: Operation) -> Object:
@@ -75,27 +81,28 @@ def v2(rows: Iterable[Resource], custom_schema: CustomSchema = no_custom_schema)
     describe(definitions)
     parameters: Object = {}
     paths: Object = {}
-    ops = sorted([*general_documents(rows).values(), *resource_lists(rows), *operations(rows)], key=lambda operation: operation.path)
+    ops = sorted([*general_documents(rows).values(), *resource_lists(rows), *_operations(rows)], key=lambda operation: operation.path)
     for operation in ops:
         item = _item(paths, operation, lambda op: [*_path_parameters_v2(op), _query_v2("pretty", parameters)])
         item[operation.method] = _operation_v2(operation, parameters)
-    for row in rows:
-        if schemas().of_kind(row.api_version, row.kind) is None:
-            definitions[custom_name(row)] = _custom(row, custom_schema, 2)
+    definitions |= _customs(rows, custom_schema, 2)
     return {
         "swagger": "2.0", "info": _info(), "paths": paths, "definitions": definitions, "parameters": parameters,
         "securityDefinitions": {"BearerToken": _token()}, "security": [{"BearerToken": []}],
     }  # fmt: skip
 
 
-def custom_name(row: Resource) -> str:
-    """`stable.example.com/v1 CronTab` → `com.example.stable.v1.CronTab`."""
-    return ".".join([*reversed(row.group.split(".")), row.version, row.kind])
-
-
-def _custom(row: Resource, custom_schema: CustomSchema, version: int) -> Object:
-    kinds = [{"group": row.group, "kind": row.kind, "version": row.version}]
-    return {**(custom_schema(row, version) or _UNKNOWN), "x-kubernetes-group-version-kind": kinds}
+def _customs(rows: Iterable[Resource], custom_schema: CustomSchema, version: int) -> Object:
+    """The definitions of custom resources and their lists, and of what else has none in the data."""
+    found: Object = {}
+    for row in rows:
+        if isinstance(row, CustomResource) or schemas().of_kind(row.api_version, row.kind) is None:
+            kinds = [{"group": row.group, "kind": row.kind, "version": row.version}]
+            found[custom_name(row)] = {**(custom_schema(row, version) or _UNKNOWN), "x-kubernetes-group-version-kind": kinds}
+        if isinstance(row, CustomResource):
+            found[custom_name(row, row.list_kind)] = list_definition(row, version)
+    describe_objects(found)
+    return found
 
 
 def _info() -> Object:

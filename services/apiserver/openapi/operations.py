@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from kubecosm.api.resources import CustomResource, Resource, Subresource
+from kubecosm.api.resources import Resource, Subresource
 from kubecosm.api.schema import schemas
 from kubecosm.api.schema.model import META
 
@@ -19,13 +19,13 @@ PATCH_TYPES = (
     "application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json", "application/apply-patch+yaml",
 )  # fmt: skip
 
-_LIST = (
+LIST_QUERY = (
     "allowWatchBookmarks", "continue", "fieldSelector", "labelSelector", "limit", "resourceVersion", "resourceVersionMatch",
     "sendInitialEvents", "timeoutSeconds", "watch",
 )  # fmt: skip
-_WRITE = ("dryRun", "fieldManager", "fieldValidation")
+WRITE_QUERY = ("dryRun", "fieldManager", "fieldValidation")
 _DELETE = ("dryRun", "gracePeriodSeconds", "ignoreStoreReadErrorWithClusterBreakingPotential", "orphanDependents", "propagationPolicy")
-_COLLECTION = tuple(name for name in _LIST if name not in ("allowWatchBookmarks", "watch"))
+_COLLECTION = tuple(name for name in LIST_QUERY if name not in ("allowWatchBookmarks", "watch"))
 PARAMETER_TYPES = {
     **dict.fromkeys(("allowWatchBookmarks", "force", "ignoreStoreReadErrorWithClusterBreakingPotential"), "boolean"),
     **dict.fromkeys(("orphanDependents", "sendInitialEvents", "watch"), "boolean"),
@@ -36,7 +36,7 @@ PARAMETER_TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of one path. Bodies are short names of definitions; empty means none (or plain text, in an answer).
+    """One method of one path. Bodies are short names of definitions, or full ones after a `#`; empty means none (or plain text, as answer).
 
     An empty action means that it is about no resource; then `kind` says nothing.
     """
@@ -63,7 +63,7 @@ class Operation:
 
 
 def operations(rows: Iterable[Resource]) -> Iterator[Operation]:
-    """All operations on these resources, in order of their paths."""
+    """All operations on these built-in resources, in order of their paths."""
     found = [operation for row in rows for operation in _of_resource(row)]
     return iter(sorted(found, key=lambda operation: operation.path))
 
@@ -101,11 +101,6 @@ def _camel(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def patch_types(row: Resource) -> tuple[str, ...]:
-    """Custom resources take no strategic merge patches, which is how clients know to send others."""
-    return tuple(media for media in PATCH_TYPES if "strategic" not in media) if isinstance(row, CustomResource) else PATCH_TYPES
-
-
 def _of_resource(row: Resource) -> Iterator[Operation]:
     scope = "Namespaced" if row.namespaced else ""
     prefix = f"{group_name(row.group)}{version_name(row.version)}"
@@ -120,12 +115,12 @@ def _of_resource(row: Resource) -> Iterator[Operation]:
 
     verbs = set(row.verbs)
     if "list" in verbs:
-        yield make(collection, "get", "list", "list", query=_LIST, answer=listed, produces=WATCH_TYPES)
+        yield make(collection, "get", "list", "list", query=LIST_QUERY, answer=listed, produces=WATCH_TYPES)
         if row.namespaced:
             everywhere = f"list{prefix}{row.kind}ForAllNamespaces"
-            yield Operation(row.path(), "get", "list", everywhere, kind, tag, _LIST, answer=listed, produces=WATCH_TYPES)
+            yield Operation(row.path(), "get", "list", everywhere, kind, tag, LIST_QUERY, answer=listed, produces=WATCH_TYPES)
     if "create" in verbs:
-        yield make(collection, "post", "post", "create", query=_WRITE, body=definition, codes=(200, 201, 202))
+        yield make(collection, "post", "post", "create", query=WRITE_QUERY, body=definition, codes=(200, 201, 202))
     if "deletecollection" in verbs:
         query = tuple(sorted({*_DELETE, *_COLLECTION}))
         yield make(collection, "delete", "deletecollection", "delete", infix="Collection", query=query, body=f"{META}DeleteOptions",
@@ -133,9 +128,9 @@ def _of_resource(row: Resource) -> Iterator[Operation]:
     if "get" in verbs:
         yield make(item, "get", "get", "read")
     if "update" in verbs:
-        yield make(item, "put", "put", "replace", query=_WRITE, body=definition, codes=(200, 201))
+        yield make(item, "put", "put", "replace", query=WRITE_QUERY, body=definition, codes=(200, 201))
     if "patch" in verbs:
-        yield make(item, "patch", "patch", "patch", query=(*_WRITE, "force"), body=f"{META}Patch", consumes=patch_types(row),
+        yield make(item, "patch", "patch", "patch", query=(*WRITE_QUERY, "force"), body=f"{META}Patch", consumes=PATCH_TYPES,
                    codes=(200, 201))  # fmt: skip
     if "delete" in verbs:
         yield make(item, "delete", "delete", "delete", query=_DELETE, body=f"{META}DeleteOptions", body_required=False, answer=status,
@@ -160,9 +155,9 @@ def _of_subresource(row: Resource, sub: Subresource, prefix: str, word: str, tag
     if "get" in sub.verbs:
         yield Operation(path, "get", "get", f"read{word}", kind, tag, answer=definition)
     if "create" in sub.verbs:
-        yield Operation(path, "post", "post", f"create{word}", kind, tag, _WRITE, definition, answer=definition, codes=(200, 201, 202))
+        yield Operation(path, "post", "post", f"create{word}", kind, tag, WRITE_QUERY, definition, answer=definition, codes=(200, 201, 202))
     if "update" in sub.verbs:
-        yield Operation(path, "put", "put", f"replace{word}", kind, tag, _WRITE, definition, answer=definition, codes=(200, 201))
+        yield Operation(path, "put", "put", f"replace{word}", kind, tag, WRITE_QUERY, definition, answer=definition, codes=(200, 201))
     if "patch" in sub.verbs:
-        yield Operation(path, "patch", "patch", f"patch{word}", kind, tag, (*_WRITE, "force"), f"{META}Patch", answer=definition,
-                        codes=(200, 201), consumes=patch_types(row))  # fmt: skip
+        yield Operation(path, "patch", "patch", f"patch{word}", kind, tag, (*WRITE_QUERY, "force"), f"{META}Patch", answer=definition,
+                        codes=(200, 201), consumes=PATCH_TYPES)  # fmt: skip
