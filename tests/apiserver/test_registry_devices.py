@@ -33,6 +33,10 @@ def test_claims_ask_for_one_device():
     assert template["spec"]["spec"]["devices"]["requests"][0]["exactly"] == {"deviceClassName": "c", "allocationMode": "All"}
 
 
+def selector(expression):
+    return {"cel": {"expression": expression}}
+
+
 _PATH = "spec.devices.requests[0]"
 BAD_CLAIMS = [
     ({"spec": {"devices": {"requests": [{"name": "r"}]}}},
@@ -43,6 +47,12 @@ BAD_CLAIMS = [
     (claim(allocationMode="All", count=2),
      [f"{_PATH}.exactly.count: Invalid value: 2: must not be specified when allocationMode is 'All'"]),
     (claim(selectors=[{}]), [f"{_PATH}.exactly.selectors[0].cel: Required value"]),
+    (claim(selectors=[selector("device.driver == 'x'"), selector("device.driver")]),
+     [f'{_PATH}.exactly.selectors[1].cel.expression: Invalid value: "device.driver": '
+      "must evaluate to bool or the unknown type, not string"]),
+    (claim(selectors=[selector("device.nope")]),
+     [f'{_PATH}.exactly.selectors[0].cel.expression: Invalid value: "device.nope": compilation failed: '
+      "ERROR: <input>:1:7: undefined field 'nope'\n | device.nope\n | ......^"]),
     ({"spec": {"devices": {**claim()["spec"]["devices"], "constraints": [{"requests": ["other"], "matchAttribute": "x"}]}}},
      ['spec.devices.constraints[0].requests[0]: Invalid value: "other": must be the name of a request in the claim or the name of a '
       "request and a subrequest separated by '/'",
@@ -50,6 +60,12 @@ BAD_CLAIMS = [
     ({"spec": {"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "c"}}] * 2}}},
      ['spec.devices.requests[1].name: Duplicate value: "r"']),
 ]  # fmt: skip
+
+
+def test_classes_select_by_expressions_that_compile():
+    created(CLASSES, {"spec": {"selectors": [selector("cel.bind(own, device.attributes['x.example.com'], own.a && own.b)")]}})
+    (cause,) = causes(CLASSES, {"spec": {"selectors": [selector("1")]}})
+    assert cause == 'spec.selectors[0].cel.expression: Invalid value: "1": must evaluate to bool or the unknown type, not int'
 
 
 @pytest.mark.parametrize(("obj", "expected"), BAD_CLAIMS)

@@ -1,6 +1,6 @@
 """What the kinds of resource.k8s.io have in common: names, bounded lists without repeats, selectors, configurations, taints.
 
-Imitates pkg/apis/resource/validation. Left out: compiling the CEL expressions of selectors.
+Imitates pkg/apis/resource/validation. Left out: an estimate of what the expressions of selectors may cost at most.
 """
 
 from __future__ import annotations
@@ -105,8 +105,15 @@ def _check_selector(selector: Object, path: str, errors: Errors) -> None:
     cel = selector.get("cel")
     if cel is None:
         errors.append(required(f"{path}.cel"))
-    elif len(cel.get("expression", "")) > EXPRESSION_LENGTH_MAX:
-        errors.append(too_long(f"{path}.cel.expression", EXPRESSION_LENGTH_MAX))
+        return
+    expression, where = cel.get("expression", ""), f"{path}.cel.expression"
+    if len(expression) > EXPRESSION_LENGTH_MAX:
+        errors.append(too_long(where, EXPRESSION_LENGTH_MAX))
+        return
+    from kubecosm.cel.devices import problem_of  # imported here: only who has selectors pays for CEL
+
+    if problem := problem_of(expression):
+        errors.append(invalid_value(where, expression, problem))
 
 
 def check_configuration(configuration: Object, path: str, errors: Errors) -> None:
