@@ -132,6 +132,7 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
                 await backends.close()
                 for close in state.closers:
                     await close()
+                state.tasks = None  # nothing new is begun
     finally:
         await storage.close()
 

@@ -26,6 +26,7 @@ NodeRestriction TaintNodesByCondition AlwaysPullImages ImagePolicyWebhook PodSec
 PodTolerationRestriction EventRateLimit ExtendedResourceToleration DefaultStorageClass StorageObjectInUseProtection
 OwnerReferencesPermissionEnforcement PersistentVolumeClaimResize RuntimeClass CertificateApproval CertificateSigning
 ClusterTrustBundleAttest CertificateSubjectRestriction DefaultIngressClass DenyServiceExternalIPs PodTopologyLabels
+PodGroupWorkloadExists NodeDeclaredFeatureValidator JobValidation PodResizeValidator
 MutatingAdmissionPolicy MutatingAdmissionWebhook ValidatingAdmissionPolicy ValidatingAdmissionWebhook ResourceQuota AlwaysDeny
 """
 
@@ -217,3 +218,30 @@ def test_owners_are_set_by_those_who_may_delete(tmp_path: Path) -> None:
         await api.create(path, blocking, token="user-token")
 
     with_api(tmp_path, test, enable_admission_plugins=("OwnerReferencesPermissionEnforcement",), authorization_mode=("RBAC",))
+
+
+def test_a_pod_does_not_grow_beyond_its_node(tmp_path: Path) -> None:
+    async def test(api: Api) -> None:
+        await api.create(ACCOUNTS, ACCOUNT)
+        requests = {"cpu": "1", "memory": "1Gi"}
+        await api.create(PODS, pod("p", nodeName="n", containers=[{"name": "c", "image": "x", "resources": {"requests": requests}}]))
+
+        async def resize(cpu: str, memory: str = "1Gi") -> tuple[int, Any]:
+            change = {"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu, "memory": memory}}}]}}
+            strategic = "application/strategic-merge-patch+json"
+            return await api.call("PATCH", f"{PODS}/p/resize", change, Content_Type=strategic)
+
+        assert (await resize("2"))[1]["message"] == 'pods "p" is forbidden: node "n" not found'
+        node = {"metadata": {"name": "n", "labels": {"kubernetes.io/os": "windows"}}}
+        await api.create("/api/v1/nodes", node)
+        await api.merge("/api/v1/nodes/n/status", {"status": {"allocatable": {"cpu": "3", "memory": "2Gi"}}})
+        code, status = await resize("3001m", "2049Mi")
+        short = "cpu, requested: 3001, allocatable: 3000; memory, requested: 2148532224, allocatable: 2147483648"
+        assert (code, status["details"]["causes"]) == (403, [{"reason": "NodeCapacity"}])
+        assert status["message"] == f"pods \"p\" is forbidden: Node didn't have enough allocatable resources: {short}"
+        code, status = await resize("2")
+        assert status["message"] == 'pods "p" is forbidden: pod resize is only supported on linux nodes, node "n" is "windows"'
+        await api.merge("/api/v1/nodes/n", {"metadata": {"labels": {"kubernetes.io/os": "linux"}}})
+        assert (await resize("3", "2Gi"))[0] == 200
+
+    with_api(tmp_path, test)

@@ -9,7 +9,11 @@ from typing import Any
 
 import pytest
 
+from kubecosm.api.quantity import Quantity
 from kubecosm.api.resources import Object
+from kubecosm.services.apiserver.admission.resourcequota.accounting import Account
+from kubecosm.services.apiserver.admission.resourcequota.ledger import Deletion
+from kubecosm.services.apiserver.cache.entry import Entry
 
 from .harness import ACCOUNT, Api, configmap, pod, with_api
 
@@ -38,6 +42,13 @@ async def set_quota(api: Api, name: str, hard: dict[str, str], used: dict[str, s
 
 async def used(api: Api, name: str = "q") -> Any:
     return (await api.get(f"{QUOTAS}/{name}"))["status"]["used"]
+
+
+async def wait_used(api: Api, wanted: dict[str, str]) -> None:
+    """What is given back is a write of its own."""
+    async with asyncio.timeout(5):
+        while await used(api) != wanted:
+            pass
 
 
 def with_resources(name: str, requests: dict[str, str] | None = None, limits: dict[str, str] | None = None) -> Object:
@@ -138,6 +149,78 @@ def test_a_write_that_fails_gives_back_what_it_was_charged(tmp_path: Path) -> No
         async with asyncio.timeout(5):
             while (await used(api))["pods"] != "1":  # the refund is a write of its own
                 pass
+
+    with_quotas(tmp_path, test)
+
+
+def test_what_is_gone_is_given_back_at_once(tmp_path: Path) -> None:
+    """By this server, without a controller: also what goes away when its last finalizer does, and not what was never counted."""
+
+    async def test(api: Api) -> None:
+        await set_quota(api, "q", {"pods": "2", "requests.cpu": "2", "configmaps": "5"})
+        for name in "ab":
+            await api.create(f"{NAMESPACE}/pods", with_resources(name, {"cpu": "1"}))
+        await api.delete(f"{NAMESPACE}/pods/a", {"gracePeriodSeconds": 0})
+        await wait_used(api, {"pods": "1", "requests.cpu": "1", "configmaps": "0"})
+        await api.merge(f"{NAMESPACE}/pods/b/status", {"status": {"phase": "Succeeded"}})
+        await api.delete(f"{NAMESPACE}/pods/b", {"gracePeriodSeconds": 0})
+        await api.create(f"{NAMESPACE}/configmaps", configmap("held", finalizers=["example.com/f"]))
+        await api.delete(f"{NAMESPACE}/configmaps/held")
+        await api.create(f"{NAMESPACE}/configmaps", configmap("other"))
+        assert (await used(api))["configmaps"] == "2"
+        await api.merge(f"{NAMESPACE}/configmaps/held", {"metadata": {"finalizers": None}})
+        await wait_used(api, {"pods": "1", "requests.cpu": "1", "configmaps": "1"})  # the controller counts pods that have ended
+
+    with_quotas(tmp_path, test)
+
+
+def test_a_deletion_that_may_have_been_counted_is_not_given_back_as_well() -> None:
+    quota = {"metadata": {"name": "q"}, "status": {"hard": {"pods": "5"}, "used": {"pods": "3"}}}
+    account = Account(Entry("n/q", b"{}", 7), quota)
+    gone = Deletion({"q": {"pods": Quantity.from_value(1)}}, revision=6)
+    account.counted_at = 5
+    assert gone.of(account)
+    account.counted_at = 7
+    assert not gone.of(account)
+
+
+def test_a_crowd_that_comes_and_goes_is_counted_exactly(tmp_path: Path) -> None:
+    """Beside somebody who counts what is there, as the controller does."""
+
+    async def test(api: Api) -> None:
+        await set_quota(api, "q", {"configmaps": "20"})
+        path = f"{NAMESPACE}/configmaps"
+        made, going = 0, True
+
+        async def come_and_go(name: str) -> None:
+            nonlocal made
+            for _ in range(15):
+                code, _ = await api.call("POST", path, configmap(name))
+                assert code in (201, 403)
+                if code == 201:
+                    made += 1
+                    assert len((await api.get(path))["items"]) <= 20
+                    await api.delete(f"{path}/{name}")
+
+        async def count() -> None:
+            while going:
+                quota = await api.get(f"{QUOTAS}/q")
+                quota["status"]["used"] = {"configmaps": str(len((await api.get(path))["items"]))}
+                await api.call("PUT", f"{QUOTAS}/q/status", quota)
+
+        async with asyncio.TaskGroup() as tasks:
+            counting = tasks.create_task(count())
+            async with asyncio.TaskGroup() as crowd:
+                for index in range(40):
+                    crowd.create_task(come_and_go(f"c{index}"))
+            going = False
+            await counting
+        assert made > 100
+        going = True
+        async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+            tasks.create_task(count())
+            await wait_used(api, {"configmaps": "0"})
+            going = False
 
     with_quotas(tmp_path, test)
 

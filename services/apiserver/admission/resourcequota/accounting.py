@@ -52,6 +52,8 @@ class Account:
     quota: Object
     hard: Amounts = field(init=False)
     used: Amounts = field(init=False)
+    counted_at: int = 0
+    """The newest revision in which somebody else (the controller) wrote what is used."""
     changed: bool = False
 
     def __post_init__(self) -> None:

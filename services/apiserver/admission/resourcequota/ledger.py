@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from kubecosm.api.errors import ApiError, modified_conflict
+from kubecosm.api.podresources import Amounts
 from kubecosm.api.resources import RESOURCEQUOTAS, Object
 
 from ...cache.entry import Entry
@@ -61,6 +62,20 @@ class Refund(NamedTuple):
 
     charge: Charge
 
+    def of(self, account: Account) -> Amounts:
+        return self.charge.taken.get(account.name, {})
+
+
+class Deletion(NamedTuple):
+    """What an object used that is gone since `revision`."""
+
+    demands: Demands
+    revision: int
+
+    def of(self, account: Account) -> Amounts:
+        """Nothing if somebody has counted since, who may have seen that it is gone."""
+        return {} if account.counted_at > self.revision else self.demands.get(account.name, {})
+
 
 class Ledger:
     """The charges under way, by namespace. `spawn` starts work that outlasts the request that asked for it."""
@@ -68,9 +83,9 @@ class Ledger:
     def __init__(self, books: Books, spawn: Callable[[Coroutine[None, None, None], str], None]) -> None:
         self._books = books
         self._spawn = spawn
-        self._waiting: dict[str, deque[Charge | Refund]] = {}
+        self._waiting: dict[str, deque[Charge | Refund | Deletion]] = {}
 
-    def add(self, namespace: str, item: Charge | Refund) -> None:
+    def add(self, namespace: str, item: Charge | Refund | Deletion) -> None:
         queue = self._waiting.get(namespace)
         if queue is None:
             queue = self._waiting[namespace] = deque()
@@ -84,21 +99,22 @@ class Ledger:
                 batch = [queue.popleft() for _ in range(min(len(queue), BATCH_MAX))]
                 charges = [item for item in batch if isinstance(item, Charge)]
                 try:
-                    await self._settle(namespace, charges, [item.charge.taken for item in batch if isinstance(item, Refund)])
+                    await self._settle(namespace, charges, [item for item in batch if not isinstance(item, Charge)])
                 except StorageError as error:
                     for charge in charges:
                         charge.refuse(error)
         finally:
             del self._waiting[namespace]
 
-    async def _settle(self, namespace: str, charges: list[Charge], refunds: list[Demands]) -> None:
+    async def _settle(self, namespace: str, charges: list[Charge], refunds: list[Refund | Deletion]) -> None:
         """Check a batch and write what it changes. Raises StorageError."""
         again: frozenset[str] | None = None
         """The quotas that somebody else was faster to change; the others have been written."""
         for _ in range(ATTEMPTS_MAX):
             accounts = {account.name: account for account in self._books.accounts(namespace)}
-            for demands in refunds:
-                _give_back(accounts, _only(demands, again))
+            for account in accounts.values() if again is None else [accounts[name] for name in again if name in accounts]:
+                for refund in refunds:
+                    account.give_back(refund.of(account))
             for charge in charges:
                 self._check(namespace, charge, accounts, again)
             lost = await self._write([account for account in accounts.values() if account.changed])
@@ -152,9 +168,3 @@ class Ledger:
 
 def _only(demands: Demands, names: frozenset[str] | None) -> Demands:
     return demands if names is None else {name: demand for name, demand in demands.items() if name in names}
-
-
-def _give_back(accounts: Mapping[str, Account], demands: Demands) -> None:
-    for name, demand in demands.items():
-        if name in accounts:
-            accounts[name].give_back(demand)

@@ -7,18 +7,19 @@ from collections import Counter
 from collections.abc import Awaitable, Coroutine, Sequence
 
 from kubecosm.api.errors import InternalError, modified_conflict
-from kubecosm.api.quota import evaluator_for
+from kubecosm.api.quota import Evaluator, evaluator_for
 from kubecosm.api.resources import RESOURCEQUOTAS, Object, Resource
 
 from ...cache.caches import prefix_of
 from ...cache.entry import Entry
+from ...cache.events import Event
 from ...cache.resource import ResourceCache
 from ...cache.selection import Selection
 from ...rest.objectmeta import encode
 from ...state import State
 from ..chain import Attributes, Plugin
 from .accounting import Account, LimitedResource, Use, counts_less, demands_of
-from .ledger import Charge, Ledger, Refund
+from .ledger import Charge, Deletion, Ledger, Refund
 
 EVALUATION_SECONDS_MAX = 10.0
 """How long a write waits for its quotas to be written."""
@@ -38,6 +39,12 @@ class ResourceQuota(Plugin):
         """Writes by namespace that have been charged and whose fate is not known yet."""
         self._known: dict[str, Account] = {}
         """Quotas as last parsed, by key."""
+        self._written: dict[str, int] = {}
+        """By key of a quota the revision in which this server last wrote it."""
+        self._counted: dict[str, int] = {}
+        """By key of a quota the newest revision in which somebody else did."""
+        self._followed: dict[str, ResourceCache] = {}
+        """By group resource, the caches whose deletions are given back."""
         self._prefix = prefix_of(RESOURCEQUOTAS.group, RESOURCEQUOTAS.plural)
 
     def handles(self, resource: Resource, subresource: str) -> bool:
@@ -81,6 +88,7 @@ class ResourceQuota(Plugin):
             if not succeeded and charge.taken:
                 self._ledger.add(attributes.namespace, Refund(charge))
 
+        self._follow(attributes.resource, use.evaluator)
         self._ledger.add(attributes.namespace, charge)
         try:
             async with asyncio.timeout(EVALUATION_SECONDS_MAX):
@@ -93,6 +101,29 @@ class ResourceQuota(Plugin):
             raise
         self._under_way[attributes.namespace] += 1
         attributes.when_settled(settled)
+
+    # ---- what goes away
+
+    def _follow(self, resource: Resource, evaluator: Evaluator) -> None:
+        """From the first charge for a kind on, what its objects used is given back when they are gone."""
+        cache = self._state.store(resource.group, resource.version, resource.plural).cache
+        if self._followed.get(resource.group_resource) is not cache:
+            self._followed[resource.group_resource] = cache
+            cache.followers.append(lambda events: self._give_back(events, evaluator))
+
+    def _give_back(self, events: Sequence[Event], evaluator: Evaluator) -> None:
+        for event in events if self._state.tasks is not None else ():
+            gone = event.previous if event.entry is None else None
+            accounts = [self._account(entry) for entry in self._entries(gone.namespace)] if gone is not None else []
+            if gone is None or not accounts:
+                continue
+            obj, demands = gone.decode(), {}
+            for account in accounts:
+                if evaluator.matches(account.quota, obj):
+                    used = evaluator.usage(obj, self._state.clock.now())
+                    demands[account.name] = {name: value for name, value in used.items() if value and name in account.hard}
+            if demands:
+                self._ledger.add(gone.namespace, Deletion(demands, event.revision))
 
     def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
         assert self._state.tasks is not None, "quotas are charged only while the server runs"
@@ -109,16 +140,27 @@ class ResourceQuota(Plugin):
         if known is None or known.entry is not entry:
             if len(self._known) > 2 * len(self._quotas):  # quotas that were deleted meanwhile
                 self._known.clear()
+                self._written.clear()
+                self._counted.clear()
             known = self._known[entry.key] = Account(entry, entry.decode())
         return known
 
     def accounts(self, namespace: str) -> list[Account]:
-        return [self._account(entry).copy() for entry in self._entries(namespace)]
+        found = []
+        for entry in self._entries(namespace):
+            if self._written.get(entry.key) != entry.revision:
+                self._counted[entry.key] = entry.revision
+            account = self._account(entry).copy()
+            account.counted_at = self._counted.get(entry.key, 0)
+            found.append(account)
+        return found
 
     async def write(self, entry: Entry, quota: Object) -> bool:
         written = await self._state.storage.update(
             key=self._prefix + entry.key, value=encode(quota), expected_revision=entry.revision
         )
-        if not written.succeeded:
+        if written.succeeded:
+            self._written[entry.key] = written.revision
+        else:
             await self._state.caches.wait_revision(written.revision)
         return written.succeeded
