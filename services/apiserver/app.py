@@ -158,6 +158,8 @@ def background_work(state: State, parts: Parts) -> Iterator[tuple[str, Coroutine
     yield "custom-resource-definitions", maintain_definitions(state, parts.registrar)
     yield "apiservice-registration", keep_local_services(state)
     yield "service-addresses", parts.addresses.run(config.service_cluster_ip_range)
+    if parts.addresses.claims is not None:
+        yield "node-port-claims", parts.addresses.claims.repair_forever()
     yield "identity", keep_identity(state, f"{place[0]}:{place[1]}")
     yield "event-expiry", expire_events_forever(state, config.event_ttl)
     yield "certificates", reload_forever(parts.serving, state.clock, state.config_files)

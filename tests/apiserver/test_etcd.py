@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 
 from kubecosm.runtime.errors import StartupError
 from kubecosm.services.apiserver.peers import LIVES_SECONDS, MASTER_LEASES, living, record_of
+from kubecosm.services.apiserver.rest.services import ServiceStore
+from kubecosm.services.apiserver.serviceips.claims import key_of
 from kubecosm.services.apiserver.storage.contract import Change, StorageError, Store
 from kubecosm.services.apiserver.storage.etcd import open_etcd
 from kubecosm.services.apiserver.storage.etcdclient import range_end
 
 from .etcd_server import etcd_server, free_port, needs_etcd
-from .harness import CONFIGMAPS, api_server, configmap
+from .harness import CONFIGMAPS, Api, api_server, configmap
 from .store_suite import CLAUSES, check_store
 
 _fresh = count()
@@ -85,6 +89,77 @@ def test_two_servers_share_one_etcd(etcd: str, tmp_path: Path) -> None:
             assert len([lease for lease in leases["items"] if lease["metadata"]["name"].startswith("apiserver-")]) == 2
         async with api_server(folders[0], **flags) as again:
             assert len((await again.get(CONFIGMAPS))["items"]) == 41
+
+    asyncio.run(main())
+
+
+SERVICES = "/api/v1/namespaces/default/services"
+
+
+def node_port_service(name: str, **port: int) -> dict[str, Any]:
+    return {"metadata": {"name": name}, "spec": {"type": "NodePort", "ports": [{"port": 80, **port}]}}
+
+
+@asynccontextmanager
+async def two_servers(etcd: str, tmp_path: Path, **config: Any) -> AsyncIterator[tuple[Api, Api]]:
+    flags = {"storage_backend": "etcd", "etcd_servers": (etcd,), **config}
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    async with api_server(folders[0], **flags) as one, api_server(folders[1], **flags) as two:
+        yield one, two
+
+
+@needs_etcd
+@pytest.mark.process
+def test_two_servers_never_give_out_one_port_or_address_twice(tmp_path: Path) -> None:
+    async def main() -> None:
+        ranges = {"service_node_port_range": "30000-30063", "service_cluster_ip_range": "127.32.0.0/26"}
+        with etcd_server(tmp_path) as etcd:
+            async with two_servers(etcd, tmp_path, **ranges) as (one, two):
+                made = await asyncio.gather(*(api.create(SERVICES, node_port_service(f"s-{i}")) for i, api in enumerate([one, two] * 25)))
+                assert len({service["spec"]["ports"][0]["nodePort"] for service in made}) == 50
+                assert len({service["spec"]["clusterIP"] for service in made}) == 50
+                taken = {service["spec"]["ports"][0]["nodePort"] for service in made}
+                free = next(port for port in range(30000, 30064) if port not in taken)
+                answers = await asyncio.gather(
+                    *(api.call("POST", SERVICES, node_port_service(name, nodePort=free)) for name, api in (("a", one), ("b", two)))
+                )
+                assert sorted(code for code, _ in answers) == [201, 422]
+                refused = next(status for code, status in answers if code == 422)
+                assert f"spec.ports[0].nodePort: Invalid value: {free}: provided port is already allocated" in refused["message"]
+                winner = next(service["metadata"]["name"] for code, service in answers if code == 201)
+                await one.delete(f"{SERVICES}/{winner}")
+                async with asyncio.timeout(5):
+                    while (await two.call("POST", SERVICES, node_port_service("c", nodePort=free)))[0] != 201:
+                        pass
+
+    asyncio.run(main())
+
+
+@needs_etcd
+@pytest.mark.process
+def test_what_a_dead_server_left_behind_is_put_right(tmp_path: Path) -> None:
+    async def main() -> None:
+        with etcd_server(tmp_path) as etcd:
+            async with two_servers(etcd, tmp_path) as (one, _):
+                service = await one.create(SERVICES, node_port_service("web"))
+                port = service["spec"]["ports"][0]["nodePort"]
+                storage = one.state.storage
+                left = orjson.dumps({"namespace": "default", "name": "gone", "since": "2026-01-01T00:00:00Z"})
+                await storage.create(key=key_of(("TCP", 31999)), value=left)
+                claimed = (await storage.get(key=key_of(("TCP", port)))).item
+                assert claimed is not None
+                await storage.delete(key=claimed.key, expected_revision=claimed.revision)
+                store = one.state.store("", "v1", "services")
+                assert isinstance(store, ServiceStore)
+                assert store.claims is not None
+                await store.claims.repair()
+                assert (await storage.get(key=key_of(("TCP", 31999)))).item is None
+                assert (await storage.get(key=key_of(("TCP", port)))).item is not None
+                changed = await one.merge(f"{SERVICES}/web", {"spec": {"type": "ClusterIP"}})
+                assert "nodePort" not in changed["spec"]["ports"][0]
+                assert (await storage.get(key=key_of(("TCP", port)))).item is None
 
     asyncio.run(main())
 

@@ -25,9 +25,11 @@ from ..customresources.names import with_condition
 from ..registry.core.service import ServiceStrategy
 from ..registry.core.service_alloc import NOTHING_HELD, Holdings, holdings_of
 from ..rest.options import DeleteOptions
+from ..rest.services import ServiceStore
 from ..rest.store import ResourceStore
 from ..state import State
 from ..storage.contract import Change, StorageError, Subscription
+from .claims import PortClaims
 from .records import Owner, is_ours, new_record, owner_of, repair
 
 log = get_logger("apiserver")
@@ -57,6 +59,7 @@ class AddressKeeper:
         self._dirty: dict[str, bool] = {}  # address → whether a Service has just given it up
         self._wake = asyncio.Event()
         self._subscriptions: list[Subscription] = []
+        self.claims: PortClaims | None = None
 
     async def start(self) -> None:
         """Take up what is stored and follow it from now on."""
@@ -70,8 +73,20 @@ class AddressKeeper:
         for prefix in (SERVICE_PREFIX, RECORD_PREFIX, CIDR_PREFIX):
             subscription = await self._state.storage.subscribe(prefix=prefix, after_revision=revision, deliver=self._deliver)
             self._subscriptions.append(subscription)
+        if self._state.is_shared:
+            await self._start_claims()
+
+    async def _start_claims(self) -> None:
+        """Other servers give out ports too."""
+        assert isinstance(self._services, ServiceStore)
+        self.claims = PortClaims(self._state, self._allocator, self._services.cache)
+        await self.claims.start()
+        await self.claims.repair()
+        self._services.claims = self.claims
 
     def stop(self) -> None:
+        if self.claims is not None:
+            self.claims.stop()
         for subscription in self._subscriptions:
             subscription.close()
 
@@ -103,7 +118,8 @@ class AddressKeeper:
             self._held[key] = now
 
     def _record_changed(self, address: str, record: Object | None) -> None:
-        if record is None or is_ours(record):
+        is_mere_note = record is not None and is_ours(record) and not self._state.is_shared  # its Service tells the same
+        if record is None or is_mere_note:
             self._allocator.foreign.discard(address)
             self._allocator.ranges.came_free()
         else:

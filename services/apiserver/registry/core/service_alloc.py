@@ -47,7 +47,9 @@ class Allocator:
         self._ports: set[tuple[str, int]] = set()
         self._family = _FAMILY[self.ranges.primary.version]
         self.foreign: set[str] = set()
-        """Addresses of IPAddress objects that others have made."""
+        """Addresses of IPAddress objects that others have made: users, or servers that share the storage."""
+        self.claimed_ports: set[tuple[str, int]] = set()
+        """Ports that some server has claimed, where several share the storage."""
         self.is_told = False
         """Whether `changed` is called for every Service that is written; what writes release is then left to it."""
         self._other_family = "IPv6" if self._family == "IPv4" else "IPv4"
@@ -210,16 +212,19 @@ class Allocator:
     def _port_complaint(self, protocol: str, port: int) -> str:
         if not self._port_first <= port <= self._port_last:
             return f"provided port is not in the valid range. The range of valid ports is {self._port_first}-{self._port_last}"
-        return "provided port is already allocated" if (protocol, port) in self._ports else ""
+        return "provided port is already allocated" if self._is_port_taken(protocol, port) else ""
+
+    def _is_port_taken(self, protocol: str, port: int) -> bool:
+        return (protocol, port) in self._ports or (protocol, port) in self.claimed_ports
 
     def _free_port(self, protocol: str, ports: list[Object]) -> int:
         reserved = {p["nodePort"] for p in ports if p.get("nodePort")}
         for _ in range(RANDOM_TRIES):
             port: int = self._rng.randint(self._port_dynamic, self._port_last)
-            if (protocol, port) not in self._ports and port not in reserved:
+            if not self._is_port_taken(protocol, port) and port not in reserved:
                 return port
         for port in (*range(self._port_dynamic, self._port_last + 1), *range(self._port_first, self._port_dynamic)):
-            if (protocol, port) not in self._ports and port not in reserved:
+            if not self._is_port_taken(protocol, port) and port not in reserved:
                 return port
         raise InternalError("failed to allocate a nodePort: range is full")
 
