@@ -80,6 +80,23 @@ class Config:
     scale_down_utilization_threshold: float = field(
         default=0.5, metadata={"help": "cluster autoscaler: share of CPU or memory requested above which a node is needed"}
     )
+    expander: tuple[str, ...] = field(
+        default=("least-waste",),
+        metadata={"help": "cluster autoscaler: who chooses the group to grow (least-waste, most-pods, least-nodes, priority, random), in turn"},
+    )
+    balance_similar_node_groups: bool = field(
+        default=False, metadata={"help": "cluster autoscaler: spread new nodes over groups that are alike"}
+    )
+    max_nodes_total: int = field(default=0, metadata={"help": "cluster autoscaler: nodes the cluster may have; 0: no limit"})
+    expendable_pods_priority_cutoff: int = field(
+        default=-10, metadata={"help": "cluster autoscaler: pods of lower priority neither make nor keep nodes"}
+    )
+    skip_nodes_with_local_storage: bool = field(
+        default=True, metadata={"help": "cluster autoscaler: pods with data on their node keep it, but for those that say otherwise"}
+    )
+    skip_nodes_with_system_pods: bool = field(
+        default=True, metadata={"help": "cluster autoscaler: pods of kube-system without a disruption budget keep their node"}
+    )
     terminated_pod_gc_threshold: int = field(default=12500, metadata={"help": "ended pods that may exist before the oldest are deleted"})
     allocate_node_cidrs: bool = field(default=True, metadata={"help": "give each node a range of pod addresses"})
     cluster_cidr: str = field(default="127.64.0.0/16", metadata={"help": "range of all pod addresses"})

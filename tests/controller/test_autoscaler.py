@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
+from random import Random
 from typing import Any
 
 import pytest
 
-from kubecosm.api.names import ANNOTATION_SAFE_TO_EVICT, ANNOTATION_SCALE_DOWN_DISABLED
+from kubecosm.api.names import ANNOTATION_SAFE_TO_EVICT, ANNOTATION_SAFE_TO_EVICT_VOLUMES, ANNOTATION_SCALE_DOWN_DISABLED
 from kubecosm.api.resources import Object
+from kubecosm.services.controller.cluster.autoscaler.balance import are_alike, spread
+from kubecosm.services.controller.cluster.autoscaler.budgets import Budgets
+from kubecosm.services.controller.cluster.autoscaler.drainability import DrainRules, Unremovable
+from kubecosm.services.controller.cluster.autoscaler.expander import PrioritiesError, choose, plan_priorities
 from kubecosm.services.controller.cluster.autoscaler.groups import GroupsError, NodeGroup, plan_groups
-from kubecosm.services.controller.cluster.autoscaler.scale_down import plan_unneeded
-from kubecosm.services.controller.cluster.autoscaler.scale_up import plan_scale_up
+from kubecosm.services.controller.cluster.autoscaler.scale_down import Judgement, Rules, plan_unneeded
+from kubecosm.services.controller.cluster.autoscaler.scale_up import Limits, Option, ScaleUp, plan_scale_up
 from kubecosm.services.controller.cluster.autoscaler.simulation import ask_of, room_of, why_not
-from kubecosm.services.controller.cluster.autoscaler.status import plan_status
+from kubecosm.services.controller.cluster.autoscaler.status import PARTS, plan_status, timed
 from tests.conftest import CommandLine, wait_for
 
 
@@ -31,9 +39,21 @@ def a_pod(name: str = "p", cpu: str = "1", memory: str = "1Gi", owner: str = "Re
     }  # fmt: skip
 
 
-def increases(groups: list[NodeGroup], pods: list[Object], sizes: dict[str, int] | None = None, rooms: Any = ()) -> dict[str, int]:
-    plan = plan_scale_up(groups, sizes or {}, [ask_of(pod) for pod in pods], list(rooms))
-    return {increase.group.name: increase.nodes for increase in plan.increases}
+NO_LIMITS, DRAIN = Limits(), DrainRules()
+
+
+def planned(
+    groups: list[NodeGroup], pods: list[Object], sizes: dict[str, int] | None = None, rooms: Any = (), *,
+    chain: Sequence[str] = ("least-waste",), priorities: Any = None, limits: Limits = NO_LIMITS,
+) -> ScaleUp:  # fmt: skip
+    chosen = partial(choose, chain=chain, priorities=priorities or {}, rng=Random(1))
+    return plan_scale_up(groups, sizes or {}, [ask_of(pod) for pod in pods], list(rooms), chosen, limits)
+
+
+def increases(
+    groups: list[NodeGroup], pods: list[Object], sizes: dict[str, int] | None = None, rooms: Any = (), **more: Any
+) -> dict[str, int]:
+    return {increase.group.name: increase.nodes for increase in planned(groups, pods, sizes, rooms, **more).increases}
 
 
 def test_pods_are_packed_into_as_few_nodes_as_they_fit_in() -> None:
@@ -56,7 +76,7 @@ def test_what_fits_on_nodes_that_exist_or_are_on_their_way_makes_no_new_ones() -
 
 def test_groups_stay_within_their_sizes_and_refusals_name_the_reasons() -> None:
     groups = [a_group(high=2), a_group("gpu", taints=[{"key": "gpu", "effect": "NoSchedule"}]), a_group("arm", cpu="500m")]
-    plan = plan_scale_up(groups, {"small": 1}, [ask_of(a_pod(f"p{i}", cpu="3")) for i in range(3)], [])
+    plan = planned(groups, [a_pod(f"p{i}", cpu="3") for i in range(3)], {"small": 1})
     assert [(increase.group.name, increase.before, increase.nodes) for increase in plan.increases] == [("small", 1, 1)]
     assert [ask.pod["metadata"]["name"] for ask, _ in plan.refused] == ["p1", "p2"]
     assert plan.refused[0][1] == {"max node group size reached": 1, "node(s) had untolerated taint(s)": 1, "Insufficient cpu": 1}
@@ -92,9 +112,16 @@ def test_a_room_refuses_for_the_scheduler_s_reasons(spec: Object, reason: str | 
 
 
 def unneeded(pods: dict[str, list[Object]], *, low: int = 0, nodes: list[Object] | None = None, leaving: tuple[str, ...] = ()) -> list[str]:
+    return judged(pods, low=low, nodes=nodes, leaving=leaving).unneeded
+
+
+def judged(
+    pods: dict[str, list[Object]], *, low: int = 0, nodes: list[Object] | None = None, leaving: tuple[str, ...] = (),
+    budgets: Sequence[Object] = (), drain: DrainRules = DRAIN,
+) -> Judgement:  # fmt: skip
     group = a_group(low=low)
     members = nodes or [group.node(name) for name in ("a", "b", "c")]
-    return plan_unneeded({"small": group}, {"small": members}, pods, [], 0.5, leaving)
+    return plan_unneeded({"small": group}, {"small": members}, pods, [], Rules(0.5, drain), leaving, Budgets(budgets))
 
 
 def test_empty_nodes_can_go_down_to_the_minimum_and_busy_ones_stay() -> None:
@@ -181,8 +208,142 @@ def test_the_status_counts_nodes_and_candidates() -> None:
     group = a_group()
     ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
     told = plan_status([group], {"small": [group.node("a") | ready, group.node("b")]}, {"a"})
-    assert told["nodeGroups"][0]["health"]["nodeCounts"] == {"registered": {"total": 2, "ready": 1, "notStarted": 1}}
+    counts = {"registered": {"total": 2, "ready": 1, "notStarted": 1}, "longUnregistered": 0, "unregistered": 0}
+    assert told["nodeGroups"][0]["health"]["nodeCounts"] == told["clusterWide"]["health"]["nodeCounts"] == counts
     assert told["nodeGroups"][0]["scaleDown"] == {"status": "CandidatesPresent", "candidates": 1}
+    assert told["clusterWide"]["scaleUp"] == {"status": "InProgress"}
+
+
+def test_a_condition_keeps_its_time_until_its_status_changes() -> None:
+    group, early, late = a_group(), datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
+    ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+    before = timed(plan_status([group], {"small": [group.node("a") | ready]}, {}), {}, early)
+    after = timed(plan_status([group], {"small": [group.node("a") | ready]}, {"a"}), before, late)
+    times = {part: (after["nodeGroups"][0][part]["lastTransitionTime"], after["clusterWide"][part]["lastProbeTime"]) for part in PARTS}
+    first, second = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
+    assert times == {"health": (first, second), "scaleUp": (first, second), "scaleDown": (second, second)}
+
+
+# ---- expanders
+
+
+HUGE, SMALL, TINY = a_group("huge", "64", "256Gi"), a_group("small"), a_group("tiny", "1", "1Gi")
+
+
+@pytest.mark.parametrize(("chain", "expected"), [
+    (("least-waste",), "small"), (("most-pods", "least-nodes"), "huge"), (("least-nodes",), "huge"),
+    (("most-pods", "least-waste"), "small"), (("priority",), "tiny"), (("priority", "least-waste"), "tiny"),
+])  # fmt: skip
+def test_expanders_choose_the_group_that_grows(chain: Sequence[str], expected: str) -> None:
+    priorities = plan_priorities({"priorities": "10: [.*]\n50: ['^tiny$', nothing]"})
+    pods = [a_pod(f"p{i}", cpu="1", memory="1Gi") for i in range(4)]
+    groups = [HUGE, SMALL, a_group("tiny", "1200m", "2Gi")]
+    assert list(increases(groups, pods, chain=chain, priorities=priorities)) == [expected]
+
+
+def test_chance_decides_between_equals() -> None:
+    twins = [a_group("a"), a_group("b"), a_group("c")]
+    options = [Option(group, [room_of(group.node("n"))], [ask_of(a_pod())]) for group in twins]
+    chosen = {choose(options, ("least-waste",), {}, Random(seed)).group.name for seed in range(50)}
+    assert chosen == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("text", ["a: [", "[]", "high: [a]", "1: a", "1: ['(']"])
+def test_bad_priorities_are_one_clear_complaint(text: str) -> None:
+    with pytest.raises(PrioritiesError):
+        plan_priorities({"priorities": text})
+
+
+def test_groups_that_are_alike_are_balanced_if_asked() -> None:
+    zones = [a_group(f"zone-{zone}", high=4) for zone in "abc"]
+    for group in zones:
+        group.template["metadata"]["labels"] = {"topology.kubernetes.io/zone": group.name, "kind": "same"}
+    pods = [a_pod(f"p{i}", cpu="3") for i in range(6)]
+    sizes = {"zone-a": 3}
+    assert increases(zones, pods, sizes, limits=Limits(balance=True)) == {"zone-b": 3, "zone-c": 3} == spread(zones, sizes, 6)
+    assert sum(increases(zones, pods, sizes).values()) == 6
+
+
+def like_a(**capacity: str) -> NodeGroup:
+    return NodeGroup("b", 0, 1, {**a_group("a").template, "status": {"capacity": capacity}})
+
+
+@pytest.mark.parametrize(("other", "alike"), [
+    (a_group("b"), False), (like_a(cpu="4", memory="8100Mi"), True), (like_a(cpu="4", memory="7Gi"), False),
+    (like_a(cpu="5", memory="8Gi"), False),
+], ids=["labels", "memory nearly", "memory", "cpu"])  # fmt: skip
+def test_which_groups_are_alike(other: NodeGroup, alike: bool) -> None:
+    assert are_alike(a_group("a"), other) is alike
+
+
+def test_new_nodes_go_where_there_are_fewest() -> None:
+    groups = [a_group(name, high=3) for name in "abc"]
+    assert spread(groups, {"a": 2, "b": 0, "c": 1}, 4) == {"b": 2, "c": 1, "a": 1}
+    assert spread(groups, {}, 100) == {"a": 3, "b": 3, "c": 3}
+
+
+def test_the_cluster_gets_no_more_nodes_than_it_may_have() -> None:
+    there = [room_of(a_group().node("small-0"), [a_pod("x", cpu="4")])]
+    plan = planned([a_group()], [a_pod(f"p{i}", cpu="3") for i in range(3)], {"small": 1}, there, limits=Limits(nodes_total=2))
+    assert [increase.nodes for increase in plan.increases] == [1]
+    assert plan.refused[0][1] == {"max total nodes in cluster reached": 1}
+
+
+# ---- why nodes stay
+
+
+def a_budget(allowed: int, namespace: str = "default", **labels: str) -> Object:
+    meta = {"name": "b", "namespace": namespace}
+    return {"metadata": meta, "spec": {"selector": {"matchLabels": labels}}, "status": {"disruptionsAllowed": allowed}}
+
+
+def test_disruption_budgets_hold_nodes_before_anything_is_evicted() -> None:
+    pods = {name: [a_pod(name)] for name in "ab"}
+    full = {"c": [a_pod("z", cpu="1")]}
+    assert judged({**pods, **full}, budgets=[a_budget(1, app="web")]).unneeded == ["a"]
+    held = judged({**pods, **full}, budgets=[a_budget(0, app="web")])
+    assert (held.unneeded, held.unremovable["a"]) == ([], Unremovable.BLOCKED)
+    assert held.blocked_by["a"] == "default/a: not enough pod disruption budget to move the pod"
+    assert judged({**pods, **full}, budgets=[a_budget(0, app="other"), a_budget(0, "elsewhere", app="web")]).unneeded == ["a", "c"]
+
+
+def test_every_node_that_stays_has_a_reason() -> None:
+    disabled = a_group().node("d")
+    disabled["metadata"]["annotations"] = {ANNOTATION_SCALE_DOWN_DISABLED: "true"}
+    nodes = [*(a_group().node(name) for name in "abc"), disabled]
+    sizes = {"a": "100m", "b": "3500m", "c": "1900m", "d": "3"}
+    pods = {name: [a_pod(f"on-{name}", cpu=cpu, owner="" if name == "a" else "ReplicaSet")] for name, cpu in sizes.items()}
+    assert judged(pods, nodes=nodes).unremovable == {
+        "a": "BlockedByPod", "b": "NotUnderutilized", "d": "ScaleDownDisabledAnnotation",
+    }  # fmt: skip
+    assert judged(pods, nodes=nodes, low=4).unremovable == dict.fromkeys("abcd", "NodeGroupMinSizeReached")
+    stuck = {"a": [a_pod("x", cpu="1900m")], "b": [a_pod("y", cpu="3")], "c": [a_pod("z", cpu="3")]}
+    assert judged(stuck).unremovable["a"] == "NoPlaceToMovePods"
+
+
+def system(pod: Object) -> Object:
+    return {**pod, "metadata": {**pod["metadata"], "namespace": "kube-system"}}
+
+
+@pytest.mark.parametrize(("pod", "drain", "budgets", "goes"), [
+    (system(a_pod()), DrainRules(), [], False),
+    (system(a_pod()), DrainRules(), [a_budget(1, "kube-system", app="web")], True),
+    (system(a_pod()), DrainRules(skip_system_pods=False), [], True),
+    (a_pod(volumes=[{"name": "v", "emptyDir": {}}]), DrainRules(skip_local_storage=False), [], True),
+    (a_pod(volumes=[{"name": "v", "emptyDir": {"medium": "Memory"}}]), DrainRules(), [], True),
+    (a_pod(volumes=[{"name": "v", "hostPath": {"path": "/x"}}]), DrainRules(), [], False),
+], ids=["system", "system with a budget", "system if told", "local data if told", "data in memory", "host path"])  # fmt: skip
+def test_what_holds_a_node_depends_on_flags_and_budgets(pod: Object, drain: DrainRules, budgets: list[Object], goes: bool) -> None:
+    busy = {name: [a_pod(cpu="2500m")] for name in "bc"}
+    assert ("a" in judged({"a": [pod], **busy}, drain=drain, budgets=budgets).unneeded) is goes
+
+
+def test_volumes_that_may_be_lost_are_named_in_an_annotation() -> None:
+    pod = a_pod(volumes=[{"name": name, "emptyDir": {}} for name in ("cache", "data")])
+    busy = {name: [a_pod(cpu="2500m")] for name in "bc"}
+    for value, goes in (("cache", False), ("cache, data", True)):
+        pod["metadata"]["annotations"] = {ANNOTATION_SAFE_TO_EVICT_VOLUMES: value}
+        assert ("a" in unneeded({"a": [pod], **busy})) is goes
 
 
 @pytest.mark.process

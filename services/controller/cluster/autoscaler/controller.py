@@ -1,33 +1,40 @@
 """Cluster autoscaler controller: one look at the whole cluster, at most once per scan interval, and only where node groups are declared.
 
 Watches the ConfigMap of the node groups, Pods and Nodes. Creates, taints and deletes Nodes; evicts Pods; writes the status ConfigMap and
-events. Imitates kubernetes/autoscaler's cluster-autoscaler with its flags; leaves out provisioning requests, expander choice, back-off of
-groups whose nodes never come, and the simulation of anything that simulation.py leaves out.
+events. Imitates kubernetes/autoscaler's cluster-autoscaler with its flags; leaves out provisioning requests, back-off of groups whose nodes
+never come, and the simulation of anything that simulation.py leaves out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from kubecosm.api.errors import AlreadyExists, NotFound
 from kubecosm.api.meta import Key, get_condition, is_deleting, key_of
 from kubecosm.api.names import LABEL_NODE_GROUP, NAMESPACE_SYSTEM
-from kubecosm.api.resources import CONFIGMAPS, NODES, PODS, Object
+from kubecosm.api.resources import CONFIGMAPS, NODES, PODDISRUPTIONBUDGETS, PODS, Object
 from kubecosm.client.controller import Context, ControllerSpec, Reader, Result, done, requeue
+from kubecosm.runtime.errors import StartupError
 
 from ...common.pods import INDEX_NODE, is_terminal, node_names, node_of
 from ...config import Config
+from .budgets import Budgets
+from .counters import FAMILIES, GROWN, count_cluster, count_unneeded
+from .drainability import DrainRules
+from .expander import NAMES, PRIORITY, PRIORITY_MAP, Priorities, PrioritiesError, choose, plan_priorities
 from .groups import CONFIG_MAP, GroupsError, NodeGroup, plan_groups
 from .removal import CANDIDATE, TO_BE_DELETED, advance, begin, has_taint, set_taint
-from .scale_down import plan_unneeded
-from .scale_up import Increase, ScaleUp, plan_scale_up
+from .scale_down import Rules, plan_unneeded
+from .scale_up import Increase, Limits, ScaleUp, plan_scale_up
 from .simulation import ask_of, room_of
-from .status import STATUS_MAP, plan_status, status_map
+from .status import STATUS_MAP, plan_status, status_map, timed
 
 CLUSTER = Key("", "cluster")
 """The one work item."""
 CONFIG_KEY = Key(NAMESPACE_SYSTEM, CONFIG_MAP)
+STATUS_KEY, PRIORITY_KEY = Key(NAMESPACE_SYSTEM, STATUS_MAP), Key(NAMESPACE_SYSTEM, PRIORITY_MAP)
 SUFFIX_LETTERS, SUFFIX_LENGTH = "bcdfghjklmnpqrstvwxz2456789", 5
 REFUSALS_MAX = 10_000
 """Pods whose refusal is remembered, so that it is told once."""
@@ -44,18 +51,27 @@ class Memory:
     grown_at: float = float("-inf")
     refusals: dict[str, str] = field(default_factory=dict)
     told: Object = field(default_factory=dict)
+    timed: Object = field(default_factory=dict)
+    """What the status ConfigMap says, with times."""
 
 
 class ClusterAutoscaler:
     """The controller; `SPEC` and `reconcile` are what the runner asks for."""
 
     def __init__(self, config: Config) -> None:
+        unknown = [name for name in config.expander if name not in NAMES]
+        if unknown or not config.expander:
+            raise StartupError(f"no expander is called {', '.join(unknown) or 'nothing'}: choose from {', '.join(NAMES)}")
         self._config = config
         self._memory = Memory()
+        self._limits = Limits(config.max_nodes_total, config.balance_similar_node_groups)
+        drain = DrainRules(config.skip_nodes_with_local_storage, config.skip_nodes_with_system_pods)
+        self._rules = Rules(config.scale_down_utilization_threshold, drain)
         self.SPEC = ControllerSpec(
             name="cluster_autoscaler", component="cluster-autoscaler",
             watches={CONFIGMAPS: map_config, PODS: self._map_pod, NODES: self._map_node},
             cares={PODS: pod_matters, NODES: node_matters}, indexers={PODS: {INDEX_NODE: node_names}}, workers=1,
+            reads=(PODDISRUPTIONBUDGETS,), metrics=FAMILIES,
         )  # fmt: skip
 
     def _map_pod(self, _reader: Reader, pod: Object) -> Iterable[Key]:
@@ -75,9 +91,10 @@ class ClusterAutoscaler:
             return done()
         nodes = [node for node in ctx.cache(NODES).list() if not is_deleting(node)]
         members = {group.name: group.members(nodes) for group in groups}
-        await self._scale_up(ctx, config_map, nodes, members)
-        wait = await self._scale_down(ctx, config_map, nodes, members)
-        await self._tell(ctx, plan_status(groups, members, memory.unneeded_since))
+        await self._scale_up(ctx, nodes, members)
+        wait = await self._scale_down(ctx, nodes, members)
+        leaving = [node["metadata"]["name"] for node in nodes if has_taint(node, TO_BE_DELETED)]
+        await self._tell(ctx, plan_status(groups, members, memory.unneeded_since, leaving, _ungrouped(nodes, members)))
         rest = self._config.scan_interval
         return done(rest_seconds=rest) if wait is None else requeue(after_seconds=max(wait, rest), rest_seconds=rest)
 
@@ -94,21 +111,43 @@ class ClusterAutoscaler:
         except GroupsError as error:
             ctx.recorder.event(config_map, CONFIGMAPS, "Warning", "InvalidNodeGroups", str(error))
 
-    async def _scale_up(self, ctx: Context, config_map: Object, nodes: Sequence[Object], members: Mapping[str, Sequence[Object]]) -> None:
-        pending = [pod for pod in ctx.cache(PODS).list() if is_unschedulable(pod)]
+    async def _scale_up(self, ctx: Context, nodes: Sequence[Object], members: Mapping[str, Sequence[Object]]) -> None:
+        pending = [pod for pod in ctx.cache(PODS).list() if is_unschedulable(pod) and not self._is_expendable(pod)]
+        count_cluster(ctx, self._memory.groups, nodes, len(pending))
         sizes = {name: len(found) for name, found in members.items()}
         if not pending and all(sizes[group.name] >= group.minimum for group in self._memory.groups):
             return
         rooms = [room_of(node, _running(ctx, node)) for node in nodes if not has_taint(node, TO_BE_DELETED)]
-        plan = plan_scale_up(self._memory.groups, sizes, [ask_of(pod) for pod in pending], rooms)
+        priorities = await self._priorities(ctx)
+        chosen = partial(choose, chain=self._config.expander, priorities=priorities, rng=ctx.random)
+        plan = plan_scale_up(self._memory.groups, sizes, [ask_of(pod) for pod in pending], rooms, chosen, self._limits)
         for increase in plan.increases:
-            await self._grow(ctx, config_map, increase)
+            await self._grow(ctx, increase)
         self._tell_pods(ctx, plan)
 
-    async def _grow(self, ctx: Context, config_map: Object, increase: Increase) -> None:
+    def _is_expendable(self, pod: Object) -> bool:
+        return (pod["spec"].get("priority") or 0) < self._config.expendable_pods_priority_cutoff
+
+    async def _priorities(self, ctx: Context) -> Priorities:
+        """Of the priority expander: none if they cannot be read, which is told."""
+        if PRIORITY not in self._config.expander or ctx.cache(CONFIGMAPS).get(PRIORITY_KEY) is None:
+            return {}
+        try:
+            full = await ctx.client.get(CONFIGMAPS, PRIORITY_KEY.name, PRIORITY_KEY.namespace)  # caches do not keep data
+            return plan_priorities(full.get("data"))
+        except NotFound:
+            return {}
+        except PrioritiesError as error:
+            known = ctx.cache(CONFIGMAPS).get(PRIORITY_KEY)
+            if known is not None:
+                ctx.recorder.event(known, CONFIGMAPS, "Warning", "PriorityConfigMapInvalid", str(error))
+            return {}
+
+    async def _grow(self, ctx: Context, increase: Increase) -> None:
         group, after = increase.group, increase.before + increase.nodes
         message = f"Scale-up: setting group {group.name} size to {after} instead of {increase.before} (max: {group.maximum})"
-        ctx.recorder.event(config_map, CONFIGMAPS, "Normal", "ScaledUpGroup", message)
+        ctx.recorder.event(_status_object(ctx), CONFIGMAPS, "Normal", "ScaledUpGroup", message)
+        ctx.meter.add(GROWN, by=increase.nodes)
         for _ in range(increase.nodes):
             suffix = "".join(ctx.random.choices(SUFFIX_LETTERS, k=SUFFIX_LENGTH))
             try:
@@ -134,30 +173,28 @@ class ClusterAutoscaler:
                 refusals[uid] = message
                 ctx.recorder.event(ask.pod, PODS, "Normal", "NotTriggerScaleUp", message)
 
-    async def _scale_down(
-        self, ctx: Context, config_map: Object, nodes: Sequence[Object], members: Mapping[str, Sequence[Object]]
-    ) -> float | None:
+    async def _scale_down(self, ctx: Context, nodes: Sequence[Object], members: Mapping[str, Sequence[Object]]) -> float | None:
         """Take away what has been unneeded for long enough; the seconds until the next node may have been."""
-        by_node = {node["metadata"]["name"]: _running(ctx, node) for node in nodes}
+        by_node = {
+            node["metadata"]["name"]: [pod for pod in _running(ctx, node) if not self._is_expendable(pod)] for node in nodes
+        }  # fmt: skip
         leaving = [node for node in nodes if has_taint(node, TO_BE_DELETED)]
         for node in leaving:
             if not await advance(ctx, node, by_node[node["metadata"]["name"]]):
                 self._memory.unneeded_since[node["metadata"]["name"]] = ctx.clock.monotonic()
         names = {node["metadata"]["name"] for node in leaving}
-        others = [node for node in nodes if (node["metadata"].get("labels") or {}).get(LABEL_NODE_GROUP) not in members]
         groups = {group.name: group for group in self._memory.groups}
-        threshold = self._config.scale_down_utilization_threshold
-        unneeded = plan_unneeded(groups, members, by_node, others, threshold, names)
+        budgets = Budgets(ctx.cache(PODDISRUPTIONBUDGETS).list())
+        judged = plan_unneeded(groups, members, by_node, _ungrouped(nodes, members), self._rules, names, budgets)
+        count_unneeded(ctx, len(judged.unneeded), judged.unremovable)
         now, since = ctx.clock.monotonic(), self._memory.unneeded_since
-        self._memory.unneeded_since = since = {name: since.get(name, now) for name in unneeded}
+        self._memory.unneeded_since = since = {name: since.get(name, now) for name in judged.unneeded}
         free_at = self._memory.grown_at + self._config.scale_down_delay_after_add
         due = {name: max(at + self._config.scale_down_unneeded_time, free_at) - now for name, at in since.items()}
         for node in (node for found in members.values() for node in found if node["metadata"]["name"] not in names):
             name = node["metadata"]["name"]
             if due.get(name, 1.0) <= 0:
-                message = f"Scale-down: removing node {name}, utilization: {room_of(node, by_node[name]).utilization():.2f}"
-                ctx.recorder.event(config_map, CONFIGMAPS, "Normal", "ScaleDown", message)
-                await begin(ctx, node)
+                await begin(ctx, node, _status_object(ctx), by_node[name], room_of(node, by_node[name]).utilization())
             else:
                 await set_taint(ctx, node, CANDIDATE, present=name in due)
         return min((seconds for seconds in due.values() if seconds > 0), default=None)
@@ -166,7 +203,9 @@ class ClusterAutoscaler:
         """Write the status ConfigMap when there is news."""
         if told == self._memory.told:
             return
-        wanted = status_map(told, ctx.clock.now())
+        now = ctx.clock.now()
+        with_times = timed(told, self._memory.timed, now)
+        wanted = status_map(with_times, now)
         if ctx.cache(CONFIGMAPS).get(key_of(wanted)) is None:
             try:
                 await ctx.client.create(CONFIGMAPS, wanted, NAMESPACE_SYSTEM)
@@ -174,7 +213,7 @@ class ClusterAutoscaler:
                 await ctx.client.update(CONFIGMAPS, wanted)
         else:
             await ctx.client.update(CONFIGMAPS, wanted)
-        self._memory.told = told
+        self._memory.told, self._memory.timed = told, with_times
 
 
 def is_unschedulable(pod: Object) -> bool:
@@ -183,6 +222,16 @@ def is_unschedulable(pod: Object) -> bool:
     if condition is None or condition["status"] != "False" or condition.get("reason") != "Unschedulable":
         return False
     return not is_deleting(pod) and not node_of(pod)
+
+
+def _status_object(ctx: Context) -> Object:
+    """The status ConfigMap, which cluster-autoscaler's own events are about."""
+    known = ctx.cache(CONFIGMAPS).get(STATUS_KEY)
+    return known if known is not None else {"metadata": {"name": STATUS_MAP, "namespace": NAMESPACE_SYSTEM}}
+
+
+def _ungrouped(nodes: Sequence[Object], members: Mapping[str, Sequence[Object]]) -> list[Object]:
+    return [node for node in nodes if (node["metadata"].get("labels") or {}).get(LABEL_NODE_GROUP) not in members]
 
 
 def _running(ctx: Context, node: Object) -> list[Object]:

@@ -10,12 +10,13 @@ from datetime import datetime
 
 from kubecosm.api.errors import ApiError, Conflict, NotFound, TooManyRequests
 from kubecosm.api.meta import is_deleting, uid_of
-from kubecosm.api.resources import NODES, PODS, Object
+from kubecosm.api.resources import CONFIGMAPS, NODES, PODS, Object
 from kubecosm.client.controller import Context
 from kubecosm.client.http import PatchType
 
 from ...common.nodes import NO_SCHEDULE, taints_of
-from .scale_down import movable
+from .counters import EVICTED, SHRUNK
+from .drainability import movable
 
 TO_BE_DELETED, CANDIDATE = "ToBeDeletedByClusterAutoscaler", "DeletionCandidateOfClusterAutoscaler"
 PREFER_NO_SCHEDULE = "PreferNoSchedule"
@@ -46,7 +47,16 @@ async def set_taint(ctx: Context, node: Object, key: str, *, present: bool) -> N
         return
 
 
-async def begin(ctx: Context, node: Object) -> None:
+async def begin(ctx: Context, node: Object, status_map: Object, pods: Sequence[Object], utilization: float) -> None:
+    """Close the node for new pods. Events tell of it on the node and on the status ConfigMap."""
+    name, moving = node["metadata"]["name"], movable(pods)
+    if moving:
+        listed = ",".join(f"{pod['metadata']['namespace']}/{pod['metadata']['name']}" for pod in moving)
+        message = f"Scale-down: removing node {name}, utilization: {utilization:.2f}, pods to reschedule: {listed}"
+        ctx.recorder.event(status_map, CONFIGMAPS, "Normal", "ScaleDown", message)
+    else:
+        ctx.recorder.event(status_map, CONFIGMAPS, "Normal", "ScaleDownEmpty", f'Scale-down: removing empty node "{name}"')
+    ctx.meter.add(SHRUNK, "underutilized" if moving else "empty")
     await set_taint(ctx, node, TO_BE_DELETED, present=True)
     ctx.recorder.event(node, NODES, "Normal", "ScaleDown", "marked the node as toBeDeleted/unschedulable")
 
@@ -76,9 +86,11 @@ async def _evict(ctx: Context, pod: Object) -> bool:
     try:
         await ctx.client.create(PODS, eviction, meta["namespace"], name=meta["name"], subresource="eviction")
     except TooManyRequests:
+        ctx.meter.add(EVICTED, "failed")
         return False
     except (NotFound, Conflict):
         return True
+    ctx.meter.add(EVICTED, "succeeded")
     ctx.recorder.event(pod, PODS, "Normal", "ScaleDown", "deleting pod for node scale down")
     ctx.expect_deleted(pod)
     return True

@@ -1,52 +1,48 @@
 """Which nodes nothing needs: hardly used, their pods fit elsewhere, and no pod forbids to be moved. Pure.
 
-Imitates cluster-autoscaler's unneeded nodes and its drainability rules.
+Imitates cluster-autoscaler's unneeded nodes (core/scaledown/planner).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from kubecosm.api.meta import annotations_of, controller_of, is_deleting
-from kubecosm.api.names import (
-    ANNOTATION_CONFIG_MIRROR,
-    ANNOTATION_SAFE_TO_EVICT,
-    ANNOTATION_SCALE_DOWN_DISABLED,
-    NAMESPACE_SYSTEM,
-)
+from kubecosm.api.meta import annotations_of
+from kubecosm.api.names import ANNOTATION_SCALE_DOWN_DISABLED
 from kubecosm.api.resources import Object
 
-from ...common.pods import is_terminal
+from .budgets import Budgets
+from .drainability import MESSAGES, DrainRules, Unremovable, blocker, movable
 from .groups import NodeGroup
 from .simulation import Room, ask_of, largest_first, place, room_of
 
-
-def is_daemon(pod: Object) -> bool:
-    """Pods that belong to the node itself: they go with it, and never hold it."""
-    owner = controller_of(pod)
-    return ANNOTATION_CONFIG_MIRROR in annotations_of(pod) or (owner is not None and owner["kind"] == "DaemonSet")
+NOTHING_COVERED = Budgets(())
 
 
-def movable(pods: Sequence[Object]) -> list[Object]:
-    """The pods that must find another node."""
-    return [pod for pod in pods if not is_daemon(pod) and not is_terminal(pod) and not is_deleting(pod)]
+@dataclass
+class Judgement:
+    """Names of nodes that could go, the emptiest first, and why the others cannot."""
+
+    unneeded: list[str] = field(default_factory=list)
+    unremovable: dict[str, Unremovable] = field(default_factory=dict)
+    blocked_by: dict[str, str] = field(default_factory=dict)
+    """Of nodes that a pod holds: which, and why."""
 
 
-def forbids_eviction(pod: Object) -> bool:
-    """Whether a pod holds its node: it says so, nobody would make it anew, it is the system's, or it keeps data on the node."""
-    verdict = annotations_of(pod).get(ANNOTATION_SAFE_TO_EVICT)
-    if verdict in ("true", "false"):
-        return verdict == "false"
-    if controller_of(pod) is None or pod["metadata"]["namespace"] == NAMESPACE_SYSTEM:
-        return True
-    return any("emptyDir" in volume or "hostPath" in volume for volume in pod["spec"].get("volumes") or ())
+@dataclass(frozen=True)
+class Rules:
+    """How full a node may be, and what holds it."""
+
+    threshold: float
+    drain: DrainRules = field(default_factory=DrainRules)
 
 
 def plan_unneeded(
     groups: Mapping[str, NodeGroup], members: Mapping[str, Sequence[Object]], pods: Mapping[str, Sequence[Object]],
-    others: Sequence[Object], threshold: float, leaving: Collection[str],
-) -> list[str]:  # fmt: skip
-    """Names of nodes that could go, the emptiest first. A node that takes in another's pods stays, so all of them could go at once.
+    others: Sequence[Object], rules: Rules, leaving: Collection[str], budgets: Budgets = NOTHING_COVERED,
+) -> Judgement:  # fmt: skip
+    """A node that takes in another's pods stays, so all of the unneeded ones could go at once.
 
     `members`: nodes by group; `pods`: by node; `others`: nodes of no group; `leaving`: nodes that are being removed already.
     """
@@ -55,29 +51,46 @@ def plan_unneeded(
         for node in (*others, *(node for group in members.values() for node in group))
         if node["metadata"]["name"] not in leaving
     }
-    unneeded: list[str] = []
+    judged = Judgement()
     hosts: set[str] = set()
     for name, nodes in members.items():
         staying = len(nodes) - sum(node["metadata"]["name"] in leaving for node in nodes)
         for room in sorted((rooms[n["metadata"]["name"]] for n in nodes if n["metadata"]["name"] in rooms), key=Room.utilization):
             node = room.node["metadata"]["name"]
-            if staying <= groups[name].minimum or node in hosts or not _may_go(room, pods.get(node, ()), threshold):
+            at_minimum = staying <= groups[name].minimum
+            why = Unremovable.MINIMUM if at_minimum else _why_not(judged, room, pods.get(node, ()), rules, rooms, hosts, budgets)
+            if why is not None:
+                judged.unremovable[node] = why
                 continue
-            targets = {other: target for other, target in rooms.items() if other != node and other not in unneeded}
-            taken = _move(movable(pods.get(node, ())), targets)
-            if taken is None:
-                continue
-            hosts |= taken
-            unneeded.append(node)
+            budgets.take(movable(pods.get(node, ())))
+            judged.unneeded.append(node)
             staying -= 1
-    return unneeded
+    return judged
 
 
-def _may_go(room: Room, pods: Sequence[Object], threshold: float) -> bool:
+def _why_not(
+    judged: Judgement, room: Room, pods: Sequence[Object], rules: Rules, rooms: Mapping[str, Room], hosts: set[str], budgets: Budgets
+) -> Unremovable | None:
+    """Why the node has to stay. If it need not, its pods have moved to other rooms, whose nodes are now `hosts`."""
+    node, moving = room.node["metadata"]["name"], movable(pods)
     if annotations_of(room.node).get(ANNOTATION_SCALE_DOWN_DISABLED) == "true":
-        return False
-    moving = movable(pods)
-    return not moving or (room.utilization() < threshold and not any(forbids_eviction(pod) for pod in moving))
+        return Unremovable.DISABLED
+    if node in hosts:
+        return Unremovable.HOST
+    if not moving:
+        return None
+    if room.utilization() >= rules.threshold:
+        return Unremovable.UTILIZED
+    held = blocker(moving, budgets, rules.drain)
+    if held is not None:
+        pod, why = held
+        judged.blocked_by[node] = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}: {MESSAGES[why]}"
+        return Unremovable.BLOCKED
+    taken = _move(moving, {other: target for other, target in rooms.items() if other != node and other not in judged.unneeded})
+    if taken is None:
+        return Unremovable.NO_PLACE
+    hosts |= taken
+    return None
 
 
 def _move(pods: Sequence[Object], targets: Mapping[str, Room]) -> set[str] | None:

@@ -1,18 +1,21 @@
 """Which groups grow by how many nodes for pods that fit nowhere. Pure.
 
-Imitates cluster-autoscaler's scale-up with the binpacking estimator and the least-waste expander.
+Imitates cluster-autoscaler's scale-up with the binpacking estimator. expander.py chooses between groups, balance.py spreads over those that
+are alike.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from .balance import are_alike, spread
 from .groups import NodeGroup, ordered
 from .simulation import Ask, Room, largest_first, place, room_of, why_not
 
 MAX_REACHED = "max node group size reached"
+LIMIT_REACHED = "max total nodes in cluster reached"
 
 
 @dataclass
@@ -34,22 +37,38 @@ class ScaleUp:
 
 
 @dataclass
-class _Option:
+class Option:
+    """New nodes of one group, and the pods that they would take."""
+
     group: NodeGroup
     rooms: list[Room]
     pods: list[Ask]
 
     @property
-    def waste(self) -> tuple[float, int, str]:
-        """The share of CPU and memory that would be left over."""
-        shares = []
+    def waste(self) -> float:
+        """The shares of CPU and memory that would be left over, summed."""
+        shares = 0.0
         for name in ("cpu", "memory"):
             whole = sum(room.capacity.get(name, 0) for room in self.rooms)
-            shares.append(sum(room.free.get(name, 0) for room in self.rooms) / whole if whole else 0.0)
-        return sum(shares), len(self.rooms), self.group.name
+            shares += sum(room.free.get(name, 0) for room in self.rooms) / whole if whole else 0.0
+        return shares
 
 
-def plan_scale_up(groups: Sequence[NodeGroup], sizes: Mapping[str, int], pending: Sequence[Ask], rooms: Sequence[Room]) -> ScaleUp:
+Choose = Callable[[Sequence[Option]], Option]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """--max-nodes-total (0: none), --balance-similar-node-groups"""
+
+    nodes_total: int = 0
+    balance: bool = False
+
+
+def plan_scale_up(
+    groups: Sequence[NodeGroup], sizes: Mapping[str, int], pending: Sequence[Ask], rooms: Sequence[Room], choose: Choose,
+    limits: Limits = Limits(),
+) -> ScaleUp:  # fmt: skip
     """`rooms`: the nodes there are, those just made included; `sizes`: nodes by group. Groups below their minimum grow in any case."""
     plan = ScaleUp()
     grown = dict(sizes)
@@ -59,48 +78,71 @@ def plan_scale_up(groups: Sequence[NodeGroup], sizes: Mapping[str, int], pending
             plan.increases.append(Increase(group, grown.get(group.name, 0), missing))
             grown[group.name] = group.minimum
             rooms = [*rooms, *(_new_room(group, number) for number in range(missing))]
+    total = len(rooms)
     _, waiting = place(largest_first(pending), rooms)
     asks = [ask for ask, _ in waiting]
     while asks:
-        options = [option for group in ordered(groups) if (option := _option(group, grown.get(group.name, 0), asks)) is not None]
+        options = []
+        for group in ordered(groups):
+            alike = _alike(group, groups, limits)
+            left = sum(one.maximum - grown.get(one.name, 0) for one in alike)
+            option = _option(group, min(left, limits.nodes_total - total) if limits.nodes_total else left, asks)
+            options += [option] if option is not None else []
         if not options:
             break
-        best = min(options, key=lambda option: option.waste)
-        before = grown.get(best.group.name, 0)
-        plan.increases.append(Increase(best.group, before, len(best.rooms), best.pods))
-        grown[best.group.name] = before + len(best.rooms)
+        best = choose(options)
+        for increase in _increases(best, _alike(best.group, groups, limits), grown):
+            plan.increases.append(increase)
+            grown[increase.group.name] = increase.before + increase.nodes
+        total += len(best.rooms)
         helped = {id(ask) for ask in best.pods}
         asks = [ask for ask in asks if id(ask) not in helped]
-    plan.refused = [(ask, _reasons(ask, groups, grown)) for ask in asks]
+    at_limit = bool(limits.nodes_total) and total >= limits.nodes_total
+    plan.refused = [(ask, _reasons(ask, groups, grown, at_limit)) for ask in asks]
     return plan
+
+
+def _alike(group: NodeGroup, groups: Sequence[NodeGroup], limits: Limits) -> list[NodeGroup]:
+    """The groups that new nodes are spread over if this one is chosen."""
+    return [group, *(one for one in groups if one.name != group.name and are_alike(group, one))] if limits.balance else [group]
+
+
+def _increases(best: Option, alike: Sequence[NodeGroup], grown: Mapping[str, int]) -> list[Increase]:
+    """The pods are told of the chosen group, if it grows."""
+    by_name = {one.name: one for one in alike}
+    shares = spread(alike, grown, len(best.rooms))
+    told = best.group.name if best.group.name in shares else next(iter(shares))
+    return [Increase(by_name[name], grown.get(name, 0), count, best.pods if name == told else []) for name, count in shares.items()]
 
 
 def _new_room(group: NodeGroup, number: int) -> Room:
     return room_of(group.node(f"template-node-for-{group.name}-{number}"))
 
 
-def _option(group: NodeGroup, size: int, asks: Sequence[Ask]) -> _Option | None:
-    """The pods that new nodes of the group would take, and how many nodes; None if that is nobody."""
+def _option(group: NodeGroup, nodes_max: int, asks: Sequence[Ask]) -> Option | None:
+    """The pods that so many new nodes of the group would take at most, and how many it takes; None if that is nobody."""
     rooms: list[Room] = []
     pods: list[Ask] = []
     for ask in asks:
         placed, _ = place([ask], rooms)
-        if not placed and size + len(rooms) < group.maximum:
+        if not placed and len(rooms) < nodes_max:
             room = _new_room(group, len(rooms))
             if why_not(ask, room) is None:
                 room.take(ask)
                 rooms.append(room)
                 placed = [ask]
         pods += placed
-    return _Option(group, rooms, pods) if pods else None
+    return Option(group, rooms, pods) if pods else None
 
 
-def _reasons(ask: Ask, groups: Sequence[NodeGroup], sizes: Mapping[str, int]) -> Counter[str]:
+def _reasons(ask: Ask, groups: Sequence[NodeGroup], sizes: Mapping[str, int], at_limit: bool) -> Counter[str]:
     reasons: Counter[str] = Counter()
     for group in groups:
         reason = why_not(ask, _new_room(group, 0))
         if reason is None and sizes.get(group.name, 0) >= group.maximum:
             reason = MAX_REACHED
+        if reason is None and at_limit:
+            reason = LIMIT_REACHED
         if reason is not None:
             reasons[reason] += 1
     return reasons
