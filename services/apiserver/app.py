@@ -130,9 +130,7 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
                     with suppress(StorageError):
                         await withdraw(state, (reached_at, port))
                 await backends.close()
-                for close in state.closers:
-                    await close()
-                state.tasks = None  # nothing new is begun
+                await state.close()
     finally:
         await storage.close()
 

@@ -85,6 +85,12 @@ class State:
     is_shared: bool = False
     """Whether other servers may use the storage."""
 
+    async def close(self) -> None:
+        """Part with services outside, and begin nothing new."""
+        for close in self.closers:
+            await close()
+        self.tasks = None
+
     async def settle(self, write: Coroutine[Any, Any, T | None], finish: Callable[[bool], None]) -> T | None:
         """Carry out a write and tell `finish` whether it took place, even if the request is cancelled meanwhile.
 
