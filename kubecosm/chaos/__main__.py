@@ -59,7 +59,7 @@ async def run(config: Config, seed: int, clock: Clock) -> Report:
 def main() -> int:
     """Exit code 0: passed; 2: something was lost or did not converge; 1: it could not be run."""
     try:
-        config = flags.parse(Config, sys.argv[1:], {}, program="chaos")
+        config = flags.parse(Config, sys.argv[1:], {}, program="chaos", module="kubecosm.chaos")
         seed = config.seed if config.seed is not None else secrets.randbits(SEED_BITS)
         print(f"seed {seed}: repeat with `python -m kubecosm.chaos --seed {seed} --faults {config.faults}`", flush=True)
         clock = RealClock()

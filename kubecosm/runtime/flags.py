@@ -13,7 +13,7 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NewType, TypeVar
 
@@ -56,19 +56,22 @@ class Flag:
         return typing.get_origin(_plain(self.kind)) is tuple
 
 
-def parse(config_type: type[ConfigT], argv: Sequence[str], environ: Mapping[str, str], *, program: str) -> ConfigT:
-    """The configuration of `program` from its arguments (without argv[0]) and environment.
+def parse(config_type: type[ConfigT], argv: Sequence[str], environ: Mapping[str, str], *, program: str, module: str = "") -> ConfigT:
+    """The configuration of `program` from its arguments (without argv[0]) and environment. `module`: what `python -m` runs, for `--help`.
 
     Raises FlagError with one clear line, HelpRequested for `--help`.
     """
-    return parse_all((config_type,), argv, environ, program=program)[0]  # type: ignore[no-any-return]
+    return parse_all((config_type,), argv, environ, program=program, module=module)[0]  # type: ignore[no-any-return]
 
 
-def parse_all(config_types: Sequence[type], argv: Sequence[str], environ: Mapping[str, str], *, program: str) -> tuple[Any, ...]:
+def parse_all(
+    config_types: Sequence[type], argv: Sequence[str], environ: Mapping[str, str], *, program: str, module: str = ""
+) -> tuple[Any, ...]:  # fmt: skip
     """Like `parse` for several dataclasses whose fields share one command line; answers one object each, in order."""
     by_type = [flags_of(config_type, program) for config_type in config_types]
     by_name = {flag.name: flag for flags in by_type for flag in flags}
-    given = _read_arguments(by_name, argv, config_types, program)
+    usage = f"Usage: python -m {module or f'kubecosm.services.{program}'} [flags]"
+    given = _read_arguments(by_name, argv, program, lambda: help_text(config_types, program, usage))
     return tuple(_build(config_type, flags, given, environ) for config_type, flags in zip(config_types, by_type, strict=True))
 
 
@@ -150,13 +153,13 @@ def parse_duration(text: str) -> Duration:
     return Duration(sum(float(number) * DURATION_UNITS_SECONDS[unit] for number, unit in parts))
 
 
-def help_text(config_types: Sequence[type], program: str) -> str:
+def help_text(config_types: Sequence[type], program: str, usage: str) -> str:
     """What `--help` prints: every visible flag with its default, meaning and environment variable."""
     doc = (config_types[0].__doc__ or "").strip().split("\n\n")[0]
     if doc.startswith(config_types[0].__name__ + "("):  # dataclasses' own docstring
         doc = ""
     flags = [flag for config_type in config_types for flag in flags_of(config_type, program) if not flag.hidden]
-    lines = [f"Usage: python -m kubecosm.services.{program} [flags]", "", *([doc, ""] if doc else []), "Flags:"]
+    lines = [usage, "", *([doc, ""] if doc else []), "Flags:"]
     for flag in sorted(flags, key=lambda f: f.name):
         left = f"  --{flag.name} {_kind_name(flag.kind)}"
         pad = " " * (HELP_COLUMN - len(left)) if len(left) <= HELP_COLUMN - 2 else "\n" + " " * HELP_COLUMN
@@ -165,13 +168,13 @@ def help_text(config_types: Sequence[type], program: str) -> str:
     return "\n".join(lines)
 
 
-def _read_arguments(by_name: dict[str, Flag], argv: Sequence[str], config_types: Sequence[type], program: str) -> dict[str, str]:
+def _read_arguments(by_name: dict[str, Flag], argv: Sequence[str], program: str, help_of: Callable[[], str]) -> dict[str, str]:
     """Flag name → text as given on the command line."""
     given: dict[str, str] = {}
     arguments = iter(argv)
     for argument in arguments:
         if argument in ("--help", "-h"):
-            raise HelpRequested(help_text(config_types, program))
+            raise HelpRequested(help_of())
         if not argument.startswith("--"):
             raise FlagError(f"unexpected argument {argument!r}: every option of {program} starts with --")
         name, equals, text = argument[2:].partition("=")

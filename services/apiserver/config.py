@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 
 from kubecosm.runtime.flags import Duration
+from kubecosm.runtime.ranges import SERVICE_CIDR
 
 from .auditflags import AuditFlags
 from .authflags import AuthFlags
@@ -26,7 +27,7 @@ class Config(AuthFlags, AuditFlags):
     etcd_certfile: str = field(default="", metadata={"help": "certificate shown to etcd (PEM)"})
     etcd_keyfile: str = field(default="", metadata={"help": "its key (PEM)"})
     data_dir: str = field(default="data", metadata={"help": "directory of the SQLite database"})
-    service_cluster_ip_range: str = field(default="127.32.0.0/20", metadata={"help": "range that Service addresses are taken from"})
+    service_cluster_ip_range: str = field(default=SERVICE_CIDR, metadata={"help": "range that Service addresses are taken from"})
     service_node_port_range: str = field(default="30000-32767", metadata={"help": "ports for Services of type NodePort"})
     kubelet_client_certificate: str = field(default="", metadata={"help": "certificate shown to kubelets (PEM)"})
     kubelet_client_key: str = field(default="", metadata={"help": "its key (PEM)"})

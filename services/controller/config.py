@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from kubecosm.runtime.flags import Duration
+from kubecosm.runtime.ranges import CLUSTER_CIDR, SERVICE_CIDR
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,9 @@ class Config:
     )
     terminated_pod_gc_threshold: int = field(default=12500, metadata={"help": "ended pods that may exist before the oldest are deleted"})
     allocate_node_cidrs: bool = field(default=True, metadata={"help": "give each node a range of pod addresses"})
-    cluster_cidr: str = field(default="127.64.0.0/16", metadata={"help": "range of all pod addresses"})
+    cluster_cidr: str = field(default=CLUSTER_CIDR, metadata={"help": "range of all pod addresses"})
     node_cidr_mask_size: int = field(default=24, metadata={"help": "prefix length of a node's range"})
-    service_cluster_ip_range: str = field(default="127.32.0.0/16", metadata={"help": "range of all Service addresses"})
+    service_cluster_ip_range: str = field(default=SERVICE_CIDR, metadata={"help": "range of all Service addresses"})
     cluster_signing_cert_file: str = field(
         default="", metadata={"help": "authority that issues approved certificates (PEM); empty: none are issued"}
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from kubecosm.runtime.flags import Duration
+from kubecosm.runtime.ranges import CLUSTER_CIDR, CLUSTER_DNS, NODE_CIDR
 
 from .nodes.objects import KUBELET_VERSION
 
@@ -18,8 +19,8 @@ class Config:
     node_name_prefix: str = field(default="node-", metadata={"help": "nodes are called PREFIX0, PREFIX1, …"})
     hostname_override: str = field(default="", metadata={"help": "name of the only node, instead of prefix and number"})
     first_node: int = field(default=0, metadata={"help": "number of the first node, where several kubelets share a cluster's ranges"})
-    node_cidr: str = field(default="127.16.0.0/18", metadata={"help": "addresses of nodes: node i gets the (i+1)th"})
-    cluster_cidr: str = field(default="127.64.0.0/16", metadata={"help": "addresses of pods: each node gets a /24 of it"})
+    node_cidr: str = field(default=NODE_CIDR, metadata={"help": "addresses of nodes: node i gets the (i+1)th"})
+    cluster_cidr: str = field(default=CLUSTER_CIDR, metadata={"help": "addresses of pods: each node gets a /24 of it"})
     node_ip: str = field(default="", metadata={"help": "address of the only node, instead of one of --node-cidr"})
     address: str = field(default="", metadata={"help": "address the kubelet's API listens on; empty: every loopback address"})
     port: int = field(default=0, metadata={"help": "port of the kubelet's API on all its nodes; 0 takes any free one"})
@@ -27,7 +28,7 @@ class Config:
     tls_private_key_file: str = field(default="", metadata={"help": "key of --tls-cert-file"})
     client_ca_file: str = field(default="", metadata={"help": "CA that clients of the kubelet's API must be certified by"})
     root_dir: str = field(default="", metadata={"help": "directory for the kubelet's files"})
-    cluster_dns: str = field(default="127.32.0.10", metadata={"help": "address of the cluster DNS, as pods see it"})
+    cluster_dns: str = field(default=CLUSTER_DNS, metadata={"help": "address of the cluster DNS, as pods see it"})
     cluster_domain: str = field(default="cluster.local", metadata={"help": "domain of the cluster's own names"})
     node_labels: tuple[str, ...] = field(default=(), metadata={"help": "labels for every node, as key=value"})
     node_zones: int = field(default=0, metadata={"help": "spread the nodes over so many zones; 0: no zones"})

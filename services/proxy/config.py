@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network
 
+from kubecosm.runtime.ranges import SERVICE_CIDR
+
 DNS_ADDRESS_INDEX = 10
 """The DNS has the tenth address of the Service range, where add-ons put it."""
 
@@ -17,7 +19,7 @@ class Config:
     hostname_override: str = field(
         default="", metadata={"help": "serve only the node of this name (one proxy a host); empty: every node with a loopback address"}
     )
-    service_cluster_ip_range: str = field(default="127.32.0.0/18", metadata={"help": "the range Service addresses are taken from"})
+    service_cluster_ip_range: str = field(default=SERVICE_CIDR, metadata={"help": "the range Service addresses are taken from"})
     load_balancer_cidr: str = field(
         default="", metadata={"help": "range of addresses for Services of type LoadBalancer; empty: they are left to another controller"}
     )

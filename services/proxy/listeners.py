@@ -47,7 +47,11 @@ class BindFailure(NamedTuple):
             )
         if self.error.errno == errno.EADDRINUSE:
             return f"{what}: another program holds the port on all addresses; stop it or let it listen on 127.0.0.1 only"
-        return f"{what}: {self.error.strerror}"
+        if self.error.errno == errno.EADDRNOTAVAIL:
+            return f"{what}: the address is not one of this host; use ranges within 127.0.0.0/8, or add it to an interface"
+        if self.error.errno in (errno.EMFILE, errno.ENFILE):
+            return f"{what}: too many open files; raise the limit (`ulimit -n`)"
+        return f"{what}: {self.error.strerror or self.error}"
 
 
 class Listeners:

@@ -18,3 +18,7 @@ def test_every_account_has_rights() -> None:
         subject["name"] for _, obj in bootstrap_policy() for subject in obj.get("subjects") or () if subject["kind"] == "ServiceAccount"
     }
     assert {ACCOUNTS[name] for name in NAMES if name in ACCOUNTS} <= bound
+
+
+def test_no_account_is_kept_for_a_controller_that_there_is_not() -> None:
+    assert set(ACCOUNTS) <= set(NAMES)

@@ -56,7 +56,7 @@ def images(api: FakeApi) -> set[str]:
 
 def test_a_new_deployment_becomes_available_and_tells_its_progress() -> None:
     async def test(api: FakeApi) -> None:
-        async with controllers(api, deployment, replicaset.ReplicaSets()), Kubelet(api).at_work():
+        async with controllers(api, deployment, replicaset.build(None)), Kubelet(api).at_work():
             await api.create(DEPLOYMENTS, deployment_of(10))
             await wait_for(lambda: is_rolled_out(api))
             await settle()
@@ -79,7 +79,7 @@ def test_a_new_deployment_becomes_available_and_tells_its_progress() -> None:
 
 def test_a_rolling_update_keeps_availability_and_surge_within_bounds() -> None:
     async def test(api: FakeApi) -> None:
-        async with controllers(api, deployment, replicaset.ReplicaSets()), Kubelet(api).at_work():
+        async with controllers(api, deployment, replicaset.build(None)), Kubelet(api).at_work():
             await api.create(DEPLOYMENTS, deployment_of(20))
             await wait_for(lambda: is_rolled_out(api))
             seen: list[tuple[int, int]] = []
@@ -101,7 +101,7 @@ def test_a_rolling_update_keeps_availability_and_surge_within_bounds() -> None:
 
 def test_undo_makes_the_old_replica_set_the_newest_revision() -> None:
     async def test(api: FakeApi) -> None:
-        async with controllers(api, deployment, replicaset.ReplicaSets()), Kubelet(api).at_work():
+        async with controllers(api, deployment, replicaset.build(None)), Kubelet(api).at_work():
             await api.create(DEPLOYMENTS, deployment_of(3))
             await wait_for(lambda: is_rolled_out(api))
             await change(api, set_image("v2"))
@@ -121,7 +121,7 @@ def test_undo_makes_the_old_replica_set_the_newest_revision() -> None:
 
 def test_a_paused_deployment_scales_but_does_not_roll_out() -> None:
     async def test(api: FakeApi) -> None:
-        async with controllers(api, deployment, replicaset.ReplicaSets()), Kubelet(api).at_work():
+        async with controllers(api, deployment, replicaset.build(None)), Kubelet(api).at_work():
             await api.create(DEPLOYMENTS, deployment_of(3))
             await wait_for(lambda: is_rolled_out(api))
 
@@ -143,7 +143,7 @@ def test_a_paused_deployment_scales_but_does_not_roll_out() -> None:
 
 def test_recreate_starts_new_pods_only_when_the_old_are_gone() -> None:
     async def test(api: FakeApi) -> None:
-        async with controllers(api, deployment, replicaset.ReplicaSets()), Kubelet(api, stop_seconds=3).at_work():
+        async with controllers(api, deployment, replicaset.build(None)), Kubelet(api, stop_seconds=3).at_work():
             await api.create(DEPLOYMENTS, deployment_of(3, strategy={"type": "Recreate"}))
             await wait_for(lambda: is_rolled_out(api))
             mixed: list[set[str]] = []
@@ -163,7 +163,7 @@ def test_a_stuck_rollout_is_told_after_its_deadline_and_not_before() -> None:
     async def test(api: FakeApi) -> None:
         kubelet = Kubelet(api)
         kubelet.starts = lambda pod: running(api, ready=pod["spec"]["containers"][0]["image"] == "v1")
-        async with controllers(api, deployment, replicaset.ReplicaSets()), kubelet.at_work():
+        async with controllers(api, deployment, replicaset.build(None)), kubelet.at_work():
             await api.create(DEPLOYMENTS, deployment_of(3, progressDeadlineSeconds=60))
             await wait_for(lambda: is_rolled_out(api))
             await change(api, set_image("v2"))
@@ -185,7 +185,7 @@ def test_a_stuck_rollout_is_told_after_its_deadline_and_not_before() -> None:
 
 def test_old_replica_sets_beyond_the_history_limit_are_deleted() -> None:
     async def test(api: FakeApi) -> None:
-        async with controllers(api, deployment, replicaset.ReplicaSets()), Kubelet(api).at_work():
+        async with controllers(api, deployment, replicaset.build(None)), Kubelet(api).at_work():
             await api.create(DEPLOYMENTS, deployment_of(1, revisionHistoryLimit=2))
             await wait_for(lambda: is_rolled_out(api))
             for image in ("v2", "v3", "v4", "v5"):
@@ -200,7 +200,7 @@ def test_old_replica_sets_beyond_the_history_limit_are_deleted() -> None:
 
 def test_a_stranger_with_the_hashed_name_raises_the_collision_count() -> None:
     async def test(api: FakeApi) -> None:
-        async with controllers(api, deployment, replicaset.ReplicaSets()), Kubelet(api).at_work():
+        async with controllers(api, deployment, replicaset.build(None)), Kubelet(api).at_work():
             await api.create(DEPLOYMENTS, deployment_of(1))
             await wait_for(lambda: is_rolled_out(api))
             name = api.all(REPLICASETS)[0]["metadata"]["name"]

@@ -25,7 +25,7 @@ def status(api: FakeApi) -> Object:
 
 def test_creates_its_pods_once_and_counts_them() -> None:
     async def test(api: FakeApi) -> None:
-        async with controllers(api, replicaset.ReplicaSets()), Kubelet(api).at_work():
+        async with controllers(api, replicaset.build(None)), Kubelet(api).at_work():
             await api.create(REPLICASETS, replica_set(40))
             await wait_for(lambda: status(api).get("readyReplicas") == 40)
             await settle()
@@ -43,7 +43,7 @@ def test_creates_its_pods_once_and_counts_them() -> None:
 
 def test_a_refused_create_is_met_by_one_call_then_more_and_told_of_in_a_condition() -> None:
     async def test(api: FakeApi) -> None:
-        async with controllers(api, replicaset.ReplicaSets()), Kubelet(api).at_work():
+        async with controllers(api, replicaset.build(None)), Kubelet(api).at_work():
             api.answer_with(Forbidden('pods "" is forbidden: exceeded quota'), "create", "pods", times=3)
             await api.create(REPLICASETS, replica_set(20))
             await wait_for(lambda: get_condition(api.all(REPLICASETS)[0], "ReplicaFailure"))
@@ -65,7 +65,7 @@ def test_a_refused_create_is_met_by_one_call_then_more_and_told_of_in_a_conditio
 def test_scale_down_takes_pods_that_are_not_ready_first() -> None:
     async def test(api: FakeApi) -> None:
         kubelet = Kubelet(api)
-        async with controllers(api, replicaset.ReplicaSets()), kubelet.at_work():
+        async with controllers(api, replicaset.build(None)), kubelet.at_work():
             await api.create(REPLICASETS, replica_set(4))
             await wait_for(lambda: status(api).get("readyReplicas") == 4)
             sick = api.all(PODS)[2]
@@ -81,7 +81,7 @@ def test_scale_down_takes_pods_that_are_not_ready_first() -> None:
 
 def test_adopts_matching_pods_and_releases_those_that_stop_matching() -> None:
     async def test(api: FakeApi) -> None:
-        async with controllers(api, replicaset.ReplicaSets()), Kubelet(api).at_work():
+        async with controllers(api, replicaset.build(None)), Kubelet(api).at_work():
             lone = {"metadata": {"name": "lone", "namespace": "default", "labels": {"app": "web"}}, "spec": pod_template()["spec"]}
             await api.create(PODS, lone)
             await api.create(REPLICASETS, replica_set(2))
@@ -98,7 +98,7 @@ def test_adopts_matching_pods_and_releases_those_that_stop_matching() -> None:
 
 def test_terminating_pods_are_replaced_and_counted_apart() -> None:
     async def test(api: FakeApi) -> None:
-        async with controllers(api, replicaset.ReplicaSets()), Kubelet(api, stop_seconds=5).at_work():
+        async with controllers(api, replicaset.build(None)), Kubelet(api, stop_seconds=5).at_work():
             await api.create(REPLICASETS, replica_set(2))
             await wait_for(lambda: status(api).get("readyReplicas") == 2)
             await api.delete(PODS, api.all(PODS)[0]["metadata"]["name"], "default")
@@ -111,7 +111,7 @@ def test_terminating_pods_are_replaced_and_counted_apart() -> None:
 
 def test_min_ready_seconds_delay_availability_without_polling() -> None:
     async def test(api: FakeApi) -> None:
-        async with controllers(api, replicaset.ReplicaSets()), Kubelet(api).at_work():
+        async with controllers(api, replicaset.build(None)), Kubelet(api).at_work():
             await api.create(REPLICASETS, replica_set(3, minReadySeconds=30))
             await wait_for(lambda: status(api).get("readyReplicas") == 3)
             before = api.clock.monotonic()
@@ -129,7 +129,7 @@ def test_a_replication_controller_keeps_its_pods() -> None:
             "metadata": {"name": "rc", "namespace": "default"},
             "spec": {"replicas": 3, "selector": {"app": "web"}, "template": pod_template()},
         }
-        async with controllers(api, replicationcontroller.ReplicationControllers()), Kubelet(api).at_work():
+        async with controllers(api, replicationcontroller.build(None)), Kubelet(api).at_work():
             await api.create(REPLICATIONCONTROLLERS, body)
             await wait_for(lambda: (api.all(REPLICATIONCONTROLLERS)[0].get("status") or {}).get("readyReplicas") == 3)
             await api.delete(PODS, api.all(PODS)[0]["metadata"]["name"], "default")

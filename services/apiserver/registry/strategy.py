@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from kubecosm.api.field import FieldError
 from kubecosm.api.resources import Object, Resource
 from kubecosm.runtime.clock import Clock
+from kubecosm.runtime.ranges import SERVICE_CIDR
 
 Finish = Callable[[bool], None]
 """Called with whether the write took place."""
@@ -35,7 +36,7 @@ def _nothing_to_finish(succeeded: bool) -> None:
 class Settings:
     """What kinds need to know of the server's flags."""
 
-    service_cluster_ip_range: str = "127.32.0.0/12"
+    service_cluster_ip_range: str = SERVICE_CIDR
     service_node_port_range: tuple[int, int] = (30000, 32767)
 
 

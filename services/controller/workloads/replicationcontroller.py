@@ -5,14 +5,12 @@ Owns Pods. Watches ReplicationControllers and Pods. Writes Pods and the Replicat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-from kubecosm.api.meta import Key, controller_of, key_of, labels_of
-from kubecosm.api.resources import PODS, REPLICATIONCONTROLLERS, Object
-from kubecosm.client.controller import OWNER_INDEXERS, Context, ControllerSpec, Reader, Result, done
+from kubecosm.api.meta import labels_of
+from kubecosm.api.resources import REPLICATIONCONTROLLERS, Object
 
-from ..common.changes import beyond_status
-from ..common.replicas import ReplicaKind, sync
+from ..common.replica_controller import ReplicaController, replica_spec
 
 
 def matcher(controller: Object) -> Callable[[Object], bool]:
@@ -21,39 +19,8 @@ def matcher(controller: Object) -> Callable[[Object], bool]:
     return lambda pod: wanted <= labels_of(pod).items()
 
 
-class ReplicationControllers:
-    """The controller; `SPEC` and `reconcile` are what the runner asks for."""
-
-    def __init__(self) -> None:
-        self.SPEC = SPEC
-        self._kind = ReplicaKind(resource=REPLICATIONCONTROLLERS, matcher=matcher, counts_terminating=False)
-
-    async def reconcile(self, ctx: Context, key: Key) -> Result:
-        controller = ctx.cache(REPLICATIONCONTROLLERS).get(key)
-        if controller is None:
-            return done()  # gone: the garbage collector removes the pods
-        return await sync(ctx, self._kind, controller)
+SPEC = replica_spec(REPLICATIONCONTROLLERS, matcher, name="replicationcontroller", component="replication-controller")
 
 
-def map_orphan_pod(reader: Reader, pod: Object) -> Iterable[Key]:
-    """A pod without a controller may be adopted by any ReplicationController whose selector matches."""
-    if controller_of(pod) is not None:
-        return ()
-    controllers = reader.cache(REPLICATIONCONTROLLERS).list(pod["metadata"]["namespace"])
-    return [key_of(controller) for controller in controllers if matcher(controller)(pod)]
-
-
-SPEC = ControllerSpec(
-    name="replicationcontroller",
-    component="replication-controller",
-    primary=REPLICATIONCONTROLLERS,
-    owns=(PODS,),
-    watches={PODS: map_orphan_pod},
-    cares={REPLICATIONCONTROLLERS: beyond_status},
-    indexers={REPLICATIONCONTROLLERS: OWNER_INDEXERS},
-    workers=5,
-)
-
-
-def build(_config: object) -> ReplicationControllers:
-    return ReplicationControllers()
+def build(_config: object) -> ReplicaController:
+    return ReplicaController(SPEC, matcher, counts_terminating=False)
