@@ -1,7 +1,6 @@
 """Structural schemas of custom resources: pruning of fields they do not know, and defaults.
 
 Imitates k8s.io/apiextensions-apiserver/pkg/apiserver/schema (pruning, defaulting). Pure functions over JSON values.
-Of the metadata of embedded resources unknown fields are pruned; left out: coercion of known ones of a wrong type.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from kubecosm.api.schema.fast import Doubt, checker
 from kubecosm.api.schema.model import META, schemas
 
 Schema = Mapping[str, Any]
@@ -25,7 +25,7 @@ OBJECT_FIELDS = ("apiVersion", "kind", "metadata")
 def prune_unknown(schema: Schema, obj: dict[str, Any], *, remove: bool = True) -> list[str]:
     """The paths of the fields that a whole object has and its schema does not know, in order; they are removed in place.
 
-    With `remove` False they are only found.
+    With `remove` False they are only found, and so are fields of embedded resources that are not of their type, or not plainly so.
     """
     found: list[str] = []
     _prune_object(schema, obj, "", found, is_object=True, removes=remove)
@@ -48,8 +48,8 @@ def _prune_object(schema: Schema, obj: dict[str, Any], path: str, found: list[st
     for name in list(obj):
         below = f"{path}.{name}" if path else name
         if is_object and name in OBJECT_FIELDS:
-            if path and name == "metadata" and isinstance(obj[name], dict):
-                _prune_embedded(obj[name], below, found, removes)
+            if path:
+                _prune_embedded(name, obj[name], below, found, removes)
             continue
         child = properties.get(name, additional if isinstance(additional, dict) else None)
         if child is not None:
@@ -60,12 +60,27 @@ def _prune_object(schema: Schema, obj: dict[str, Any], path: str, found: list[st
                 del obj[name]
 
 
-def _prune_embedded(metadata: dict[str, Any], path: str, found: list[str], removes: bool) -> None:
+def _prune_embedded(field: str, value: Any, path: str, found: list[str], removes: bool) -> None:
     """The metadata of an embedded resource is ObjectMeta, whatever the schema around it keeps."""
-    for name in [name for name in metadata if name not in _metadata_fields()]:
-        found.append(f"{path}.{name}")
-        if removes:
-            del metadata[name]
+    if field != "metadata":
+        if not removes and not isinstance(value, str):
+            found.append(path)
+        return
+    if isinstance(value, dict):
+        for name in [name for name in value if name not in _metadata_fields()]:
+            found.append(f"{path}.{name}")
+            if removes:
+                del value[name]
+    if not removes and not _is_metadata(value):
+        found.append(path)
+
+
+def _is_metadata(value: Any) -> bool:
+    try:
+        checker(META + "ObjectMeta")(value)
+    except (Doubt, ValueError):
+        return False
+    return True
 
 
 @cache

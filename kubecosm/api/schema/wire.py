@@ -13,6 +13,7 @@ import orjson
 from kubecosm.api.errors import BadRequest, UnsupportedMediaType
 from kubecosm.api.resources import CustomResource, Object, Resource, Subresource
 from kubecosm.api.schema import gojson
+from kubecosm.api.schema.embedded import coerce_embedded
 from kubecosm.api.schema.explain import DecodeError
 from kubecosm.api.schema.explain import decode as explain
 from kubecosm.api.schema.fast import Doubt, checker
@@ -172,8 +173,10 @@ def decode_document(target: Target, body: bytes, validation: str) -> tuple[Objec
         internal = f"{target.group.partition('.')[0] or 'core'}.{target.kind}"
         raise DecodeError(f"converting ({version}.{kind}) to ({internal}): unknown conversion")
     if target.definition is None:
-        if target.custom is None or not (unknown := prune_unknown(target.custom, obj)):
+        if target.custom is None:
             raise DecodeError("metadata does not fit ObjectMeta")
+        unknown = prune_unknown(target.custom, obj)
+        coerce_embedded(target.custom, obj)
         return finish(target, obj), _unknown_fields(unknown) if validation != IGNORE else []
     clean, errors = explain(target.definition, node, strict=validation != IGNORE)
     return finish(target, clean), errors
@@ -265,6 +268,11 @@ def _explain_custom(target: Target, kind: str, version: str, node: Any, validati
     """A custom resource: what its schema knows (everything, without one) is kept, its metadata is decoded as ObjectMeta."""
     obj = gojson.plain(node)
     unknown = prune_unknown(target.custom, obj) if target.custom is not None else []
+    if target.custom is not None:
+        try:
+            coerce_embedded(target.custom, obj)
+        except DecodeError as error:
+            raise cannot_be_handled(kind, version, target.kind, str(error)) from None
     metadata = next((value for name, value in reversed(node) if name == "metadata"), None)
     found, twice = _unknown_fields(unknown), [f'duplicate field "{path}"' for path in gojson.repeats(node)]
     if metadata is None:

@@ -11,7 +11,7 @@ from kubecosm.api.schema.structural import fill_defaults
 
 from ..registry.strategy import Strategy, keep_field
 from .jsonpath import find, printed
-from .validation import validate, validate_update
+from .validation import is_simple, validate, validate_update, value_problems, value_problems_of_update
 
 if TYPE_CHECKING:
     from .rules import Level
@@ -56,12 +56,16 @@ class CustomResourceStrategy(Strategy):
         obj["metadata"]["generation"] = generation or 1
 
     def validate(self, obj: Object) -> list[FieldError]:
-        errors = validate(self._schema, obj)
+        errors = (value_problems if self._is_simple else validate)(self._schema, obj)
         return errors if self._rules is None else self._with_rules(errors, obj, None)
 
     def validate_update(self, obj: Object, old: Object) -> list[FieldError]:
-        errors = validate_update(self._schema, obj, old)
+        errors = (value_problems_of_update if self._is_simple else validate_update)(self._schema, obj, old)
         return errors if self._rules is None else self._with_rules(errors, obj, old)
+
+    @cached_property
+    def _is_simple(self) -> bool:
+        return is_simple(self._schema)
 
     @cached_property
     def _rules(self) -> Level | None:
@@ -75,10 +79,13 @@ class CustomResourceStrategy(Strategy):
     def _with_rules(self, errors: list[FieldError], obj: Object, old: Object | None) -> list[FieldError]:
         from .rules import Check
 
+        self.tolerated = ()
         if any(error.type in _BLOCKING for error in errors):
             return [*errors, invalid_value("<nil>", None, _NOT_CHECKED)]
         assert self._rules is not None
-        return [*errors, *Check(self._rules, obj, old).errors]
+        check = Check(self._rules, obj, old)
+        self.tolerated = check.warnings
+        return [*errors, *check.errors]
 
     def selectable_fields(self, obj: Object) -> dict[str, str]:
         found = {name: find(path, obj) for name, path in self._selectable.items()}

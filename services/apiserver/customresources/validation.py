@@ -10,7 +10,7 @@ import base64
 import binascii
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -20,37 +20,83 @@ import orjson
 
 from kubecosm.api.field import FieldError, duplicate, invalid_value, not_supported, required, too_long, too_many, type_invalid
 from kubecosm.api.resources import Object
+from kubecosm.api.schema.embedded import embedded_resources
 from kubecosm.api.schema.structural import EMBEDDED, INT_OR_STRING
+from kubecosm.api.validation import dns1035_label
+
+from ..registry.formats import is_path_segment
+from ..registry.meta import check_generic_meta
 
 Schema = Mapping[str, Any]
 Path = tuple[str | int, ...]
 Problem = tuple[Path, FieldError]
 """A complaint and the path of the value that was checked."""
+_ABSENT: Any = object()
+LIST_TYPE = "x-kubernetes-list-type"
 
 
 def validate(schema: Schema, obj: Object) -> list[FieldError]:
-    """Complaints about a whole object."""
+    """Complaints about a whole object: about values, then about whole objects within it, then about lists that are sets or maps."""
+    return validate_at(schema, obj, "")
+
+
+def is_simple(schema: Any) -> bool:
+    """Whether a schema has no whole objects in it, nor lists that are sets or maps: then complaints about values are all there are."""
+    if isinstance(schema, list):
+        return all(map(is_simple, schema))
+    if not isinstance(schema, dict):
+        return True
+    return not schema.get(EMBEDDED) and schema.get(LIST_TYPE) not in ("set", "map") and all(map(is_simple, schema.values()))
+
+
+def value_problems(schema: Schema, obj: Object) -> list[FieldError]:
+    """Complaints about the values of a whole object."""
     return [error for _, error in _problems(schema, obj, ())]
 
 
 def validate_at(schema: Schema, value: Any, path: str) -> list[FieldError]:
     """Complaints about a value that stands at a path."""
-    return [error for _, error in _problems(schema, value, (path,))]
+    start = (path,) if path else ()
+    values = [error for _, error in _problems(schema, value, start)]
+    return [*values, *embedded_problems(schema, value, path), *repeats(schema, value, start)]
 
 
 def validate_update(schema: Schema, obj: Object, old: Object) -> list[FieldError]:
-    """Complaints about what an update changes."""
-    return [error for at, error in _problems(schema, obj, ()) if not at or _differs(obj, old, at)]
+    """Complaints about what an update changes; lists may go on repeating what they repeated."""
+    found = value_problems_of_update(schema, obj, old)
+    found += embedded_problems(schema, obj, "")
+    lists = repeats(schema, obj, ())
+    return found if lists and repeats(schema, old, ()) else [*found, *lists]
 
 
-def _differs(new: Any, old: Any, at: Path) -> bool:
+def value_problems_of_update(schema: Schema, obj: Object, old: Object) -> list[FieldError]:
+    """Complaints about the values that an update changes."""
+    return [error for at, error in _problems(schema, obj, ()) if not at or _differs(schema, obj, old, at)]
+
+
+def _differs(schema: Schema, new: Any, old: Any, at: Path) -> bool:
+    """Whether a value is another one than the one it corresponds to; items of lists correspond by their keys if they have some."""
     for step in at:
-        if isinstance(step, int):  # items of lists are not told apart by their places
-            break
-        if not isinstance(new, dict) or not isinstance(old, dict) or step not in old:
-            return True
-        new, old = new[step], old[step]
+        if isinstance(step, int):
+            twin = _twin(schema, new[step], old)
+            child: Any = schema.get("items")
+        else:
+            atomic = schema.get("x-kubernetes-map-type") == "atomic"
+            twin = old.get(step, _ABSENT) if isinstance(old, dict) and not atomic else _ABSENT
+            child = (schema.get("properties") or {}).get(step, schema.get("additionalProperties"))
+        if twin is _ABSENT:
+            return bool(new != old) if isinstance(step, int) or schema.get("x-kubernetes-map-type") == "atomic" else True
+        new, old, schema = new[step], twin, child if isinstance(child, dict) else {}
     return bool(new != old)
+
+
+def _twin(schema: Schema, item: Any, old: Any) -> Any:
+    """The item of an old list that a new item corresponds to."""
+    keys = schema.get("x-kubernetes-list-map-keys") or ()
+    if schema.get(LIST_TYPE) != "map" or not keys or not isinstance(old, list) or not isinstance(item, dict):
+        return _ABSENT
+    wanted = [item.get(key) for key in keys]
+    return next((one for one in old if isinstance(one, dict) and [one.get(key) for key in keys] == wanted), _ABSENT)
 
 
 def text_of(path: Path) -> str:
@@ -216,9 +262,6 @@ def _check_object(schema: Schema, value: Object, path: Path) -> list[Problem]:
     if least is not None and len(value) < least:
         found.append((path, invalid_value(here, value, f"{here} in body should have at least {least} properties")))
     found += [(path, required(text_of((*path, name)))) for name in schema.get("required") or () if name not in value]
-    if schema.get(EMBEDDED):
-        wanted = [name for name in ("apiVersion", "kind") if not value.get(name)]
-        found += [(path, required(text_of((*path, name)), "must not be empty")) for name in wanted]
     for name, item in value.items():
         child = properties.get(name, additional if isinstance(additional, dict) else None)
         if child is not None and not (not path and name in ("apiVersion", "kind")):
@@ -237,23 +280,60 @@ def _check_list(schema: Schema, value: list[Any], path: Path) -> list[Problem]:
     if isinstance(items, dict):
         for index, item in enumerate(value):
             found += _problems(items, item, (*path, index))
-    return found + _check_repeats(schema, value, path)
+    return found
 
 
-def _check_repeats(schema: Schema, value: list[Any], path: Path) -> list[Problem]:
+def repeats(schema: Schema, value: Any, path: Path) -> list[FieldError]:
     """Items of sets, and keys of lists that are maps, stand but once."""
-    kind, keys = schema.get("x-kubernetes-list-type"), schema.get("x-kubernetes-list-map-keys") or ()
-    if kind not in ("set", "map"):
-        return []
-    found: list[Problem] = []
+    found: list[FieldError] = []
+    if isinstance(value, list):
+        items = schema.get("items")
+        if schema.get(LIST_TYPE) in ("set", "map"):
+            found += _repeats_in(schema, value, path)
+        if isinstance(items, dict):
+            for index, item in enumerate(value):
+                found += repeats(items, item, (*path, index))
+    elif isinstance(value, dict):
+        properties, additional = schema.get("properties") or {}, schema.get("additionalProperties")
+        for name, item in value.items():
+            child = properties.get(name, additional if isinstance(additional, dict) else None)
+            if child is not None and isinstance(item, dict | list):
+                found += repeats(child, item, (*path, name))
+    return found
+
+
+def _repeats_in(schema: Schema, value: list[Any], path: Path) -> list[FieldError]:
+    keys = schema.get("x-kubernetes-list-map-keys") or ()
+    found: list[FieldError] = []
     seen: set[bytes] = set()
     for index, item in enumerate(value):
-        shown = {key: item[key] for key in keys if key in item} if kind == "map" and isinstance(item, dict) else item
+        shown = {key: item[key] for key in keys if key in item} if keys and isinstance(item, dict) else item
         mark = orjson.dumps(shown, option=orjson.OPT_SORT_KEYS)
         if mark in seen:
-            found.append((path, duplicate(text_of((*path, index)), shown)))
+            found.append(duplicate(text_of((*path, index)), shown))
         seen.add(mark)
     return found
+
+
+def embedded_problems(schema: Schema, value: Any, path: str) -> list[FieldError]:
+    """Complaints about the identity and the metadata of whole objects."""
+    found: list[FieldError] = []
+    for where, obj in embedded_resources(schema, value, path):
+        version, kind, meta = obj.get("apiVersion"), obj.get("kind"), obj.get("metadata")
+        found += [required(f"{where}.{name}", "must not be empty") for name in ("apiVersion", "kind") if not obj.get(name)]
+        if isinstance(version, str) and version.count("/") > 1:
+            found.append(invalid_value(f"{where}.apiVersion", version, f"unexpected GroupVersion string: {version}"))
+        if isinstance(kind, str) and kind and (complaints := dns1035_label(kind.lower())):
+            detail = f"may have mixed case, but should otherwise match: {','.join(complaints)}"
+            found.append(invalid_value(f"{where}.kind", kind, detail))
+        if isinstance(meta, dict):
+            named = {"name": "fakename", **{key: item for key, item in meta.items() if key != "name" or item}}
+            check_generic_meta(named, namespaced=bool(meta.get("namespace")), name_check=_segment, errors=found, path=f"{where}.metadata")
+    return found
+
+
+def _segment(name: str, *, prefix: bool) -> Sequence[str]:
+    return is_path_segment(f"{name}x" if prefix else name)
 
 
 # ---- allOf, anyOf, oneOf, not

@@ -16,7 +16,7 @@ Imitates k8s.io/apiserver/pkg/registry/rest: RESTCreateStrategy, RESTUpdateStrat
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from kubecosm.api.field import FieldError
@@ -127,6 +127,9 @@ class Strategy:
     def validate(self, obj: Object) -> list[FieldError]:
         """Complaints about a new object, in Kubernetes' order and words."""
         return []
+
+    tolerated: Sequence[str] = ()
+    """What the last `validate_update` found wrong but did not hold against the update, since it was so before."""
 
     def validate_update(self, obj: Object, old: Object) -> list[FieldError]:
         """Complaints about a changed object; includes those `validate` would make where Kubernetes does."""

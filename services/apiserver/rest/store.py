@@ -124,6 +124,8 @@ class ResourceStore(Creating):
             if strategy.is_stateful:
                 attributes.when_settled(strategy.begin_update(obj, old, dry_run=caller.dry_run))
             self._complete_changed(obj, old, strategy)
+            for text in strategy.tolerated:
+                attributes.warn(text)
             pending = self.state.admission.validate(attributes)
             if pending is not None:
                 await pending
