@@ -92,6 +92,9 @@ def test_a_node_changes_itself_but_neither_its_taints_nor_labels_that_attract_po
     assert ask(UPDATE, NODES, node(labels=attracting), node(labels=attracting), subresource="status") == ""
     taint = [{"key": "k", "effect": "NoSchedule"}]
     assert ask(UPDATE, NODES, node(), node(taints=taint)) == 'node "n1" is not allowed to modify taints'
+    owned = node()
+    owned["metadata"]["ownerReferences"] = [{"apiVersion": "v1", "kind": "Pod", "name": "gone", "uid": "x"}]
+    assert ask(UPDATE, NODES, owned, node()) == 'node "n1" is not allowed to modify ownerReferences'
 
 
 MIRROR_CASES = {
@@ -105,17 +108,30 @@ MIRROR_CASES = {
         pod(metadata={**MIRROR, "ownerReferences": [{**OWNER, "uid": "u9"}]}),
         "node n1 UID mismatch: expected u9 got u1",
     ),
-    "an account": (pod(metadata=MIRROR, serviceAccountName="a"), 'node "n1" can not create pods that reference a service account'),
+    "an account": (pod(metadata=MIRROR, serviceAccountName="a"), 'node "n1" can not create pods that reference serviceaccounts'),
     "a secret": (
         pod(metadata=MIRROR, containers=[{"envFrom": [{"secretRef": {"name": "s"}}]}]),
         'node "n1" can not create pods that reference secrets',
     ),
     "a config map": (
-        pod(metadata=MIRROR, volumes=[{"projected": {"sources": [{"configMap": {"name": "c"}}]}}]),
+        pod(metadata=MIRROR, volumes=[{"name": "v", "projected": {"sources": [{"configMap": {"name": "c"}}]}}]),
         'node "n1" can not create pods that reference configmaps',
     ),
+    "a device": (
+        pod(metadata=MIRROR, resourceClaims=[{"name": "gpu", "resourceClaimName": "c"}]),
+        'node "n1" can not create pods that reference resourceclaims',
+    ),
+    "a token": (
+        pod(metadata=MIRROR, volumes=[{"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}]),
+        'node "n1" can not create pods that reference serviceaccounts (via projected volumes)',
+    ),
+    "a CSI volume": (
+        pod(metadata=MIRROR, volumes=[{"name": "v", "csi": {"driver": "d"}}]),
+        'node "n1" can not create pods that reference csidrivers (via CSI volumes)',
+    ),
+    "a directory": (pod(metadata=MIRROR, volumes=[{"name": "v", "hostPath": {"path": "/"}}]), ""),
     "a claim": (
-        pod(metadata=MIRROR, volumes=[{"persistentVolumeClaim": {"claimName": "c"}}]),
+        pod(metadata=MIRROR, volumes=[{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]),
         'node "n1" can not create pods that reference persistentvolumeclaims',
     ),
 }  # fmt: skip
@@ -130,7 +146,7 @@ def test_a_node_touches_only_the_pods_that_run_on_it() -> None:
     assert ask(DELETE, PODS, name="p") == ""
     assert ask(DELETE, PODS, name="other") == 'node "n1" can only delete pods with spec.nodeName set to itself'
     assert ask(DELETE, PODS, name="gone") == 'pods "gone" not found'
-    assert ask(UPDATE, PODS, pod(), pod()) == 'unexpected operation "UPDATE"'
+    assert ask(UPDATE, PODS, pod(), pod()) == 'unexpected operation "UPDATE", node "n1" can only create and delete mirror pods'
     assert ask(CREATE, PODS, {"metadata": {}}, subresource="eviction", name="p") == ""
     evicted = ask(CREATE, PODS, {"metadata": {}}, subresource="eviction", name="other")
     assert evicted == "node n1 can only evict pods with spec.nodeName set to itself"
@@ -139,6 +155,8 @@ def test_a_node_touches_only_the_pods_that_run_on_it() -> None:
     assert status == 'node "n1" can only update pod status for pods with spec.nodeName set to itself'
     labelled = pod(metadata={"labels": {"a": "b"}})
     assert ask(UPDATE, PODS, labelled, pod(), subresource="status") == 'node "n1" cannot update labels through pod status'
+    devices = {**pod(), "status": {"extendedResourceClaimStatus": {"resourceClaimName": "x"}}}
+    assert ask(UPDATE, PODS, devices, pod(), subresource="status") == 'node "n1" cannot update extended resource claim status'
     only = "unexpected pod subresource \"binding\", only 'status' and 'eviction' are allowed"
     assert ask(CREATE, PODS, {"metadata": {}}, subresource="binding", name="p") == only
 
@@ -153,8 +171,9 @@ def test_a_node_gets_tokens_only_for_its_pods_and_their_audiences() -> None:
     assert token(name="p") == "node requested token with a pod binding without a uid"
     assert "does not match the UID in record" in token(name="p", uid="x")
     assert token(name="other", uid="other-uid") == "node requested token bound to a pod scheduled on a different node"
-    assert token(name="p", uid="p-uid") == 'audience "" not found in pod spec volume'
-    assert token(["other"], name="p", uid="p-uid") == 'audience "other" not found in pod spec volume'
+    not_granted = "not found in pod spec volume, system:node:n1 is not authorized to request tokens for this audience"
+    assert token(name="p", uid="p-uid") == f'audience "" {not_granted}'
+    assert token(["other"], name="p", uid="p-uid") == f'audience "other" {not_granted}'
     assert token(["vault", "disk"], name="p", uid="p-uid") == "node may only request 0 or 1 audiences"
     assert [token([known], name="p", uid="p-uid") for known in ("vault", "inline", "disk", "granted")] == [""] * 4
 

@@ -27,8 +27,8 @@ from kubecosm.api.resources import (
 
 from ..authz.node.identity import node_of
 from ..cache.resource import ResourceCache
+from .apireferences import api_object_reference
 from .chain import CREATE, DELETE, UPDATE, Attributes, Plugin
-from .podsecrets import references
 from .refusal import refuse
 from .tokenaudiences import CSIDRIVERS, Audiences
 
@@ -89,7 +89,9 @@ class NodeRestriction(Plugin):
             return "" if own else f"node {node} can only evict pods with spec.nodeName set to itself"
         if subresource == "status" and operation == UPDATE:
             return _pod_status(attributes, node)
-        if subresource in ("eviction", "status"):
+        if subresource == "eviction":
+            return f"unexpected operation {operation}"
+        if subresource == "status":
             return f"unexpected operation {go_quote(operation)}"
         if subresource:
             return f"unexpected pod subresource {go_quote(subresource)}, only 'status' and 'eviction' are allowed"
@@ -98,7 +100,7 @@ class NodeRestriction(Plugin):
         if operation == DELETE:
             own = self._is_bound(attributes, node)
             return "" if own else f"node {go_quote(node)} can only delete pods with spec.nodeName set to itself"
-        return f"unexpected operation {go_quote(operation)}"
+        return f"unexpected operation {go_quote(operation)}, node {go_quote(node)} can only create and delete mirror pods"
 
     def _is_bound(self, attributes: Attributes, node: str) -> bool:
         """Raises NotFound."""
@@ -120,11 +122,8 @@ class NodeRestriction(Plugin):
         complaint = self._owner(pod["metadata"].get("ownerReferences") or [], node)
         if complaint:
             return complaint
-        if spec.get("serviceAccountName"):
-            return f"node {quoted} can not create pods that reference a service account"
-        found = references(spec)
-        kinds = ("secrets", "configmaps", "clustertrustbundles", "persistentvolumeclaims")
-        return next((f"node {quoted} can not create pods that reference {kind}" for kind in kinds if kind in found), "")
+        found = api_object_reference(pod)
+        return f"node {quoted} can not create pods that reference {found}" if found else ""
 
     def _owner(self, owners: list[Object], node: str) -> str:
         """A mirror pod belongs to its node and to nobody else."""
@@ -149,12 +148,19 @@ class NodeRestriction(Plugin):
         named = attributes.name or (obj.get("metadata") or {}).get("name", "")
         if named != node:
             return f"node {quoted} is not allowed to modify node {go_quote(named)}"
+        source = (obj.get("spec") or {}).get("configSource")
         if attributes.operation == CREATE:
+            if source is not None:  # what a node may see depends on it
+                return f"node {quoted} is not allowed to create pods with a non-nil configSource"
             forbidden = _forbidden_labels(labels_of(obj), {})
             return f"node {quoted} is not allowed to set the following labels: {', '.join(forbidden)}" if forbidden else ""
         if attributes.operation == UPDATE:
+            if source is not None and source != (old.get("spec") or {}).get("configSource"):
+                return f"node {quoted} is not allowed to update configSource to a new non-nil configSource"
             if ((obj.get("spec") or {}).get("taints") or []) != ((old.get("spec") or {}).get("taints") or []):
                 return f"node {quoted} is not allowed to modify taints"
+            if _owners(obj) != _owners(old):  # by one that does not exist, a node could have itself deleted and come back otherwise
+                return f"node {quoted} is not allowed to modify ownerReferences"
             forbidden = _forbidden_labels(labels_of(obj), labels_of(old))
             return f"is not allowed to modify labels: {', '.join(forbidden)}" if forbidden else ""
         return ""
@@ -232,12 +238,23 @@ def _pod_status(attributes: Attributes, node: str) -> str:
         return f"node {quoted} cannot update labels through pod status"
     if _claim_statuses(pod) != _claim_statuses(old):
         return f"node {quoted} cannot update resource claim statues"
+    if _extended_claim(pod) != _extended_claim(old):
+        return f"node {quoted} cannot update extended resource claim status"
     return ""
 
 
 def _claim_statuses(pod: Object) -> list[tuple[str | None, str | None]]:
     statuses = (pod.get("status") or {}).get("resourceClaimStatuses") or ()
     return [(status.get("name"), status.get("resourceClaimName")) for status in statuses]
+
+
+def _extended_claim(pod: Object) -> Object | None:
+    found: Object | None = (pod.get("status") or {}).get("extendedResourceClaimStatus")
+    return found
+
+
+def _owners(node: Object) -> list[Object]:
+    return (node.get("metadata") or {}).get("ownerReferences") or []
 
 
 def _without_what_nodes_write(claim: Object) -> Object:

@@ -66,4 +66,5 @@ class Audiences:
         )
         if self._state.authorizer is not None and (await decide(self._state.authorizer, asked))[0] is Decision.ALLOW:
             return ""
-        return f"audience {go_quote(wanted)} not found in pod spec volume"
+        told = f"audience {go_quote(wanted)} not found in pod spec volume"
+        return f"{told}, {attributes.user.name} is not authorized to request tokens for this audience"
