@@ -12,7 +12,6 @@ from .targets import Target, fetch
 
 CONNECTIONS = 32
 LIST_PODS = 500
-PODS_BEFORE_LIST = 2000
 
 
 def prepare(target: Target) -> None:

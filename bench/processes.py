@@ -24,11 +24,6 @@ def pss_mib(pids: Iterable[int]) -> float:
     return total / 1024
 
 
-def rss_mib(pid: int) -> float:
-    found = re.search(r"^VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    return int(found.group(1)) / 1024 if found else 0.0
-
-
 def cpu_seconds(pids: Iterable[int]) -> float:
     """User and system time used so far by the processes."""
     ticks = 0

@@ -14,10 +14,9 @@ DECIMAL_EXPONENT = "DecimalExponent"
 DECIMAL_SI = "DecimalSI"
 BINARY_SI = "BinarySI"
 
-NANO, MICRO, MILLI = -9, -6, -3
+NANO, MILLI = -9, -3
 
 FORMAT_ERROR = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
-NUMERIC_ERROR = "unable to parse numeric part of quantity"
 SUFFIX_ERROR = "unable to parse quantity's suffix"
 
 EXPONENT_MAX = 1000

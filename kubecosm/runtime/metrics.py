@@ -30,10 +30,6 @@ REQUEST_DURATION_BUCKETS = (
 """apiserver_request_duration_seconds."""
 RESPONSE_SIZE_BUCKETS = exponential_buckets(1000, 10.0, 7)
 """apiserver_response_sizes."""
-REST_CLIENT_BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
-"""rest_client_request_duration_seconds."""
-WORKQUEUE_BUCKETS = exponential_buckets(10e-9, 10, 10)
-"""workqueue_queue_duration_seconds, workqueue_work_duration_seconds."""
 SCHEDULING_BUCKETS = exponential_buckets(0.001, 2, 15)
 """scheduler_scheduling_attempt_duration_seconds and its kin."""
 

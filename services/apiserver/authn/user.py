@@ -23,10 +23,6 @@ class User:
     def __hash__(self) -> int:
         return hash(self.name)  # users of one name are rarely two; a string keeps its hash
 
-    @property
-    def is_anonymous(self) -> bool:
-        return self.name == "system:anonymous"
-
 
 ANONYMOUS = User("system:anonymous", (GROUP_UNAUTHENTICATED,))
 

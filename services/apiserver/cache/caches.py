@@ -40,7 +40,7 @@ class Caches:
         return max(self._revision, self._store.revision)
 
     def add(self, group: str, plural: str, attributes_of: AttributesOf, *, namespaced: bool) -> ResourceCache:
-        """The cache of a resource; one is made if there is none. Added after `start`, it is empty: fill it with `refill`."""
+        """The cache of a resource; one is made if there is none. Added after `start`, it is empty, and follows the storage."""
         prefix = prefix_of(group, plural)
         cache = self._by_prefix.get(prefix)
         if cache is None:
@@ -99,11 +99,6 @@ class Caches:
     def stop(self) -> None:
         if self._subscription is not None:
             self._subscription.close()
-
-    async def refill(self, cache: ResourceCache, prefix: str) -> None:
-        """Fill a cache that was added after `start` with what the storage holds."""
-        listed = await self._store.list(prefix=prefix)
-        cache.load((_split(item.key)[1], item.value, item.revision) for item in listed.items if cache.get(_split(item.key)[1]) is None)
 
     async def wait_revision(self, revision: int) -> None:
         """Return when everything up to `revision` is in the caches."""

@@ -97,12 +97,6 @@ class History:
         """The events after a revision; the caller has checked that `revision >= start`."""
         return self._events[bisect_right(self._events, revision, key=_REVISION) :]
 
-    def drop_until(self, revision: int) -> None:
-        """Forget events up to a revision (the storage has compacted it)."""
-        if revision > self.start:
-            self.start = revision
-            self._forget(bisect_right(self._events, revision, key=_REVISION))
-
     def _forget(self, count: int) -> None:
         """The oldest ones."""
         self._forgotten += count

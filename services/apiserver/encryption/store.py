@@ -30,14 +30,11 @@ class EncryptingStore:
         self._written_by: dict[str, bytes] = {}  # key → the prefix that its newest value has
         self.reloads = Reloads("encryption")
         self.metrics = TransformationMetrics()
-        self.revision_of_config = 0
-        """Grows by one with every configuration."""
 
     def configure(self, entries: Sequence[Entry]) -> None:
         """Write and read by other rules from now on."""
         self._entries = tuple(entries)
         self._providers.clear()
-        self.revision_of_config += 1
 
     def is_stale(self, key: str) -> bool:
         """Whether the newest value of a key is stored otherwise than it would be written now."""

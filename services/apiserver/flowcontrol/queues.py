@@ -68,7 +68,6 @@ class FairQueues:
     def __init__(self, length_limit: int) -> None:
         self.length_limit = length_limit
         self.waiting = 0
-        self.waiting_seats = 0
         self.progress = 0.0
         """R: virtual time, the start of the request that went last; queues that were idle begin here."""
         self.active: dict[int, Queue] = {}
@@ -84,7 +83,6 @@ class FairQueues:
         queue.work += ticket.work
         ticket.queue = queue
         self.waiting += 1
-        self.waiting_seats += ticket.seats
         return True
 
     def _emptiest(self, hand: Sequence[int]) -> Queue:
@@ -133,7 +131,6 @@ class FairQueues:
         assert ticket.queue is not None
         ticket.queue.work -= ticket.work
         self.waiting -= 1
-        self.waiting_seats -= ticket.seats
 
     def finish(self, ticket: Ticket, seconds: float) -> None:
         """A ticket that was queued has ended after so long: its queue is charged what it really took."""

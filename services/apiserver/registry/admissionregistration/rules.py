@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kubecosm.api.field import duplicate, forbidden_field, invalid_value, not_supported, required
+from kubecosm.api.field import duplicate, invalid_value, not_supported, required
 from kubecosm.api.resources import Object
 
 from ..formats import Errors, check_qualified_name, is_dns1035_label, is_port
@@ -175,8 +175,3 @@ def check_review_versions(versions: Sequence[str], path: str, errors: Errors) ->
             break
     if not any(version in REVIEW_VERSIONS for version in versions):
         errors.append(invalid_value(path, list(versions), f"must include at least one of {known}"))
-
-
-def forbid(condition: bool, path: str, detail: str, errors: Errors) -> None:
-    if condition:
-        errors.append(forbidden_field(path, detail))
