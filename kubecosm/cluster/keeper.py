@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Callable, Mapping
 from enum import StrEnum
@@ -19,6 +20,8 @@ RESTART_DELAY_SECONDS_MAX = 5.0
 LIVED_WELL_SECONDS = 1.0
 """Whoever served this long is restarted at once; sooner deaths in a row wait 0.1, 0.2, 0.4, … 5 s."""
 TERMINATE_SECONDS_MAX = 1.0
+RESTART_SECONDS_MAX = 8.0
+"""How long `restart` waits for the component to serve again; less than its caller waits for the answer."""
 
 
 class State(StrEnum):
@@ -128,10 +131,15 @@ class Keeper:
             self._change(State.RUNNING if self.serving.is_set() else State.STARTING)
 
     async def restart(self) -> None:
-        """Ends it cleanly, within a second; the keeper starts it again."""
-        if self._process is not None:
-            self._restarting = True
-            await self._terminate(self._process, TERMINATE_SECONDS_MAX)
+        """Ends it cleanly, within a second; the keeper starts it again. Returns when it serves, or has not for too long."""
+        if self._process is None:
+            return
+        self._restarting = True
+        await self._terminate(self._process, TERMINATE_SECONDS_MAX)
+        self.serving.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RESTART_SECONDS_MAX):
+                await self.serving.wait()
 
     async def stop(self, seconds_max: float) -> None:
         """Ends it for good: SIGTERM, and SIGKILL after `seconds_max`."""

@@ -53,6 +53,12 @@ def render(context: str, server: str, user: str, ca: Path, cert: Path, key: Path
     )  # fmt: skip
 
 
+def _still_leads_there(found: str, wanted: str) -> bool:
+    """Whether a kubeconfig has the server and credentials it should have; what else its owner put in (a namespace) is his."""
+    needed = [line.strip() for line in wanted.splitlines() if line.lstrip().startswith(("server:", "certificate-authority", "client-"))]
+    return {line.strip() for line in found.splitlines()}.issuperset(needed)
+
+
 def write_all(paths: ClusterPaths, spec: ClusterSpec, *, server: str = "", user_server: str = "", nodes: tuple[str, ...] = ()) -> None:
     """Writes the user's kubeconfig and one for each component's identity. StartupError when the disk refuses.
 
@@ -67,5 +73,5 @@ def write_all(paths: ClusterPaths, spec: ClusterSpec, *, server: str = "", user_
         shown = f"{context}-admin" if mine else user
         reached_at = (user_server if mine else server) or spec.server
         text = render(context, reached_at, shown, paths.cert(pki.CA), paths.cert(identity), paths.key(identity), embed=mine)
-        if not path.exists() or path.read_text() != text:
+        if not path.exists() or not _still_leads_there(path.read_text(), text):
             write_atomically(path, text.encode(), durable=False)  # derived: the next start writes it again
