@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from tests.promises import promise
 
-from .harness import Api, with_api
+from .harness import ADMIN_TOKEN, Api, with_api
 from .test_customresources import CRDS, definition, version
 from .webhook_server import WebhookServer
 
@@ -179,5 +180,55 @@ def test_objects_are_selected_by_fields_of_the_version_asked_for(tmp_path: Path)
             assert await other.names(1) == [("DELETED", "a")]
             await api.delete(f"{V1}/b")
             assert await watch.names(1) == [("DELETED", "b")]
+
+    serving(tmp_path, check)
+
+
+async def with_fields(api: Api, values: dict[str, str]) -> None:
+    """Let fields be selected by, and create instances by name and hostPort."""
+    crd = await api.get(f"{CRDS}/crontabs.stable.example.com")
+    crd["spec"]["versions"][0]["selectableFields"] = [{"jsonPath": ".hostPort"}]
+    crd["spec"]["versions"][1]["selectableFields"] = [{"jsonPath": ".host"}, {"jsonPath": ".port"}]
+    await api.put(f"{CRDS}/crontabs.stable.example.com", crd)
+    for name, value in values.items():
+        await api.create(V1, instance(name, "v1", hostPort=value))
+
+
+def test_lists_by_fields_of_the_version_asked_for_come_in_pages(tmp_path: Path) -> None:
+    async def check(api: Api, hook: WebhookServer) -> None:
+        await with_fields(api, {name: f"{'h' if name in 'aceg' else 'x'}:1" for name in "abcdefg"})
+        first = await api.get(f"{V2}?fieldSelector=host=h&limit=2")
+        assert [item["metadata"]["name"] for item in first["items"]] == ["a", "c"]
+        token, revision = first["metadata"]["continue"], first["metadata"]["resourceVersion"]
+        await api.merge(f"{V1}/e", {"hostPort": "x:2"})  # the pages go on as of the first one
+        second = await api.get(f"{V2}?fieldSelector=host=h&limit=2&continue={token}")
+        assert [(item["metadata"]["name"], item["host"]) for item in second["items"]] == [("e", "h"), ("g", "h")]
+        assert second["metadata"] == {"resourceVersion": revision}
+        now = await api.get(f"{V2}?fieldSelector=host=h&limit=5")
+        assert [item["metadata"]["name"] for item in now["items"]] == ["a", "c", "g"]
+
+    serving(tmp_path, check)
+
+
+def test_collections_are_deleted_by_fields_of_the_version_asked_for(tmp_path: Path) -> None:
+    async def check(api: Api, hook: WebhookServer) -> None:
+        await with_fields(api, {"a": "h:1", "b": "x:1", "c": "h:2"})
+        await api.delete(f"{V2}?fieldSelector=host=h")
+        assert [item["metadata"]["name"] for item in (await api.get(V1))["items"]] == ["b"]
+
+    serving(tmp_path, check)
+
+
+def test_watches_over_websockets_are_converted(tmp_path: Path) -> None:
+    async def check(api: Api, hook: WebhookServer) -> None:
+        await api.create(V1, instance("a", "v1", hostPort="h:1"))
+        url, headers = f"{api.base}{V2}?watch=1&resourceVersion=0", {"Authorization": f"Bearer {ADMIN_TOKEN}"}
+        async with api.session.ws_connect(url, headers=headers) as socket, asyncio.timeout(5):
+            assert orjson.loads(await socket.receive_str())["object"]["host"] == "h"
+            await api.merge(f"{V1}/a", {"hostPort": "i:2"})
+            event = orjson.loads(await socket.receive_str())
+            assert (event["type"], event["object"]["host"], event["object"]["port"]) == ("MODIFIED", "i", "2")
+            await api.delete(f"{V1}/a")
+            assert orjson.loads(await socket.receive_str())["type"] == "DELETED"
 
     serving(tmp_path, check)

@@ -52,16 +52,34 @@ async def get(store: ResourceStore, request: Request) -> Answer:
 async def list_objects(store: ResourceStore, request: Request) -> Answer:
     options = list_options(request, watch=False)
     selection = selection_of(store, request.info.namespace, options)
+    revision, after, moment = await place_of(store, options)
+    if moment is not None:
+        return await _page_of_storage(store, request, selection, options, moment, after=after)
+    return _page_of_cache(store, request, selection, options, revision, after=after)
+
+
+async def place_of(store: ResourceStore, options: ListOptions) -> tuple[int, str, int | None]:
+    """(the revision a list is told as of, the key it goes on behind, the revision it is read from the storage at: None for the cache).
+
+    Raises ApiError.
+    """
+    caches = store.state.caches
     if options.continue_token:
-        return await _continued(store, request, selection, options)
+        if options.resource_version and options.resource_version != "0":
+            raise BadRequest("specifying resource version is not allowed when using continue")
+        revision, after = decode_token(options.continue_token)
+        if revision < 0 or store.cache.revision <= revision <= caches.revision:
+            return caches.revision if revision < 0 else revision, after, None
+        if revision < store.state.storage.compacted_revision or revision > caches.revision:
+            raise _with_token(Expired(CONTINUE_EXPIRED), encode_token(-1, after))
+        return revision, after, revision
     version = revision_of(options.resource_version)
-    exact = options.match == "Exact" or (options.limit and version and not options.match)
     if version:
         await wait_not_older(store, version)
+    exact = options.match == "Exact" or (options.limit and version and not options.match)
     if exact and version < store.cache.revision:
-        return await _page_of_storage(store, request, selection, options, version, after="")
-    revision = version if exact else store.state.caches.revision
-    return _page_of_cache(store, request, selection, options, revision, after="")
+        return version, "", version
+    return version if exact else caches.revision, "", None
 
 
 def selection_of(store: ResourceStore, namespace: str, options: ListOptions) -> Selection:
@@ -116,20 +134,6 @@ async def _page_of_storage(
         return answer_list(request, store, found, revision, "", None)
     found = found[: options.limit]
     return answer_list(request, store, found, revision, encode_token(revision, found[-1].key), None)
-
-
-async def _continued(store: ResourceStore, request: Request, selection: Selection, options: ListOptions) -> Answer:
-    if options.resource_version and options.resource_version != "0":
-        raise BadRequest("specifying resource version is not allowed when using continue")
-    revision, after = decode_token(options.continue_token)
-    caches = store.state.caches
-    if revision < 0 or (revision >= store.cache.revision and revision <= caches.revision):
-        now = caches.revision if revision < 0 else revision
-        return _page_of_cache(store, request, selection, options, now, after=after)
-    if revision < store.state.storage.compacted_revision or revision > caches.revision:
-        error = Expired(CONTINUE_EXPIRED)
-        raise _with_token(error, encode_token(-1, after))
-    return await _page_of_storage(store, request, selection, options, revision, after=after)
 
 
 def _with_token(error: Gone | Expired, token: str) -> Gone | Expired:

@@ -10,7 +10,6 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import orjson
@@ -24,9 +23,11 @@ from ..cache.selection import Selection
 from ..cache.view import View
 from ..http.request import Request
 from ..http.response import LAST_CHUNK, Answer, chunk
-from .options import list_options
-from .reads import selection_of
+from .options import ListOptions, list_options
+from .reads import encode_token, place_of, selection_of
 from .represent import answer_list
+from .selected import select, split
+from .watchsocket import WatchSocket
 from .watchstream import WATCH_UNSENT_BYTES_MAX, WatchStream
 
 if TYPE_CHECKING:
@@ -53,10 +54,10 @@ async def run_converting(
     if request.verb not in ("get", "list", "watch"):
         await request.keep_body()
     if request.verb == "list" and "fieldSelector" in request.raw_query:
-        selection = selection_of(store, request.info.namespace, list_options(request, watch=False))
-        base, wanted = split(selection)
-        if not wanted.is_everything:
-            return await _list_selected(store, request, base, wanted)
+        options = list_options(request, watch=False)
+        selection = selection_of(store, request.info.namespace, options)
+        if not split(selection)[1].is_everything:
+            return await _list_selected(store, request, selection, options)
     for _ in range(ROUNDS_MAX):
         try:
             return await verb(store, request)
@@ -65,19 +66,12 @@ async def run_converting(
     return await verb(store, request)
 
 
-def split(selection: Selection) -> tuple[Selection, FieldSelector]:
-    """What can be told of stored objects, and the fields that only converted ones have."""
-    plain = [one for one in selection.fields.requirements if one.field.startswith("metadata.")]
-    rest = [one for one in selection.fields.requirements if not one.field.startswith("metadata.")]
-    return replace(selection, fields=FieldSelector(tuple(plain))), FieldSelector(tuple(rest))
-
-
-async def _list_selected(store: ResourceStore, request: Request, base: Selection, wanted: FieldSelector) -> Answer:
-    """A list by fields of the version asked for. It is not cut into pages."""
-    revision, entries = store.state.caches.revision, store.cache.page(base).entries
-    await store.prepare([entry.decode() for entry in entries])
-    found = [entry for entry in entries if wanted.matches(store.served_fields(entry.decode()))]
-    return answer_list(request, store, found, revision, "", None)
+async def _list_selected(store: ResourceStore, request: Request, selection: Selection, options: ListOptions) -> Answer:
+    """A page of a list by fields of the version asked for."""
+    revision, after, moment = await place_of(store, options)
+    entries, more = await select(store, selection, after=after, limit=options.limit, revision=moment)
+    token = encode_token(revision, entries[-1].key) if more else ""
+    return answer_list(request, store, entries, revision, token, None)
 
 
 class ConvertedStream(WatchStream):
@@ -165,3 +159,7 @@ class ConvertedStream(WatchStream):
         if matches:
             return (MODIFIED if known else ADDED) if kind == MODIFIED else kind
         return DELETED if known else b""
+
+
+class ConvertedSocket(ConvertedStream, WatchSocket):
+    """The same over a WebSocket."""

@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from kubecosm.api.errors import BadRequest, Expired
+from kubecosm.api.errors import Expired
 from kubecosm.api.selectors import FieldRequirement, FieldSelector
 
 from ..cache.events import ADDED, frame_of
@@ -24,8 +24,9 @@ from .accept import MSGPACK_TYPE
 from .options import ListOptions, list_options, revision_of
 from .reads import selection_of, wait_not_older
 from .represent import accepted_by, included, watch_view
+from .selected import split
 from .store import ResourceStore
-from .unconverted import ConvertedStream, split
+from .unconverted import ConvertedSocket, ConvertedStream
 from .watchsocket import WatchSocket, is_websocket
 from .watchstream import WatchStream
 
@@ -48,10 +49,9 @@ async def watch(store: ResourceStore, request: Request) -> Answer:
         await wait_not_older(store, revision_of(options.resource_version))
     served = view
     if store.converts:
-        if socket:
-            raise BadRequest("resources that a webhook converts cannot be watched over WebSockets")
         selection, wanted = split(selection)
-        stream: WatchStream = ConvertedStream(request, store, view, kind, wanted, bookmarks=options.allow_bookmarks)
+        converting = ConvertedSocket if socket else ConvertedStream
+        stream: WatchStream = converting(request, store, view, kind, wanted, bookmarks=options.allow_bookmarks)
         view = AS_STORED
     else:
         stream = (WatchSocket if socket else WatchStream)(request, kind, view, bookmarks=options.allow_bookmarks)

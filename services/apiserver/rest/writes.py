@@ -15,6 +15,7 @@ from .body import decode_body, decode_options
 from .options import DeleteOptions, WriteOptions, check_acceptable, delete_options, list_options, write_options
 from .reads import selection_of
 from .represent import answer_entry, answer_list, answer_object
+from .selected import select
 from .store import Caller, Deleted, ResourceStore
 
 COLLECTION_WORKERS = 16
@@ -114,10 +115,13 @@ async def delete_collection(store: ResourceStore, request: Request) -> Answer:
     options = await _delete_options(store, request)
     listing = list_options(request, watch=False)
     selection = selection_of(store, request.info.namespace, listing)
-    page = store.cache.page(selection, limit=listing.limit)
+    if store.converts:
+        chosen, _ = await select(store, selection, limit=listing.limit)
+    else:
+        chosen = list(store.cache.page(selection, limit=listing.limit).entries)
     caller = Caller(request.user, options.dry_run, options=options, notes=request, is_collection=True)
     deleted: list[Entry] = []
-    remaining = iter(page.entries)
+    remaining = iter(chosen)
 
     async def work() -> None:
         for entry in remaining:
@@ -129,7 +133,7 @@ async def delete_collection(store: ResourceStore, request: Request) -> Answer:
 
     try:
         async with asyncio.TaskGroup() as workers:
-            for _ in range(min(COLLECTION_WORKERS, len(page.entries))):
+            for _ in range(min(COLLECTION_WORKERS, len(chosen))):
                 workers.create_task(work())
     except ExceptionGroup as group:
         raise group.exceptions[0] from None
