@@ -12,13 +12,16 @@ from ..authn.user import User
 from ..http.request import Request
 from ..http.response import JSON, Answer, Response
 from .encoding import document, origin, plain_status, reference, user_info
-from .policy import COMPLETE, Verdict
+from .policy import COMPLETE, STAGES, Verdict
 
 PATCH_PREFIX = "patch.webhook.admission.k8s.io/"
 """Annotations with the patches of mutating webhooks; told from level Request on."""
 AUTHORIZATION_ANNOTATIONS = 2
 """So many are there always; only where there are more is looked for what must not be told."""
 FORWARDED_FOR, REAL_ADDRESS = "X-Forwarded-For", "X-Real-Ip"
+STAGE_KEYS = {stage: b',"stage":' + document(stage) for stage in STAGES}
+_URI, _VERB, _USER = b',"requestURI":', b',"verb":"', b'","user":'
+_RECEIVED, _STAGE_TIME = b',"requestReceivedTimestamp":', b',"stageTimestamp":'
 
 
 class Record:
@@ -40,7 +43,7 @@ class Record:
         """What the client sent: decoded and defaulted, or a patch as it came."""
         caller, self._origin = caller_of(request)
         self._begin = verdict.head + document(request.audit_id)
-        self._subject = b',"requestURI":%b,"verb":"%b","user":%b' % (document(request.message.path), request.verb.encode(), caller)
+        self._subject = b"".join([_URI, document(request.message.path), _VERB, request.verb.encode(), _USER, caller])
         info = self._info = request.info
         self._reference = reference(info, info.name) if info.is_resource else b""
 
@@ -74,14 +77,13 @@ class Record:
             outcome = b',"responseStatus":' + document(status)
         elif answer is not None:
             outcome = self._outcome(answer, whole=stage == COMPLETE)
-        return b'%b,"stage":"%b"%b%b%b%b%b,"requestReceivedTimestamp":%b,"stageTimestamp":%b%b}' % (
-            self._begin, stage.encode(), subject, self._origin, self._reference, outcome, self._sent, self.received, now,
-            self._annotations(request.audit_annotations),
-        )  # fmt: skip
+        annotations = request.audit_annotations
+        return b"".join([
+            self._begin, STAGE_KEYS[stage], subject, self._origin, self._reference, outcome, self._sent, _RECEIVED, self.received, _STAGE_TIME,
+            now, self._annotations(annotations) if annotations else b"", b"}",
+        ])  # fmt: skip
 
-    def _annotations(self, found: dict[str, str] | None) -> bytes:
-        if not found:
-            return b""
+    def _annotations(self, found: dict[str, str]) -> bytes:
         if len(found) > AUTHORIZATION_ANNOTATIONS and not self.verdict.has_request:  # patches of webhooks tell what was in the request
             found = {key: value for key, value in found.items() if not key.startswith(PATCH_PREFIX)}
         return b',"annotations":' + document(found)

@@ -100,8 +100,8 @@ SELECTING_VERBS = ("list", "watch", "deletecollection")
 
 def annotate(request: Request, decision: Decision, reason: str) -> None:
     """What the audit event tells of the decision."""
-    request.annotate(AUDIT_DECISION, "allow" if decision is Decision.ALLOW else "forbid")
-    request.annotate(AUDIT_REASON, reason)
+    told = {AUDIT_DECISION: "allow" if decision is Decision.ALLOW else "forbid", AUDIT_REASON: reason}
+    request.audit_annotations = told if request.audit_annotations is None else told | request.audit_annotations
 
 
 def attributes_of(request: Request) -> Attributes:

@@ -1,15 +1,22 @@
-"""One client connection: aiohttp's HTTP/1.1 protocol, plus what we remember per connection."""
+"""One client connection: aiohttp's HTTP/1.1 protocol, plus what we remember per connection.
+
+Requests of a connection are answered one after the other in its own task. aiohttp makes a task for each, to keep their context variables
+apart (we have none), and wakes up its own when that one ends; without it a request takes a fifth less.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any, cast
 
+import aiohttp
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import ERROR, RequestHandler, RequestPayloadError
 
 from .request import Request
-from .response import Response, text_response
+from .response import Answer, Response, text_response
 
 if TYPE_CHECKING:
     from ..audit.events import Caller
@@ -20,6 +27,10 @@ HEADER_BYTES_MAX = 64 * 1024
 KEEPALIVE_SECONDS = 180.0
 HEADER_SECONDS_MAX = 32.0
 """For the TLS handshake, and again for the first request's head (ReadHeaderTimeout of kube-apiserver)."""
+UNREAD_BODY_SECONDS_MAX = 10.0
+"""How long the rest of a body that nobody wanted is read before the connection is closed; the client may not have read the answer yet."""
+KNOWN_AIOHTTP = "3.14."
+"""The release whose protocol is known to work with our loop; with others its own does."""
 
 
 class Connection(RequestHandler):
@@ -42,6 +53,85 @@ class Connection(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         self.request_begun()
         super().connection_lost(exc)
+
+    async def start(self) -> None:
+        """Answer the requests of this connection as long as it lasts. Cancelled when it is lost."""
+        if not aiohttp.__version__.startswith(KNOWN_AIOHTTP):
+            return await super().start()
+        try:
+            while not self._force_close:
+                if not self._messages:
+                    await self._next_head()
+                if not await self._serve_one():
+                    break
+                if self._messages:
+                    await asyncio.sleep(0)  # who sends many requests ahead takes turns with others
+                self._await_next()
+        finally:
+            self.force_close()
+
+    async def _next_head(self) -> None:
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _await_next(self) -> None:
+        """From now on the connection may be idle for so long."""
+        self._next_keepalive_close_time = at = self._loop.time() + KEEPALIVE_SECONDS
+        if self._keepalive_handle is None:
+            self._keepalive_handle = self._loop.call_at(at, self._process_keepalive)
+
+    async def _serve_one(self) -> bool:
+        """Answer one request; False if the connection is to be closed then."""
+        message, payload = self._messages.popleft()
+        if self._parser is not None:
+            self._parser.message_consumed()
+        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+            self._resume_reading_if_drained()
+        self._request_in_progress = True
+        try:
+            if isinstance(message, RawRequestMessage):
+                answer = await self._answer(message, payload)
+            else:  # what could not be parsed
+                request = Request(ERROR, payload, self, None, None)
+                answer = self.handle_error(request, message.status, message.exc, message.message)
+                await answer.prepare(request)
+        except ConnectionError:
+            return False
+        finally:
+            self._request_in_progress = False
+            if self._handler_waiter is not None:
+                self._handler_waiter.set_result(None)
+        if not payload.is_eof():
+            await self._read_rest(payload)
+        self._keepalive = answer.keep_alive
+        return answer.keep_alive and not self._close and not self._force_close
+
+    async def _answer(self, message: RawRequestMessage, payload: StreamReader) -> Answer:
+        """Raises ConnectionError when the client is gone."""
+        request = Request(message, payload, self, None, None)
+        self._current_request = cast(Any, request)
+        try:
+            assert self._request_handler is not None
+            answer = cast(Answer, await self._request_handler(cast(Any, request)))
+        finally:
+            self._current_request = None
+        if self._upgraded:  # the upgrade was declined, or has ended
+            await self.finish_response(cast(Any, request), cast(Any, answer), None)
+        else:
+            await answer.prepare(request)
+        return answer
+
+    async def _read_rest(self, payload: StreamReader) -> None:
+        """Of a body that the answer did not need; the connection is closed if it does not end."""
+        try:
+            async with asyncio.timeout(UNREAD_BODY_SECONDS_MAX):
+                while not payload.is_eof() and not self._force_close:
+                    await payload.readany()
+        except (TimeoutError, ConnectionError, RequestPayloadError):
+            self.close()
 
     def request_begun(self) -> None:
         """A request head has come."""
