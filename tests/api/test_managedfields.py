@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubecosm.api.errors import ApiError, BadRequest, Conflict
-from kubecosm.api.managedfields import apply, keep_times_if_unchanged, manager_name, on_create, on_update, sets
+from kubecosm.api.managedfields import apply, keep_times_if_unchanged, manager_name, on_create, on_update, sets, update
 from kubecosm.api.managedfields.entries import UPDATE_MANAGERS_MAX
 from kubecosm.api.managedfields.kinds import shape_of
 from kubecosm.api.managedfields.shapes import KeyProblem, ListShape, Shape
-from kubecosm.api.resources import CONFIGMAPS, DEPLOYMENTS, PODS, SERVICEACCOUNTS, SERVICES, Object, Resource, builtin
+from kubecosm.api.resources import CONFIGMAPS, DEPLOYMENTS, PODS, SERVICEACCOUNTS, SERVICES, Object, Resource, builtin, load_builtin
 from kubecosm.api.schema import decode, normalize, prune
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -341,3 +341,21 @@ def test_items_may_leave_out_some_keys_but_not_all() -> None:
         'associative list with keys has an element that omits all key fields ["driver" "shareID"] '
         "(and doesn't have default values for any key fields)"
     )
+
+
+@pytest.mark.parametrize("plural", ["pods", "configmaps", "services", "nodes", "deployments", "events", "leases", "persistentvolumeclaims"])
+def test_what_a_creator_set_is_what_differs_from_the_empty_object(plural: str) -> None:
+    row = next(row for row in load_builtin() if row.plural == plural and row.version == "v1")
+    facts, resets = update.facts_of(row), update.reset_fields(row, "")
+    objects: list[Object] = [
+        {"metadata": {"name": "a", "labels": {}, "uid": "u"}},
+        {"metadata": {"name": "a", "labels": {"k": "v"}, "annotations": {"x": "", "y": "z"}, "finalizers": ["f"], "generateName": "a-"}},
+        {"metadata": {"ownerReferences": [{"uid": "1", "name": "o"}, {"uid": "2", "name": "o"}]}, "data": {"a": "b"}, "binaryData": {}},
+        {"metadata": {"name": "a"}, "spec": {}, "status": {"phase": "x"}, "note": "", "immutable": True, "type": "Normal"},
+        {"metadata": {"name": "a"}, "spec": {"containers": [{"name": "c", "ports": [{"containerPort": 80}]}], "volumes": []}},
+        {**facts.zero, "metadata": {"name": "a"}},
+    ]
+    for fields in objects:
+        obj = {"apiVersion": row.api_version, "kind": row.kind, **fields}
+        slow = update.strip(update.changes(facts.shape, facts.zero, obj, resets)[0])
+        assert update.set_by_creator(facts, obj, resets_status=bool(resets)) == slow

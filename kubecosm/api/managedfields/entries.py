@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from kubecosm.api.managedfields.sets import Node, union
@@ -14,6 +15,7 @@ UPDATE_MANAGERS_MAX = 10
 """More update managers than that per object and the oldest are merged into one called `ancient-changes`."""
 ANCIENT_CHANGES = "ancient-changes"
 MANAGER_LENGTH_MAX = 128
+MANAGER_NAMES_REMEMBERED_MAX = 512
 
 
 class Manager(NamedTuple):
@@ -46,6 +48,7 @@ def manager(name: str, operation: str, api_version: str, subresource: str = "") 
     return Manager(name or "unknown", operation, "" if operation == APPLY else api_version, subresource)
 
 
+@lru_cache(MANAGER_NAMES_REMEMBERED_MAX)
 def manager_name(field_manager: str, user_agent: str) -> str:
     """The manager's name: the fieldManager option, else the user agent up to its first slash, at most MANAGER_LENGTH_MAX bytes."""
     if field_manager:

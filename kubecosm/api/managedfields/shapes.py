@@ -121,6 +121,15 @@ class MapShape(Shape):
                 removed[f"f:{name}"] = LEAF if shape is None else shape.added(item)
         return changed or None, removed or None
 
+    def field_of_new(self, name: str, before: Any, item: Any) -> Node | None:
+        """What `compare` finds changed in one field of an object that is new; `before` is what the empty object has there."""
+        if not item and before != item and self.omits(name, item):
+            return None
+        if before is not ABSENT:
+            return None if before == item else (self.child(name) or Shape()).compare(before, item)[0]
+        shape = self.child(name)
+        return LEAF if shape is None else shape.added(item)
+
     def _compare_item(self, name: str, before: Any, item: Any, changed: Node, removed: Node) -> None:
         shape = self.child(name) or Shape()
         change, removal = shape.compare(before, item)

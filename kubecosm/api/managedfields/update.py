@@ -15,7 +15,7 @@ from kubecosm.api.managedfields import entries, sets
 from kubecosm.api.managedfields.entries import UPDATE, Managers, Owned
 from kubecosm.api.managedfields.kinds import shape_of_resource
 from kubecosm.api.managedfields.sets import LEAF, Node
-from kubecosm.api.managedfields.shapes import KeyProblem, MapShape
+from kubecosm.api.managedfields.shapes import ABSENT, KeyProblem, MapShape
 from kubecosm.api.resources import CustomResource, Object, Resource
 from kubecosm.api.schema import prune
 from kubecosm.api.schema.fast import checker
@@ -23,11 +23,13 @@ from kubecosm.api.schema.model import schemas
 from kubecosm.api.times import format_time
 
 STRIPPED = sets.from_paths("apiVersion", "kind")
-STRIPPED_METADATA = frozenset(
-    f"f:{name}" for name in
-    ("name", "namespace", "creationTimestamp", "selfLink", "uid", "clusterName", "generation", "managedFields", "resourceVersion")
-)  # fmt: skip
+IDENTITY = frozenset((
+    "name", "namespace", "creationTimestamp", "selfLink", "uid", "clusterName", "generation", "managedFields", "resourceVersion",
+))  # fmt: skip
+STRIPPED_METADATA = frozenset(f"f:{name}" for name in IDENTITY)
 """Nobody owns these."""
+UNOWNED = frozenset(("apiVersion", "kind", "metadata"))
+"""Parts of an object whose fields nobody owns, or that are looked at apart."""
 
 _SPEC, _STATUS = sets.from_paths("spec"), sets.from_paths("status")
 RESETS: Mapping[tuple[str, str], Node] = {
@@ -48,8 +50,35 @@ def on_create(resource: Resource, obj: Object, manager: str, now: datetime, subr
 
     Empty lists stay for validation to see; prune the object before it is stored.
     """
-    facts = facts_of(resource)
-    _update(facts, resource, obj, facts.zero, manager, now, subresource, is_create=True)
+    facts, metadata = facts_of(resource), obj.setdefault("metadata", {})
+    if subresource or "managedFields" in metadata or (resource.group_resource, "") in RESETS:
+        _update(facts, resource, obj, facts.zero, manager, now, subresource, is_create=True)
+        return
+    try:
+        own = set_by_creator(facts, obj, resets_status=bool(reset_fields(resource, "")))
+    except KeyProblem:
+        return
+    if own:
+        owned = Owned(own, resource.api_version, format_time(now))
+        metadata["managedFields"] = entries.encode({entries.manager(manager, UPDATE, resource.api_version): owned})
+
+
+def set_by_creator(facts: Facts, obj: Object, *, resets_status: bool) -> Node:
+    """What a new object has beyond the empty one, as `changes` and `strip` would find it. Raises KeyProblem."""
+    zero, shape, meta = facts.zero, facts.shape, facts.shape.child("metadata")
+    own: Node = {}
+    if isinstance(meta, MapShape):
+        for name, value in obj["metadata"].items():
+            if name not in IDENTITY and (changed := meta.field_of_new(name, ABSENT, value)) is not None:
+                own["f:" + name] = changed
+        if own:
+            own = {"f:metadata": own}
+    for name, value in obj.items():
+        if name not in UNOWNED and not (resets_status and name == "status"):
+            changed = shape.field_of_new(name, zero.get(name, ABSENT), value)
+            if changed is not None:
+                own["f:" + name] = changed
+    return own
 
 
 def on_update(resource: Resource, new: Object, old: Object, manager: str, now: datetime, subresource: str = "") -> None:

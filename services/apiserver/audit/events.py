@@ -79,8 +79,8 @@ class Record:
             outcome = self._outcome(answer, whole=stage == COMPLETE)
         annotations = request.audit_annotations
         return b"".join([
-            self._begin, STAGE_KEYS[stage], subject, self._origin, self._reference, outcome, self._sent, _RECEIVED, self.received, _STAGE_TIME,
-            now, self._annotations(annotations) if annotations else b"", b"}",
+            self._begin, STAGE_KEYS[stage], subject, self._origin, self._reference, outcome, self._sent, _RECEIVED, self.received,
+            _STAGE_TIME, now, self._annotations(annotations) if annotations else b"", b"}",
         ])  # fmt: skip
 
     def _annotations(self, found: dict[str, str]) -> bytes:

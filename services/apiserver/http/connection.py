@@ -133,6 +133,11 @@ class Connection(RequestHandler):
         except (TimeoutError, ConnectionError, RequestPayloadError):
             self.close()
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Called by every stream that has been read; nothing is to be done unless reading was paused."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
     def request_begun(self) -> None:
         """A request head has come."""
         timer, self._header_timer = self._header_timer, None
