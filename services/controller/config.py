@@ -83,7 +83,7 @@ class Config:
     )
     expander: tuple[str, ...] = field(
         default=("least-waste",),
-        metadata={"help": "cluster autoscaler: who chooses the group to grow (least-waste, most-pods, least-nodes, priority, random), in turn"},
+        metadata={"help": "cluster autoscaler: who chooses the group to grow: least-waste, most-pods, least-nodes, priority, random"},
     )
     balance_similar_node_groups: bool = field(
         default=False, metadata={"help": "cluster autoscaler: spread new nodes over groups that are alike"}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+import orjson
+
 from kubecosm.api.resources import Object
 from kubecosm.api.times import parse_time
 
@@ -27,12 +29,12 @@ def is_prepared(claim: Object) -> bool:
 
 
 def failure_of(claim: Object) -> str:
-    """The binding failure condition that is true, with what its driver says; empty if there is none."""
+    """What a driver says that has failed to prepare a device; empty if there is none."""
     for result in _results(allocation_in(claim)):
         for name in result.get("bindingFailureConditions") or ():
             if (condition := _condition(claim, result, name)) is not None and condition.get("status") == "True":
-                said = f"reason={condition.get('reason', '')}, message={condition.get('message', '')!r}"
-                return f"binding condition failed: device {result['device']}, condition {name}, {said}"
+                said = orjson.dumps(condition.get("message") or "").decode()
+                return f"claim {claim['metadata']['name']} binding failed: reason={condition.get('reason', '')}, message={said}"
     return ""
 
 

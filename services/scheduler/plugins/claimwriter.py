@@ -28,7 +28,8 @@ class ClaimWriter:
 
     def deallocate(self, claim: Object) -> None:
         """Give the devices of an idle claim back, in the background."""
-        self._later("deallocate", self._patch(claim, {"metadata": _version(claim), "status": {"allocation": None, "reservedFor": None}}))
+        nothing = {"allocation": None, "reservedFor": None, "devices": None}
+        self._later("deallocate", self._patch(claim, {"metadata": _version(claim), "status": nothing}))
 
     def unreserve(self, claim: Object, pod: PodInfo) -> None:
         """The claim is the pod's no more."""
@@ -67,11 +68,13 @@ class ClaimWriter:
             if self._handle.claim_created is not None:
                 self._handle.claim_created("failure" if created is None else "success")
 
-    async def wait_prepared(self, claims: PodClaims, seconds_max: float) -> Status | None:
+    async def wait_prepared(self, claims: PodClaims, pod: PodInfo, node: str, seconds_max: float) -> Status | None:
         """Until the drivers say that the devices are ready (isPodReadyForBinding)."""
         waiting = {"/".join(key_of(claim)): claim for claim in (*claims.reserved, *claims.allocated) if _is_unprepared(claim)}
         if not waiting:
             return None
+        note = f"waiting for binding conditions for device on node {node}"
+        self._effects.event(pod, "Normal", "BindingConditionsPending", "Scheduling", note)
         failures: list[str] = []
 
         async def wait() -> None:
@@ -95,7 +98,7 @@ class ClaimWriter:
             if claim is None:
                 return f"claim {key} was deleted"
             if why := failure_of(claim):
-                return f"claim {key} {why}"
+                return why
             if allocation_in(claim) is not None and is_prepared(claim):
                 return ""
             await devices.wait_claim_changed()

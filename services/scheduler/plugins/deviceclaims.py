@@ -13,7 +13,7 @@ from ..dra.allocator import Chosen, ClaimNeeds, needs_of
 from ..dra.binding import failure_of, is_overdue, is_prepared, needs_preparing
 from ..dra.extended import ExtendedClaim, claim_object, extended_claim, is_extended_claim_of, may_be_extended
 from ..dra.state import DeviceState, allocation_in, reservations_of
-from ..framework.status import Status, unresolvable, unschedulable
+from ..framework.status import Status, unresolvable
 from ..state.podinfo import PodInfo
 
 CONSUMERS_MAX = 256
@@ -99,7 +99,7 @@ def _sort_in(claims: PodClaims, claim: Object, pod: PodInfo, devices: DeviceStat
     if allocation_in(claim) is not None:
         reserved = reservations_of(claim)
         if len(reserved) >= CONSUMERS_MAX and all(user.get("uid") != pod.uid for user in reserved):
-            return unschedulable(IN_USE)
+            return unresolvable(IN_USE)
         claims.allocated.append(claim)
     elif devices.is_assumed(claim):
         return unresolvable(IN_PROCESS)

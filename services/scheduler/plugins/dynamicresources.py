@@ -33,7 +33,7 @@ DEALLOCATED = "deallocation of ResourceClaim completed"
 DELETED = "deletion of ResourceClaim completed"
 CACHES = "waiting for the caches of devices and claims"
 NOT_AVAILABLE = "resourceclaim not available on the node"
-REALLOCATE = "resourceclaim must be reallocated"
+STILL = "still not schedulable"
 CANNOT_ALLOCATE = "cannot allocate all claims"
 STALE = "cannot schedule extended resource claim"
 BINDING_SECONDS_MAX = 600.0
@@ -91,7 +91,7 @@ class DynamicResources:
         claims: PodClaims = state.data[self.name]
         asked = np.arange(self._cluster.nodes.size)[rows]
         if claims.useless or claims.stale is not None:
-            why = unschedulable(REALLOCATE if claims.useless else STALE)
+            why = unresolvable(NOT_AVAILABLE if claims.useless else STALE)
             return Verdict(np.zeros(len(asked), np.bool_), [why], np.zeros(len(asked), np.int64))
         usable = self._usable(claims)[rows]
         statuses = [unresolvable(NOT_AVAILABLE), unresolvable(CANNOT_ALLOCATE)]
@@ -171,7 +171,7 @@ class DynamicResources:
             if all(user.get("uid") == pod.uid for user in reservations_of(claim)):
                 self._writer.deallocate(claim)
                 return PostFilterResult(status=unschedulable(DEALLOCATED))
-        return PostFilterResult(status=unschedulable(NOTHING_TO_DEALLOCATE))
+        return PostFilterResult(status=unschedulable(NOTHING_TO_DEALLOCATE if claims is None else STILL))
 
     # ---- score
 
@@ -237,7 +237,7 @@ class DynamicResources:
         if claims.created is not None:
             self._devices.forget(_identity({"metadata": {}}, pod))
             self._devices.set_claim(claims.created)
-        return await self._writer.wait_prepared(claims, self._binding_seconds_max)
+        return await self._writer.wait_prepared(claims, pod, node_name, self._binding_seconds_max)
 
 
 def _identity(claim: Object, pod: PodInfo) -> Object:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from ..state.columns import Rows
 from ..state.csi import Attachable
 from ..state.podinfo import PodInfo
 from ..state.volumes import class_of
+from .volumehints import csi_node_holds_more, own_claim
 
 REASON = "node(s) exceed max volume count"
 CACHES = "waiting for the caches of CSI objects"
@@ -34,16 +34,11 @@ class NodeVolumeLimits:
 
     def events_to_register(self) -> list[HintedEvent]:
         return [
-            HintedEvent(ClusterEvent(EventResource.CSI_NODE, Action.ADD | Action.UPDATE)),
+            HintedEvent(ClusterEvent(EventResource.CSI_NODE, Action.ADD | Action.UPDATE), csi_node_holds_more),
             HintedEvent(ClusterEvent(EventResource.ASSIGNED_POD, Action.DELETE), lambda pod, old, new: bool(old.claims)),
-            HintedEvent(ClusterEvent(EventResource.PERSISTENT_VOLUME_CLAIM, Action.ADD), self._claim_added),
+            HintedEvent(ClusterEvent(EventResource.PERSISTENT_VOLUME_CLAIM, Action.ADD), own_claim),
             HintedEvent(ClusterEvent(EventResource.VOLUME_ATTACHMENT, Action.DELETE)),
         ]
-
-    @staticmethod
-    def _claim_added(pod: PodInfo, old: Any, new: Any) -> bool:
-        """Worth a try when it is one of the pod's own claims."""
-        return new["metadata"].get("namespace") == pod.namespace and new["metadata"]["name"] in pod.claims
 
     def pre_enqueue(self, pod: PodInfo) -> Status | None:
         """Limits are not known before the CSINodes are; nobody hears of these few milliseconds."""

@@ -8,7 +8,6 @@ alpha scoring by free capacity.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from ..state.csi import key_of
 from ..state.nodeselector import compile_selector
 from ..state.podinfo import PodInfo
 from ..state.volumes import PodClaims, class_of, node_affinity_of, request_of, selected_node_of
+from .volumehints import capacity_grew, class_changed, csi_node_migrated, driver_tells_no_capacity, own_claim
 
 REASON_BIND_CONFLICT = "node(s) didn't find available persistent volumes to bind"
 REASON_NODE_CONFLICT = "node(s) didn't match PersistentVolume's node affinity"
@@ -56,19 +56,14 @@ class VolumeBinding:
     def events_to_register(self) -> list[HintedEvent]:
         changed = Action.ADD | Action.UPDATE
         return [
-            HintedEvent(ClusterEvent(EventResource.STORAGE_CLASS, changed)),
-            HintedEvent(ClusterEvent(EventResource.PERSISTENT_VOLUME_CLAIM, changed), self._claim_changed),
+            HintedEvent(ClusterEvent(EventResource.STORAGE_CLASS, changed), class_changed),
+            HintedEvent(ClusterEvent(EventResource.PERSISTENT_VOLUME_CLAIM, changed), own_claim),
             HintedEvent(ClusterEvent(EventResource.PERSISTENT_VOLUME, changed)),
-            HintedEvent(ClusterEvent(EventResource.CSI_NODE, changed)),
-            HintedEvent(ClusterEvent(EventResource.CSI_DRIVER, changed)),
-            HintedEvent(ClusterEvent(EventResource.CSI_STORAGE_CAPACITY, changed)),
-            HintedEvent(ClusterEvent(EventResource.NODE, Action.ADD | Action.UPDATE_NODE_LABEL | Action.UPDATE_NODE_TAINT)),
+            HintedEvent(ClusterEvent(EventResource.CSI_NODE, changed), csi_node_migrated),
+            HintedEvent(ClusterEvent(EventResource.CSI_DRIVER, Action.UPDATE), driver_tells_no_capacity),
+            HintedEvent(ClusterEvent(EventResource.CSI_STORAGE_CAPACITY, changed), capacity_grew),
+            HintedEvent(ClusterEvent(EventResource.NODE, Action.ADD | Action.UPDATE_NODE_LABEL)),
         ]
-
-    @staticmethod
-    def _claim_changed(pod: PodInfo, old: Any, new: Any) -> bool:
-        """Worth a try when it is one of the pod's own claims."""
-        return new["metadata"].get("namespace") == pod.namespace and new["metadata"]["name"] in pod.claims
 
     def pre_filter(self, state: CycleState, pod: PodInfo) -> Status | None:
         if not pod.claims:

@@ -15,6 +15,7 @@ from ..framework.interface import CycleState, Verdict
 from ..framework.status import SKIP_STATUS, Status, unresolvable
 from ..state.columns import MISSING, BoolArray, LabelColumn, Rows
 from ..state.podinfo import PodInfo
+from .volumehints import class_that_waits, own_claim, place_changed
 
 REASON = "node(s) had no available volume zone"
 TOPOLOGY_KEYS = {
@@ -36,9 +37,10 @@ class VolumeZone:
 
     def events_to_register(self) -> list[HintedEvent]:
         return [
-            HintedEvent(ClusterEvent(EventResource.NODE, Action.ADD | Action.UPDATE_NODE_LABEL)),
-            HintedEvent(ClusterEvent(EventResource.PERSISTENT_VOLUME_CLAIM, Action.ADD | Action.UPDATE)),
-            HintedEvent(ClusterEvent(EventResource.PERSISTENT_VOLUME, Action.ADD | Action.UPDATE)),
+            HintedEvent(ClusterEvent(EventResource.STORAGE_CLASS, Action.ADD), class_that_waits),
+            HintedEvent(ClusterEvent(EventResource.NODE, Action.ADD | Action.UPDATE_NODE_LABEL), place_changed),
+            HintedEvent(ClusterEvent(EventResource.PERSISTENT_VOLUME_CLAIM, Action.ADD | Action.UPDATE), own_claim),
+            HintedEvent(ClusterEvent(EventResource.PERSISTENT_VOLUME, Action.ADD | Action.UPDATE), place_changed),
         ]
 
     def pre_filter(self, state: CycleState, pod: PodInfo) -> Status | None:
