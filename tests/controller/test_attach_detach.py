@@ -117,3 +117,19 @@ def test_volumes_of_a_node_that_is_gone_are_detached() -> None:
             await wait_for(lambda: not attached_to(api))
 
     run(test)
+
+
+def test_attachments_that_others_made_are_left_alone() -> None:
+    async def test(api: FakeApi) -> None:
+        prepare(api)
+        spec = {"attacher": DRIVER, "nodeName": "node-0", "source": {"persistentVolumeName": "x"}}
+        api.put(VOLUMEATTACHMENTS, {"metadata": {"name": "mine"}, "spec": spec})
+        async with controllers(api, attach_detach):
+            pod = api.put(PODS, a_pod("one", "node-0"))
+            await wait_for(lambda: len(attached_to(api)) == 2)
+            api.remove(PODS, pod)
+            await wait_for(lambda: len(attached_to(api)) == 1)
+            await settle()
+            assert api.all(VOLUMEATTACHMENTS)[0]["metadata"]["name"] == "mine"
+
+    run(test)

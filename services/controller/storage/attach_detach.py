@@ -8,6 +8,7 @@ none left), inline CSI volumes (never attached), and waiting for a kubelet's vol
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from kubecosm.api.errors import AlreadyExists, NotFound
@@ -21,6 +22,7 @@ from ..common.pods import INDEX_NODE, is_terminal, node_names, node_of
 
 INDEX_ATTACHED_NODE = "attached-node"
 """VolumeAttachments by the node they are for."""
+OWN_NAME = re.compile("csi-[0-9a-f]{64}")
 EXCLUSIVE = frozenset(("ReadWriteOnce", "ReadWriteOncePod"))
 
 
@@ -32,6 +34,11 @@ def attachment_name(volume: Object, node: str) -> str:
     """csi.getAttachmentName: the same for the same volume, driver and node, so that nothing is attached twice."""
     source = volume["spec"]["csi"]
     return "csi-" + hashlib.sha256(f"{source['volumeHandle']}{source['driver']}{node}".encode()).hexdigest()
+
+
+def is_ours(attachment: Object) -> bool:
+    """Whether this controller made it, by its name: attachments that others make are theirs to remove."""
+    return OWN_NAME.fullmatch(attachment["metadata"]["name"]) is not None
 
 
 def new_attachment(volume: Object, node: str) -> Object:
@@ -104,7 +111,7 @@ async def reconcile(ctx: Context, key: Key) -> Result:
     used = {name: pair for name, pair in volumes_of(ctx, pods).items() if is_attachable(pair[0], drivers)}
     names = {attachment_name(volume, key.name) for volume, _ in used.values()}
     for attachment in existing:
-        if attachment["metadata"]["name"] not in names and not is_deleting(attachment):
+        if attachment["metadata"]["name"] not in names and is_ours(attachment) and not is_deleting(attachment):
             await _detach(ctx, attachment)
     if node is None:
         return done()
