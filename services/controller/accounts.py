@@ -45,6 +45,7 @@ ACCOUNTS = {
     "token-cleaner-controller": "token-cleaner",
     "ttl-after-finished-controller": "ttl-after-finished-controller",
     "volume-provisioner-controller": "volume-provisioner",
+    "volumeattributesclass-protection-controller": "volumeattributesclass-protection-controller",
 }
 """Controller → account."""
 OWN_IDENTITY = frozenset(("serviceaccount-token-controller",))

@@ -67,6 +67,7 @@ TABLE = (
     Row("persistentvolume-lifecycle-controller", "storage.volumes"),
     Row("volume-provisioner-controller", "storage.provisioner"),
     Row("persistentvolume-protection-controller", "storage.protection"),
+    Row("volumeattributesclass-protection-controller", "storage.class_protection"),
     Row("persistentvolume-attach-detach-controller", "storage.attach_detach"),
     Row("ephemeral-volume-controller", "storage.ephemeral"),
     Row("resourceclaim-controller", "workloads.resource_claims"),

@@ -16,12 +16,13 @@ from kubecosm.api.resources import (
     RESOURCEQUOTAS,
     SERVICES,
     STORAGECLASSES,
+    VOLUMEATTRIBUTESCLASSES,
     Object,
 )
 from kubecosm.services.controller.caches import slimming
 from kubecosm.services.controller.cluster import clusterrole_aggregation
 from kubecosm.services.controller.cluster.resource_quota import ResourceQuotas
-from kubecosm.services.controller.storage import ephemeral, protection, provisioner, pv_binder, volumes
+from kubecosm.services.controller.storage import class_protection, ephemeral, protection, provisioner, pv_binder, volumes
 
 from .fake_api import FakeApi
 from .harness import controllers, pod_template, run, running, settle, wait_for
@@ -264,3 +265,25 @@ def test_a_quota_measures_the_devices_that_claims_ask_for() -> None:
     slim = slimming([ResourceQuotas(5, 300.0)])
     claim = {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": {"name": "c"}, "spec": {"devices": {}}}
     assert slim(claim) == claim
+
+
+def test_a_class_of_attributes_goes_when_no_claim_and_no_volume_has_it() -> None:
+    async def test(api: FakeApi) -> None:
+        def finalizers(name: str) -> list[str]:
+            found = [obj["metadata"].get("finalizers") or [] for obj in api.all(VOLUMEATTRIBUTESCLASSES) if obj["metadata"]["name"] == name]
+            return found[0] if found else ["gone"]
+
+        async with controllers(api, class_protection):
+            for name in ("free", "used"):
+                api.put(VOLUMEATTRIBUTESCLASSES, {"metadata": {"name": name}, "driverName": "x.io"})
+            await wait_for(lambda: finalizers("free") == finalizers("used") == ["kubernetes.io/vac-protection"])
+            held = api.put(PERSISTENTVOLUMECLAIMS, claim(volumeAttributesClassName="used"))
+            for name in ("free", "used"):
+                await api.delete(VOLUMEATTRIBUTESCLASSES, name)
+            await wait_for(lambda: finalizers("free") == ["gone"])
+            await settle()
+            assert finalizers("used") == ["kubernetes.io/vac-protection"]
+            api.put(PERSISTENTVOLUMECLAIMS, {**held, "spec": {**held["spec"], "volumeAttributesClassName": "other"}})
+            await wait_for(lambda: finalizers("used") == ["gone"])
+
+    run(test)

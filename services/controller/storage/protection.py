@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kubecosm.api.errors import NotFound
-from kubecosm.api.meta import Key, is_deleting, key_of
+from kubecosm.api.meta import Key, key_of
 from kubecosm.api.names import FINALIZER_PV_PROTECTION, FINALIZER_PVC_PROTECTION
-from kubecosm.api.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, Object, Resource
+from kubecosm.api.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, Object
 from kubecosm.client.controller import Context, ControllerSpec, Reader, Result, done
 
+from ..common.finalizers import plan_finalizers, write_finalizers
 from ..common.pods import is_terminal, node_of
 from .claims import phase_of
 
@@ -38,38 +38,17 @@ def uses_claim(pod: Object) -> bool:
     return bool(node_of(pod)) and not is_terminal(pod)
 
 
-def plan_finalizers(obj: Object, finalizer: str, *, in_use: bool) -> list[str] | None:
-    """The finalizers the object shall have; None if it has them. Added while it lives, taken away when it goes unused."""
-    finalizers = obj["metadata"].get("finalizers") or []
-    if is_deleting(obj):
-        return [name for name in finalizers if name != finalizer] if finalizer in finalizers and not in_use else None
-    return None if finalizer in finalizers else [*finalizers, finalizer]
-
-
-async def _write(ctx: Context, resource: Resource, obj: Object, finalizers: list[str] | None) -> None:
-    if finalizers is None:
-        return
-    try:
-        written = await ctx.client.update(resource, {**obj, "metadata": {**obj["metadata"], "finalizers": finalizers}})
-    except NotFound:
-        return
-    if is_deleting(obj) and not finalizers:
-        ctx.expect_deleted(obj)
-    else:
-        ctx.expect_written(written)
-
-
 async def reconcile(ctx: Context, key: Key) -> Result:
     if key.namespace:
         claim = ctx.cache(PERSISTENTVOLUMECLAIMS).get(key)
         if claim is not None:
             in_use = any(uses_claim(pod) for pod in ctx.cache(PODS).by_index(INDEX_CLAIM, str(key)))
-            await _write(ctx, PERSISTENTVOLUMECLAIMS, claim, plan_finalizers(claim, FINALIZER_PVC_PROTECTION, in_use=in_use))
+            await write_finalizers(ctx, PERSISTENTVOLUMECLAIMS, claim, plan_finalizers(claim, FINALIZER_PVC_PROTECTION, in_use=in_use))
         return done()
     volume = ctx.cache(PERSISTENTVOLUMES).get(key)
     if volume is not None:
         in_use = phase_of(volume) == "Bound"
-        await _write(ctx, PERSISTENTVOLUMES, volume, plan_finalizers(volume, FINALIZER_PV_PROTECTION, in_use=in_use))
+        await write_finalizers(ctx, PERSISTENTVOLUMES, volume, plan_finalizers(volume, FINALIZER_PV_PROTECTION, in_use=in_use))
     return done()
 
 
