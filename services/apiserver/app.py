@@ -70,7 +70,7 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
     serving = ServingTls(config, clock)
     storage = await open_storage(config)
     try:
-        encryption = load_encryption(config, storage)
+        encryption = load_encryption(config, storage, clock)
         state = build_state(config, encryption or storage, table, clock, random.Random())
         state.encryption = encryption
         registrar = Registrar(state)
@@ -165,6 +165,10 @@ def background_work(state: State, parts: Parts) -> Iterator[tuple[str, Coroutine
         from .encryption import reload
 
         yield "encryption-config", reload.reload_forever(Path(config.encryption_provider_config), state.encryption, state.clock)
+    if state.encryption and (state.encryption.plugins or config.encryption_provider_config_automatic_reload):
+        from .encryption import reload
+
+        yield "kms-plugins", reload.ask_plugins_forever(state.encryption, state.clock)
     if state.flow_control:
         yield "priority-and-fairness-config", maintain_flow_control(state, state.flow_control)
         yield "priority-and-fairness-borrowing", state.flow_control.lend_forever(state.clock)
@@ -182,14 +186,14 @@ async def end_requests(state: State, server: Server) -> None:
     await server.shutdown(SHUTDOWN_SECONDS)
 
 
-def load_encryption(config: Config, storage: Store) -> EncryptingStore | None:
+def load_encryption(config: Config, storage: Store, clock: Clock) -> EncryptingStore | None:
     """What encrypts in front of the storage, if that is configured. Raises StartupError."""
     if not config.encryption_provider_config:
         return None
     from .encryption.config import load_entries
     from .encryption.store import EncryptingStore
 
-    return EncryptingStore(storage, load_entries(Path(config.encryption_provider_config)))
+    return EncryptingStore(storage, load_entries(Path(config.encryption_provider_config), clock))
 
 
 @contextmanager

@@ -42,8 +42,13 @@ def alive_checks(state: State, config: Config) -> Mapping[str, Check]:
             return "reason withheld"
         return None
 
+    def plugins() -> str | None:
+        found = state.encryption.plugins if state.encryption is not None else ()
+        return next((complaint for plugin in found if (complaint := plugin.complaint()) is not None), None)
+
+    kms = {"kms-providers": plugins} if state.encryption is not None and state.encryption.plugins else {}
     hooks = [*HOOKS, *(FLOW_HOOKS if state.flow_control else ()), *(("rbac/bootstrap-roles",) if uses_rbac(config) else ())]
-    return {"log": _done, "etcd": storage, **{f"poststarthook/{hook}": _done for hook in hooks}}
+    return {"log": _done, "etcd": storage, **kms, **{f"poststarthook/{hook}": _done for hook in hooks}}
 
 
 def ready_checks(state: State) -> Mapping[str, Check]:

@@ -192,7 +192,7 @@ def test_resources_are_named_with_wildcards(tmp_path: Path, resources: Any, cove
         ({"aesgcm": {"keys": [{"name": "k", "secret": "c2hvcnQ="}]}}, "got 5, expected one of 16, 24, 32"),
         ({"secretbox": {"keys": [{"name": "k", "secret": "not base64"}]}}, "secrets must be base64 encoded"),
         ({"aescbc": {"keys": []}}, "at least one key is required"),
-        ({"kms": {"name": "k"}}, "kms: not supported"),
+        ({"kms": {"name": "k"}}, "KMSv1 is deprecated and off, use v2"),
     ],
 )
 def test_a_configuration_that_cannot_be_used_is_refused_with_the_field(tmp_path: Path, provider: Any, words: str) -> None:

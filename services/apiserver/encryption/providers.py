@@ -1,7 +1,7 @@
 """What encrypts one value: AES-GCM, AES-CBC, secretbox, or nothing. The stored forms are kube-apiserver's.
 
 A value is its provider's prefix (`k8s:enc:aesgcm:v1:<key name>:`) and the cipher text; AES-GCM binds it to the storage key as well, so that
-values cannot be swapped. Imitates apiserver/pkg/storage/value/encrypt. Left out: kms, which needs a program of its own.
+values cannot be swapped. Imitates apiserver/pkg/storage/value/encrypt. `kms` has the providers that need a program of their own.
 """
 
 from __future__ import annotations
@@ -19,19 +19,39 @@ ENCRYPTED = b"k8s:enc:"
 class Provider(Protocol):
     """Encrypts for, and decrypts, values with its prefix."""
 
-    prefix: bytes
+    @property
+    def prefix(self) -> bytes:
+        """What its values begin with."""
+
+    @property
+    def stamp(self) -> bytes:
+        """What tells values that it would write now from others."""
+
+    def stamp_of(self, value: bytes) -> bytes:
+        """The stamp of a value that it (or its like) wrote, without prefix."""
 
     def encrypt(self, value: bytes, key: bytes) -> bytes:
-        """The value without prefix; `key` is where it will be stored."""
+        """The value without prefix; `key` is where it will be stored. Raises ValueError."""
 
     def decrypt(self, value: bytes, key: bytes) -> bytes:
         """Raises ValueError."""
 
 
-class Identity:
-    """Plain text."""
+class Keyed:
+    """One key, which the prefix names."""
 
     prefix = b""
+
+    @property
+    def stamp(self) -> bytes:
+        return self.prefix
+
+    def stamp_of(self, value: bytes) -> bytes:
+        return self.prefix
+
+
+class Identity(Keyed):
+    """Plain text."""
 
     def encrypt(self, value: bytes, key: bytes) -> bytes:
         return value
@@ -42,7 +62,7 @@ class Identity:
         return value
 
 
-class AesGcm:
+class AesGcm(Keyed):
     """Authenticated encryption. A key must not write more than some 2³² values: rotate it."""
 
     def __init__(self, name: str, secret: bytes) -> None:
@@ -63,7 +83,7 @@ class AesGcm:
             raise ValueError("cipher: message authentication failed") from None
 
 
-class AesCbc:
+class AesCbc(Keyed):
     """AES-CBC with PKCS#7 padding: not authenticated, kept for configurations that use it."""
 
     def __init__(self, name: str, secret: bytes) -> None:
@@ -90,7 +110,7 @@ class AesCbc:
         return padded[:-missing]
 
 
-class Secretbox:
+class Secretbox(Keyed):
     """XSalsa20-Poly1305."""
 
     def __init__(self, name: str, secret: bytes) -> None:

@@ -10,6 +10,8 @@ from kubecosm.runtime.errors import StartupError
 from kubecosm.runtime.logs import get_logger
 
 from .config import load_entries
+from .kms import STATUS_SECONDS
+from .kmsplugin import KmsError
 from .store import EncryptingStore
 
 log = get_logger("apiserver")
@@ -27,13 +29,24 @@ async def reload_forever(path: Path, store: EncryptingStore, clock: Clock) -> No
             continue
         seen = content
         try:
-            store.configure(load_entries(path))
+            store.configure(await asyncio.to_thread(load_entries, path, clock))
         except StartupError as error:
             log.error("the encryption configuration has not been taken up", error=str(error))
             store.reloads.count("failure", clock.now())
             continue
         store.reloads.count("success", clock.now())
         log.info("the encryption configuration has been taken up", file=str(path))
+
+
+async def ask_plugins_forever(store: EncryptingStore, clock: Clock) -> None:
+    """Ask KMS plugins now and then how they are, and which key they use."""
+    while True:
+        await clock.sleep(STATUS_SECONDS)
+        for plugin in store.plugins:
+            try:
+                await asyncio.to_thread(plugin.refresh)
+            except KmsError as error:
+                log.error("a KMS plugin is not well", provider=plugin.name, error=str(error))
 
 
 def _content(path: Path) -> bytes:

@@ -14,6 +14,7 @@ from ..cache.caches import ROOT
 from ..configfiles import Reloads
 from ..storage.contract import Change, Deliver, Found, Item, Listed, StorageError, Store, Subscription, Written
 from .config import Entry, providers_for
+from .kms import Kms
 from .metrics import FROM_STORAGE, TO_STORAGE, TransformationMetrics
 from .providers import Provider
 
@@ -27,19 +28,27 @@ class EncryptingStore:
         self._inner = inner
         self._entries = tuple(entries)
         self._providers: dict[str, tuple[Provider, ...]] = {}
-        self._written_by: dict[str, bytes] = {}  # key → the prefix that its newest value has
+        self._written_by: dict[str, bytes] = {}  # key → the stamp of its newest value
         self.reloads = Reloads("encryption")
         self.metrics = TransformationMetrics()
 
     def configure(self, entries: Sequence[Entry]) -> None:
         """Write and read by other rules from now on."""
-        self._entries = tuple(entries)
+        before, self._entries = self.plugins, tuple(entries)
         self._providers.clear()
+        for plugin in before:
+            plugin.close()
+
+    @property
+    def plugins(self) -> list[Kms]:
+        """The providers that others have the keys of."""
+        found = (provider for entry in self._entries for provider in entry.providers if isinstance(provider, Kms))
+        return list(dict.fromkeys(found))
 
     def is_stale(self, key: str) -> bool:
         """Whether the newest value of a key is stored otherwise than it would be written now."""
         providers = self._providers_of(key)
-        return self._written_by.get(key, b"") != (providers[0].prefix if providers else b"")
+        return self._written_by.get(key, b"") != (providers[0].stamp if providers else b"")
 
     def _providers_of(self, key: str) -> tuple[Provider, ...]:
         group, _, rest = key[len(ROOT) :].partition("/")
@@ -74,13 +83,16 @@ class EncryptingStore:
         if not providers:
             return value
         writer = providers[0]
-        with self.metrics.timed(TO_STORAGE, resource_of(key), writer.prefix):
-            return writer.prefix + writer.encrypt(value, key.encode())
+        try:
+            with self.metrics.timed(TO_STORAGE, resource_of(key), writer.prefix):
+                return writer.prefix + writer.encrypt(value, key.encode())
+        except ValueError as error:
+            raise StorageError(f'unable to transform key "{key}": {error}') from error
 
     # ---- reading
 
     def _decrypted(self, key: str, value: bytes) -> tuple[bytes, bytes]:
-        """(plain text, the prefix it was stored with). Raises StorageError."""
+        """(plain text, the stamp of who wrote it). Raises StorageError."""
         providers = self._providers_of(key)
         if not providers:
             if value.startswith(b"k8s:enc:"):
@@ -90,9 +102,10 @@ class EncryptingStore:
         for provider in providers:
             if not value.startswith(provider.prefix):
                 continue
+            rest = value[len(provider.prefix) :]
             try:
                 with self.metrics.timed(FROM_STORAGE, resource_of(key), provider.prefix):
-                    return provider.decrypt(value[len(provider.prefix) :], key.encode()), provider.prefix
+                    return provider.decrypt(rest, key.encode()), provider.stamp_of(rest)
             except ValueError as error:
                 last = error
         raise _unreadable(key, str(last) if last else "no matching prefix found")
@@ -163,6 +176,8 @@ class EncryptingStore:
         await self._inner.compact(revision=revision)
 
     async def close(self) -> None:
+        for plugin in self.plugins:
+            plugin.close()
         await self._inner.close()
 
 

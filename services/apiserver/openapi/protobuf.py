@@ -13,20 +13,13 @@ import orjson
 
 from kubecosm.api.resources import Object
 
+from ..wire import varint
+
 _METHODS = {"get": 2, "put": 3, "post": 4, "delete": 5, "options": 6, "head": 7, "patch": 8}
 
 
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
 def _bytes(field: int, data: bytes) -> bytes:
-    return _varint(field << 3 | 2) + _varint(len(data)) + data
+    return varint(field << 3 | 2) + varint(len(data)) + data
 
 
 def _text(field: int, text: str | None) -> bytes:
@@ -38,7 +31,7 @@ def _texts(field: int, texts: Iterable[str]) -> bytes:
 
 
 def _flag(field: int, value: Any) -> bytes:
-    return _varint(field << 3) + b"\1" if value else b""
+    return varint(field << 3) + b"\1" if value else b""
 
 
 def _any(field: int, value: Any) -> bytes:
