@@ -1,7 +1,8 @@
 """Speaks with a KMS plugin: a program beside the server that has the keys, called by gRPC over a Unix socket.
 
 Imitates apiserver/pkg/storage/value/encrypt/envelope/kmsv2 (grpc_service.go); messages are those of k8s.io/kms/apis/v2. Needs grpcio:
-`pip install kubecosm[kms]`. Calls block; they are made at start, by the thread that asks for the plugin's status, and when a data key is seen for the first time.
+`pip install kubecosm[kms]`. Calls block; they are made at start, by the thread that asks for the plugin's status, and when a data key is
+seen for the first time.
 """
 
 from __future__ import annotations
