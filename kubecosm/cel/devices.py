@@ -18,7 +18,7 @@ _DEVICE = object_of("kubernetes.DRADevice", {
     "driver": STRING, "attributes": map_of(STRING, map_of(STRING, DYN)),
     "capacity": map_of(STRING, map_of(STRING, opaque("kubernetes.Quantity"))), "allowMultipleAllocations": BOOL,
 })  # fmt: skip
-_ENVIRONMENT = Environment({"device": _DEVICE})
+_ENVIRONMENT = Environment({"device": _DEVICE}, binds=True)
 
 
 @lru_cache(maxsize=EXPRESSIONS_MAX)

@@ -52,15 +52,18 @@ class Program:
 
 
 class Environment:
-    """Variables by their types, the objects that may be constructed, and all functions of Kubernetes."""
+    """Variables by their types, the objects that may be constructed, and all functions of Kubernetes.
 
-    def __init__(self, variables: Mapping[str, Type], objects: Mapping[str, Type] | None = None) -> None:
-        self._variables, self._objects = variables, objects or {}
+    `binds`: expressions may use cel.bind, as those about devices may in Kubernetes, and no others.
+    """
+
+    def __init__(self, variables: Mapping[str, Type], objects: Mapping[str, Type] | None = None, *, binds: bool = False) -> None:
+        self._variables, self._objects, self._binds = variables, objects or {}, binds
 
     def compile(self, source: str) -> Program:
         """The program of an expression. Raises CompileError."""
         try:
-            tree = parse(source)
+            tree = parse(source, binds=self._binds)
             check(source, tree, self._variables, all_functions(), self._objects)
             return Program(source, tree, all_functions())
         except RecursionError:  # operators in a chain nest without brackets

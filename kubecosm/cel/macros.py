@@ -23,11 +23,11 @@ class MacroError(Exception):
 Expansion = Callable[[int, Node, list[Node]], Node]
 
 
-def expand(position: int, name: str, target: Node | None, args: list[Node]) -> Node | None:
-    """What a call stands for; None if it is no macro."""
+def expand(position: int, name: str, target: Node | None, args: list[Node], *, binds: bool) -> Node | None:
+    """What a call stands for; None if it is no macro. `cel.bind` is one only if `binds`."""
     if target is None:
         return _has(args[0]) if name == "has" and len(args) == 1 else None
-    if isinstance(target, Ident) and target.name == "cel" and name == "bind" and len(args) == 3:
+    if binds and isinstance(target, Ident) and target.name == "cel" and name == "bind" and len(args) == 3:
         return _bind(position, args)
     found = _MACROS.get((name, len(args)))
     return found(position, target, args) if found else None

@@ -16,11 +16,11 @@ _START = "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM
 _OPERATORS = {**{symbol: f"_{symbol}_" for symbol in (*_RELATIONS, "+", "-", "*", "/", "%", "&&", "||")}, "in": "@in"}
 
 
-def parse(source: str) -> Node:
-    """The tree of an expression. Raises CompileError with all that is wrong as far as it can be told."""
+def parse(source: str, *, binds: bool = False) -> Node:
+    """The tree of an expression; `binds`: it may use cel.bind. Raises CompileError with all that is wrong as far as it can be told."""
     issues: list[Issue] = []
     tokens = tokens_of(source, issues)
-    parser = _Parser(tokens, issues)
+    parser = _Parser(tokens, issues, binds)
     try:
         tree = parser.whole()
     except _SyntaxError:
@@ -35,8 +35,8 @@ class _SyntaxError(Exception):
 
 
 class _Parser:
-    def __init__(self, tokens: list[Token], issues: list[Issue]) -> None:
-        self._tokens, self._issues = tokens, issues
+    def __init__(self, tokens: list[Token], issues: list[Issue], binds: bool) -> None:
+        self._tokens, self._issues, self._binds = tokens, issues, binds
         self._at = 0
         self._depth = 0
 
@@ -171,7 +171,7 @@ class _Parser:
 
     def _called(self, position: int, name: str, target: Node | None, args: list[Node]) -> Node:
         try:
-            expanded = expand(position, name, target, args)
+            expanded = expand(position, name, target, args, binds=self._binds)
         except MacroError as error:
             self._issues.append(Issue(error.position, error.message))
             expanded = None

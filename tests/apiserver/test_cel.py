@@ -27,7 +27,9 @@ VALUES: dict[str, Any] = {
     "self.l.map(i, i * 2) == [2, 4, 6]", "self.l.map(i, i > 1, i * 2) == [4, 6]", "self.l.filter(i, i > 1).size() == 2",
     "self.m.all(k, k == 'k')", "self.l.all(i, v, v == i + 1)", "self.l.transformList(i, v, i * v) == [0, 2, 6]",
     "self.m.transformMap(k, v, v + k) == {'k': 'vk'}", "self.m.transformMapEntry(k, v, {v: k}) == {'v': 'k'}",
-    "self.l.existsOne(i, v, v == 3)", "cel.bind(q, self.a * 2, q + q) == 12",
+    "self.l.existsOne(i, v, v == 3)",
+    "self.l.first().value() == 1 && self.l.last() == optional.of(3) && !self.l.filter(i, i > 9).first().hasValue()",
+    "optional.unwrap([optional.of(1), optional.none()]) == [1] && [self.?s, x.?nope].unwrapOpt() == ['hello']",
     "has(self.a)", "!has(x.nope)", "has(x.spec.nothing)", "x.spec.nothing == null", "x.?nope.orValue(3) == 3",
     "x.?spec.?replicas.value() == 1", "x[?'nope'].hasValue() == false", "optional.of(1).optMap(v, v + 1).value() == 2",
     "optional.none().or(optional.of(2)).value() == 2", "optional.ofNonZeroValue('').hasValue() == false", "[?x.?nope, 1] == [1]",
@@ -101,6 +103,13 @@ def test_evaluation_fails_in_the_words_of_cel_go(source: str, message: str) -> N
     with pytest.raises(CelError) as caught:
         ENVIRONMENT.compile(source).evaluate(VALUES)
     assert message in str(caught.value)
+
+
+def test_only_expressions_about_devices_may_bind_variables() -> None:
+    source = "cel.bind(q, self.a * 2, q + q) == 12"
+    assert Environment({"self": SELF}, binds=True).compile(source).evaluate(VALUES)[0] is True
+    with pytest.raises(CompileError, match="undeclared reference to 'cel'"):
+        ENVIRONMENT.compile(source)
 
 
 def test_evaluation_ends_when_it_costs_too_much() -> None:

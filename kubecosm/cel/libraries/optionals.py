@@ -27,12 +27,20 @@ def _inserted(entries: dict[Any, Any], *added: Any) -> dict[Any, Any]:
     return {**entries, **new}
 
 
+def _unwrapped(items: list[Any]) -> list[Any]:
+    return [item.value for item in items if item.present]
+
+
 def declarations() -> list[tuple[str, Overload]]:
     return [
         static("optional.of", "(A) optional(A)", Optional), static("optional.none", "() optional(A)", lambda: NONE),
         static("optional.ofNonZeroValue", "(A) optional(A)", _unless_zero),
         overload("optional(A).hasValue() bool", lambda found: found.present), overload("optional(A).value() A", _value),
         overload("optional(A).or(optional(A)) optional(A)", Optional), overload("optional(A).orValue(A) A", Optional),
+        overload("list(A).first() optional(A)", lambda items: Optional(items[0]) if items else NONE),
+        overload("list(A).last() optional(A)", lambda items: Optional(items[-1]) if items else NONE),
+        static("optional.unwrap", "(list(optional(A))) list(A)", _unwrapped),
+        overload("list(optional(A)).unwrapOpt() list(A)", _unwrapped),
         static("_[_]", "(optional(list(A)), int) optional(A)", Optional),
         static("_[_]", "(optional(map(A, B)), A) optional(B)", Optional),
         static("cel.@mapInsert", "(map(A, B), A, B) map(A, B)", _inserted),

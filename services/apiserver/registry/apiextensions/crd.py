@@ -8,19 +8,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kubecosm.api.field import FieldError, forbidden_field, invalid_value, not_supported, required
+from kubecosm.api.field import FieldError, duplicate, forbidden_field, invalid_value, not_supported, required, too_many
 from kubecosm.api.resources import Object
 
 from ..admissionregistration.rules import check_client_config
 from ..formats import FIELD_IMMUTABLE, Errors, is_dns1035_label, is_dns1123_subdomain
 from ..strategy import Strategy, bump_generation, keep_field
 from .approval import APPROVAL, is_protected
-from .schema import check_schema
+from .rules import followed
+from .schema import check_root_beside_status, check_schema
 
 SCOPES = ("Cluster", "Namespaced")
 COLUMN_TYPES = ("boolean", "date", "integer", "number", "string")
 COLUMN_FORMATS = ("byte", "date", "date-time", "double", "float", "int32", "int64", "password")
 SELECTABLE_FIELDS_MAX = 8
+SELECTABLE_TYPES = ("boolean", "integer", "string")
 _NAME_RULE = 'must be spec.names.plural+"."+spec.group'
 
 
@@ -103,7 +105,10 @@ def _check_spec(spec: Object, errors: Errors, stored: Sequence[Object]) -> None:
     errors.extend(required(f"spec.names.{field}") for field in ("plural", "singular", "kind", "listKind") if not names.get(field))
     _check_names(names, "spec.names", errors)
     common = _common_parts(versions)
-    _check_version_parts(common, "spec", errors, stored, hoisted=True)
+    has_status = any("status" in (version.get("subresources") or {}) for version in versions)
+    _check_version_parts(common, "spec", errors, stored, has_status=has_status, hoisted=True)
+    if versions:
+        _check_selectable(common.get("selectableFields") or (), _schema_of(versions[0]), "spec.selectableFields", errors)
     _check_conversion(spec.get("conversion") or {}, "spec.conversion", errors)
 
 
@@ -129,7 +134,9 @@ def _check_versions(versions: list[Object], errors: Errors, stored: Sequence[Obj
         if complaints := is_dns1035_label(name):
             errors.append(invalid_value(f"spec.versions[{i}].name", name, ",".join(complaints)))
         own = {part: value for part, value in version.items() if part in _PARTS and part not in common}
-        _check_version_parts(own, f"spec.versions[{i}]", errors, stored, hoisted=False)
+        has_status = "status" in (version.get("subresources") or {})
+        _check_version_parts(own, f"spec.versions[{i}]", errors, stored, has_status=has_status, hoisted=False)
+        _check_selectable(own.get("selectableFields") or (), _schema_of(version), f"spec.versions[{i}].selectableFields", errors)
     names = [version.get("name", "") for version in versions]
     if len(set(names)) != len(names):
         errors.append(invalid_value("spec.versions", versions, "must contain unique version names"))
@@ -139,32 +146,68 @@ def _check_versions(versions: list[Object], errors: Errors, stored: Sequence[Obj
         errors.append(invalid_value("spec.version", names[0], ",".join(complaints)))
 
 
-def _check_version_parts(parts: Mapping[str, Any], path: str, errors: Errors, stored: Sequence[Object], *, hoisted: bool) -> None:
+def _schema_of(version: Object) -> Object:
+    return (version.get("schema") or {}).get("openAPIV3Schema") or {}
+
+
+def _check_version_parts(
+    parts: Mapping[str, Any], path: str, errors: Errors, stored: Sequence[Object], *, has_status: bool, hoisted: bool
+) -> None:
+    """What a version may have of its own, or all have alike (`hoisted`)."""
     schema = (parts.get("schema") or {}).get("openAPIV3Schema")
     if schema:
         where = f"{path}.{'validation' if hoisted else 'schema'}.openAPIV3Schema"
+        if has_status:
+            check_root_beside_status(schema, where, errors)
         check_schema(schema, where, errors, is_stored=parts["schema"] in stored)
     scale = (parts.get("subresources") or {}).get("scale")
     if scale is not None:
         _check_scale(scale, f"{path}.subresources.scale", errors)
     for i, column in enumerate(parts.get("additionalPrinterColumns") or ()):
         _check_column(column, f"{path}.additionalPrinterColumns[{i}]", errors)
-    fields = parts.get("selectableFields") or ()
-    if len(fields) > SELECTABLE_FIELDS_MAX:
-        errors.append(invalid_value(f"{path}.selectableFields", len(fields), f"must have at most {SELECTABLE_FIELDS_MAX} items"))
-    errors.extend(required(f"{path}.selectableFields[{i}].jsonPath") for i, f in enumerate(fields) if not f.get("jsonPath"))
+
+
+def _check_selectable(fields: Sequence[Object], schema: Mapping[str, Any], path: str, errors: Errors) -> None:
+    """Fields that lists can be selected by: they exist, and are scalars."""
+    seen: set[str] = set()
+    for i, field in enumerate(fields):
+        here, text = f"{path}[{i}]", field.get("jsonPath", "")
+        if not text:
+            errors.append(required(f"{here}.jsonPath"))
+            continue
+        found, complaint = followed(text, schema) if "[" not in text else (schema, "must be a simple json path with no array notation")
+        if complaint:
+            errors.append(invalid_value(f"{here}.jsonPath", text, f"is an invalid path: {complaint}"))
+            continue
+        if text.startswith(".metadata"):
+            errors.append(invalid_value(here, text, "must not point to fields in metadata"))
+        if found.get("type") not in SELECTABLE_TYPES:
+            detail = "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed."
+            errors.append(invalid_value(here, text, detail))
+        if text in seen:
+            errors.append(duplicate(here, text))
+        seen.add(text)
+    if len(seen) > SELECTABLE_FIELDS_MAX:
+        errors.append(too_many(path, len(seen), SELECTABLE_FIELDS_MAX))
+
+
+def _check_path(value: str, path: str, errors: Errors) -> bool:
+    """Whether a JSON path begins as one must."""
+    if not value.startswith("."):
+        errors.append(invalid_value(path, value, "must be a simple json path starting with ."))
+    return value.startswith(".")
 
 
 def _check_scale(scale: Object, path: str, errors: Errors) -> None:
     for field, root in (("specReplicasPath", ".spec."), ("statusReplicasPath", ".status.")):
-        value = scale.get(field, "")
+        value, here = scale.get(field, ""), f"{path}.{field}"
         if not value:
-            errors.append(required(f"{path}.{field}"))
-        elif not value.startswith(root):
-            errors.append(invalid_value(f"{path}.{field}", value, f"should be a json path under {root[:-1]}"))
-    selector = scale.get("labelSelectorPath")
-    if selector and not selector.startswith((".spec.", ".status.")):
-        errors.append(invalid_value(f"{path}.labelSelectorPath", selector, "should be a json path under either .spec or .status"))
+            errors.append(required(here))
+        elif _check_path(value, here, errors) and not value.startswith(root):
+            errors.append(invalid_value(here, value, f"should be a json path under {root[:-1]}"))
+    selector, here = scale.get("labelSelectorPath"), f"{path}.labelSelectorPath"
+    if selector and _check_path(selector, here, errors) and not selector.startswith((".spec.", ".status.")):
+        errors.append(invalid_value(here, selector, "should be a json path under either .spec or .status"))
 
 
 def _check_column(column: Object, path: str, errors: Errors) -> None:
@@ -180,6 +223,8 @@ def _check_column(column: Object, path: str, errors: Errors) -> None:
         errors.append(invalid_value(f"{path}.format", form, f"must be one of {','.join(COLUMN_FORMATS)}"))
     if not column.get("jsonPath"):
         errors.append(required(f"{path}.JSONPath"))
+    else:
+        _check_path(column["jsonPath"], f"{path}.JSONPath", errors)
 
 
 def _check_names(names: Object, path: str, errors: Errors) -> None:

@@ -49,36 +49,36 @@ def _check_field_path(field: str, schema: Schema, path: str, errors: Errors) -> 
         errors.append(invalid_value(path, field, "fieldPath must be non-empty if specified"))
     elif "\n" in field:
         errors.append(invalid_value(path, field, "fieldPath must not contain line breaks"))
-    elif complaint := _path_complaint(field, schema):
-        errors.append(invalid_value(path, field, f"fieldPath must be a valid path: {complaint}"))
+    elif followed(field, schema)[1]:
+        errors.append(invalid_value(path, field, "fieldPath must be a valid path"))
 
 
-def _path_complaint(field: str, schema: Schema) -> str:
-    """Why a path of names (`.a.b`, `['c']`) leads nowhere in a schema; empty if it does."""
+def followed(field: str, schema: Schema) -> tuple[Schema, str]:
+    """Where a path of names (`.a.b`, `['c']`) leads in a schema, and why it does not; the reason is empty if it does."""
     rest, at = field, schema
     while rest:
         if rest.startswith("['"):
             name, closed, rest = rest[2:].partition("']")
             if not closed:
-                return "unexpected end of JSON path"
+                return at, "unexpected end of JSON path"
         elif rest.startswith("["):
             inner = rest[1:].partition("]")[0]
-            return f"expected single quoted string but got {inner}" if inner else "unexpected end of JSON path"
+            return at, f"expected single quoted string but got {inner}" if inner else "unexpected end of JSON path"
         elif rest.startswith("."):
             name = rest[1:].partition(".")[0].partition("[")[0]
             rest = rest[1 + len(name) :]
             if not name:
-                return "unexpected end of JSON path"
+                return at, "unexpected end of JSON path"
         else:
-            return f"expected [ or . but got: {rest.partition('.')[0].partition('[')[0]}"
+            return at, f"expected [ or . but got: {rest.partition('.')[0].partition('[')[0]}"
         properties, additional = at.get("properties"), at.get("additionalProperties")
         if properties is not None and name in properties:
             at = properties[name]
         elif properties is None and isinstance(additional, dict):
             at = additional
         else:
-            return "does not refer to a valid field"
-    return ""
+            return at, "does not refer to a valid field"
+    return at, ""
 
 
 def check_programs(schema: Schema, path: str, errors: Errors, *, is_stored: bool = False) -> None:
