@@ -8,9 +8,9 @@ import pytest
 
 from kubecosm.api.meta import is_deleting
 from kubecosm.api.names import FINALIZER_FOREGROUND, FINALIZER_ORPHAN
-from kubecosm.api.resources import CONFIGMAPS, DEPLOYMENTS, PODS, REPLICASETS, SECRETS, Object
+from kubecosm.api.resources import CLUSTERROLES, CONFIGMAPS, DEPLOYMENTS, EVENTS, PODS, REPLICASETS, SECRETS, Object
 from kubecosm.services.controller.cluster.garbage_collector import GarbageCollector
-from kubecosm.services.controller.cluster.garbage_collector.graph import Graph
+from kubecosm.services.controller.cluster.garbage_collector.graph import Graph, identity_of
 from kubecosm.services.controller.cluster.garbage_collector.plan import Action, Delete, DropOwners, Keep, OwnerState, plan_item
 
 from .fake_api import FakeApi
@@ -192,3 +192,66 @@ def test_the_graph_keeps_no_virtual_owner_without_dependents() -> None:
     assert len(graph) == 2
     assert list(graph.forget("child")) == []
     assert len(graph) == 0
+
+
+def test_an_owner_in_another_namespace_is_no_owner_and_an_event_says_so() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, GarbageCollector(8)):
+            owner = await api.create(CONFIGMAPS, obj("owner", namespace="other"))
+            await api.create(SECRETS, obj("near", owner, namespace="other"))
+            await settle()
+            child = await api.create(SECRETS, obj("child", owner))
+            await wait_for(lambda: [found["metadata"]["name"] for found in api.all(SECRETS)] == ["near"])
+            await settle()
+        (event,) = api.all(EVENTS)
+        reference = f"[v1/ConfigMap, namespace: default, name: owner, uid: {owner['metadata']['uid']}]"
+        assert (event["reason"], event["message"]) == (
+            "OwnerRefInvalidNamespace", f'ownerRef {reference} does not exist in namespace "default"',
+        )  # fmt: skip
+        assert (event["involvedObject"]["uid"], event["source"]["component"]) == (child["metadata"]["uid"], "garbage-collector-controller")
+
+    run(test)
+
+
+@pytest.mark.parametrize("wrong", [{"kind": "Secret"}, {"name": "else"}, {"apiVersion": "apps/v1", "kind": "Deployment"}], ids=str)
+@pytest.mark.parametrize("wrong_first", [True, False], ids=["wrong one first", "right one first"])
+def test_a_reference_that_names_a_right_uid_wrongly_stands_for_nothing_and_harms_no_other(wrong: Object, wrong_first: bool) -> None:
+    async def test(api: FakeApi) -> None:
+        owner = api.put(CONFIGMAPS, obj("owner", uid="u-owner"))
+        right, misled = obj("right", owner, uid="u-right"), obj("misled", owner, uid="u-misled")
+        misled["metadata"]["ownerReferences"][0] |= wrong
+        for one in (misled, right) if wrong_first else (right, misled):
+            api.put(SECRETS, one)
+        async with controllers(api, GarbageCollector(8)):
+            await wait_for(lambda: [found["metadata"]["name"] for found in api.all(SECRETS)] == ["right"])
+            await settle()
+            assert [found["metadata"]["name"] for found in api.all(SECRETS)] == ["right"]
+
+    run(test)
+
+
+def test_a_cluster_scoped_object_with_an_owner_in_a_namespace_is_kept() -> None:
+    async def test(api: FakeApi) -> None:
+        owner = await api.create(CONFIGMAPS, obj("owner"))
+        body = obj("role", owner)
+        del body["metadata"]["namespace"]
+        async with controllers(api, GarbageCollector(8)):
+            await api.create(CLUSTERROLES, body)
+            await settle(5)
+            await api.delete(CONFIGMAPS, "owner", "default")
+            await settle(5)
+            assert api.all(CLUSTERROLES)
+
+    run(test)
+
+
+def test_a_reference_from_another_namespace_makes_no_virtual_owner_look_absent_to_others() -> None:
+    graph = Graph()
+    ghost = obj("ghost", uid="ghost")
+    stranger, child = obj("stranger", ghost, uid="stranger", namespace="other"), obj("child", ghost, uid="child")
+    assert list(graph.observe(SECRETS, stranger)) == ["ghost"]
+    assert list(graph.observe(SECRETS, child)) == ["child"], "it means another one: to be asked for by itself"
+    assert set(graph.never_was("ghost")) == {"stranger", "child"}
+    assert identity_of(owner_ref(ghost), "other") in graph.absent_owners
+    assert identity_of(owner_ref(ghost), "default") not in graph.absent_owners
+    assert list(graph.observe(CONFIGMAPS, ghost)) == ["stranger"]

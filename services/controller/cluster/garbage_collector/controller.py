@@ -2,7 +2,7 @@
 
 Watches every resource that can be listed, watched and deleted, custom ones included; new ones are found when a CustomResourceDefinition
 or APIService changes. Writes deletions, ownerReferences and the finalizers foregroundDeletion and orphan. Work items are uids. The graph
-is graph.py, the decisions are plan.py. Leaves out owner references that name a wrong kind for a right uid.
+is graph.py, the decisions are plan.py.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from kubecosm.runtime.logs import get_logger
 from ...common.batches import all_settled, raise_first
 from ...common.discovery import discover
 from ...config import Config
-from .graph import Graph, Node, is_deleting_dependents, is_orphaning_dependents, owner_references
+from .graph import (
+    Graph, Node, identity_of, is_deleting_dependents, is_orphaning_dependents, names, namespace_of, node_identity, owner_references,
+)  # fmt: skip
 from .plan import Delete, DropOwners, OwnerState, blocks, owner_state, plan_item, unblocked, without_finalizer, without_owners
 
 DISCOVER = Key("", "")
@@ -39,11 +41,17 @@ def is_collectable(resource: Resource) -> bool:
     return set(resource.verbs) >= NEEDED_VERBS and (resource.group, resource.plural) not in IGNORED
 
 
+class NamespacedOwner(Exception):
+    """A cluster-scoped object names an owner of a kind that lives in namespaces, so that nobody can tell which is meant."""
+
+
 class GarbageCollector:
     """The controller; `SPEC` and `reconcile` are what the runner asks for."""
 
     def __init__(self, workers: int) -> None:
-        self.SPEC = ControllerSpec(name="garbage_collector", connect=self.connect, seeds=(DISCOVER,), workers=workers)
+        self.SPEC = ControllerSpec(
+            name="garbage_collector", component="garbage-collector-controller", connect=self.connect, seeds=(DISCOVER,), workers=workers
+        )  # fmt: skip
         self.graph = Graph()
         self._followed: dict[tuple[str, str], Resource] = {}
         self._custom: set[tuple[str, str]] = set()
@@ -133,17 +141,27 @@ class GarbageCollector:
 
     async def _verify(self, ctx: Context, node: Node) -> Result:
         """An owner known by reference only: does it exist?"""
-        if await self._live(ctx, node.obj["apiVersion"], node.obj["kind"], node.obj["metadata"]) is None:
-            self._forget(node.obj)
+        try:
+            found = await self._live(ctx, node.obj["apiVersion"], node.obj["kind"], node.obj["metadata"])
+        except NamespacedOwner:
+            for uid in list(node.dependents):
+                self._wake(Key("", uid))  # they tell of it
+            return done()
+        if found is None:
+            for uid in self.graph.never_was(uid_of(node.obj)):
+                self._wake(Key("", uid))
         return done()
 
     async def _live(self, ctx: Context, api_version: str, kind: str, meta: Object) -> Object | None:
-        """The object of this identity as the server has it, or None. ReconcileError while the server does not serve its kind."""
+        """The object of this identity as the server has it, or None.
+
+        NamespacedOwner for one that a cluster-scoped object cannot have; ReconcileError while the server does not serve its kind.
+        """
         resource = self._kinds.get((api_version.rpartition("/")[0], kind))
         if resource is None:
             raise ReconcileError(f"no kind {kind} in {api_version}")
         if resource.namespaced and not meta.get("namespace"):
-            return None  # a cluster-scoped object cannot have a namespaced owner
+            raise NamespacedOwner
         try:
             found = await ctx.client.get(resource, meta["name"], meta.get("namespace") if resource.namespaced else None)
         except NotFound:
@@ -151,22 +169,39 @@ class GarbageCollector:
         return found if uid_of(found) == meta["uid"] else None
 
     async def _owner_state(self, ctx: Context, obj: Object, ref: Object) -> OwnerState:
-        if ref["uid"] in self.graph.absent_owners:
-            return OwnerState.DANGLING
+        namespace = namespace_of(obj)
         known = self.graph.get(ref["uid"])
-        if known is not None and not known.is_virtual:
+        if known is not None and not known.is_virtual and names(ref, namespace, known):
             return owner_state(known.obj)
-        meta = {"name": ref["name"], "namespace": obj["metadata"].get("namespace"), "uid": ref["uid"]}
+        if identity_of(ref, namespace) in self.graph.absent_owners:
+            return OwnerState.DANGLING
+        meta = {"name": ref["name"], "namespace": namespace, "uid": ref["uid"]}
         found = await self._live(ctx, ref["apiVersion"], ref["kind"], meta)
         if found is not None:
             return owner_state(found)
-        self.graph.absent_owners.add(ref["uid"])
+        self.graph.absent_owners.add(identity_of(ref, namespace))
         return OwnerState.DANGLING
+
+    def _tell_misplaced(self, ctx: Context, node: Node) -> None:
+        """An owner of another namespace is none; an event says so where it exists."""
+        assert node.resource is not None, "virtual nodes have no owners"
+        namespace = namespace_of(node.obj)
+        for ref in owner_references(node.obj):
+            known = self.graph.get(ref["uid"])
+            owner = node_identity(known) if known is not None and not known.is_virtual else None
+            if owner is not None and owner.namespace not in ("", namespace):
+                kind = f"{ref['apiVersion']}/{ref['kind']}, namespace: {namespace}, name: {ref['name']}, uid: {ref['uid']}"
+                message = f'ownerRef [{kind}] does not exist in namespace "{namespace}"'
+                ctx.recorder.event(node.obj, node.resource, "Warning", "OwnerRefInvalidNamespace", message)
 
     async def _collect(self, ctx: Context, node: Node) -> Result:
         """Delete the object if it has lost all its owners, or take the lost ones out of its references."""
         obj = node.obj
-        owners = {ref["uid"]: await self._owner_state(ctx, obj, ref) for ref in owner_references(obj)}
+        self._tell_misplaced(ctx, node)
+        try:
+            owners = {ref["uid"]: await self._owner_state(ctx, obj, ref) for ref in owner_references(obj)}
+        except NamespacedOwner:
+            return done()  # no retry resolves it, and nothing is deleted for it
         action = plan_item(obj, owners, [dependent.obj for dependent in self.graph.dependents(node)])
         if isinstance(action, DropOwners):
             await self._patch(ctx, node, without_owners(obj, action.uids))

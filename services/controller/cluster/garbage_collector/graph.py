@@ -1,6 +1,7 @@
 """The graph of owners and dependents over all resources. No I/O: events go in, the uids that need a look come out.
 
-Imitates pkg/controller/garbagecollector/graph_builder.go. A node is virtual while only its dependents have told of it.
+Imitates pkg/controller/garbagecollector/graph_builder.go. A node is virtual while only its dependents have told of it. References may
+name the right uid with a wrong kind, name or namespace: such a reference stands for nothing, whatever others make of that uid.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from kubecosm.api.meta import is_deleting, uid_of
 from kubecosm.api.names import FINALIZER_FOREGROUND, FINALIZER_ORPHAN
@@ -48,24 +50,54 @@ class Node:
         return self.resource is None
 
 
+class Identity(NamedTuple):
+    """What an owner reference stands for; the namespace is that of the dependent (or empty: a cluster-scoped owner)."""
+
+    uid: str
+    group: str
+    kind: str
+    name: str
+    namespace: str
+
+
+def identity_of(ref: Object, namespace: str) -> Identity:
+    return Identity(ref["uid"], ref["apiVersion"].rpartition("/")[0], ref["kind"], ref["name"], namespace)
+
+
+def node_identity(node: Node) -> Identity:
+    meta, kind = node.obj["metadata"], node.resource.kind if node.resource is not None else node.obj["kind"]
+    group = node.resource.group if node.resource is not None else node.obj["apiVersion"].rpartition("/")[0]
+    return Identity(meta["uid"], group, kind, meta["name"], meta.get("namespace") or "")
+
+
+def namespace_of(obj: Object) -> str:
+    return obj["metadata"].get("namespace") or ""
+
+
+def names(ref: Object, namespace: str, owner: Node) -> bool:
+    """Whether a reference from this namespace names the owner rightly. One that lives in a namespace has its dependents there."""
+    identity = node_identity(owner)
+    return identity_of(ref, identity.namespace) == identity and identity.namespace in ("", namespace)
+
+
 class AbsentOwners:
-    """Uids of owners known not to exist, so that a thousand dependents cost one question; the oldest are forgotten."""
+    """Owners known not to exist, so that a thousand dependents cost one question; the oldest are forgotten."""
 
     def __init__(self, size_max: int = ABSENT_OWNERS_MAX) -> None:
-        self._uids: OrderedDict[str, None] = OrderedDict()
+        self._known: OrderedDict[Identity, None] = OrderedDict()
         self._size_max = size_max
 
-    def add(self, uid: str) -> None:
-        self._uids[uid] = None
-        self._uids.move_to_end(uid)
-        if len(self._uids) > self._size_max:
-            self._uids.popitem(last=False)
+    def add(self, identity: Identity) -> None:
+        self._known[identity] = None
+        self._known.move_to_end(identity)
+        if len(self._known) > self._size_max:
+            self._known.popitem(last=False)
 
-    def __contains__(self, uid: str) -> bool:
-        return uid in self._uids
+    def __contains__(self, identity: Identity) -> bool:
+        return identity in self._known or identity._replace(namespace="") in self._known
 
     def __len__(self) -> int:
-        return len(self._uids)
+        return len(self._known)
 
 
 class Graph:
@@ -91,8 +123,11 @@ class Graph:
         if node is None:
             node = self._nodes[uid] = Node(resource, obj)
             before: Object = {"metadata": {}}
+        elif node.is_virtual:
+            before, node.resource, node.obj = {"metadata": {}}, resource, obj
+            yield from [one for one in node.dependents if not self._names(one, node)]
         else:
-            before, node.resource, node.obj = node.obj if not node.is_virtual else {"metadata": {}}, resource, obj
+            before, node.obj = node.obj, obj
         if owner_references(before) != owner_references(obj):
             yield from self._link(uid, owner_references(before), owner_references(obj))
         if is_deleting_dependents(obj) and not is_deleting_dependents(before):
@@ -101,18 +136,27 @@ class Graph:
         if is_orphaning_dependents(obj) and not is_orphaning_dependents(before):
             yield uid
 
+    def _names(self, uid: str, owner: Node) -> bool:
+        """Whether a dependent's reference to this uid means this owner."""
+        dependent = self._nodes.get(uid)
+        if dependent is None:
+            return True
+        refs = [ref for ref in owner_references(dependent.obj) if ref["uid"] == uid_of(owner.obj)]
+        return all(names(ref, namespace_of(dependent.obj), owner) for ref in refs)
+
     def _link(self, uid: str, before: list[Object], after: list[Object]) -> Iterator[str]:
         old, new = {ref["uid"]: ref for ref in before}, {ref["uid"]: ref for ref in after}
+        namespace = namespace_of(self._nodes[uid].obj)
         for owner_uid, ref in new.items():
             owner = self._nodes.get(owner_uid)
             if owner is None:
-                namespace = self._nodes[uid].obj["metadata"].get("namespace", "")
                 meta = {"name": ref["name"], "namespace": namespace, "uid": owner_uid}
                 owner = self._nodes[owner_uid] = Node(None, {"apiVersion": ref["apiVersion"], "kind": ref["kind"], "metadata": meta})
                 yield owner_uid
             owner.dependents.add(uid)
-            if owner_uid not in old and (is_deleting_dependents(owner.obj) or owner_uid in self.absent_owners):
-                yield uid  # a dependent that came too late
+            is_late = is_deleting_dependents(owner.obj) or identity_of(ref, namespace) in self.absent_owners
+            if owner_uid not in old and (is_late or not names(ref, namespace, owner)):
+                yield uid  # a dependent that came too late, or means another owner
         for owner_uid, ref in old.items():
             unblocked = ref.get("blockOwnerDeletion") and not new.get(owner_uid, {}).get("blockOwnerDeletion")
             former = self._nodes.get(owner_uid)
@@ -130,13 +174,20 @@ class Graph:
         if node.is_virtual and not node.dependents:
             del self._nodes[uid]
 
+    def never_was(self, uid: str) -> Iterator[str]:
+        """An owner known by reference does not exist, so named; yields its dependents, some of which may name it differently."""
+        node = self._nodes.get(uid)
+        if node is not None and node.is_virtual:
+            self.absent_owners.add(node_identity(node))
+            yield from list(node.dependents)
+
     def forget(self, uid: str) -> Iterator[str]:
-        """An object is gone (or never was); yields the uids to look at: its dependents, and owners that wait for it."""
+        """An object is gone; yields the uids to look at: its dependents, and owners that wait for it."""
         node = self._nodes.pop(uid, None)
         if node is None:
             return
         if node.dependents:
-            self.absent_owners.add(uid)
+            self.absent_owners.add(node_identity(node))
             yield from node.dependents
         for ref in owner_references(node.obj):
             owner = self._nodes.get(ref["uid"])
