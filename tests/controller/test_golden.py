@@ -221,6 +221,9 @@ def namespace_conditions(given: Object) -> Any:
 
 def budget_status(given: Object) -> Any:
     pods = pods_of(given)
+    if "scale" in given:
+        for pod in pods:
+            pod["metadata"]["ownerReferences"] = [{"kind": "ReplicaSet", "name": "rs", "uid": "uid-rs", "controller": True}]
     scales = {name_of(pod): (("uid-rs", given["scale"]) if "scale" in given else None) for pod in pods}
     status, expiry = disruption.plan_status(workload(given, "PodDisruptionBudget"), pods, scales, EPOCH)
     return {"status": status, "expiry": expiry}

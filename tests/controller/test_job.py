@@ -12,6 +12,8 @@ from kubecosm.api.names import FINALIZER_JOB_TRACKING
 from kubecosm.api.resources import EVENTS, JOBS, PODS, Object
 from kubecosm.services.controller.workloads import job
 from kubecosm.services.controller.workloads.job import indexes
+from kubecosm.services.controller.workloads.job import status as statuses
+from kubecosm.testing.virtualtime import EPOCH
 
 from .fake_api import FakeApi
 from .harness import Kubelet, controllers, ended, pod_template, run, running, settle, wait_for
@@ -264,3 +266,23 @@ def test_no_count_is_lost_or_doubled_when_the_status_write_conflicts() -> None:
 def test_indexes_are_written_as_ranges_and_read_back(found: set[int], text: str) -> None:
     assert indexes.render(found) == text
     assert indexes.parse(text, 100) == found
+
+
+def test_suspending_tells_at_once_how_many_pods_are_on_their_way_out() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, job), Kubelet(api, stop_seconds=30).at_work():
+            await api.create(JOBS, a_job(3, 3))
+            await wait_for(lambda: status(api).get("ready") == 3)
+            found = api.all(JOBS)[0]
+            api.put(JOBS, {**found, "spec": {**found["spec"], "suspend": True}})
+            await wait_for(lambda: not status(api).get("active"))
+            assert (status(api)["ready"], status(api)["terminating"]) == (0, 3)
+
+    run(test)
+
+
+def test_a_condition_that_changes_keeps_its_place() -> None:
+    conditions = [{"type": name, "status": "True", "reason": "JobSuspended", "message": "Job suspended"} for name in ("Suspended", "Other")]
+    changed = statuses.ensured({"status": {"conditions": conditions}}, "Suspended", "False", "JobResumed", "Job resumed", EPOCH)
+    assert changed is not None
+    assert [(one["type"], one["status"]) for one in changed] == [("Suspended", "False"), ("Other", "True")]

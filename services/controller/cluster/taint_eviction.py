@@ -62,23 +62,37 @@ async def _evict(ctx: Context, pod: Object) -> None:
     ctx.expect_deleted(pod)
 
 
-async def reconcile(ctx: Context, key: Key) -> Result:
-    pod = ctx.cache(PODS).get(key)
-    if pod is None or is_deleting(pod) or not node_of(pod):
+class TaintEviction:
+    """The controller; `SPEC` and `reconcile` are what the runner asks for."""
+
+    def __init__(self) -> None:
+        self.SPEC = SPEC
+        self._scheduled: dict[Key, str] = {}
+        """Pods that will have to go, with their uids."""
+
+    async def reconcile(self, ctx: Context, key: Key) -> Result:
+        pod = ctx.cache(PODS).get(key)
+        if pod is None or is_deleting(pod) or not node_of(pod):
+            self._scheduled.pop(key, None)
+            return done()
+        node = ctx.cache(NODES).get(Key("", node_of(pod)))
+        taints = no_execute_taints(node) if node is not None else []
+        now = ctx.clock.now()
+        when = plan_eviction(pod, taints, now) if taints else None
+        if when is None:
+            self._cancel(ctx, key, pod)
+            return done()
+        left = (when - now).total_seconds()
+        if left > 0:
+            self._scheduled[key] = uid_of(pod)
+            return requeue(after_seconds=left)
+        self._scheduled.pop(key, None)
+        await _evict(ctx, pod)
         return done()
-    node = ctx.cache(NODES).get(Key("", node_of(pod)))
-    taints = no_execute_taints(node) if node is not None else []
-    if not taints:
-        return done()
-    now = ctx.clock.now()
-    when = plan_eviction(pod, taints, now)
-    if when is None:
-        return done()
-    left = (when - now).total_seconds()
-    if left > 0:
-        return requeue(after_seconds=left)
-    await _evict(ctx, pod)
-    return done()
+
+    def _cancel(self, ctx: Context, key: Key, pod: Object) -> None:
+        if self._scheduled.pop(key, None) == uid_of(pod):
+            ctx.recorder.event(pod, PODS, "Normal", "TaintManagerEviction", f"Cancelling deletion of Pod {key}")
 
 
 def map_pod(reader: Reader, pod: Object) -> Iterable[Key]:
@@ -103,3 +117,7 @@ SPEC = ControllerSpec(
     indexers={PODS: {INDEX_NODE: node_names}},
     workers=8,
 )
+
+
+def build(_config: object) -> TaintEviction:
+    return TaintEviction()

@@ -22,7 +22,15 @@ from ...common.batches import all_settled, raise_first
 from ...common.discovery import discover
 from ...config import Config
 from .graph import (
-    Graph, Node, identity_of, is_deleting_dependents, is_orphaning_dependents, names, namespace_of, node_identity, owner_references,
+    Graph,
+    Node,
+    identity_of,
+    is_deleting_dependents,
+    is_orphaning_dependents,
+    names,
+    namespace_of,
+    node_identity,
+    owner_references,
 )  # fmt: skip
 from .plan import Delete, DropOwners, OwnerState, blocks, owner_state, plan_item, unblocked, without_finalizer, without_owners
 

@@ -209,7 +209,7 @@ async def _run_due(ctx: Context, cronjob: Object, due: Due, zone: tzinfo, now: d
     """Start the Job that is due, unless deadline or concurrency policy forbid it; returns the CronJob with its new status."""
     spec, status, moment = cronjob["spec"], cronjob.get("status") or {}, due.moment
     if due.missed > MISSED_TIMES_MAX:
-        message = f"too many missed start times: {due.missed}. Set or decrease .spec.startingDeadlineSeconds or check clock skew"
+        message = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew"
         ctx.recorder.event(cronjob, CRONJOBS, "Warning", "TooManyMissedTimes", message)
     if moment is None:
         return cronjob
@@ -246,8 +246,9 @@ async def reconcile(ctx: Context, key: Key) -> Result:
             due = plan_due(cronjob, parse(cronjob["spec"]["schedule"]), zone, now)
             following = due.following
             cronjob = await _run_due(ctx, cronjob, due, zone, now)
-    except (ZoneInfoNotFoundError, IsADirectoryError) as error:
-        message = f'invalid timeZone: "{cronjob["spec"]["timeZone"]}": {error}'
+    except (ZoneInfoNotFoundError, IsADirectoryError):
+        name = cronjob["spec"]["timeZone"]
+        message = f'invalid timeZone: "{name}": unknown time zone {name}'
         ctx.recorder.event(cronjob, CRONJOBS, "Warning", "UnknownTimeZone", message)
     except ScheduleError as error:
         message = f'unparseable schedule: "{cronjob["spec"]["schedule"]}" : {error}'

@@ -20,14 +20,14 @@ from kubecosm.client.http import TRANSPORT_ERRORS
 
 from ...common.conditions import make, replaced
 from ...common.status import update_status
+from ...common.targets import TargetError, Targets
 from ...config import Config
 from . import behavior
 from .behavior import Bounds, History, Sample
-from .calculator import CalculationError, Tolerance, Warmup
+from .calculator import Tolerance, Warmup
 from .counters import FAMILIES, count_look, count_proposal
 from .metrics import MetricsReader
 from .proposals import MetricFailed, Proposals, Subject
-from .targets import Targets
 
 ABOVE_MAXIMUM = "Current number of replicas above Spec.MaxReplicas"
 BELOW_MINIMUM = "Current number of replicas below Spec.MinReplicas"
@@ -120,7 +120,7 @@ class HorizontalPodAutoscaler:
     async def _scale_of(self, look: Look, key: Key) -> tuple[Resource, Object]:
         try:
             found = await self._targets_for(look.ctx).scale(look.spec["scaleTargetRef"], key.namespace)
-        except CalculationError as error:
+        except TargetError as error:
             look.event("FailedGetScale", str(error))
             message = f"the HPA controller was unable to get the target's current scale: {error}"
             look.condition("AbleToScale", False, "FailedGetScale", message)

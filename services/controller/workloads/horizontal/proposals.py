@@ -13,6 +13,7 @@ from kubecosm.api.quantity import Quantity
 from kubecosm.api.resources import Object, Resource
 
 from ...common.pods import is_ready
+from ...common.targets import TargetError
 from .calculator import (
     CalculationError,
     PodMetric,
@@ -65,7 +66,7 @@ class MetricFailed(Exception):
 
 
 Find = Callable[[str, str], Awaitable[Resource]]
-"""(apiVersion, kind) → the resource. Raises CalculationError."""
+"""(apiVersion, kind) → the resource. Raises TargetError."""
 
 
 class Proposals:
@@ -140,7 +141,10 @@ class Proposals:
 
     async def _object(self, source: Object, subject: Subject) -> Outcome:
         metric, described = source["metric"], source["describedObject"]
-        resource = await self._find(described.get("apiVersion", ""), described["kind"])
+        try:
+            resource = await self._find(described.get("apiVersion", ""), described["kind"])
+        except TargetError as error:
+            raise CalculationError(str(error)) from error
         try:
             usage = await self._reader.custom_of_object(metric, subject.namespace, resource, described["name"])
         except CalculationError as error:

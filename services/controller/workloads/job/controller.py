@@ -88,12 +88,13 @@ async def _delete_uncounted(ctx: Context, job: Object, pod: Object) -> None:
     await delete_pod(ctx, pod, job, JOBS)
 
 
-async def _apply_pods(ctx: Context, job: Object, plan: PodsPlan) -> tuple[int, int, list[Exception]]:
-    """(pods created, pods deleted, errors)."""
+async def _apply_pods(ctx: Context, job: Object, plan: PodsPlan) -> tuple[int, list[Object], list[Exception]]:
+    """(pods created, the pods deleted, errors)."""
     results = await all_settled([_delete_uncounted(ctx, job, pod) for pod in plan.delete])
     created, errors = await slow_start([new_pod(job, wanted) for wanted in plan.create], lambda body: create_pod(ctx, body, job, JOBS))
     failed = errors_of(results)
-    return len(created), len(results) - len(failed), [e for e in (*failed, *errors) if not is_namespace_terminating(e)]
+    deleted = [pod for pod, result in zip(plan.delete, results, strict=True) if not isinstance(result, Exception)]
+    return len(created), deleted, [e for e in (*failed, *errors) if not is_namespace_terminating(e)]
 
 
 def _with_suspension(ctx: Context, job: Object) -> Object:
@@ -109,16 +110,17 @@ def _with_suspension(ctx: Context, job: Object) -> Object:
     return {**job, "status": statuses.ordered({**(job.get("status") or {}), "conditions": conditions, **started})}
 
 
-async def _finish_pods(ctx: Context, view: View) -> list[Exception]:
+async def _finish_pods(ctx: Context, view: View) -> tuple[list[Object], list[Exception]]:
     """The Job is to end: what still runs is deleted (and, after a failure, counted as failed)."""
-    return errors_of(await all_settled([delete_pod(ctx, pod, view.job, JOBS) for pod in view.active]))
+    results = await all_settled([delete_pod(ctx, pod, view.job, JOBS) for pod in view.active])
+    return [pod for pod, result in zip(view.active, results, strict=True) if not isinstance(result, Exception)], errors_of(results)
 
 
-async def _count(ctx: Context, view: View, active: int, target: Target | None) -> Result:
+async def _count(ctx: Context, view: View, active: int, deleted: Sequence[Object], target: Target | None) -> Result:
     """Note, release, count, and end the Job; each step is written before the next."""
     counting = plan_counting(view, target)
-    ready = statuses.count_ready(view.active) if target is None or target.reason == "CompletionsReached" else 0
-    noted = statuses.plan_noted(view, active, ready, _terminating(view, target), counting, target)
+    ready = statuses.count_ready(view.active) - statuses.count_ready(deleted)
+    noted = statuses.plan_noted(view, active, ready, view.terminating + len(deleted), counting, target)
     job = await update_status(ctx, JOBS, view.job, noted)
     results = await all_settled([_release(ctx, pod) for pod in counting.release])
     released = [uid for uid in results if isinstance(uid, str)]
@@ -133,19 +135,13 @@ async def _count(ctx: Context, view: View, active: int, target: Target | None) -
     return requeue(after_seconds=0) if counting.is_partial else done(rest_seconds=REST_SECONDS_PER_POD * len(view.pods))
 
 
-def _terminating(view: View, target: Target | None) -> int:
-    """Pods on their way out, with those that this sync has just sent on it."""
-    deleted = len(view.active) if target is not None and target.reason != "CompletionsReached" else 0
-    return view.terminating + deleted
-
-
 def _tell_ended(ctx: Context, job: Object, target: Target) -> None:
     if target.final_type == FAILED:
         ctx.recorder.event(job, JOBS, "Warning", target.reason, target.message)
         return
-    succeeded = (job.get("status") or {}).get("succeeded", 0)
-    if job["spec"].get("completions") is None and succeeded > 1:
-        message = f"Too many succeeded pods running after completion count reached; expected: 1, succeeded: {succeeded}"
+    completions = job["spec"].get("completions")
+    if completions is not None and (job.get("status") or {}).get("succeeded", 0) > completions:
+        message = "Too many succeeded pods running after completion count reached"
         ctx.recorder.event(job, JOBS, "Warning", "TooManySucceededPods", message)
     ctx.recorder.event(job, JOBS, "Normal", "Completed", "Job completed")
 
@@ -154,23 +150,23 @@ async def _sync(ctx: Context, job: Object, pods: Sequence[Object]) -> Result:
     view = View(job, pods, ctx.clock.now())
     target = plan_target(view)
     active, waits, errors = len(view.active), [], list[Exception]()
-    created = deleted = 0
+    created, deleted = 0, list[Object]()
     started = ctx.clock.monotonic()
     if target is not None:
-        errors = await _finish_pods(ctx, view)
-        active = len(errors)
+        deleted, errors = await _finish_pods(ctx, view)
+        active -= len(deleted)
     else:
         if not is_deleting(job):
             plan = plan_pods(view)
             created, deleted, errors = await _apply_pods(ctx, job, plan)
-            active += created - deleted
+            active += created - len(deleted)
             waits.append(plan.wait_seconds)
         target = plan_completion(view, active)
         if target is None and not is_deleting(job):
             view.job = _with_suspension(ctx, job)
             waits.append(seconds_to_deadline(view.job, view.now))
-    result = await _count(ctx, view, active, target)
-    count_sync(ctx, job, started, created=created, deleted=deleted, failed=bool(errors))
+    result = await _count(ctx, view, active, deleted, target)
+    count_sync(ctx, job, started, created=created, deleted=len(deleted), failed=bool(errors))
     if errors:
         raise errors[0]
     seconds = [wait for wait in waits if wait is not None]

@@ -12,7 +12,6 @@ from kubecosm.api.meta import get_condition, uid_of
 from kubecosm.api.resources import Object
 from kubecosm.api.times import format_time
 
-from ...common.conditions import without
 from ...common.pods import is_ready
 from . import indexes
 from .plan import COMPLETE, CountPlan, Target, View, has_tracking_finalizer
@@ -45,7 +44,8 @@ def ensured(job: Object, condition_type: str, status: str, reason: str, message:
         return None
     if current is not None and (current["status"], current.get("reason"), current.get("message")) == (status, reason, message):
         return None
-    return [*without(conditions, condition_type), condition(condition_type, status, reason, message, now)]
+    new = condition(condition_type, status, reason, message, now)
+    return [*conditions, new] if current is None else [new if one["type"] == condition_type else one for one in conditions]
 
 
 def plan_noted(view: View, active: int, ready: int, terminating: int, counting: CountPlan, target: Target | None) -> Object:

@@ -1,4 +1,4 @@
-"""Finds what an autoscaler points at: any resource with a scale subresource, built in or custom."""
+"""Finds what has a scale: any resource with that subresource, built in or custom; for autoscalers and disruption budgets."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from kubecosm.api.errors import ApiError
 from kubecosm.api.resources import BUILTIN, Object, Resource
 from kubecosm.client.http import TRANSPORT_ERRORS, ApiClient
 
-from ...common.discovery import discover
-from .calculator import CalculationError
+from .discovery import discover
+
+
+class TargetError(Exception):
+    """There is no such kind, or no such object, or it has no scale."""
 
 
 class Targets:
@@ -18,7 +21,7 @@ class Targets:
         self._found: dict[tuple[str, str], Resource] = {}
 
     async def find(self, api_version: str, kind: str) -> Resource:
-        """Raises CalculationError when the server has no such kind."""
+        """Raises TargetError when the server has no such kind."""
         group = api_version.rpartition("/")[0]
         known = BUILTIN.by_kind(api_version, kind) or self._found.get((group, kind))
         if known is not None:
@@ -26,16 +29,16 @@ class Targets:
         try:
             self._found = {(resource.group, resource.kind): resource for resource in await discover(self._client)}
         except (ApiError, *TRANSPORT_ERRORS) as error:
-            raise CalculationError(f"unable to determine resource for scale target reference: {error}") from error
+            raise TargetError(f"unable to determine resource for scale target reference: {error}") from error
         if (group, kind) not in self._found:
             unknown = f'no matches for kind "{kind}" in group "{group}"'
-            raise CalculationError(f"unable to determine resource for scale target reference: {unknown}")
+            raise TargetError(f"unable to determine resource for scale target reference: {unknown}")
         return self._found[group, kind]
 
     async def scale(self, reference: Object, namespace: str) -> tuple[Resource, Object]:
-        """The resource of the reference and its Scale. Raises CalculationError with the server's words."""
+        """The resource of the reference and its Scale. Raises TargetError with the server's words."""
         resource = await self.find(reference.get("apiVersion") or "", reference["kind"])
         try:
             return resource, await self._client.get(resource, reference["name"], namespace, subresource="scale")
         except (ApiError, *TRANSPORT_ERRORS) as error:
-            raise CalculationError(str(error)) from error
+            raise TargetError(str(error)) from error
