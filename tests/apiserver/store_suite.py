@@ -40,6 +40,25 @@ async def update_needs_the_expected_revision(store: Store) -> None:
     assert await store.update(key="/missing", value=b"3", expected_revision=revision) == Written(False, 0)
 
 
+async def what_follows_an_accepted_update_shares_its_fate(store: Store) -> None:
+    """A backend that cannot tell ahead does not say so; one that does says so once, and only of updates whose compare holds."""
+    revision, said = await create(store, "/a", b"1"), []
+    assert (await store.update(key="/a", value=b"2", expected_revision=revision + 7, accepted=lambda: said.append(0))).succeeded is False
+    assert said == []
+    follower: list[asyncio.Task[Written]] = []
+
+    def accepted() -> None:
+        said.append(store.revision)
+        follower.append(asyncio.create_task(store.create(key="/b", value=b"1")))
+
+    written = await store.update(key="/a", value=b"2", expected_revision=revision, accepted=accepted)
+    assert written == Written(True, revision + 1)
+    if said:
+        assert said == [revision], "before it is durable"
+        assert await follower[0] == Written(True, revision + 2)
+        assert store.revision == revision + 2
+
+
 async def delete_needs_the_expected_revision_and_counts_as_a_write(store: Store) -> None:
     revision = await create(store, "/a", b"1")
     assert await store.delete(key="/a", expected_revision=revision + 7) == Written(False, revision)
@@ -205,6 +224,7 @@ CLAUSES: tuple[Callable[[Store], Awaitable[None]], ...] = (
     a_write_gets_the_next_revision,
     create_refuses_an_existing_key_and_names_its_revision,
     update_needs_the_expected_revision,
+    what_follows_an_accepted_update_shares_its_fate,
     delete_needs_the_expected_revision_and_counts_as_a_write,
     a_key_can_be_created_again_after_its_delete,
     one_of_many_concurrent_updates_wins,

@@ -134,6 +134,31 @@ async def _outcome(store: Store, number: int) -> str:
     return "stored"
 
 
+def test_what_follows_an_accepted_write_fails_with_it_and_shares_its_commit() -> None:
+    async def main() -> None:
+        log, store = failing_store()
+        revision = (await store.create(key="/a", value=b"1")).revision
+        appended: list[int] = []
+        append = log.append
+        log.append = lambda rows: (appended.append(len(rows)), append(rows))[1]  # type: ignore[method-assign]
+        for full in (False, True):
+            log.full = full
+            follower: list[asyncio.Task[str]] = []
+            update = store.update(
+                key="/a", value=b"2", expected_revision=revision,
+                accepted=lambda: follower.append(asyncio.create_task(_outcome(store, len(appended)))),  # noqa: B023  called at once
+            )  # fmt: skip
+            if full:
+                with pytest.raises(StorageError):
+                    await update
+            else:
+                revision = (await update).revision
+            assert await follower[0] == ("failed" if full else "stored")
+        assert appended == [2, 2]
+
+    asyncio.run(main())
+
+
 def test_a_compare_that_failed_against_a_write_that_failed_is_made_again() -> None:
     async def main() -> None:
         log, store = failing_store()

@@ -88,8 +88,10 @@ def pod_complaint(pod: Object, resources: Iterable[str]) -> str:
     missing: dict[str, set[str]] = {}
     for container in (*(spec.get("containers") or ()), *(spec.get("initContainers") or ())):
         own = container.get("resources") or {}
-        for name in wanted - _compute_usage(amounts(own.get("requests")), amounts(own.get("limits"))).keys():
-            missing.setdefault(name, set()).add(container.get("name", ""))
+        for name in wanted:
+            limited = name.startswith(LIMITS)
+            if name.removeprefix(LIMITS if limited else REQUESTS) not in (own.get("limits" if limited else "requests") or ()):
+                missing.setdefault(name, set()).add(container.get("name", ""))
     if not missing:
         return ""
     return "must specify " + "; ".join(f"{name} for: {','.join(sorted(missing[name]))}" for name in sorted(missing))

@@ -6,7 +6,7 @@ keys are rotated. Everything above, caches included, sees plain text.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from kubecosm.runtime.logs import get_logger
 
@@ -72,8 +72,11 @@ class EncryptingStore:
     async def create(self, *, key: str, value: bytes) -> Written:
         return await self._inner.create(key=key, value=self._encrypted(key, value))
 
-    async def update(self, *, key: str, value: bytes, expected_revision: int) -> Written:
-        return await self._inner.update(key=key, value=self._encrypted(key, value), expected_revision=expected_revision)
+    async def update(
+        self, *, key: str, value: bytes, expected_revision: int, accepted: Callable[[], None] | None = None
+    ) -> Written:
+        encrypted = self._encrypted(key, value)
+        return await self._inner.update(key=key, value=encrypted, expected_revision=expected_revision, accepted=accepted)
 
     async def delete(self, *, key: str, expected_revision: int) -> Written:
         return await self._inner.delete(key=key, expected_revision=expected_revision)

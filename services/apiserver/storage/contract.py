@@ -103,8 +103,14 @@ class Store(Protocol):
     async def create(self, *, key: str, value: bytes) -> Written:
         """Write a key that must not exist. Raises StorageError."""
 
-    async def update(self, *, key: str, value: bytes, expected_revision: int) -> Written:
-        """Replace a key that must still be at `expected_revision`. Raises StorageError."""
+    async def update(
+        self, *, key: str, value: bytes, expected_revision: int, accepted: Callable[[], None] | None = None
+    ) -> Written:
+        """Replace a key that must still be at `expected_revision`. Raises StorageError.
+
+        `accepted` is called, before the answer, as soon as nothing that is written from then on can become durable unless this write
+        does: who depends on it need not wait. Backends that cannot tell do not call it.
+        """
 
     async def delete(self, *, key: str, expected_revision: int) -> Written:
         """Remove a key that must still be at `expected_revision`. Raises StorageError."""

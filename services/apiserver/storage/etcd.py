@@ -11,7 +11,7 @@ import asyncio
 import heapq
 import ssl
 from base64 import b64decode, b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
 
@@ -82,7 +82,9 @@ class EtcdStore:
     async def create(self, *, key: str, value: bytes) -> Written:
         return await self._write(key, 0, value)
 
-    async def update(self, *, key: str, value: bytes, expected_revision: int) -> Written:
+    async def update(
+        self, *, key: str, value: bytes, expected_revision: int, accepted: Callable[[], None] | None = None
+    ) -> Written:
         return await self._write(key, expected_revision, value)
 
     async def delete(self, *, key: str, expected_revision: int) -> Written:

@@ -17,6 +17,8 @@ from .subscriptions import Subscribed, Subscriptions
 
 T = TypeVar("T")
 
+LINGER_TURNS = 3
+"""Turns of the event loop that a commit waits for what depends on a write that has just been accepted, so that both share it."""
 COMMIT_ROWS_MAX = 512
 """Writes in one commit; more would only make the first of them wait longer."""
 
@@ -100,13 +102,15 @@ class GroupCommitStore:
     async def create(self, *, key: str, value: bytes) -> Written:
         return await self._write(key, 0, value)
 
-    async def update(self, *, key: str, value: bytes, expected_revision: int) -> Written:
-        return await self._write(key, expected_revision, value)
+    async def update(
+        self, *, key: str, value: bytes, expected_revision: int, accepted: Callable[[], None] | None = None
+    ) -> Written:
+        return await self._write(key, expected_revision, value, accepted)
 
     async def delete(self, *, key: str, expected_revision: int) -> Written:
         return await self._write(key, expected_revision, None)
 
-    async def _write(self, key: str, expected: int, value: bytes | None) -> Written:
+    async def _write(self, key: str, expected: int, value: bytes | None, accepted: Callable[[], None] | None = None) -> Written:
         while True:
             if self._closed:
                 raise StorageError("the storage is closed")
@@ -124,8 +128,14 @@ class GroupCommitStore:
         self._queue.append(_Write(row, answer))
         if not self._in_flight and not self._kick_scheduled:
             self._kick_scheduled = True
-            self._loop.call_soon(self._kick)
+            self._loop.call_soon(*((self._kick,) if accepted is None else (self._linger, LINGER_TURNS)))
+        if accepted is not None:
+            accepted()
         return await answer
+
+    def _linger(self, turns: int) -> None:
+        """Kick after so many turns of the loop."""
+        self._loop.call_soon(*((self._linger, turns - 1) if turns else (self._kick,)))
 
     async def _wait_settled(self) -> None:
         if self._settled is None:

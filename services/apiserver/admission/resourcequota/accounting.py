@@ -44,21 +44,56 @@ def limited_resources(configuration: Object | None) -> tuple[LimitedResource, ..
     return tuple(LimitedResource.parse(raw) for raw in (configuration or {}).get("limitedResources") or ())
 
 
+class Terms:
+    """What a quota grants, and to what: all that does not change from charge to charge."""
+
+    def __init__(self, quota: Object) -> None:
+        self.spec: Object = quota.get("spec") or {}
+        self.raw_hard: Object = (quota.get("status") or {}).get("hard") or {}
+        self.hard = amounts(self.raw_hard)
+        self.scopes = scopes_of(quota)
+        self._resources: dict[int, tuple[str, ...]] = {}
+
+    def still_hold(self, quota: Object) -> bool:
+        """Whether another state of the quota has the same terms."""
+        return self.spec == (quota.get("spec") or {}) and self.raw_hard == ((quota.get("status") or {}).get("hard") or {})
+
+    def resources(self, evaluator: Evaluator) -> tuple[str, ...]:
+        """Those that are about a kind."""
+        found = self._resources.get(id(evaluator))
+        if found is None:
+            found = self._resources[id(evaluator)] = tuple(evaluator.resources(self.hard))
+        return found
+
+    def are_about(self, evaluator: Evaluator, obj: Object) -> bool:
+        """Whether the quota counts an object (Evaluator.matches)."""
+        return bool(self.resources(evaluator)) and all(evaluator.matches_scope(scope, obj) for scope in self.scopes)
+
+
 @dataclass
 class Account:
     """One quota: what it grants, and what is used of that so far."""
 
     entry: Entry
     quota: Object
-    hard: Amounts = field(init=False)
+    terms: Terms
     used: Amounts = field(init=False)
     counted_at: int = 0
     """The newest revision in which somebody else (the controller) wrote what is used."""
     changed: bool = False
 
     def __post_init__(self) -> None:
-        status = self.quota.get("status") or {}
-        self.hard, self.used = amounts(status.get("hard")), amounts(status.get("used"))
+        self.used = amounts((self.quota.get("status") or {}).get("used"))
+
+    @classmethod
+    def of(cls, entry: Entry, before: Account | None = None) -> Account:
+        """The quota in an entry; `before` is a state that it may share its terms with."""
+        quota = entry.decode()
+        return cls(entry, quota, before.terms if before is not None and before.terms.still_hold(quota) else Terms(quota))
+
+    @property
+    def hard(self) -> Amounts:
+        return self.terms.hard
 
     @property
     def name(self) -> str:
@@ -105,7 +140,7 @@ class Use:
     attributes: Attributes
     evaluator: Evaluator
     now: datetime
-    answered: tuple[list[Object], Demands] | None = None
+    answered: tuple[list[Terms], Demands] | None = None
     """What was demanded of quotas that asked for this; they are asked again when the charge's turn has come."""
 
     @cached_property
@@ -133,7 +168,7 @@ class Use:
 
 def demands_of(use: Use, accounts: Sequence[Account], limited: Sequence[LimitedResource] = ()) -> Demands:
     """What a write asks of each quota that counts its object (the first half of CheckRequest). Raises Forbidden."""
-    asked = [{"name": a.name, "spec": a.quota.get("spec"), "hard": (a.quota.get("status") or {}).get("hard")} for a in accounts]
+    asked = [account.terms for account in accounts]
     if use.answered is None or use.answered[0] != asked:
         use.answered = asked, _measured(use, accounts, limited)
     return use.answered[1]
@@ -142,12 +177,12 @@ def demands_of(use: Use, accounts: Sequence[Account], limited: Sequence[LimitedR
 def _measured(use: Use, accounts: Sequence[Account], limited: Sequence[LimitedResource]) -> Demands:
     evaluator, obj, old = use.evaluator, use.attributes.obj, use.old
     assert obj is not None
-    matching = [account for account in accounts if evaluator.matches(account.quota, obj)]
+    matching = [account for account in accounts if account.terms.are_about(evaluator, obj)]
     for account in matching:
         _check_constraints(account, use.attributes, evaluator, obj)
     found: Demands = {}
     for account in matching:
-        counted_before = old is not None and evaluator.matches(account.quota, old)
+        counted_before = old is not None and account.terms.are_about(evaluator, old)
         demand = use.increase if counted_before else use.whole
         found[account.name] = {name: value for name, value in demand.items() if value and name in account.hard}
     if limited and (any(found.values()) or (not matching and any(use.increase.values()))):
@@ -156,7 +191,7 @@ def _measured(use: Use, accounts: Sequence[Account], limited: Sequence[LimitedRe
 
 
 def _check_constraints(account: Account, attributes: Attributes, evaluator: Evaluator, obj: Object) -> None:
-    resources = evaluator.resources(account.hard)
+    resources = account.terms.resources(evaluator)
     complaint = evaluator.complaint(obj, resources)
     if complaint:
         raise refuse(attributes, f"failed quota: {account.name}: {complaint}")
@@ -170,11 +205,11 @@ def _check_covered(use: Use, accounts: Iterable[Account], matching: Iterable[Acc
     assert obj is not None
     parts = [part for rule in limited if rule.group_resource == resource for part in rule.contains]
     consumed = {name for name, value in use.whole.items() if value > ZERO and any(part in name for part in parts)}
-    uncovered = consumed.difference(*(evaluator.resources(account.hard) for account in matching))
+    uncovered = consumed.difference(*(account.terms.resources(evaluator) for account in matching))
     if uncovered:
         raise refuse(use.attributes, f"insufficient quota to consume: {','.join(sorted(uncovered))}")
     wanted = [scope for rule in limited for scope in rule.scopes if evaluator.matches_scope(scope, obj)]
-    given = {scope.name for account in accounts for scope in scopes_of(account.quota) if evaluator.matches_scope(scope, obj)}
+    given = {scope.name for account in accounts for scope in account.terms.scopes if evaluator.matches_scope(scope, obj)}
     missing = [scope for scope in wanted if scope.name not in given]
     if missing:
         shown = " ".join(f"{{{scope.name} {scope.operator} [{' '.join(scope.values)}]}}" for scope in missing)

@@ -1,8 +1,9 @@
 """Charges to the quotas of a namespace, many at a time.
 
 Whatever arrives while the quotas of a namespace are being written is the next batch: it is checked in order against what is used by then,
-and each quota is written once for all of it, with compare-and-swap on its status. Concurrent creates therefore share two commits (the
-quota's and their own) instead of queueing up, and none can pass a limit. Imitates resourcequota/controller.go (checkQuotas).
+and each quota is written once for all of it, with compare-and-swap on its status, so none can pass a limit. Where the storage promises
+that nothing later becomes durable without that write, the objects do not wait for it, and share its commit.
+Imitates resourcequota/controller.go (checkQuotas).
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple, Protocol
 
-from kubecosm.api.errors import ApiError, modified_conflict
+from kubecosm.api.errors import ApiError, InternalError, modified_conflict
 from kubecosm.api.podresources import Amounts
 from kubecosm.api.resources import RESOURCEQUOTAS, Object
 
@@ -24,6 +26,8 @@ from .accounting import Account, Demands, take
 
 BATCH_MAX = 512
 """Charges checked in one go."""
+SECONDS_MAX = 10.0
+"""How long the writes of a batch wait for their quotas to be written."""
 ATTEMPTS_MAX = 16
 """Tries to write a quota that somebody else (the controller) keeps changing."""
 
@@ -34,8 +38,11 @@ class Books(Protocol):
     def accounts(self, namespace: str) -> list[Account]:
         """The quotas of a namespace as they are now."""
 
-    async def write(self, entry: Entry, quota: Object) -> bool:
-        """Replace a quota that must still be this entry; False if it is not. Raises StorageError."""
+    def write(self, entry: Entry, quota: Object, accepted: Callable[[], None]) -> Coroutine[None, None, bool]:
+        """Replace a quota that must still be this entry; False if it is not. Raises StorageError.
+
+        `accepted` may be called as soon as nothing that is written from then on can become durable without it.
+        """
 
 
 @dataclass(eq=False)
@@ -47,6 +54,8 @@ class Charge:
     answer: asyncio.Future[None]
     taken: Demands = field(default_factory=dict)
     """What has been added to which quota on its behalf."""
+
+    has_expired: bool = False
 
     def refuse(self, error: ApiError | StorageError) -> None:
         if not self.answer.done():
@@ -93,16 +102,21 @@ class Ledger:
         queue.append(item)
 
     async def _work(self, namespace: str) -> None:
-        queue = self._waiting[namespace]
+        queue, loop = self._waiting[namespace], asyncio.get_running_loop()
         try:
             while queue:
                 batch = [queue.popleft() for _ in range(min(len(queue), BATCH_MAX))]
                 charges = [item for item in batch if isinstance(item, Charge)]
+                patience = loop.call_later(SECONDS_MAX, _give_up, charges)
                 try:
                     await self._settle(namespace, charges, [item for item in batch if not isinstance(item, Charge)])
                 except StorageError as error:
-                    for charge in charges:
+                    for charge in charges:  # those that were let go ahead cannot have been written either
                         charge.refuse(error)
+                        charge.taken = {}
+                finally:
+                    patience.cancel()
+                queue.extend(Refund(charge) for charge in charges if charge.has_expired and charge.taken)
         finally:
             del self._waiting[namespace]
 
@@ -110,6 +124,14 @@ class Ledger:
         """Check a batch and write what it changes. Raises StorageError."""
         again: frozenset[str] | None = None
         """The quotas that somebody else was faster to change; the others have been written."""
+        secured: set[str] = set()
+
+        def secure(name: str) -> None:
+            secured.add(name)
+            for charge in charges:
+                if charge.taken and charge.taken.keys() <= secured:
+                    charge.admit()
+
         for _ in range(ATTEMPTS_MAX):
             accounts = {account.name: account for account in self._books.accounts(namespace)}
             for account in accounts.values() if again is None else [accounts[name] for name in again if name in accounts]:
@@ -117,7 +139,7 @@ class Ledger:
                     account.give_back(refund.of(account))
             for charge in charges:
                 self._check(namespace, charge, accounts, again)
-            lost = await self._write([account for account in accounts.values() if account.changed])
+            lost = await self._write([account for account in accounts.values() if account.changed], secure)
             for charge in charges:
                 if lost.isdisjoint(charge.taken):
                     charge.admit()
@@ -150,20 +172,29 @@ class Ledger:
         if charge.taken:  # by quotas that had no objection
             self._waiting[namespace].append(Refund(charge))
 
-    async def _write(self, accounts: Sequence[Account]) -> frozenset[str]:
+    async def _write(self, accounts: Sequence[Account], secure: Callable[[str], None]) -> frozenset[str]:
         """Write them all at once; answers those that somebody else has changed. Raises StorageError."""
         if not accounts:
             return frozenset()
+        waiting = [self._books.write(a.entry, a.rewritten(), partial(secure, a.name)) for a in accounts]
         if len(accounts) == 1:
-            written = [await self._books.write(accounts[0].entry, accounts[0].rewritten())]
+            written = [await waiting[0]]
         else:
             try:
                 async with asyncio.TaskGroup() as tasks:
-                    writes = [tasks.create_task(self._books.write(a.entry, a.rewritten()), name="quota status") for a in accounts]
+                    writes = [tasks.create_task(one, name="quota status") for one in waiting]
             except ExceptionGroup as group:
                 raise group.exceptions[0] from None
             written = [write.result() for write in writes]
         return frozenset(account.name for account, done in zip(accounts, written, strict=True) if not done)
+
+
+def _give_up(charges: Sequence[Charge]) -> None:
+    """Nobody waits any longer; what has been taken is given back as soon as that is known."""
+    for charge in charges:
+        if not charge.answer.done():
+            charge.has_expired = True
+            charge.refuse(InternalError("resource quota evaluation timed out"))
 
 
 def _only(demands: Demands, names: frozenset[str] | None) -> Demands:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
-from kubecosm.api.errors import InternalError, modified_conflict
+from kubecosm.api.errors import modified_conflict
 from kubecosm.api.quota import Evaluator, evaluator_for
 from kubecosm.api.resources import RESOURCEQUOTAS, Object, Resource
 
@@ -21,9 +21,6 @@ from ..chain import Attributes, Plugin
 from .accounting import Account, LimitedResource, Use, counts_less, demands_of
 from .ledger import Charge, Deletion, Ledger, Refund
 
-EVALUATION_SECONDS_MAX = 10.0
-"""How long a write waits for its quotas to be written."""
-
 
 class ResourceQuota(Plugin):
     """Asked last of all, so that nothing is charged for what another plugin refuses."""
@@ -37,6 +34,8 @@ class ResourceQuota(Plugin):
         self._ledger = Ledger(self, self._spawn)
         self._under_way: Counter[str] = Counter()
         """Writes by namespace that have been charged and whose fate is not known yet."""
+        self._listed: dict[str, list[Entry]] = {}
+        self._listed_at = -1
         self._known: dict[str, Account] = {}
         """Quotas as last parsed, by key."""
         self._written: dict[str, int] = {}
@@ -91,11 +90,7 @@ class ResourceQuota(Plugin):
         self._follow(attributes.resource, use.evaluator)
         self._ledger.add(attributes.namespace, charge)
         try:
-            async with asyncio.timeout(EVALUATION_SECONDS_MAX):
-                await answer
-        except TimeoutError:
-            self._ledger.add(attributes.namespace, Refund(charge))
-            raise InternalError("resource quota evaluation timed out") from None
+            await answer
         except asyncio.CancelledError:
             self._ledger.add(attributes.namespace, Refund(charge))
             raise
@@ -119,7 +114,7 @@ class ResourceQuota(Plugin):
                 continue
             obj, demands = gone.decode(), {}
             for account in accounts:
-                if evaluator.matches(account.quota, obj):
+                if account.terms.are_about(evaluator, obj):
                     used = evaluator.usage(obj, self._state.clock.now())
                     demands[account.name] = {name: value for name, value in used.items() if value and name in account.hard}
             if demands:
@@ -132,7 +127,14 @@ class ResourceQuota(Plugin):
     # ---- Books
 
     def _entries(self, namespace: str) -> list[Entry]:
-        return self._quotas.page(Selection(namespace)).entries if namespace else []
+        """The quotas of a namespace, looked up anew after each change of a quota."""
+        if self._listed_at != self._quotas.revision:
+            self._listed_at = self._quotas.revision
+            self._listed.clear()
+        found = self._listed.get(namespace)
+        if found is None:
+            found = self._listed[namespace] = self._quotas.page(Selection(namespace)).entries if namespace else []
+        return found
 
     def _account(self, entry: Entry) -> Account:
         """Not to be charged: `accounts` answers copies."""
@@ -142,7 +144,7 @@ class ResourceQuota(Plugin):
                 self._known.clear()
                 self._written.clear()
                 self._counted.clear()
-            known = self._known[entry.key] = Account(entry, entry.decode())
+            known = self._known[entry.key] = Account.of(entry, known)
         return known
 
     def accounts(self, namespace: str) -> list[Account]:
@@ -155,9 +157,9 @@ class ResourceQuota(Plugin):
             found.append(account)
         return found
 
-    async def write(self, entry: Entry, quota: Object) -> bool:
+    async def write(self, entry: Entry, quota: Object, accepted: Callable[[], None]) -> bool:
         written = await self._state.storage.update(
-            key=self._prefix + entry.key, value=encode(quota), expected_revision=entry.revision
+            key=self._prefix + entry.key, value=encode(quota), expected_revision=entry.revision, accepted=accepted
         )
         if written.succeeded:
             self._written[entry.key] = written.revision
