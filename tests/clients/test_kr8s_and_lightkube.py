@@ -89,7 +89,7 @@ def test_kr8s_scales_labels_watches_and_deletes(kr8s_api: Any, namespace: str) -
 
 def test_kr8s_finds_kinds_by_any_of_their_names(kr8s_api: Any, namespace: str) -> None:
     found = {name: kr8s_api.lookup_kind(name) for name in ("deploy", "Deployment", "deployments.apps", "deployments.v1.apps")}
-    assert set(found.values()) == {("deployment/apps/v1", "deployments", True)}
+    assert set(found.values()) == {("deployment.apps/v1", "deployments", True)}
     assert [obj.name for obj in kr8s_api.get("cm", namespace=namespace, field_selector="metadata.name=nope")] == []
     assert kr8s_api.whoami() == "kubernetes-admin"
 
