@@ -25,7 +25,7 @@ from .authn.facts import ensure_authentication_facts
 from .authz.modes import uses_rbac
 from .authz.upkeep import ensure_policy
 from .background import bookmarks_forever, compact_forever, expire_events_forever
-from .bootstrap import APISERVER, ensure_system_objects
+from .bootstrap import APISERVER, ensure_system_objects, keep_system_objects
 from .config import Config
 from .connect.backend import Backends
 from .customresources.registrar import Registrar
@@ -158,6 +158,9 @@ def background_work(state: State, parts: Parts) -> Iterator[tuple[str, Coroutine
     yield "service-addresses", parts.addresses.run(config.service_cluster_ip_range)
     if parts.addresses.claims is not None:
         yield "node-port-claims", parts.addresses.claims.repair_forever()
+    yield "system-objects", keep_system_objects(
+        state, service_range=config.service_cluster_ip_range, address=place[0], port=place[1], shared=parts.shared
+    )
     yield "identity", keep_identity(state, f"{place[0]}:{place[1]}")
     yield "event-expiry", expire_events_forever(state, config.event_ttl)
     yield "certificates", reload_forever(parts.serving, state.clock, state.config_files)

@@ -5,10 +5,11 @@ Imitates pkg/controlplane (system namespaces, kubernetesservice) and pkg/registr
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from ipaddress import IPv4Network
 
-from kubecosm.api.errors import AlreadyExists
+from kubecosm.api.errors import AlreadyExists, ApiError
 from kubecosm.api.names import (
     LABEL_ENDPOINTSLICE_SKIP_MIRROR,
     LABEL_SERVICE_NAME,
@@ -18,10 +19,13 @@ from kubecosm.api.names import (
     NAMESPACE_SYSTEM,
 )
 from kubecosm.api.resources import ENDPOINTS, ENDPOINTSLICES, NAMESPACES, PRIORITYCLASSES, SERVICES, Object, Resource
+from kubecosm.runtime.logs import get_logger
 
 from .authn.user import GROUP_MASTERS, User
+from .cache.events import Event
 from .rest.store import Caller, ResourceStore
 from .state import State
+from .storage.contract import StorageError
 
 APISERVER = Caller(User("system:apiserver", (GROUP_MASTERS,)), field_manager="kube-apiserver")
 SYSTEM_NAMESPACES = (NAMESPACE_DEFAULT, NAMESPACE_SYSTEM, NAMESPACE_PUBLIC, NAMESPACE_NODE_LEASE)
@@ -32,6 +36,9 @@ SYSTEM_PRIORITIES = {
     ),
 }  # fmt: skip
 KUBERNETES = "kubernetes"
+RESTORE_SECONDS = 2.0
+
+log = get_logger("apiserver")
 
 
 async def ensure_system_objects(state: State, *, service_range: str, address: str, port: int, shared: bool = False) -> None:
@@ -39,10 +46,42 @@ async def ensure_system_objects(state: State, *, service_range: str, address: st
 
     `shared`: other servers may use the storage too; then `peers` keeps the endpoints.
     """
-    for name in SYSTEM_NAMESPACES:
-        await _ensure(state, NAMESPACES, {"metadata": {"name": name}})
     for name, (value, description) in SYSTEM_PRIORITIES.items():
         await _ensure(state, PRIORITYCLASSES, {"metadata": {"name": name}, "value": value, "description": description})
+    await _ensure_lasting(state, service_range, address, port, shared=shared)
+
+
+async def keep_system_objects(state: State, *, service_range: str, address: str, port: int, shared: bool) -> None:
+    """Make again, within seconds, the system's namespaces and the Service `kubernetes` with its endpoints when somebody removes them."""
+    gone = asyncio.Event()
+
+    def follow(resource: Resource, namespace: str, names: Sequence[str]) -> None:
+        store = _store(state, resource)
+        keys = frozenset(store.key_of(namespace, name) for name in names)
+
+        def look(events: Sequence[Event]) -> None:
+            if any(event.entry is None and event.key in keys for event in events):
+                gone.set()
+
+        store.cache.followers.append(look)
+
+    follow(NAMESPACES, "", SYSTEM_NAMESPACES)
+    for resource in (SERVICES, ENDPOINTS, ENDPOINTSLICES):
+        follow(resource, NAMESPACE_DEFAULT, (KUBERNETES,))
+    while True:
+        await gone.wait()
+        gone.clear()
+        await state.clock.sleep(RESTORE_SECONDS)  # who removed it may be about to remove more
+        try:
+            await _ensure_lasting(state, service_range, address, port, shared=shared)
+        except (ApiError, StorageError) as error:
+            log.error("system objects could not be restored, trying again", error=str(error))
+            gone.set()
+
+
+async def _ensure_lasting(state: State, service_range: str, address: str, port: int, *, shared: bool) -> None:
+    for name in SYSTEM_NAMESPACES:
+        await _ensure(state, NAMESPACES, {"metadata": {"name": name}})
     await _ensure(state, SERVICES, _service(service_range, port))
     for resource, obj in zip((ENDPOINTS, ENDPOINTSLICES), endpoint_objects([address], port), strict=True):
         await _ensure(state, resource, obj)

@@ -11,10 +11,11 @@ import pytest
 from kubecosm.api.resources import EVENTS, Object, load_builtin
 from kubecosm.services.apiserver import background
 from kubecosm.services.apiserver.assembly import build_state, start_strategies
-from kubecosm.services.apiserver.bootstrap import APISERVER, ensure_system_objects
+from kubecosm.services.apiserver.bootstrap import APISERVER, ensure_system_objects, keep_system_objects
 from kubecosm.services.apiserver.cache.selection import Selection
 from kubecosm.services.apiserver.cache.view import AS_STORED
 from kubecosm.services.apiserver.config import Config
+from kubecosm.services.apiserver.rest.options import DeleteOptions
 from kubecosm.services.apiserver.rest.store import ResourceStore
 from kubecosm.services.apiserver.state import State
 from kubecosm.services.apiserver.storage.memory import open_memory
@@ -125,5 +126,29 @@ def test_compaction_forgets_what_was_old_an_interval_ago_but_never_recent_histor
             assert len((await state.storage.list(prefix=store.prefix)).items) == 20
 
         await beside(background.compact_forever(state, 300.0), test)
+
+    run_virtual(main())
+
+
+def test_the_service_of_the_api_and_the_systems_namespaces_come_back() -> None:
+    async def main() -> None:
+        state = await make_state()
+        services, namespaces = state.store("", "v1", "services"), state.store("", "v1", "namespaces")
+        keeping = keep_system_objects(
+            state, service_range=Config().service_cluster_ip_range, address="127.0.0.1", port=6443, shared=False
+        )
+
+        async def test() -> None:
+            await state.clock.sleep(0)
+            before = services.entry("default", "kubernetes").decode()["spec"]["clusterIP"]
+            await services.delete("default", "kubernetes", DeleteOptions(), APISERVER)
+            assert services.cache.get("default/kubernetes") is None
+            await state.clock.sleep(5)
+            assert services.entry("default", "kubernetes").decode()["spec"]["clusterIP"] == before
+            await namespaces.remove(namespaces.entry("", "kube-node-lease"), APISERVER)
+            await state.clock.sleep(5)
+            namespaces.entry("", "kube-node-lease")
+
+        await beside(keeping, test)
 
     run_virtual(main())
