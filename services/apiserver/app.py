@@ -36,7 +36,7 @@ from .http.connection import HEADER_SECONDS_MAX, Server
 from .identity import ensure_token_tracking, keep_identity
 from .peers import keep_endpoints, withdraw
 from .serviceips.keeper import AddressKeeper
-from .serving import advertised_address, etcd_context, kubelet_context
+from .serving import advertised_address, etcd_context, follow_client_certificates, kubelet_context
 from .state import State
 from .storage.contract import StorageError, Store
 from .storage.memory import open_memory
@@ -87,7 +87,8 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
         health = HealthEndpoints(metrics, livez=alive_checks(state, config), readyz=ready_checks(state))
         reached_at = advertised_address(config)
         backends = Backends(kubelet_context(config))
-        aggregator = Aggregator(state, backends, Identity(config.proxy_client_cert_file, config.proxy_client_key_file))
+        aggregator = Aggregator(state, backends, identity := Identity(config.proxy_client_cert_file, config.proxy_client_key_file))
+        follow_client_certificates(config, state, backends.kubelet_tls, identity)
         server = Server(build_handler(config, state, metrics, health, backends, aggregator, f"{reached_at}:{config.secure_port}"))
         async with asyncio.TaskGroup() as tasks:
             state.tasks = tasks
@@ -163,7 +164,7 @@ def background_work(state: State, parts: Parts) -> Iterator[tuple[str, Coroutine
     )
     yield "identity", keep_identity(state, f"{place[0]}:{place[1]}")
     yield "event-expiry", expire_events_forever(state, config.event_ttl)
-    yield "certificates", reload_forever(parts.serving, state.clock, state.config_files)
+    yield "certificates", reload_forever(parts.serving, state.clock, (*state.config_files, *state.rotated_files))
     if state.encryption and config.encryption_provider_config_automatic_reload:
         from .encryption import reload
 

@@ -8,7 +8,11 @@ from ipaddress import ip_address
 
 from kubecosm.runtime.tls import client_context
 
+from .aggregation.remote import Identity
+from .authn.facts import authentication_facts, ensure_authentication_facts
 from .config import Config
+from .rotatedfiles import RotatedFiles
+from .state import State
 
 DOCUMENTATION_ADDRESS = "192.0.2.1"
 """Nobody has it (RFC 5737); asking for the route to it tells which address is ours."""
@@ -43,3 +47,24 @@ def kubelet_context(config: Config) -> ssl.SSLContext | None:
         return None
     cert, key = config.kubelet_client_certificate or None, config.kubelet_client_key or None
     return client_context(config.kubelet_certificate_authority, cert, key)
+
+
+def follow_client_certificates(config: Config, state: State, kubelets: ssl.SSLContext | None, identity: Identity) -> None:
+    """Have the certificates that kubelets and extension servers are shown, and what these are told to believe, kept up with their files."""
+    cert, key = config.kubelet_client_certificate, config.kubelet_client_key
+    if kubelets is not None and cert and key:
+        state.rotated_files.append(
+            RotatedFiles("certificate for kubelets", (cert, key), lambda: kubelets.load_cert_chain(cert, key))
+        )
+    if all(identity.files):
+        state.rotated_files.append(RotatedFiles("certificate for extension servers", identity.files, identity.take_up))
+    authorities = (config.client_ca_file, config.requestheader_client_ca_file)
+    if any(authorities):
+        state.rotated_files.append(RotatedFiles("authorities that extension servers believe", authorities, lambda: _publish(config, state)))
+
+
+def _publish(config: Config, state: State) -> None:
+    """Raises StartupError."""
+    authentication_facts(config)  # so that a file that cannot be read is told here
+    if state.tasks is not None:
+        state.tasks.create_task(ensure_authentication_facts(state, config), name="authentication facts")

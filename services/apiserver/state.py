@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .flowcontrol.controller import FlowController
     from .http.metrics import RequestMetrics
     from .rest.store import ResourceStore
+    from .rotatedfiles import RotatedFiles
 
 
 T = TypeVar("T")
@@ -60,6 +61,8 @@ class State:
 
     config_files: list[ConfigFile] = field(default_factory=list)
     """What is read again when it changes."""
+    rotated_files: list[RotatedFiles] = field(default_factory=list)
+    """Certificates besides the server's own, which are taken up anew as well."""
     closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     """What ends with the server: clients of services outside."""
     webhooks: WebhookClients = field(init=False)

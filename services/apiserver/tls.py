@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Protocol
 
 from kubecosm.runtime.clock import Clock
 from kubecosm.runtime.errors import StartupError, startup
@@ -19,7 +20,7 @@ from kubecosm.runtime.logs import get_logger
 from kubecosm.runtime.tls import server_context
 
 from .config import Config
-from .configfiles import ConfigFile
+from .rotatedfiles import stamp_of
 
 log = get_logger("apiserver")
 
@@ -130,23 +131,20 @@ class ServingTls:
         config = self._config
         files = [config.tls_cert_file, config.tls_private_key_file, config.client_ca_file, config.requestheader_client_ca_file]
         files += [file for named in self._named for file in (named.cert, named.key)]
-        return {file: _stamp(file) for file in files if file}
+        return {file: stamp_of(file) for file in files if file}
 
 
-async def reload_forever(serving: ServingTls, clock: Clock, others: Iterable[ConfigFile] = ()) -> None:
+class Reloadable(Protocol):
+    def reload_if_changed(self) -> None: ...
+
+
+async def reload_forever(serving: ServingTls, clock: Clock, others: Iterable[Reloadable] = ()) -> None:
     """Look at the files of certificates, and at `others`, once a minute."""
     while True:
         await clock.sleep(LOOK_SECONDS)
         serving.reload_if_changed()
         for file in others:
             file.reload_if_changed()
-
-
-def _stamp(path: str) -> int:
-    try:
-        return Path(path).stat().st_mtime_ns
-    except OSError:
-        return 0
 
 
 def openssl_ciphers(names: Iterable[str]) -> str:

@@ -39,6 +39,8 @@ class Certificates:
     authority: Path
     server: tuple[Path, Path]
     front_proxy: tuple[Path, Path]
+    renewed: tuple[Path, Path]
+    """Another one of the front proxy's."""
 
     @property
     def bundle(self) -> str:
@@ -53,7 +55,7 @@ def make_certificates(folder: Path) -> Certificates:
     authority = folder / "ca.crt"
     authority.write_bytes(ca.public_bytes(serialization.Encoding.PEM))
     pairs = []
-    for name in (SERVER_NAME, "front-proxy-client"):
+    for name in (SERVER_NAME, "front-proxy-client", "front-proxy-renewed"):
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         certificate = _signed(subject, ca_name, key.public_key(), ca_key, dns=name)
@@ -62,7 +64,7 @@ def make_certificates(folder: Path) -> Certificates:
         plain = serialization.NoEncryption()
         key_file.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain))
         pairs.append((cert_file, key_file))
-    return Certificates(authority, pairs[0], pairs[1])
+    return Certificates(authority, *pairs)
 
 
 def _signed(

@@ -120,6 +120,21 @@ def test_the_extension_learns_who_asks_from_the_front_proxy_alone(tmp_path: Path
     with_extension(tmp_path, test)
 
 
+def test_a_rotated_certificate_is_shown_to_the_extension(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with aggregated(tmp_path) as (api, extension, certificates):
+            cert, key = certificates.front_proxy
+            cert.write_bytes(certificates.renewed[0].read_bytes())
+            key.write_bytes(certificates.renewed[1].read_bytes())
+            for files in api.state.rotated_files:
+                files.reload_if_changed()
+            async with api.watch(f"{FLUNDERS}?watch=1"):  # keeps the connection that is there
+                await api.get(FLUNDERS)
+            assert extension.certificates_seen == {"front-proxy-client", "front-proxy-renewed"}
+
+    asyncio.run(main())
+
+
 def test_watches_of_an_extension_stream_and_upgrades_pass(tmp_path: Path) -> None:
     async def test(api: Api, extension: ExtensionServer) -> None:
         async with api.watch(f"{FLUNDERS}?watch=1") as watch:

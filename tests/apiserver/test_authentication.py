@@ -16,12 +16,14 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from kubecosm.api.resources import Object
 from kubecosm.runtime.errors import StartupError
 from kubecosm.services.apiserver.authn.bootstraptokens import groups_of
+from kubecosm.services.apiserver.authn.build import follow_authorities, front_proxy
 from kubecosm.services.apiserver.authn.configuration import load_authentication
 from kubecosm.services.apiserver.authn.contract import TokenError
 from kubecosm.services.apiserver.authn.filter import websocket_token, without_bearer
 from kubecosm.services.apiserver.authn.frontproxy import FrontProxy
 from kubecosm.services.apiserver.authn.keys import SigningKey, encode64, public_key
 from kubecosm.services.apiserver.authn.oidc import Claim, Provider, user_of
+from kubecosm.services.apiserver.config import Config
 
 from .harness import ADMIN_TOKEN, Api, api_server, with_api
 from .outsiders import Authority, service
@@ -328,6 +330,32 @@ def test_a_front_proxy_is_believed_and_a_plain_client_is_not(tmp_path: Path) -> 
     with_api(tmp_path, test, **flags)
 
 
+def test_a_rotated_authority_of_front_proxies_is_taken_up_unless_it_cannot_be_used(tmp_path: Path) -> None:
+    old, new, clients = (Authority(tmp_path, name) for name in ("old-ca", "new-ca", "clients-ca"))
+    used = tmp_path / "used.crt"
+    used.write_text(old.file.read_text())
+
+    async def test(api: Api) -> None:
+        def names() -> set[str]:
+            return {dict(pair[0] for pair in subject)["commonName"] for subject in identities.authorities}
+
+        config = Config(requestheader_client_ca_file=str(used), client_ca_file=str(clients.file))
+        identities = front_proxy(config)
+        assert identities is not None
+        assert names() == {"old-ca"}
+        follow_authorities(config, api.state, identities)
+        used.write_text(new.file.read_text())
+        for files in api.state.rotated_files:
+            files.reload_if_changed()
+        assert names() == {"new-ca"}
+        used.write_text(clients.file.read_text())  # of the same name as that of clients: not to be told apart
+        for files in api.state.rotated_files:
+            files.reload_if_changed()
+        assert names() == {"new-ca"}
+
+    with_api(tmp_path, test, requestheader_client_ca_file=str(used), client_ca_file=str(clients.file))
+
+
 def test_authorities_of_one_name_cannot_be_told_apart(tmp_path: Path) -> None:
     same = Authority(tmp_path, "ca")
 
@@ -350,6 +378,12 @@ def test_extension_servers_learn_whom_to_believe(tmp_path: Path) -> None:
         assert found["data"]["requestheader-client-ca-file"] == proxies.file.read_text()
         assert found["data"]["requestheader-username-headers"] == '["X-Remote-User"]'
         assert found["data"]["requestheader-allowed-names"] == "[]"
+        proxies.file.write_text(Authority(tmp_path, "other-ca").file.read_text())
+        for files in api.state.rotated_files:
+            files.reload_if_changed()
+        async with asyncio.timeout(5):
+            while found["data"]["requestheader-client-ca-file"] != proxies.file.read_text():
+                found = await api.get("/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication")
 
     with_api(tmp_path, test, requestheader_client_ca_file=str(proxies.file))
 

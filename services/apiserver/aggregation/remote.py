@@ -10,6 +10,7 @@ from base64 import b64decode
 from binascii import Error as BadBase64
 from dataclasses import dataclass
 from urllib.parse import quote
+from weakref import WeakSet
 
 from multidict import CIMultiDict
 
@@ -78,6 +79,16 @@ class Identity:
 
     def __init__(self, cert_file: str, key_file: str) -> None:
         self._files = (cert_file, key_file)
+        self._contexts: WeakSet[ssl.SSLContext] = WeakSet()
+
+    @property
+    def files(self) -> tuple[str, str]:
+        return self._files
+
+    def take_up(self) -> None:
+        """Show the certificate that lies in the files now. Raises ssl.SSLError, OSError."""
+        for context in tuple(self._contexts):
+            context.load_cert_chain(*self._files)
 
     def context(self, spec: Object) -> ssl.SSLContext:
         """TLS to one extension server, checked as its APIService says. ValueError if its caBundle holds no certificate."""
@@ -94,6 +105,7 @@ class Identity:
             context.load_default_certs()
         if all(self._files):
             context.load_cert_chain(*self._files)
+            self._contexts.add(context)
         return context
 
 

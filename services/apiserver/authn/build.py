@@ -14,6 +14,7 @@ from kubecosm.runtime.errors import StartupError, startup
 from ..config import Config
 from ..configfiles import ConfigFile
 from ..outside import KubeconfigWebhook, Outside
+from ..rotatedfiles import RotatedFiles
 from ..state import State
 from .accounts import AccountTokens, TokenKeys, TokenUses
 from .bootstraptokens import BootstrapTokens
@@ -51,7 +52,10 @@ def build_identities(config: Config, state: State) -> Identities:
     metrics = AuthenticationMetrics(accounts.uses)
     metrics.token_caches += [webhook.metrics for webhook in behind]
     union = TokenUnion((*before, *behind), audiences)
-    ways = Authenticators(union, static.users, AnonymousAccess(config.anonymous_auth), front_proxy(config), bool(config.client_ca_file))
+    proxy = front_proxy(config)
+    ways = Authenticators(union, static.users, AnonymousAccess(config.anonymous_auth), proxy, bool(config.client_ca_file))
+    if proxy is not None:
+        follow_authorities(config, state, proxy)
     path = config.authentication_config
     if path:
 
@@ -140,20 +144,35 @@ def _webhook(config: Config, state: State, audiences: tuple[str, ...]) -> Webhoo
     )  # fmt: skip
 
 
+def follow_authorities(config: Config, state: State, proxy: FrontProxy) -> None:
+    """Have front proxies' authorities read again when their file, or that of the other clients' authorities, has changed."""
+
+    def take_up() -> None:
+        proxy.authorities = _proxy_authorities(config)
+
+    paths = (config.requestheader_client_ca_file, config.client_ca_file)
+    state.rotated_files.append(RotatedFiles("front proxies' authorities", paths, take_up))
+
+
 def front_proxy(config: Config) -> FrontProxy | None:
     """None unless --requestheader-client-ca-file is given. Raises StartupError."""
     if not config.requestheader_client_ca_file:
         return None
+    return FrontProxy(
+        _proxy_authorities(config), config.requestheader_allowed_names, config.requestheader_username_headers,
+        config.requestheader_group_headers, config.requestheader_extra_headers_prefix, config.requestheader_uid_headers,
+    )  # fmt: skip
+
+
+def _proxy_authorities(config: Config) -> frozenset[Subject]:
+    """Raises StartupError."""
     mine = _subjects(config.requestheader_client_ca_file)
     if config.client_ca_file and mine & _subjects(config.client_ca_file):
         raise StartupError(
             "--requestheader-client-ca-file and --client-ca-file hold authorities of the same name: whose certificates are front proxies' "
             "is told by that name, so give them different ones"
         )
-    return FrontProxy(
-        mine, config.requestheader_allowed_names, config.requestheader_username_headers, config.requestheader_group_headers,
-        config.requestheader_extra_headers_prefix, config.requestheader_uid_headers,
-    )  # fmt: skip
+    return mine
 
 
 def _subjects(path: str) -> frozenset[Subject]:

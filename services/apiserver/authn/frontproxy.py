@@ -16,11 +16,12 @@ Subject = tuple[tuple[tuple[str, str], ...], ...]
 """A name as ssl.SSLObject.getpeercert() gives it."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class FrontProxy:
     """Which certificates are believed, and which headers say what; the first header of a kind that has a value counts."""
 
     authorities: frozenset[Subject]
+    """May change while the server runs."""
     allowed_names: tuple[str, ...]
     """Common names; empty: any."""
     user_headers: tuple[str, ...] = ("X-Remote-User",)
