@@ -113,6 +113,8 @@ class CustomResource(Resource):
     """additionalPrinterColumns."""
     listed_as: str = ""
     """The kind of lists, where it is not the usual one."""
+    deprecation: str = ""
+    """What those are warned of who use this version."""
     derived: dict[str, Any] = field(default_factory=dict, repr=False)
     """What others have worked out of the schema, by the module that did: equal rows may have different schemas."""
 

@@ -379,3 +379,20 @@ def test_json_paths_find_what_columns_ask_for(path: str, found: list[Any]) -> No
 def test_complaints_about_values_are_worded_as_kubernetes_does(schema: Any, value: Any, complaint: str) -> None:
     found = validate({"type": "object", "properties": {"f": schema}}, {"f": value})
     assert str(found[0]) == complaint
+
+
+def test_requests_in_a_deprecated_version_are_warned(tmp_path: Path) -> None:
+    async def check(api: Api) -> None:
+        old = {"storage": False, "deprecated": True}
+        await api.create(CRDS, definition(
+            version("v1"), version("v2", storage=False), {**version("v1beta1"), **old},
+            {**version("v1alpha1"), **old, "deprecationWarning": "go away"},
+        ))  # fmt: skip
+        for name, warning in (
+            ("v2", None), ("v1beta1", '299 - "stable.example.com/v1beta1 CronTab is deprecated; use stable.example.com/v2 CronTab"'),
+            ("v1alpha1", '299 - "go away"'),
+        ):  # fmt: skip
+            reply = await api.raw("GET", CRONTABS.replace("/v1/", f"/{name}/"))
+            assert (reply.status, reply.headers.get("Warning")) == (200, warning)
+
+    with_api(tmp_path, check)

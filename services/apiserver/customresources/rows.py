@@ -23,6 +23,21 @@ def version_priority(version: str) -> tuple[int, int, int, int, str]:
     return (0, -_LEVELS[match[2]], -int(match[1]), -int(match[3] or 0), version)
 
 
+def deprecation_of(spec: Object, version: Object) -> str:
+    """What those are warned of who use a version that is deprecated; empty for one that is not."""
+    if not version.get("deprecated"):
+        return ""
+    if version.get("deprecationWarning") is not None:
+        return str(version["deprecationWarning"])
+    group, kind = spec["group"], spec["names"]["kind"]
+    better = [
+        other["name"] for other in spec["versions"]
+        if other.get("served") and not other.get("deprecated") and version_priority(other["name"]) < version_priority(version["name"])
+    ]  # fmt: skip
+    instead = f"; use {group}/{min(better, key=version_priority)} {kind}" if better else ""
+    return f"{group}/{version['name']} {kind} is deprecated{instead}"
+
+
 def rows_of(crd: Object, names: Object) -> tuple[list[CustomResource], CustomResource]:
     """(a row for each served version, best first; the row of the version that is stored) of a definition with accepted names."""
     versions = sorted(crd["spec"]["versions"], key=lambda version: version_priority(version["name"]))
@@ -43,6 +58,7 @@ def _row(spec: Object, version: Object, names: Object) -> CustomResource:
         VERBS, tuple(names.get("shortNames") or ()), tuple(names.get("categories") or ()), tuple(subresources),
         schema=(version.get("schema") or {}).get("openAPIV3Schema") or {}, scale=parts.get("scale"),
         columns=tuple(version.get("additionalPrinterColumns") or ()), listed_as=names.get("listKind", ""),
+        deprecation=deprecation_of(spec, version),
     )  # fmt: skip
 
 

@@ -34,6 +34,7 @@ class CustomResourceStore(ResourceStore):
         super().__init__(state, row, stored, cache, CustomResourceStrategy(row, selectable))
         self.served_strategy = self.strategy
         self.conversion = conversion_between(row, stored, converter, is_only=is_only)
+        self.deprecation = row.deprecation
         self._converter = converter
         self.converts = converter is not None and not is_only
         self._status = CustomStatusStrategy(row, selectable)

@@ -67,6 +67,8 @@ class Router:
             raise method_not_allowed()
         else:
             verb = VERBS[request.verb]
+        if store.deprecation:
+            request.warn(store.deprecation)
         if store.converts:
             return run_converting(verb, store, request)
         return verb(store, request)

@@ -52,6 +52,8 @@ class Caller(NamedTuple):
 class StoredKind:
     """Objects of `row`, kept in the version `stored`."""
 
+    deprecation = ""
+    """What those are warned of who use this version."""
     converts = False
     """Whether a webhook converts between the versions: see `unconverted`."""
 
