@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import orjson
+
 from kubecosm.api.managedfields import entries, sets
 from kubecosm.api.managedfields.entries import UPDATE, Managers, Owned
 from kubecosm.api.managedfields.kinds import shape_of_resource
 from kubecosm.api.managedfields.sets import LEAF, Node
 from kubecosm.api.managedfields.shapes import ABSENT, KeyProblem, MapShape
-from kubecosm.api.resources import CustomResource, Object, Resource
+from kubecosm.api.resources import PODS, CustomResource, Object, Resource
 from kubecosm.api.schema import prune
 from kubecosm.api.schema.fast import checker
 from kubecosm.api.schema.model import schemas
@@ -31,6 +33,9 @@ STRIPPED_METADATA = frozenset(f"f:{name}" for name in IDENTITY)
 UNOWNED = frozenset(("apiVersion", "kind", "metadata"))
 """Parts of an object whose fields nobody owns, or that are looked at apart."""
 
+SPECS_REMEMBERED_MAX = 256
+SPEC_BYTES_MAX = 16_384
+"""Longer specs are not remembered."""
 _SPEC, _STATUS = sets.from_paths("spec"), sets.from_paths("status")
 RESETS: Mapping[tuple[str, str], Node] = {
     ("pods", "status"): sets.from_paths("spec", "metadata.deletionTimestamp", "metadata.ownerReferences"),
@@ -75,7 +80,8 @@ def set_by_creator(facts: Facts, obj: Object, *, resets_status: bool) -> Node:
             own = {"f:metadata": own}
     for name, value in obj.items():
         if name not in UNOWNED and not (resets_status and name == "status"):
-            changed = shape.field_of_new(name, zero.get(name, ABSENT), value)
+            known = facts.known if name == "spec" else None
+            changed = known.of(shape, zero, value) if known is not None else shape.field_of_new(name, zero.get(name, ABSENT), value)
             if changed is not None:
                 own["f:" + name] = changed
     return own
@@ -99,6 +105,28 @@ class Facts:
     shape: MapShape
     zero: Object
     """What Go's empty struct of the kind looks like: fields already there do not count as set by a creator."""
+    known: KnownSpecs | None = None
+    """For kinds of which many objects have the same spec."""
+
+
+class KnownSpecs:
+    """What creators of objects with the same spec set in it: pods of one template differ in their metadata alone."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Node | None] = {}
+
+    def of(self, shape: MapShape, zero: Object, spec: Any) -> Node | None:
+        """The node of the spec of a new object. Raises KeyProblem."""
+        text = orjson.dumps(spec)
+        try:
+            return self._known[text]
+        except KeyError:
+            node = shape.field_of_new("spec", zero.get("spec", ABSENT), spec)
+        if len(self._known) >= SPECS_REMEMBERED_MAX:
+            self._known.clear()
+        if len(text) <= SPEC_BYTES_MAX:
+            self._known[text] = node
+        return node
 
 
 def facts_of(resource: Resource) -> Facts:
@@ -109,7 +137,8 @@ def facts_of(resource: Resource) -> Facts:
         definition = schemas().of_kind(resource.api_version, resource.kind)
         if definition is None:
             return Facts("", shape, {"metadata": {}})
-        found = _facts[resource] = Facts(definition.name, shape, checker(definition.name)({}))
+        known = KnownSpecs() if resource == PODS else None
+        found = _facts[resource] = Facts(definition.name, shape, checker(definition.name)({}), known)
     return found
 
 

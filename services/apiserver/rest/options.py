@@ -29,11 +29,14 @@ class WriteOptions:
     force: bool | None = None
 
 
+NO_WRITE_OPTIONS = WriteOptions()
+
+
 def write_options(request: Request, kind: str) -> WriteOptions:
     """`kind` is CreateOptions, UpdateOptions or PatchOptions. Raises NotAcceptable (before anything is written), Invalid."""
     check_acceptable(request)
     if not request.raw_query:
-        return WriteOptions()
+        return NO_WRITE_OPTIONS
     errors: list[FieldError] = []
     dry_run = request.query.get("dryRun", [])
     if any(value != "All" for value in dry_run):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kubecosm.api.field import FieldError, forbidden_field
 from kubecosm.api.names import ANNOTATION_CONFIG_MIRROR
-from kubecosm.api.resources import Object
+from kubecosm.api.resources import Object, Resource
 
 from ..gotypes import difference
 from ..meta import check_meta_update
@@ -16,6 +16,7 @@ from .pod_spec import check_pod_annotations, check_pod_spec
 from .pod_update import check_annotation_updates, check_spec_update, check_status_update
 from .qos import compute_qos
 from .security import check_profiles_match_annotations
+from .templates import KnownSpecs
 
 _FIELDS = (
     "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork", "status.phase",
@@ -31,6 +32,10 @@ _DISABLED_FIELDS = ("schedulingGroup",)
 
 class PodStrategy(Strategy):
     """A Pod as users create and update it."""
+
+    def __init__(self, resource: Resource) -> None:
+        super().__init__(resource)
+        self._known = KnownSpecs()
 
     def default(self, obj: Object) -> None:
         default_pod(obj)
@@ -51,13 +56,18 @@ class PodStrategy(Strategy):
         bump_generation(obj, old)
 
     def validate(self, obj: Object) -> list[FieldError]:
+        spec, annotations = obj["spec"], obj["metadata"].get("annotations")
+        key = KnownSpecs.key(spec)
+        if not annotations and key in self._known:
+            return []
         errors: list[FieldError] = []
         _check_pod(obj, errors)
-        spec, annotations = obj["spec"], obj["metadata"].get("annotations")
         if spec.get("ephemeralContainers"):
             errors.append(forbidden_field("spec.ephemeralContainers", "cannot be set on create"))
         if spec.get("nodeName") and spec.get("schedulingGates"):
             errors.append(forbidden_field("spec.nodeName", "cannot be set until all schedulingGates have been cleared"))
+        if not annotations and not errors:
+            self._known.add(key)
         if annotations:
             check_profiles_match_annotations(annotations, spec, "spec", errors)
         return errors
