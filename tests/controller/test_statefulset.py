@@ -186,3 +186,21 @@ def test_ordinals_may_start_elsewhere() -> None:
         assert names(api) == ["web-5", "web-6"]
 
     run(test)
+
+
+def test_a_pending_pod_whose_claim_was_deleted_gets_a_new_one() -> None:
+    async def test(api: FakeApi) -> None:
+        kubelet = Kubelet(api)
+        kubelet.starts = lambda pod: None
+        async with controllers(api, statefulset), kubelet.at_work():
+            await api.create(STATEFULSETS, stateful_set(1))
+            await wait_for(lambda: api.all(PERSISTENTVOLUMECLAIMS) and api.all(PODS))
+            (lost,) = api.all(PERSISTENTVOLUMECLAIMS)
+            await api.delete(PERSISTENTVOLUMECLAIMS, "data-web-0", "default")
+            await settle()
+            api.set_status(PODS, api.all(PODS)[0], conditions=[{"type": "PodScheduled", "status": "False"}])
+            await wait_for(lambda: api.all(PERSISTENTVOLUMECLAIMS))
+            (found,) = api.all(PERSISTENTVOLUMECLAIMS)
+            assert (found["metadata"]["name"], found["metadata"]["uid"] != lost["metadata"]["uid"]) == ("data-web-0", True)
+
+    run(test)

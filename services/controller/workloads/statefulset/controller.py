@@ -20,7 +20,7 @@ from ...common import revisions as history
 from ...common.adoption import claim, plan_claim
 from ...common.batches import all_settled, raise_first, slow_start
 from ...common.hashing import revision_hash
-from ...common.pods import seconds_until_available
+from ...common.pods import phase_of, seconds_until_available
 from ...common.status import update_status
 from ...common.templates import is_namespace_terminating
 from . import identity
@@ -119,6 +119,13 @@ async def _fix_identity(ctx: Context, statefulset: Object, pods: Iterable[Object
         ctx.expect_written(await ctx.client.update(PODS, body))
 
 
+async def _mend_claims(ctx: Context, statefulset: Object, pods: Iterable[Object]) -> None:
+    """A pod that waits for a claim which somebody deleted gets a new one."""
+    for pod in pods:
+        if phase_of(pod) == "Pending" and not is_deleting(pod) and identity.is_in_range(statefulset, identity.ordinal_of(pod)):
+            await create_claims(ctx, statefulset, pod)
+
+
 async def _apply(ctx: Context, statefulset: Object, past: History, plan: StatefulPlan) -> None:
     errors: list[Exception] = []
     if plan.create:
@@ -149,6 +156,8 @@ async def reconcile(ctx: Context, key: Key) -> Result:
     try:
         await _fix_identity(ctx, statefulset, pods)
         await fix_claim_owners(ctx, statefulset, pods)
+        if statefulset["spec"].get("volumeClaimTemplates"):
+            await _mend_claims(ctx, statefulset, pods)
         await _apply(ctx, statefulset, past, plan)
     except ClaimNotReady:
         return requeue(after_seconds=CLAIM_RETRY_SECONDS)
