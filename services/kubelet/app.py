@@ -228,7 +228,9 @@ class Kubelet:
         return {"cpu": shape.cpu, "memory": allocatable_memory(shape.memory), "ephemeral-storage": shape.ephemeral_storage}
 
     def _new_budget(self, node: str) -> NodeBudget:
-        return NodeBudget(amounts(self._allocatable(node)), (self._shapes.get(node) or self._config).max_pods)
+        shape = self._shapes.get(node)
+        offered = {**self._allocatable(node), **(shape.extended if shape is not None else {})}
+        return NodeBudget(amounts(offered), (shape or self._config).max_pods)
 
     def _host(self, node: NodeInfo, shape: NodeShape) -> None:
         """An adopted node: its pods are run from now on."""

@@ -262,3 +262,50 @@ def test_requests_count_sidecars_with_the_containers_and_init_containers_alone()
     obj = pod(initContainers=inits, overhead={"cpu": "100m"})
     obj["spec"]["containers"] = [spec("c", "2")]
     assert pod_requests(obj) == {"cpu": 5_100_000_000}
+
+
+def with_ports(uid: str, *ports: Object, **spec: object) -> Object:
+    obj = pod(**spec)
+    obj["metadata"]["uid"] = uid
+    obj["spec"]["containers"][0]["ports"] = list(ports)
+    return obj
+
+
+@pytest.mark.parametrize(
+    ("taken", "wanted", "fits"),
+    [
+        pytest.param({"hostPort": 80}, {"hostPort": 80}, False, id="same port"),
+        pytest.param({"hostPort": 80}, {"hostPort": 81}, True, id="another port"),
+        pytest.param({"hostPort": 80}, {"hostPort": 80, "protocol": "UDP"}, True, id="another protocol"),
+        pytest.param({"hostPort": 80, "hostIP": "127.0.0.1"}, {"hostPort": 80, "hostIP": "127.0.0.2"}, True, id="another address"),
+        pytest.param({"hostPort": 80, "hostIP": "127.0.0.1"}, {"hostPort": 80}, False, id="every address"),
+        pytest.param({"hostPort": 80}, {"containerPort": 80}, True, id="a port of its own address"),
+    ],
+)
+def test_a_node_refuses_a_second_pod_with_the_same_host_port(taken: Object, wanted: Object, fits: bool) -> None:
+    budget = NodeBudget(amounts({"cpu": "2"}), pods_max=10)
+    assert budget.take(with_ports("a", taken)) is None
+    refused = budget.take(with_ports("b", wanted))
+    assert (refused is None) is fits
+    if refused is not None:
+        told = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
+        assert (refused.reason, refused.message) == ("NodePorts", told)
+        assert budget.resize(with_ports("a", taken)) is None
+        assert budget.take(with_ports("b", wanted)) is not None, "a change of resources frees no port"
+        budget.release("a")
+        assert budget.take(with_ports("b", wanted)) is None
+
+
+def test_a_node_counts_the_extended_resources_that_it_has() -> None:
+    def asking(uid: str, resource: str) -> Object:
+        obj = with_ports(uid)
+        obj["spec"]["containers"][0]["resources"] = {"requests": {resource: "1"}}
+        return obj
+
+    budget = NodeBudget(amounts({"cpu": "2", "nvidia.com/gpu": "1"}), pods_max=10)
+    assert budget.take(asking("a", "nvidia.com/gpu")) is None
+    refused = budget.take(asking("b", "nvidia.com/gpu"))
+    assert refused is not None
+    assert refused.reason == "OutOfnvidia.com/gpu"
+    assert refused.message == "Node didn't have enough resource: nvidia.com/gpu, requested: 1, used: 1, capacity: 1"
+    assert budget.take(asking("c", "example.com/unknown")) is None, "what the node does not know is not its business"

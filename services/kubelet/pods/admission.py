@@ -1,6 +1,7 @@
 """Whether a node has room for a pod that was bound to it: the kubelet's last word when schedulers disagree (lifecycle/predicate.go).
 
-Looks at cpu, memory, ephemeral storage and the number of pods. Leaves out: node affinity, ports and extended resources.
+Looks at resources (extended ones too, if the node has them), host ports and the number of pods. Leaves out: node affinity and taints,
+since this process does not follow Node objects.
 """
 
 from __future__ import annotations
@@ -13,18 +14,36 @@ from kubecosm.api import podresources
 from kubecosm.api.quantity import Quantity
 from kubecosm.api.resources import Object
 
-RESOURCES = ("cpu", "memory", "ephemeral-storage")
+from .spec import is_sidecar
+
+ANY_ADDRESS = "0.0.0.0"
+NO_FREE_PORTS = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
+HostPort = tuple[str, str, int]
+"""Address, protocol, number."""
 Amounts = dict[str, int]
 """In nanos of each resource."""
 
 
 def amounts(quantities: Mapping[str, object] | None) -> Amounts:
-    return {name: Quantity.of(str(value)).nanos for name, value in (quantities or {}).items() if name in RESOURCES}
+    return {name: Quantity.of(str(value)).nanos for name, value in (quantities or {}).items()}
 
 
 def pod_requests(pod: Object) -> Amounts:
     """What the pod needs at most at once."""
-    return {name: quantity.nanos for name, quantity in podresources.pod_requests(pod).items() if name in RESOURCES}
+    return {name: quantity.nanos for name, quantity in podresources.pod_requests(pod).items()}
+
+
+def host_ports(pod: Object) -> frozenset[HostPort]:
+    """The ports of the node that the pod's containers want for themselves."""
+    spec = pod["spec"]
+    containers = [*(spec.get("containers") or ()), *(one for one in spec.get("initContainers") or () if is_sidecar(one))]
+    wanted = [port for one in containers for port in one.get("ports") or () if port.get("hostPort")]
+    return frozenset((port.get("hostIP") or ANY_ADDRESS, port.get("protocol", "TCP"), port["hostPort"]) for port in wanted)
+
+
+def conflicts(one: HostPort, other: HostPort) -> bool:
+    """The same port of the same address; all addresses include each."""
+    return one[1:] == other[1:] and (one[0] == other[0] or ANY_ADDRESS in (one[0], other[0]))
 
 
 def _sum(one: Amounts, other: Amounts) -> Amounts:
@@ -53,13 +72,16 @@ class NodeBudget:
     allocatable: Amounts
     pods_max: int
     _taken: dict[str, Amounts] = field(default_factory=dict)
+    _ports: dict[str, frozenset[HostPort]] = field(default_factory=dict)
     _used: Amounts = field(default_factory=dict)
 
     def take(self, pod: Object, *, force: bool = False) -> Refused | None:
         """Make room for a pod; why not if there is none. `force` is for pods that run already."""
-        wanted = pod_requests(pod)
-        verdict = None if force else self._refusal(wanted)
+        wanted, ports = pod_requests(pod), host_ports(pod)
+        verdict = None if force else self._refusal(wanted) or self._port_refusal(ports)
         if verdict is None:
+            if ports:
+                self._ports[pod["metadata"]["uid"]] = ports
             self._taken[pod["metadata"]["uid"]] = wanted
             self._used = _sum(self._used, wanted)
         return verdict
@@ -68,8 +90,8 @@ class NodeBudget:
         """Give a pod that runs here what it asks for now; why not, if there is no room. Then it keeps what it has."""
         uid, wanted = pod["metadata"]["uid"], pod_requests({**pod, "status": {}})  # what is wanted, whatever is in effect
         held = self._taken.get(uid, {})
-        for name in RESOURCES:
-            amount, capacity = wanted.get(name, 0), self.allocatable.get(name, 0)
+        for name, capacity in self.allocatable.items():
+            amount = wanted.get(name, 0)
             used = self._used.get(name, 0) - held.get(name, 0)
             if amount <= held.get(name, 0):
                 continue
@@ -80,22 +102,32 @@ class NodeBudget:
                 )
             if used + amount > capacity:
                 return Refusal(True, _shortage(name, amount, used, capacity))
-        self.release(uid)
+        self._give_back(uid)
         self._taken[uid] = wanted
         self._used = _sum(self._used, wanted)
         return None
 
     def release(self, uid: str) -> None:
         """The pod has ended. Idempotent."""
+        self._ports.pop(uid, None)
+        self._give_back(uid)
+
+    def _give_back(self, uid: str) -> None:
         for name, amount in self._taken.pop(uid, {}).items():
             self._used[name] -= amount
+
+    def _port_refusal(self, ports: frozenset[HostPort]) -> Refused | None:
+        """Somebody else has one of these ports."""
+        if any(conflicts(mine, theirs) for mine in ports for taken in self._ports.values() for theirs in taken):
+            return Refused("NodePorts", NO_FREE_PORTS)
+        return None
 
     def _refusal(self, wanted: Amounts) -> Refused | None:
         if len(self._taken) >= self.pods_max:
             counts = f"pods, requested: 1, used: {len(self._taken)}, capacity: {self.pods_max}"
             return _out_of("pods", f"Node didn't have enough resource: {counts}")
-        for name in RESOURCES:
-            used, capacity = self._used.get(name, 0), self.allocatable.get(name, 0)
+        for name, capacity in self.allocatable.items():
+            used = self._used.get(name, 0)
             if wanted.get(name, 0) and used + wanted[name] > capacity:
                 return _out_of(name, _shortage(name, wanted[name], used, capacity))
         return None
