@@ -20,8 +20,9 @@ from kubecosm.services.controller.cluster.autoscaler.expander import PrioritiesE
 from kubecosm.services.controller.cluster.autoscaler.groups import GroupsError, NodeGroup, plan_groups
 from kubecosm.services.controller.cluster.autoscaler.scale_down import Judgement, Rules, plan_unneeded
 from kubecosm.services.controller.cluster.autoscaler.scale_up import Limits, Option, ScaleUp, plan_scale_up
-from kubecosm.services.controller.cluster.autoscaler.simulation import ask_of, room_of, why_not
+from kubecosm.services.controller.cluster.autoscaler.simulation import ask_of, room_of
 from kubecosm.services.controller.cluster.autoscaler.status import PARTS, plan_status, timed
+from kubecosm.services.controller.cluster.autoscaler.world import World
 from tests.conftest import CommandLine, wait_for
 
 
@@ -87,7 +88,8 @@ def test_a_group_below_its_minimum_grows_without_any_pod() -> None:
     assert increases([a_group(low=1)], [a_pod()], {}) == {"small": 1}, "the node of the minimum takes the pod"
 
 
-APART = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
+APART = {"podAntiAffinity": {REQUIRED: [
     {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "web"}}},
 ]}}  # fmt: skip
 
@@ -108,7 +110,8 @@ def test_a_room_refuses_for_the_scheduler_s_reasons(spec: Object, reason: str | 
     other["spec"]["containers"][0]["ports"] = [{"hostPort": 80}]
     pod = a_pod()
     pod["spec"] |= spec
-    assert why_not(ask_of(pod), room_of(a_group().node("n"), [other])) == reason
+    room = room_of(a_group().node("n"), [other])
+    assert World([room]).why_not(ask_of(pod), room) == reason
 
 
 def unneeded(pods: dict[str, list[Object]], *, low: int = 0, nodes: list[Object] | None = None, leaving: tuple[str, ...] = ()) -> list[str]:
@@ -224,6 +227,66 @@ def test_a_condition_keeps_its_time_until_its_status_changes() -> None:
     assert times == {"health": (first, second), "scaleUp": (first, second), "scaleDown": (second, second)}
 
 
+# ---- pods that must be near to, or away from, others
+
+
+def spread_over(key: str, **more: Any) -> Object:
+    selector = {"matchLabels": {"app": "web"}}
+    return {"maxSkew": 1, "topologyKey": key, "whenUnsatisfiable": "DoNotSchedule", "labelSelector": selector, **more}
+
+
+def in_zone(zone: str, high: int = 10) -> NodeGroup:
+    group = a_group(f"zone-{zone}", high=high)
+    group.template["metadata"]["labels"] = {"topology.kubernetes.io/zone": zone}
+    return group
+
+
+HOST, ZONE = "kubernetes.io/hostname", "topology.kubernetes.io/zone"
+
+
+def test_pods_that_spread_over_hosts_get_hosts_although_there_is_room() -> None:
+    there = [room_of(a_group().node("small-0"), [a_pod("x", cpu="100m")])]
+    pods = [a_pod(f"p{i}", cpu="100m", topologySpreadConstraints=[spread_over(HOST, minDomains=3)]) for i in range(2)]
+    assert increases([a_group()], pods, {"small": 1}, there) == {"small": 2}
+    free = [a_pod(f"p{i}", cpu="100m", topologySpreadConstraints=[spread_over(HOST, whenUnsatisfiable="ScheduleAnyway")]) for i in range(2)]
+    assert increases([a_group()], free, {"small": 1}, [room_of(a_group().node("small-0"))]) == {}
+
+
+def test_pods_that_spread_over_zones_get_nodes_in_the_zones_that_lack_them() -> None:
+    zones, full = [in_zone(zone) for zone in "ab"], a_pod("full", cpu="4")
+    full["metadata"]["labels"] = {}
+    there = [room_of(zones[0].node("a-0"), [a_pod("x", cpu="100m")]), room_of(zones[1].node("b-0"), [full])]
+    pods = [a_pod("p", cpu="1", topologySpreadConstraints=[spread_over(ZONE)])]
+    assert increases(zones, pods, {"zone-a": 1, "zone-b": 1}, there) == {"zone-b": 1}
+
+
+@pytest.mark.parametrize(("key", "nodes"), [(HOST, 3), (ZONE, 1)])
+def test_pods_that_keep_apart_get_a_domain_each(key: str, nodes: int) -> None:
+    apart = {"podAntiAffinity": {REQUIRED: [{"topologyKey": key, "labelSelector": {"matchLabels": {"app": "web"}}}]}}
+    assert increases([in_zone("a")], [a_pod(f"p{i}", cpu="100m", affinity=apart) for i in range(3)]) == {"zone-a": nodes}
+
+
+def test_a_pod_is_not_put_where_another_wants_to_be_alone() -> None:
+    alone = {"podAntiAffinity": {REQUIRED: [{"topologyKey": HOST, "labelSelector": {}}]}}
+    there = [room_of(a_group().node("small-0"), [a_pod("hermit", cpu="100m", affinity=alone)])]
+    assert increases([a_group()], [a_pod("p", cpu="100m")], {"small": 1}, there) == {"small": 1}
+
+
+def test_pods_that_want_company_share_a_new_node_or_go_to_their_zone() -> None:
+    together = {"podAffinity": {REQUIRED: [{"topologyKey": ZONE, "labelSelector": {"matchLabels": {"app": "web"}}}]}}
+    pods = [a_pod(f"p{i}", cpu="2", affinity=together) for i in range(4)]
+    assert increases([in_zone("a"), in_zone("b")], pods) in ({"zone-a": 2}, {"zone-b": 2})
+    there = [room_of(in_zone("b").node("b-0"), [a_pod("x", cpu="4")])]
+    assert increases([in_zone("a"), in_zone("b")], pods, {"zone-b": 1}, there) == {"zone-b": 2}
+    plan = planned([in_zone("a")], pods[:1], {}, there)
+    assert plan.refused[0][1] == {"node(s) didn't match pod affinity rules": 1}
+
+
+def test_a_node_stays_when_its_pods_could_not_keep_apart_elsewhere() -> None:
+    apart = {"podAntiAffinity": {REQUIRED: [{"topologyKey": HOST, "labelSelector": {"matchLabels": {"app": "web"}}}]}}
+    assert unneeded({name: [a_pod(name, cpu="100m", affinity=apart)] for name in "abc"}) == []
+
+
 # ---- expanders
 
 
@@ -243,7 +306,7 @@ def test_expanders_choose_the_group_that_grows(chain: Sequence[str], expected: s
 
 def test_chance_decides_between_equals() -> None:
     twins = [a_group("a"), a_group("b"), a_group("c")]
-    options = [Option(group, [room_of(group.node("n"))], [ask_of(a_pod())]) for group in twins]
+    options = [Option(group, [room_of(group.node("n"))], [ask_of(a_pod())], World(())) for group in twins]
     chosen = {choose(options, ("least-waste",), {}, Random(seed)).group.name for seed in range(50)}
     assert chosen == {"a", "b", "c"}
 

@@ -2,7 +2,7 @@
 
 Watches the ConfigMap of the node groups, Pods and Nodes. Creates, taints and deletes Nodes; evicts Pods; writes the status ConfigMap and
 events. Imitates kubernetes/autoscaler's cluster-autoscaler with its flags; leaves out provisioning requests, back-off of groups whose nodes
-never come, and the simulation of anything that simulation.py leaves out.
+never come, and the simulation of anything that simulation.py and world.py leave out.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ from kubecosm.api.resources import Object
 from .budgets import Budgets
 from .drainability import MESSAGES, DrainRules, Unremovable, blocker, movable
 from .groups import NodeGroup
-from .simulation import Room, ask_of, largest_first, place, room_of
+from .simulation import Room, ask_of, largest_first, room_of
+from .world import World
 
 NOTHING_COVERED = Budgets(())
 
@@ -96,7 +97,7 @@ def _why_not(
 def _move(pods: Sequence[Object], targets: Mapping[str, Room]) -> set[str] | None:
     """The nodes that would take the pods in (their rooms are then fuller); None if not all fit, and nothing is taken."""
     copies = {name: Room(room.node, dict(room.free), room.capacity, list(room.pods), set(room.ports)) for name, room in targets.items()}
-    _, left = place(largest_first(ask_of(pod) for pod in pods), list(copies.values()))
+    _, left = World(copies.values()).place(largest_first(ask_of(pod) for pod in pods))
     if left:
         return None
     taken = {name for name, copy in copies.items() if len(copy.pods) > len(targets[name].pods)}

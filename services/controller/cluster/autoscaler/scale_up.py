@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from .balance import are_alike, spread
 from .groups import NodeGroup, ordered
-from .simulation import Ask, Room, largest_first, place, room_of, why_not
+from .simulation import Ask, Room, largest_first, room_of
+from .world import World
 
 MAX_REACHED = "max node group size reached"
 LIMIT_REACHED = "max total nodes in cluster reached"
@@ -43,6 +44,8 @@ class Option:
     group: NodeGroup
     rooms: list[Room]
     pods: list[Ask]
+    world: World
+    """How things would be then."""
 
     @property
     def waste(self) -> float:
@@ -78,15 +81,15 @@ def plan_scale_up(
             plan.increases.append(Increase(group, grown.get(group.name, 0), missing))
             grown[group.name] = group.minimum
             rooms = [*rooms, *(_new_room(group, number) for number in range(missing))]
-    total = len(rooms)
-    _, waiting = place(largest_first(pending), rooms)
+    world = World(rooms)
+    _, waiting = world.place(largest_first(pending))
     asks = [ask for ask, _ in waiting]
     while asks:
         options = []
         for group in ordered(groups):
             alike = _alike(group, groups, limits)
             left = sum(one.maximum - grown.get(one.name, 0) for one in alike)
-            option = _option(group, min(left, limits.nodes_total - total) if limits.nodes_total else left, asks)
+            option = _option(group, min(left, limits.nodes_total - len(world.rooms)) if limits.nodes_total else left, asks, world.fork())
             options += [option] if option is not None else []
         if not options:
             break
@@ -94,11 +97,11 @@ def plan_scale_up(
         for increase in _increases(best, _alike(best.group, groups, limits), grown):
             plan.increases.append(increase)
             grown[increase.group.name] = increase.before + increase.nodes
-        total += len(best.rooms)
+        world = best.world
         helped = {id(ask) for ask in best.pods}
         asks = [ask for ask in asks if id(ask) not in helped]
-    at_limit = bool(limits.nodes_total) and total >= limits.nodes_total
-    plan.refused = [(ask, _reasons(ask, groups, grown, at_limit)) for ask in asks]
+    at_limit = bool(limits.nodes_total) and len(world.rooms) >= limits.nodes_total
+    plan.refused = [(ask, _reasons(ask, groups, grown, world, at_limit)) for ask in asks]
     return plan
 
 
@@ -119,26 +122,27 @@ def _new_room(group: NodeGroup, number: int) -> Room:
     return room_of(group.node(f"template-node-for-{group.name}-{number}"))
 
 
-def _option(group: NodeGroup, nodes_max: int, asks: Sequence[Ask]) -> Option | None:
-    """The pods that so many new nodes of the group would take at most, and how many it takes; None if that is nobody."""
+def _option(group: NodeGroup, nodes_max: int, asks: Sequence[Ask], world: World) -> Option | None:
+    """The pods that so many new nodes of the group would take at most, and how many it takes; None if that is nobody. Changes `world`."""
     rooms: list[Room] = []
     pods: list[Ask] = []
     for ask in asks:
-        placed, _ = place([ask], rooms)
+        placed, _ = world.place([ask], rooms)
         if not placed and len(rooms) < nodes_max:
-            room = _new_room(group, len(rooms))
-            if why_not(ask, room) is None:
-                room.take(ask)
+            room = _new_room(group, len(world.rooms))
+            if world.why_not(ask, room) is None:
+                world.rooms.append(room)
+                world.take(ask, room)
                 rooms.append(room)
                 placed = [ask]
         pods += placed
-    return Option(group, rooms, pods) if pods else None
+    return Option(group, rooms, pods, world) if pods else None
 
 
-def _reasons(ask: Ask, groups: Sequence[NodeGroup], sizes: Mapping[str, int], at_limit: bool) -> Counter[str]:
+def _reasons(ask: Ask, groups: Sequence[NodeGroup], sizes: Mapping[str, int], world: World, at_limit: bool) -> Counter[str]:
     reasons: Counter[str] = Counter()
     for group in groups:
-        reason = why_not(ask, _new_room(group, 0))
+        reason = world.why_not(ask, _new_room(group, len(world.rooms)))
         if reason is None and sizes.get(group.name, 0) >= group.maximum:
             reason = MAX_REACHED
         if reason is None and at_limit:

@@ -1,21 +1,17 @@
-"""Whether a pod would fit on a node, without asking the scheduler: resources, node selectors and affinity, taints, ports, anti-affinity.
+"""Whether a pod would fit on a node, without asking the scheduler: resources, node selectors and affinity, taints, ports.
 
-Pure. Imitates what cluster-autoscaler has from the scheduler's framework; leaves out volumes, topology spread, and affinity between pods
-but for required anti-affinity by host name.
+Pure. Imitates what cluster-autoscaler has from the scheduler's framework; leaves out volumes. What other nodes' pods have to do with it
+stands in world.py.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from kubecosm.api.meta import labels_of
-from kubecosm.api.names import LABEL_HOSTNAME
 from kubecosm.api.podresources import pod_requests
 from kubecosm.api.quantity import Quantity
 from kubecosm.api.resources import Object
-from kubecosm.api.selectors import from_label_selector
 
 from ...common.nodes import NO_EXECUTE, NO_SCHEDULE, matches_node, taints_of, untolerated
 
@@ -100,40 +96,7 @@ def why_not(ask: Ask, room: Room) -> str | None:
             return f"Insufficient {name}"
     if ask.ports & room.ports:
         return PORTS
-    return ANTI_AFFINITY if _is_repelled(ask.pod, room.pods) else None
-
-
-def _is_repelled(pod: Object, others: Iterable[Object]) -> bool:
-    """Whether the pod, or one of the others, must not share a host with the other."""
-    return any(_repels(pod, other) or _repels(other, pod) for other in others)
-
-
-def _repels(pod: Object, other: Object) -> bool:
-    rules = ((pod["spec"].get("affinity") or {}).get("podAntiAffinity") or {}).get("requiredDuringSchedulingIgnoredDuringExecution")
-    own, others = pod["metadata"]["namespace"], other["metadata"]["namespace"]
-    return any(
-        term["topologyKey"] == LABEL_HOSTNAME
-        and others in (term.get("namespaces") or [own])
-        and from_label_selector(term.get("labelSelector")).matches(labels_of(other))
-        for term in rules or ()
-    )
-
-
-def place(asks: Iterable[Ask], rooms: Sequence[Room]) -> tuple[list[Ask], list[tuple[Ask, Counter[str]]]]:
-    """First fit: (those that found a room, and took it; those that did not, with how often which reason spoke against it)."""
-    placed, left = [], []
-    for ask in asks:
-        reasons: Counter[str] = Counter()
-        for room in rooms:
-            reason = why_not(ask, room)
-            if reason is None:
-                room.take(ask)
-                placed.append(ask)
-                break
-            reasons[reason] += 1
-        else:
-            left.append((ask, reasons))
-    return placed, left
+    return None
 
 
 def largest_first(asks: Iterable[Ask]) -> list[Ask]:
