@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from kubecosm.services.apiserver.authn.user import User
-from kubecosm.services.apiserver.flowcontrol.allocation import Want, bounds_of, divide
+from kubecosm.services.apiserver.flowcontrol.allocation import Bounds, Used, Want, bounds_of, divide, lend
 from kubecosm.services.apiserver.flowcontrol.bootstrap import default_levels, default_schemas
 from kubecosm.services.apiserver.flowcontrol.demand import Demand
 from kubecosm.services.apiserver.flowcontrol.dispatcher import Dispatcher, Rejected
@@ -104,6 +104,14 @@ def test_divided_seats_add_up_keep_their_bounds_and_follow_the_targets(seed: int
     free = [s / w.target for s, w in zip(seats, wants, strict=True) if w.lower + 1e-6 < s < w.upper - 1e-6]
     assert all(w.lower - 1e-9 <= s <= w.upper + 1e-9 for s, w in zip(seats, wants, strict=True))
     assert max(free, default=1.0) == pytest.approx(min(free, default=1.0), rel=1e-6)
+
+
+def test_a_greedy_level_borrows_only_what_its_owners_do_not_use() -> None:
+    greedy, modest, idle = Bounds(50, 25, 100), Bounds(30, 15, 100), Bounds(20, 10, 100)
+    seats = lend([Used(greedy, 1000, 1000.0), Used(modest, 28, 20.0), Used(idle, 0, 0.0)])
+    assert seats == pytest.approx([62.0, 28.0, 10.0], abs=0.01)
+    assert lend([Used(greedy, 0, 0.0), Used(modest, 0, 0.0), Used(idle, 0, 0.0)]) == [50.0, 30.0, 20.0]
+    assert lend([Used(greedy, 1000, 1000.0), Used(modest, 500, 500.0), Used(idle, 300, 300.0)]) == [50.0, 30.0, 20.0]
 
 
 def test_demand_rises_at_once_and_falls_slowly() -> None:

@@ -60,3 +60,28 @@ def divide(total: float, wants: Sequence[Want]) -> list[float]:
         else:
             high = middle
     return seats(high)
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What a level did in the period that ends: the most seats it could have used at once, and its smoothed demand."""
+
+    bounds: Bounds
+    highest: int
+    smoothed: float
+
+    @property
+    def least(self) -> float:
+        """Nobody borrows what its owner has just used, up to what is its own."""
+        return max(self.bounds.lower, min(self.bounds.nominal, self.highest))
+
+    @property
+    def target(self) -> float:
+        return max(self.smoothed, float(self.highest > 0), self.least)
+
+
+def lend(used: Sequence[Used]) -> list[float]:
+    """The seats of each level in the next period (updateBorrowingLocked)."""
+    if all(one.target <= one.bounds.lower for one in used):
+        return [float(one.bounds.nominal) for one in used]  # nobody wants anything: all as configured
+    return divide(sum(one.bounds.nominal for one in used), [Want(one.target, one.least, one.bounds.upper) for one in used])

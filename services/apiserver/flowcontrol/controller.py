@@ -16,7 +16,7 @@ from ..cache.caches import Caches, prefix_of
 from ..http.info import READ_ONLY_VERBS
 from ..http.request import Request
 from ..storage.contract import Change, Store, Subscription
-from .allocation import Want, bounds_of, divide
+from .allocation import Used, bounds_of, lend
 from .bootstrap import CATCH_ALL, EXEMPT, MANDATORY, default_levels, default_schemas
 from .dispatcher import Dispatcher
 from .flows import Flow, FlowStats
@@ -159,16 +159,12 @@ class FlowController:
         """Divide the seats anew by the demand of the period that ends."""
         now = self.now()
         limited = [level for level in self.levels.values() if not level.exempt]
-        wants = []
+        used = []
         for level in limited:
             highest = level.demand.highest
-            target = level.target = max(level.demand.end_period(now), float(highest > 0), level.bounds.lower)
-            wants.append(Want(target, level.bounds.lower, level.bounds.upper))
-        total = sum(level.bounds.nominal for level in limited)
-        if sum(want.target for want in wants) <= sum(want.lower for want in wants):
-            seats = [float(level.bounds.nominal) for level in limited]  # nobody wants anything: all as configured
-        else:
-            seats = divide(total, wants)
+            used.append(Used(level.bounds, highest, level.demand.end_period(now)))
+            level.target = used[-1].target
+        seats = lend(used)
         for level, share in zip(limited, seats, strict=True):
             level.limit = max(round(share), min(1, level.bounds.nominal))
         self.dispatcher.kick()
