@@ -4,14 +4,20 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= auto
 TESTS ?= tests
+# 2.0 needs Node 22
+CLIENT_NODE ?= @kubernetes/client-node@1.3.0
 
-.PHONY: demo test lint golden fuzz bench chaos venv clean
+.PHONY: demo test clients lint golden fuzz bench chaos venv clean
 
 demo: $(VENV)/.installed ## start a cluster, deploy a web application, break things, watch them heal
 	$(BIN)/python deploy/demo.py
 
 test: $(VENV)/.installed-dev ## all tests but the slow ones
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow" $(TESTS)
+
+clients: $(VENV)/.installed-dev ## large clients that some tests drive and skip without: Helm, and @kubernetes/client-node if there is npm
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[clients]'
+	! command -v npm >/dev/null || npm install --silent --no-audit --no-fund --prefix build/node $(CLIENT_NODE)
 
 lint: $(VENV)/.installed-dev ## style, types, architecture
 	$(BIN)/python -m ruff check .
