@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from kubecosm.api.resources import Object
 from kubecosm.services.scheduler.framework.defaults import DEFAULT_PLUGINS, ProfileConfig
 from kubecosm.services.scheduler.framework.interface import CycleState
 from kubecosm.services.scheduler.framework.status import Code, Status
+from kubecosm.services.scheduler.plugins.helpers import distinct
 from kubecosm.services.scheduler.plugins.imagelocality import normalized_name
 from kubecosm.services.scheduler.plugins.noderesources import ratio_scorer
 from kubecosm.services.scheduler.state.columns import ALL
@@ -320,3 +323,23 @@ def test_an_infeasible_resize_counts_what_the_pod_has() -> None:
     wishing = pod("p", cpu="64", node_name="a", status={"containerStatuses": statuses})
     refused = pod("p", cpu="64", node_name="a", status={"containerStatuses": statuses, "conditions": [resize]})
     assert [compile_pod(one).requests["cpu"] for one in (wishing, refused)] == [64_000, 1000]
+
+
+@pytest.mark.parametrize("values", [[], [0], [3, 1, 3, 0, 7], [1 << 40, 5, 1 << 40, 0]])
+def test_distinct_values_and_their_places(values: list[int]) -> None:
+    found, places = distinct(np.array(values, np.int64))
+    assert found == sorted(set(values))
+    assert [found[place] for place in places.tolist()] == values
+
+
+@pytest.mark.process
+def test_deciding_loads_no_more_of_numpy_than_it_needs() -> None:
+    program = (
+        "import sys; from tests.scheduler.helpers import Cluster, node, pod\n"
+        "cluster = Cluster(node('a', cpu='1'), node('b', taints=[{'key': 'k', 'effect': 'NoSchedule'}]))\n"
+        "cluster.add(pod('low', cpu='1', node_name='a'))\n"
+        "cluster.schedule(pod('large', cpu='8'), pod('high', cpu='1', priority=10), pod('p'))\n"
+        "print(*(name for name in ('numpy.ma', 'numpy.random', 'numpy.fft', 'numpy.polynomial') if name in sys.modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

@@ -36,8 +36,8 @@ class Diagnosis:
         base = len(self.statuses)
         self.statuses += [status.of(plugin) for status in verdict.statuses]
         self.of_row[rows] = base if verdict.codes is None else base + verdict.codes[rows]
-        codes = {verdict.statuses[0].code} if verdict.codes is None else {verdict.statuses[i].code for i in np.unique(verdict.codes[rows])}
-        self.add_plugin(plugin, *codes)
+        used = (0,) if verdict.codes is None else np.flatnonzero(np.bincount(verdict.codes[rows])).tolist()
+        self.add_plugin(plugin, *{verdict.statuses[index].code for index in used})
 
     def refuse_all(self, status: Status) -> None:
         """PreFilter rejected the pod: every node has this status."""

@@ -22,6 +22,7 @@ from ..state.nodes import NodeTable
 from ..state.podinfo import PodInfo
 from ..state.requests import CPU, MEMORY, NATIVE, PODS, Requests, amounts
 from .deviceclaims import extended_resources
+from .helpers import distinct
 
 RESOURCES_MAX = 31
 """Resources of one pod that can be told apart in a verdict."""
@@ -126,9 +127,8 @@ class NodeResourcesFit:
             if wanted:
                 hopeless = short & (self._nodes.allocatable(resource)[rows] < wanted)
                 bits |= hopeless.astype(np.int64) << (2 * index + 1)
-        combinations, codes = np.unique(bits, return_inverse=True)
-        statuses = [_status(int(combination), lacking) for combination in combinations]
-        return Verdict(bits == 0, statuses, codes.reshape(-1))
+        combinations, codes = distinct(bits)
+        return Verdict(bits == 0, [_status(combination, lacking) for combination in combinations], codes)
 
     # ---- score
 
