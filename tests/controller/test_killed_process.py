@@ -24,7 +24,7 @@ pytestmark = pytest.mark.process
 Object = dict[str, Any]
 NODES = 3
 KILLS = 6
-KILLS_SLOW = 40
+KILLS_SLOW = 20
 COMPLETIONS = 12
 IDLE_SECONDS = 3.0
 IDLE_CPU_SECONDS_MAX = 0.1
@@ -128,7 +128,9 @@ def test_a_killed_controller_manager_makes_nothing_twice_and_leaves_nothing_behi
     own_cluster.kubectl("delete", "deployment,statefulset,daemonset,job", "--all", "--wait=false")
     kill_controller(own_cluster)
     left = "deployments,replicasets,statefulsets,daemonsets,jobs,pods,controllerrevisions"
-    wait_for(lambda: not get(own_cluster, left), "nothing is left behind", 60)
+    started = time.monotonic()
+    wait_for(lambda: not get(own_cluster, left), "nothing is left behind", 60 + 4 * kills)
+    print(f"everything gone after {time.monotonic() - started:.0f} s")
 
 
 def test_a_controller_manager_without_an_api_server_costs_no_processor(kubecosm: CommandLine) -> None:

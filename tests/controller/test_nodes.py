@@ -10,7 +10,7 @@ import pytest
 from kubecosm.api.errors import NotFound
 from kubecosm.api.meta import get_condition, is_deleting
 from kubecosm.api.names import NAMESPACE_NODE_LEASE, TAINT_NOT_READY, TAINT_OUT_OF_SERVICE, TAINT_UNREACHABLE
-from kubecosm.api.resources import EVENTS, JOBS, LEASES, NODES, PODDISRUPTIONBUDGETS, PODS, REPLICASETS, Object
+from kubecosm.api.resources import EVENTS, LEASES, NODES, PODDISRUPTIONBUDGETS, PODS, REPLICASETS, Object
 from kubecosm.api.times import format_micro_time, format_time
 from kubecosm.services.controller.cluster import node_lifecycle, pod_gc, taint_eviction
 from kubecosm.services.controller.cluster.node_lifecycle.health import ZoneState, plan_taints, zone_state

@@ -93,6 +93,9 @@ def test_late_binding_waits_for_the_scheduler() -> None:
             await api.create(STORAGECLASSES, late)
             await api.create(PERSISTENTVOLUMECLAIMS, claim(class_name="late"))
             await wait_for(lambda: any(event["reason"] == "WaitForFirstConsumer" for event in api.all(EVENTS)))
+            volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]
+            await api.create(PODS, {"metadata": {"name": "p", "namespace": "default"}, "spec": {"volumes": volumes}})
+            await wait_for(lambda: any(event["message"] == "waiting for pod p to be scheduled" for event in api.all(EVENTS)))
             await settle(10)
             assert not api.all(PERSISTENTVOLUMES)
             found = await api.get(PERSISTENTVOLUMECLAIMS, "c", "default")

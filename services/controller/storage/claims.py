@@ -24,6 +24,22 @@ YES = "yes"
 WAIT_FOR_FIRST_CONSUMER = "WaitForFirstConsumer"
 
 
+INDEX_CLAIM = "claim"
+"""Pods by the claims they use, as namespace/name."""
+
+
+def claim_keys(pod: Object) -> list[str]:
+    """The claims of a pod: named ones, and those made for its ephemeral volumes."""
+    meta = pod["metadata"]
+    names = []
+    for volume in pod["spec"].get("volumes") or ():
+        if volume.get("persistentVolumeClaim"):
+            names.append(volume["persistentVolumeClaim"]["claimName"])
+        elif volume.get("ephemeral"):
+            names.append(f"{meta['name']}-{volume['name']}")
+    return [f"{meta['namespace']}/{name}" for name in names]
+
+
 def class_of(obj: Object) -> str | None:
     """The name of the StorageClass of a claim or volume; None if it names none at all (an empty name means: no class)."""
     beta = annotations_of(obj).get(ANNOTATION_STORAGE_CLASS_BETA)

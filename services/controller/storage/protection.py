@@ -15,22 +15,7 @@ from kubecosm.client.controller import Context, ControllerSpec, Reader, Result, 
 
 from ..common.finalizers import plan_finalizers, write_finalizers
 from ..common.pods import is_terminal, node_of
-from .claims import phase_of
-
-INDEX_CLAIM = "claim"
-"""Pods by the claims they use, as namespace/name."""
-
-
-def claim_keys(pod: Object) -> list[str]:
-    """The claims of a pod: named ones, and those made for its ephemeral volumes."""
-    meta = pod["metadata"]
-    names = []
-    for volume in pod["spec"].get("volumes") or ():
-        if volume.get("persistentVolumeClaim"):
-            names.append(volume["persistentVolumeClaim"]["claimName"])
-        elif volume.get("ephemeral"):
-            names.append(f"{meta['name']}-{volume['name']}")
-    return [f"{meta['namespace']}/{name}" for name in names]
+from .claims import INDEX_CLAIM, claim_keys, phase_of
 
 
 def uses_claim(pod: Object) -> bool:

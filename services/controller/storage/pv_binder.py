@@ -7,18 +7,21 @@ provisioner.py's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from kubecosm.api.meta import Key, annotations_of, is_deleting, key_of, uid_of
 from kubecosm.api.names import ANNOTATION_BIND_COMPLETED, ANNOTATION_STORAGE_PROVISIONER, PROVISIONER_NONE
-from kubecosm.api.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, STORAGECLASSES, Object
+from kubecosm.api.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, PODS, STORAGECLASSES, Object
 from kubecosm.client.controller import Context, ControllerSpec, Reader, Result, done
 
+from ..common.pods import is_terminal, node_of
 from ..common.status import update_status
 from .claims import (
+    INDEX_CLAIM,
     bound_claim,
     bound_status,
     bound_volume,
+    claim_keys,
     class_of,
     default_class,
     expanded_volume,
@@ -102,13 +105,21 @@ async def _sync_unbound(ctx: Context, claim: Object) -> None:
     await _announce_provisioner(ctx, claim, storage_class)
 
 
+def told_of_consumers(pods: Sequence[str]) -> tuple[str, str]:
+    """Reason and message for a claim whose volume is chosen with the node of its first pod; `pods` are those that have none yet."""
+    if not pods:
+        return "WaitForFirstConsumer", "waiting for first consumer to be created before binding"
+    return "WaitForPodScheduled", f"waiting for pod{'s' if len(pods) > 1 else ''} {','.join(sorted(pods))} to be scheduled"
+
+
 def _tell_pending(ctx: Context, claim: Object, class_name: str | None, storage_class: Object | None) -> None:
     """An event that says what an unbound claim waits for."""
     event_type, reason, message = "Normal", "FailedBinding", "no persistent volumes available for this claim and no storage class is set"
     if class_name and storage_class is None:
         event_type, reason, message = "Warning", "ProvisioningFailed", f'storageclass.storage.k8s.io "{class_name}" not found'
     elif storage_class is not None and waits_for_consumer(claim, storage_class):
-        reason, message = "WaitForFirstConsumer", "waiting for first consumer to be created before binding"
+        waiting = [pod for pod in ctx.cache(PODS).by_index(INDEX_CLAIM, str(key_of(claim))) if not node_of(pod) and not is_terminal(pod)]
+        reason, message = told_of_consumers([pod["metadata"]["name"] for pod in waiting])
     elif storage_class is not None and storage_class["provisioner"] == PROVISIONER_NONE:
         return
     elif storage_class is not None:
@@ -157,6 +168,15 @@ def _names(claim: Object, volume: Object) -> bool:
     return bool(claim["spec"].get("volumeName") == volume["metadata"]["name"])
 
 
+def map_pod(reader: Reader, pod: Object) -> Iterable[Key]:
+    """A new pod that has no node yet: claims of its that wait for it say so."""
+    if node_of(pod):
+        return ()
+    keys = [Key(pod["metadata"]["namespace"], text.partition("/")[2]) for text in claim_keys(pod)]
+    found = [(key, reader.cache(PERSISTENTVOLUMECLAIMS).get(key)) for key in keys]
+    return [key for key, claim in found if claim is not None and not claim["spec"].get("volumeName")]
+
+
 def map_class(reader: Reader, storage_class: Object) -> Iterable[Key]:
     """Claims of the class, or without one when it is the default, that still wait."""
     name = storage_class["metadata"]["name"]
@@ -178,7 +198,8 @@ SPEC = ControllerSpec(
     name="claims",
     component="persistentvolume-controller",
     primary=PERSISTENTVOLUMECLAIMS,
-    watches={PERSISTENTVOLUMES: map_volume, STORAGECLASSES: map_class},
-    cares={PERSISTENTVOLUMECLAIMS: claim_matters},
+    watches={PERSISTENTVOLUMES: map_volume, STORAGECLASSES: map_class, PODS: map_pod},
+    cares={PERSISTENTVOLUMECLAIMS: claim_matters, PODS: lambda old, new: False},
+    indexers={PODS: {INDEX_CLAIM: claim_keys}},
     workers=16,
 )
