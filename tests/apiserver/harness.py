@@ -140,6 +140,14 @@ def with_api(tmp_path: Path, test: Callable[[Api], Awaitable[None]], **config: A
     asyncio.run(main())
 
 
+def admission_configuration(folder: Path, **plugins: dict[str, Any]) -> dict[str, str]:
+    """The flag for a file with the configurations of plugins; a relative `path` instead of one is beside it."""
+    path = folder / "admission.json"
+    listed = [{"name": n, **(given if list(given) == ["path"] else {"configuration": given})} for n, given in plugins.items()]
+    path.write_bytes(orjson.dumps({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AdmissionConfiguration", "plugins": listed}))
+    return {"admission_control_config_file": str(path)}
+
+
 def configmap(name: str, data: dict[str, str] | None = None, **meta: Any) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, **meta}, "data": data or {"k": "v"}}
 

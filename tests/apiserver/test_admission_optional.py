@@ -18,7 +18,7 @@ from kubecosm.services.apiserver.admission.placement import covers, merge
 from kubecosm.services.apiserver.admission.plugins import TABLE, chosen_plugins
 from kubecosm.services.apiserver.authn.user import User
 
-from .harness import ACCOUNT, ACCOUNTS, PODS, Api, configmap, pod, with_api
+from .harness import ACCOUNT, ACCOUNTS, PODS, Api, admission_configuration, configmap, pod, with_api
 
 KUBERNETES_ORDER = """
 AlwaysAdmit NamespaceAutoProvision NamespaceLifecycle NamespaceExists LimitPodHardAntiAffinityTopology LimitRanger ServiceAccount
@@ -76,16 +76,8 @@ def test_namespaces_come_with_their_first_object(tmp_path: Path) -> None:
     with_api(tmp_path, test, enable_admission_plugins=("NamespaceAutoProvision", "NamespaceExists"))
 
 
-def configured(tmp_path: Path, text: str) -> dict[str, str]:
-    """The flag for an AdmissionConfiguration with these plugins."""
-    file = tmp_path / "admission.yaml"
-    file.write_text(f"apiVersion: apiserver.config.k8s.io/v1\nkind: AdmissionConfiguration\nplugins:\n{text}")
-    return {"admission_control_config_file": str(file)}
-
-
 def test_pods_run_where_their_namespace_says(tmp_path: Path) -> None:
-    selectors = "{podNodeSelectorPluginConfig: {clusterDefaultNodeSelector: 'a=b'}}"
-    flags = configured(tmp_path, f"- {{name: PodNodeSelector, configuration: {selectors}}}")
+    flags = admission_configuration(tmp_path, PodNodeSelector={"podNodeSelectorPluginConfig": {"clusterDefaultNodeSelector": "a=b"}})
 
     async def test(api: Api) -> None:
         await api.create(ACCOUNTS, ACCOUNT)
@@ -143,8 +135,8 @@ def test_pods_keep_others_away_from_nodes_only_and_tolerate_the_taints_of_their_
 
 
 def test_events_are_limited_by_rate(tmp_path: Path) -> None:
-    kind = "apiVersion: eventratelimit.admission.k8s.io/v1alpha1, kind: Configuration"
-    flags = configured(tmp_path, f"- {{name: EventRateLimit, configuration: {{{kind}, limits: [{{type: Namespace, qps: 1, burst: 3}}]}}}}")
+    kind = {"apiVersion": "eventratelimit.admission.k8s.io/v1alpha1", "kind": "Configuration"}
+    flags = admission_configuration(tmp_path, EventRateLimit={**kind, "limits": [{"type": "Namespace", "qps": 1, "burst": 3}]})
 
     def event(index: int) -> dict[str, Any]:
         about = {"kind": "Pod", "name": "p", "namespace": "default", "apiVersion": "v1"}

@@ -11,7 +11,7 @@ import pytest
 from kubecosm.runtime.errors import StartupError
 from kubecosm.services.apiserver.admission.imagepolicy import read_settings
 
-from .harness import ACCOUNT, ACCOUNTS, PODS, Api, pod, with_api
+from .harness import ACCOUNT, ACCOUNTS, PODS, Api, admission_configuration, pod, with_api
 from .webhook_server import WebhookServer, ca_bundle
 
 
@@ -24,10 +24,8 @@ def settings(tmp_path: Path, url: str, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
     (tmp_path / "images.kubeconfig").write_bytes(orjson.dumps(kubeconfig))
     policy = {"kubeConfigFile": str(tmp_path / "images.kubeconfig"), "retryBackoff": 500, **more}
-    plugin = {"name": "ImagePolicyWebhook", "configuration": {"imagePolicy": policy}}
-    document = {"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AdmissionConfiguration", "plugins": [plugin]}
-    (tmp_path / "admission.yaml").write_bytes(orjson.dumps(document))
-    return {"enable_admission_plugins": ("ImagePolicyWebhook",), "admission_control_config_file": str(tmp_path / "admission.yaml")}
+    flags = admission_configuration(tmp_path, ImagePolicyWebhook={"imagePolicy": policy})
+    return {"enable_admission_plugins": ("ImagePolicyWebhook",), **flags}
 
 
 class ImageService(WebhookServer):

@@ -11,7 +11,7 @@ from tests.promises import promise
 
 from .custom_objects import CRDS, CUSTOM, custom, custom_definition
 from .harness import ACCOUNT, ACCOUNTS, CONFIGMAPS, DEPLOYMENTS, PODS, Api, configmap, deployment, pod, with_api
-from .policy_objects import MAP, MAPB, check_api_operations, install, json_patch, mutating_binding, mutating_policy
+from .policy_objects import MAP, install, json_patch, mutating_binding, mutating_policy
 from .webhook_server import rule
 
 ON_DEPLOYMENTS = [rule("deployments", "CREATE", group="apps")]
@@ -41,22 +41,6 @@ def test_a_deployment_gets_annotations(tmp_path: Path) -> None:
         made["metadata"]["annotations"] = {"own": "kept"}
         made = await api.create(DEPLOYMENTS, made)
         assert made["metadata"]["annotations"] == {"own": "kept", "my-foo-annotation": "myAnnotationValue"}
-
-    with_api(tmp_path, body)
-
-
-@pytest.mark.parametrize(
-    ("path", "kind", "make"),
-    [
-        pytest.param(MAP, "MutatingAdmissionPolicy", lambda n: mutating_policy("Object{}", name=n),
-                     marks=promise("MutatingAdmissionPolicy should support MutatingAdmissionPolicy API operations")),
-        pytest.param(MAPB, "MutatingAdmissionPolicyBinding", lambda n: mutating_binding(name=n),
-                     marks=promise("MutatingAdmissionPolicy should support MutatingAdmissionPolicyBinding API operations")),
-    ],
-)  # fmt: skip
-def test_policies_and_bindings_are_ordinary_resources(tmp_path: Path, path: str, kind: str, make: Any) -> None:
-    async def body(api: Api) -> None:
-        await check_api_operations(api, path, kind, make)
 
     with_api(tmp_path, body)
 

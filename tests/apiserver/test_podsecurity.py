@@ -11,7 +11,7 @@ from kubecosm.api.resources import Object
 from kubecosm.services.apiserver.admission.podsecurity.checks import evaluate
 from kubecosm.services.apiserver.admission.podsecurity.policy import BASELINE, LATEST, RESTRICTED, Standard
 
-from .harness import ACCOUNT, Api, deployment, pod, with_api
+from .harness import ACCOUNT, Api, admission_configuration, deployment, pod, with_api
 
 GOOD = {
     "allowPrivilegeEscalation": False, "runAsNonRoot": True, "capabilities": {"drop": ["ALL"]},
@@ -255,14 +255,7 @@ def test_labels_must_be_understood_and_new_ones_tell_of_the_pods_they_would_refu
 
 
 def test_defaults_and_exemptions_come_from_the_configuration(tmp_path: Path) -> None:
-    file = tmp_path / "admission.yaml"
-    file.write_text("""
-apiVersion: apiserver.config.k8s.io/v1
-kind: AdmissionConfiguration
-plugins:
-- name: PodSecurity
-  path: podsecurity.yaml
-""")
+    flags = admission_configuration(tmp_path, PodSecurity={"path": "podsecurity.yaml"})
     (tmp_path / "podsecurity.yaml").write_text("""
 apiVersion: pod-security.admission.config.k8s.io/v1
 kind: PodSecurityConfiguration
@@ -285,4 +278,4 @@ exemptions: {usernames: [jane], namespaces: [free], runtimeClasses: [sandboxed]}
             'namespace "free" is exempt from Pod Security, and the policy (enforce=restricted:v1.36, warn=baseline:latest) will be ignored'
         ]
 
-    with_api(tmp_path, test, admission_control_config_file=str(file))
+    with_api(tmp_path, test, **flags)

@@ -63,6 +63,10 @@ def test_expressions_refer_to_variables(tmp_path: Path) -> None:
                      marks=promise("ValidatingAdmissionPolicy should support ValidatingAdmissionPolicy API operations")),
         pytest.param(VAPB, "ValidatingAdmissionPolicyBinding", lambda n: binding(name=n),
                      marks=promise("ValidatingAdmissionPolicy should support ValidatingAdmissionPolicyBinding API operations")),
+        pytest.param(MAP, "MutatingAdmissionPolicy", lambda n: mutating_policy("Object{}", name=n),
+                     marks=promise("MutatingAdmissionPolicy should support MutatingAdmissionPolicy API operations")),
+        pytest.param(MAPB, "MutatingAdmissionPolicyBinding", lambda n: mutating_binding(name=n),
+                     marks=promise("MutatingAdmissionPolicy should support MutatingAdmissionPolicyBinding API operations")),
     ],
 )  # fmt: skip
 def test_policies_and_bindings_are_ordinary_resources(tmp_path: Path, path: str, kind: str, make: Any) -> None:

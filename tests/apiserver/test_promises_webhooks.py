@@ -30,6 +30,12 @@ GROUP = "/apis/admissionregistration.k8s.io"
 SETS_STAGE_1 = {"op": "add", "path": "/data/mutation-stage-1", "value": "yes"}
 
 
+def each_kind(of_mutating: str, of_validating: str) -> pytest.MarkDecorator:
+    """Run a test with both kinds of configurations, each of which keeps a promise."""
+    promises = {"Mutating": of_mutating, "Validating": of_validating}
+    return pytest.mark.parametrize("kind", [pytest.param(kind, marks=promise(name)) for kind, name in promises.items()])
+
+
 async def json_patch(api: Api, path: str, *operations: dict[str, Any]) -> None:
     code, answer = await api.call("PATCH", path, list(operations), Content_Type="application/json-patch+json")
     assert code == 200, answer
@@ -46,17 +52,10 @@ def by_name(bad: str = "disallow", key: str = "webhook-e2e-test") -> Callable[[R
     return respond
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param("Mutating", marks=promise(
-            "AdmissionWebhook listing mutating webhooks should work"
-        )),
-        pytest.param("Validating", marks=promise(
-            "AdmissionWebhook listing validating webhooks should work"
-        )),
-    ],
-)  # fmt: skip
+@each_kind(
+    "AdmissionWebhook listing mutating webhooks should work",
+    "AdmissionWebhook listing validating webhooks should work",
+)
 def test_webhooks_are_listed_and_deleted_as_a_collection(tmp_path: Path, kind: str) -> None:
     path = MUTATING if kind == "Mutating" else VALIDATING
 
@@ -76,17 +75,10 @@ def test_webhooks_are_listed_and_deleted_as_a_collection(tmp_path: Path, kind: s
     with_api(tmp_path, body)
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param("Mutating", marks=promise(
-            "AdmissionWebhook patching/updating a mutating webhook should work"
-        )),
-        pytest.param("Validating", marks=promise(
-            "AdmissionWebhook patching/updating a validating webhook should work"
-        )),
-    ],
-)  # fmt: skip
+@each_kind(
+    "AdmissionWebhook patching/updating a mutating webhook should work",
+    "AdmissionWebhook patching/updating a validating webhook should work",
+)
 def test_updates_of_webhooks_count_at_once(tmp_path: Path, kind: str) -> None:
     path = MUTATING if kind == "Mutating" else VALIDATING
 
@@ -348,17 +340,10 @@ def test_a_webhook_that_cannot_be_called_fails_closed(tmp_path: Path) -> None:
     with_api(tmp_path, body)
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param("Mutating", marks=promise(
-            "AdmissionWebhook should be able to create and update mutating webhook configurations with match conditions"
-        )),
-        pytest.param("Validating", marks=promise(
-            "AdmissionWebhook should be able to create and update validating webhook configurations with match conditions"
-        )),
-    ],
-)  # fmt: skip
+@each_kind(
+    "AdmissionWebhook should be able to create and update mutating webhook configurations with match conditions",
+    "AdmissionWebhook should be able to create and update validating webhook configurations with match conditions",
+)
 def test_match_conditions_are_kept(tmp_path: Path, kind: str) -> None:
     path = MUTATING if kind == "Mutating" else VALIDATING
 
@@ -376,17 +361,10 @@ def test_match_conditions_are_kept(tmp_path: Path, kind: str) -> None:
     with_api(tmp_path, body)
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param("Mutating", marks=promise(
-            "AdmissionWebhook should reject mutating webhook configurations with invalid match conditions"
-        )),
-        pytest.param("Validating", marks=promise(
-            "AdmissionWebhook should reject validating webhook configurations with invalid match conditions"
-        )),
-    ],
-)  # fmt: skip
+@each_kind(
+    "AdmissionWebhook should reject mutating webhook configurations with invalid match conditions",
+    "AdmissionWebhook should reject validating webhook configurations with invalid match conditions",
+)
 def test_match_conditions_that_do_not_compile_are_refused(tmp_path: Path, kind: str) -> None:
     path = MUTATING if kind == "Mutating" else VALIDATING
 

@@ -15,7 +15,7 @@ from kubecosm.services.apiserver.admission.resourcequota.accounting import Accou
 from kubecosm.services.apiserver.admission.resourcequota.ledger import Deletion
 from kubecosm.services.apiserver.cache.entry import Entry
 
-from .harness import ACCOUNT, Api, configmap, pod, with_api
+from .harness import ACCOUNT, Api, admission_configuration, configmap, pod, with_api
 
 NAMESPACE = "/api/v1/namespaces/n"
 QUOTAS = f"{NAMESPACE}/resourcequotas"
@@ -404,22 +404,12 @@ def test_custom_resources_are_counted(tmp_path: Path) -> None:
 
 
 def test_consumption_that_is_limited_by_default_needs_a_quota(tmp_path: Path) -> None:
-    file = tmp_path / "admission.yaml"
-    file.write_text("""
-apiVersion: apiserver.config.k8s.io/v1
-kind: AdmissionConfiguration
-plugins:
-- name: ResourceQuota
-  configuration:
-    apiVersion: apiserver.config.k8s.io/v1
-    kind: ResourceQuotaConfiguration
-    limitedResources:
-    - resource: persistentvolumeclaims
-      matchContains: [.storageclass.storage.k8s.io/requests.storage]
-    - resource: pods
-      matchScopes:
-      - {scopeName: PriorityClass, operator: In, values: [system-node-critical]}
-""")
+    limited = [
+        {"resource": "persistentvolumeclaims", "matchContains": [".storageclass.storage.k8s.io/requests.storage"]},
+        {"resource": "pods", "matchScopes": [{"scopeName": "PriorityClass", "operator": "In", "values": ["system-node-critical"]}]},
+    ]
+    kind = {"apiVersion": "apiserver.config.k8s.io/v1", "kind": "ResourceQuotaConfiguration"}
+    flags = admission_configuration(tmp_path, ResourceQuota={**kind, "limitedResources": limited})
 
     async def test(api: Api) -> None:
         spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": "gold"}
@@ -435,4 +425,4 @@ plugins:
         await set_quota(api, "q", {"pods": "1"}, scopes=["PriorityClass"])
         await api.create(f"{NAMESPACE}/pods", critical)
 
-    with_quotas(tmp_path, test, admission_control_config_file=str(file))
+    with_quotas(tmp_path, test, **flags)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -16,7 +15,7 @@ from kubecosm.services.apiserver.admission.configuration import load_configurati
 from kubecosm.services.apiserver.webhook.client import read_target
 from kubecosm.services.apiserver.webhook.credentials import CredentialBook
 
-from .harness import CONFIGMAPS, Api, api_server, configmap, with_api
+from .harness import CONFIGMAPS, Api, admission_configuration, api_server, configmap, with_api
 from .outsiders import Authority
 from .webhook_server import WebhookServer, allow, mutate, rule, validate
 
@@ -24,13 +23,6 @@ from .webhook_server import WebhookServer, allow, mutate, rule, validate
 def kubeconfig(folder: Path, users: dict[str, dict[str, str]]) -> Path:
     path = folder / "users.kubeconfig"
     path.write_text(yaml.safe_dump({"kind": "Config", "users": [{"name": name, "user": user} for name, user in users.items()]}))
-    return path
-
-
-def configured(folder: Path, **plugins: Any) -> Path:
-    path = folder / "admission.yaml"
-    listed = [{"name": name, "configuration": configuration} for name, configuration in plugins.items()]
-    path.write_text(yaml.safe_dump({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AdmissionConfiguration", "plugins": listed}))
     return path
 
 
@@ -48,8 +40,8 @@ def test_webhooks_are_shown_the_token_or_the_certificate_meant_for_them(tmp_path
             shown = {"client-certificate": certificate.name, "client-key": str(key), "tokenFile": "token"}
             users = {f"127.0.0.1:{checks.port}": shown, "*": {"username": "me", "password": "secret"}}
             used = webhooks(kubeconfig(tmp_path, users))
-            file = configured(tmp_path, ValidatingAdmissionWebhook=used, MutatingAdmissionWebhook=used)
-            async with api_server(tmp_path, admission_control_config_file=str(file)) as api:
+            flags = admission_configuration(tmp_path, ValidatingAdmissionWebhook=used, MutatingAdmissionWebhook=used)
+            async with api_server(tmp_path, **flags) as api:
                 await validate(api, checks, rule("configmaps"))
                 await mutate(api, changes, rule("configmaps"))
                 await api.create(CONFIGMAPS, configmap("a"))
@@ -92,13 +84,13 @@ def test_the_closest_name_counts(names: tuple[str, ...], target: tuple[str, str,
     ],
 )
 def test_a_configuration_that_cannot_be_used_is_told_at_start(tmp_path: Path, configuration: dict[str, str], why: str) -> None:
-    file = configured(tmp_path, MutatingAdmissionWebhook=configuration)
+    flags = admission_configuration(tmp_path, MutatingAdmissionWebhook=configuration)
 
     async def never(api: Api) -> None:
         raise AssertionError("it started")
 
     with pytest.raises(StartupError, match=why.replace(".", "\\.")):
-        with_api(tmp_path, never, admission_control_config_file=str(file))
+        with_api(tmp_path, never, **flags)
 
 
 def test_users_that_need_a_plugin_are_refused(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ STRATEGIES: dict[tuple[str, str], str] = {
     ("", "pods/status"): "core.pod:PodStatusStrategy",
     ("", "podtemplates"): "core.podtemplate:PodTemplateStrategy",
     ("", "replicationcontrollers"): "core.replicationcontroller:ReplicationControllerStrategy",
-    ("", "replicationcontrollers/status"): "core.replicationcontroller:ReplicationControllerStatusStrategy",
+    ("", "replicationcontrollers/status"): "templated:ReplicatedStatusStrategy",
     ("", "resourcequotas"): "core.resourcequota:ResourceQuotaStrategy",
     ("", "resourcequotas/status"): "core.resourcequota:ResourceQuotaStatusStrategy",
     ("", "secrets"): "core.secret:SecretStrategy",
@@ -38,7 +38,7 @@ STRATEGIES: dict[tuple[str, str], str] = {
     ("", "services/status"): "core.service:ServiceStatusStrategy",
     ("admissionregistration.k8s.io", "mutatingadmissionpolicies"): "admissionregistration.policies:MutatingAdmissionPolicyStrategy",
     ("admissionregistration.k8s.io", "mutatingadmissionpolicybindings"): (
-        "admissionregistration.policies:MutatingAdmissionPolicyBindingStrategy"
+        "admissionregistration.policies:BindingStrategy"
     ),
     ("admissionregistration.k8s.io", "mutatingwebhookconfigurations"): "admissionregistration.webhooks:MutatingWebhookStrategy",
     ("admissionregistration.k8s.io", "validatingadmissionpolicies"): "admissionregistration.policies:ValidatingAdmissionPolicyStrategy",
@@ -54,7 +54,7 @@ STRATEGIES: dict[tuple[str, str], str] = {
     ("apps", "deployments"): "apps.deployment:DeploymentStrategy",
     ("apps", "deployments/status"): "apps.deployment:DeploymentStatusStrategy",
     ("apps", "replicasets"): "apps.replicaset:ReplicaSetStrategy",
-    ("apps", "replicasets/status"): "apps.replicaset:ReplicaSetStatusStrategy",
+    ("apps", "replicasets/status"): "templated:ReplicatedStatusStrategy",
     ("apps", "statefulsets"): "apps.statefulset:StatefulSetStrategy",
     ("apps", "statefulsets/status"): "apps.statefulset:StatefulSetStatusStrategy",
     ("autoscaling", "horizontalpodautoscalers"): "autoscaling.hpa:HorizontalPodAutoscalerStrategy",

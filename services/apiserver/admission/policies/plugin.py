@@ -10,8 +10,9 @@ from kubecosm.api.errors import ApiError, NotFound
 from kubecosm.api.resources import Object, Resource
 
 from ...rest.store import ResourceStore
-from ..chain import Attributes, Plugin
+from ..chain import Attributes
 from ..conditions import Conditions, read_conditions
+from ..configured import ConfiguredPlugin
 from ..expressions import Environment, Program, Scope, View
 from ..matching import Criteria, read_criteria
 from ..waiting import Waits
@@ -71,27 +72,19 @@ class Misconfigured(Generic[P]):
     why: str
 
 
-class PolicyPlugin(Plugin, Generic[P]):
+class PolicyPlugin(ConfiguredPlugin[PolicyIndex[P]], Generic[P]):
     """`policies` and `bindings` are the plurals of the kinds that configure it."""
 
     policies = ""
     bindings = ""
 
     def __init__(self, parts: Parts, read: Callable[[Object], P]) -> None:
-        self._index: PolicyIndex[P] = PolicyIndex(parts.policies(self.policies), parts.policies(self.bindings), parts.surroundings, read)
+        caches = parts.policies(self.policies), parts.policies(self.bindings)
+        super().__init__(PolicyIndex(*caches, parts.surroundings, read))
         self._surroundings = parts.surroundings
         self._clock = parts.state.clock
         self._metrics = parts.metrics
         self._conditions = Conditions(parts.metrics, parts.state.clock, "policy", "validate")  # so do mutating ones call themselves
-
-    def handles(self, resource: Resource, subresource: str) -> bool:
-        return self._index.may_concern(resource, subresource)
-
-    def follow(self, interest_changed: Callable[[], None]) -> None:
-        self._index.changed = interest_changed
-
-    def start(self) -> None:
-        self._index.start()
 
     def _planned(self, attributes: Attributes) -> Waits[list[Invocation[P] | Misconfigured[P]]]:
         """What is to be done about a write, in order."""

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kubecosm.api import errors
 from kubecosm.api.errors import ApiError
 from kubecosm.api.field import go_quote
-from kubecosm.api.resources import Resource
 from kubecosm.runtime.errors import StartupError
 
 from ...webhook.failures import CallFailed
-from ..chain import Attributes, Plugin
+from ..chain import Attributes
 from ..conditions import Conditions
+from ..configured import ConfiguredPlugin
 from ..expressions import EvaluationError, View
 from ..views import Views
 from ..waiting import finish
 from .calling import Caller, Rejected
-from .hooks import Found, Hook
+from .hooks import Found, Hook, HookIndex
 
 if TYPE_CHECKING:
     from ...webhook.credentials import CredentialBook
@@ -39,27 +38,18 @@ def _credentials(parts: Parts, plugin: str) -> CredentialBook | None:
     return CredentialBook.load(path, f"{plugin}: kubeConfigFile")
 
 
-class WebhookPlugin(Plugin):
+class WebhookPlugin(ConfiguredPlugin[HookIndex]):
     """`configurations` is the plural of their kind, `step` what metrics call the step: admit or validating."""
 
     configurations = ""
     step = ""
 
     def __init__(self, parts: Parts) -> None:
-        self._index = parts.hooks(self.configurations)
+        super().__init__(parts.hooks(self.configurations))
         self._surroundings = parts.surroundings
         self._clock = parts.state.clock
         self._caller = Caller(parts.state.webhooks, parts.surroundings, parts.metrics, self.step, _credentials(parts, self.name))
         self._conditions = Conditions(parts.metrics, parts.state.clock, "webhook", self.step)
-
-    def handles(self, resource: Resource, subresource: str) -> bool:
-        return self._index.may_concern(resource, subresource)
-
-    def follow(self, interest_changed: Callable[[], None]) -> None:
-        self._index.changed = interest_changed
-
-    def start(self) -> None:
-        self._index.start()
 
     async def _view(self, found: Found, attributes: Attributes, views: Views) -> View | None:
         """The write as the webhook wants to see it; None if it is not to be asked. Raises ApiError."""

@@ -116,8 +116,8 @@ def _check_validation(validation: Object, path: str, errors: Errors) -> None:
         errors.append(not_supported(f"{path}.reason", reason, REASONS))
 
 
-class ValidatingAdmissionPolicyBindingStrategy(_PolicyStrategy):
-    """A ValidatingAdmissionPolicyBinding."""
+class BindingStrategy(_PolicyStrategy):
+    """What the bindings of both kinds of policies share; a MutatingAdmissionPolicyBinding has nothing else."""
 
     def default(self, obj: Object) -> None:
         match = obj.setdefault("spec", {}).get("matchResources")
@@ -126,9 +126,15 @@ class ValidatingAdmissionPolicyBindingStrategy(_PolicyStrategy):
 
     def validate(self, obj: Object) -> list[FieldError]:
         errors: Errors = []
-        spec = obj["spec"]
-        _check_binding(spec, errors)
-        actions = spec.get("validationActions") or []
+        _check_binding(obj["spec"], errors)
+        return errors
+
+
+class ValidatingAdmissionPolicyBindingStrategy(BindingStrategy):
+    """A ValidatingAdmissionPolicyBinding."""
+
+    def validate(self, obj: Object) -> list[FieldError]:
+        errors, actions = super().validate(obj), obj["spec"].get("validationActions") or []
         for i, action in enumerate(actions):
             if action not in ACTIONS:
                 errors.append(not_supported(f"spec.validationActions[{i}]", action, ACTIONS))
@@ -206,18 +212,4 @@ class MutatingAdmissionPolicyStrategy(_PolicyStrategy):
             path = "spec.reinvocationPolicy"
             errors.append(not_supported(path, policy, REINVOCATION_POLICIES) if policy else required(path))
         check_mutations(spec, errors)
-        return errors
-
-
-class MutatingAdmissionPolicyBindingStrategy(_PolicyStrategy):
-    """A MutatingAdmissionPolicyBinding."""
-
-    def default(self, obj: Object) -> None:
-        match = obj.setdefault("spec", {}).get("matchResources")
-        if match is not None:
-            default_match_resources(match)
-
-    def validate(self, obj: Object) -> list[FieldError]:
-        errors: Errors = []
-        _check_binding(obj["spec"], errors)
         return errors

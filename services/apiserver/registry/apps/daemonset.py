@@ -9,10 +9,11 @@ from ..core.pod_defaults import default_pod_template
 from ..formats import Errors, check_at_most_100_percent, check_int_or_percent, check_non_negative
 from ..gotypes import dump
 from ..meta import check_label_selector
-from ..strategy import StatusStrategy, Strategy, bump_generation, keep_field
+from ..strategy import StatusStrategy, bump_generation, keep_field
+from ..templated import SelectingStrategy
 from ..values import selector_value
 from ..workloads import MISMATCH, check_counts, check_replicated_template, int_or_percent, matcher, template_labels
-from .deployment import REVISION_HISTORY_LIMIT, check_collisions, check_selector_kept, template_warnings
+from .deployment import REVISION_HISTORY_LIMIT, check_collisions
 
 TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
 _COUNTS = (
@@ -22,7 +23,7 @@ _COUNTS = (
 _ALWAYS_SHOWN = ("currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady")
 
 
-class DaemonSetStrategy(Strategy):
+class DaemonSetStrategy(SelectingStrategy):
     """A DaemonSet as users create and update it. An annotation counts the changes of its template."""
 
     def default(self, obj: Object) -> None:
@@ -57,14 +58,6 @@ class DaemonSetStrategy(Strategy):
         errors: Errors = []
         _check_spec(obj["spec"], errors)
         return errors
-
-    def validate_update(self, obj: Object, old: Object) -> list[FieldError]:
-        errors = self.validate(obj)
-        check_selector_kept(obj, old, errors)
-        return errors
-
-    def warnings(self, obj: Object, old: Object | None = None) -> list[str]:
-        return template_warnings(obj)
 
 
 def _template_generation(obj: Object) -> int:

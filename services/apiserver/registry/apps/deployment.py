@@ -8,17 +8,15 @@ from kubecosm.api.field import FieldError, forbidden_field, invalid_value, not_s
 from kubecosm.api.resources import Object
 
 from ..core.pod_defaults import default_pod_template
-from ..core.pod_warnings import pod_warnings
 from ..formats import (
-    FIELD_IMMUTABLE,
     Errors,
     check_at_most_100_percent,
     check_int_or_percent,
     check_non_negative,
 )
 from ..gotypes import dump
-from ..strategy import StatusStrategy, Strategy, bump_generation, keep_field
-from ..values import selector_value
+from ..strategy import StatusStrategy, bump_generation, keep_field
+from ..templated import SelectingStrategy
 from ..workloads import (
     check_counts,
     check_not_more,
@@ -33,7 +31,7 @@ PROGRESS_DEADLINE_SECONDS = 600
 _COUNTS = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas")
 
 
-class DeploymentStrategy(Strategy):
+class DeploymentStrategy(SelectingStrategy):
     """A Deployment as users create and update it."""
 
     def default(self, obj: Object) -> None:
@@ -68,27 +66,6 @@ class DeploymentStrategy(Strategy):
         errors: Errors = []
         _check_spec(obj["spec"], errors)
         return errors
-
-    def validate_update(self, obj: Object, old: Object) -> list[FieldError]:
-        errors = self.validate(obj)
-        check_selector_kept(obj, old, errors)
-        return errors
-
-    def warnings(self, obj: Object, old: Object | None = None) -> list[str]:
-        return template_warnings(obj)
-
-
-def template_warnings(obj: Object) -> list[str]:
-    """Warnings about spec.template."""
-    template = obj["spec"].get("template") or {}
-    return pod_warnings(template.get("spec") or {}, template.get("metadata") or {}, "spec.template.spec", "spec.template.metadata")
-
-
-def check_selector_kept(obj: Object, old: Object, errors: Errors) -> None:
-    """A selector may not change."""
-    selector = obj["spec"].get("selector")
-    if selector != old["spec"].get("selector"):
-        errors.append(invalid_value("spec.selector", selector_value(selector), FIELD_IMMUTABLE))
 
 
 def _check_spec(spec: Object, errors: Errors) -> None:

@@ -11,9 +11,10 @@ from ..core.pod_defaults import default_pod_template
 from ..core.pod_spec import check_pod_template
 from ..formats import Errors, check_at_most_100_percent, check_int_or_percent, check_non_negative, is_dns1123_label, mask_trailing_dash
 from ..gotypes import dump
-from ..strategy import StatusStrategy, Strategy
+from ..strategy import StatusStrategy
+from ..templated import TemplatedStrategy
 from ..workloads import check_always_restarting, check_counts, check_not_more, check_selector, check_template_matches, int_or_percent
-from .deployment import REVISION_HISTORY_LIMIT, check_collisions, template_warnings
+from .deployment import REVISION_HISTORY_LIMIT, check_collisions
 
 MANAGEMENT_POLICIES = ("OrderedReady", "Parallel")
 RETENTION_POLICIES = ("Delete", "Retain")
@@ -26,7 +27,7 @@ _UPDATE_FORBIDDEN = (
 _COUNTS = ("replicas", "readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas")
 
 
-class StatefulSetStrategy(Strategy):
+class StatefulSetStrategy(TemplatedStrategy):
     """A StatefulSet as users create and update it."""
 
     def validate_name(self, name: str, *, prefix: bool) -> list[str]:
@@ -73,9 +74,6 @@ class StatefulSetStrategy(Strategy):
         if any(spec.get(f) != before.get(f) for f in spec.keys() | before.keys() if f not in UPDATABLE):
             errors.append(forbidden_field("spec", _UPDATE_FORBIDDEN))
         return errors
-
-    def warnings(self, obj: Object, old: Object | None = None) -> list[str]:
-        return template_warnings(obj)
 
     def selectable_fields(self, obj: Object) -> dict[str, str]:
         return {}

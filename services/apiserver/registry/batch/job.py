@@ -13,12 +13,12 @@ from kubecosm.api.names import (
 )
 from kubecosm.api.resources import Object
 
-from ..apps.deployment import template_warnings
 from ..core.pod_defaults import default_pod_template
 from ..formats import FIELD_IMMUTABLE, INT32_MAX, Errors, check_immutable, is_dns1123_label
 from ..gotypes import dump
 from ..meta import check_label_selector
-from ..strategy import StatusStrategy, Strategy
+from ..strategy import StatusStrategy
+from ..templated import TemplatedStrategy
 from ..values import selector_value, sorted_map
 from ..workloads import MISMATCH, matcher
 from .job_spec import check_job_spec
@@ -26,7 +26,7 @@ from .job_spec import check_job_spec
 BACKOFF_LIMIT = 6
 
 
-class JobStrategy(Strategy):
+class JobStrategy(TemplatedStrategy):
     """A Job as users and CronJobs create and update it."""
 
     orphans_dependents = True
@@ -68,9 +68,6 @@ class JobStrategy(Strategy):
         _check_spec(obj["spec"], errors)  # Kubernetes checks it twice on updates, and says so twice
         _check_update(obj, old, errors)
         return errors
-
-    def warnings(self, obj: Object, old: Object | None = None) -> list[str]:
-        return template_warnings(obj)
 
     def selectable_fields(self, obj: Object) -> dict[str, str]:
         return {"status.successful": str((obj.get("status") or {}).get("succeeded", 0))}
