@@ -394,5 +394,9 @@ def test_requests_in_a_deprecated_version_are_warned(tmp_path: Path) -> None:
         ):  # fmt: skip
             reply = await api.raw("GET", CRONTABS.replace("/v1/", f"/{name}/"))
             assert (reply.status, reply.headers.get("Warning")) == (200, warning)
+        counted = (await api.raw("GET", "/metrics")).text
+        for name, is_counted in (("v1", False), ("v2", False), ("v1beta1", True)):
+            labels = f'group="stable.example.com",removed_release="",resource="crontabs",subresource="",version="{name}"'
+            assert (f"apiserver_requested_deprecated_apis{{{labels}}} 1.0" in counted) == is_counted
 
     with_api(tmp_path, check)

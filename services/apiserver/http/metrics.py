@@ -24,10 +24,6 @@ _REPORTED = {
     "deletecollection": "DELETECOLLECTION", "post": "POST", "put": "PUT", "head": "HEAD", "options": "OPTIONS",
 }  # fmt: skip
 _CONNECT = frozenset(("attach", "exec", "proxy", "portforward"))
-
-
-DEPRECATED: dict[tuple[str, str, str], str] = {("", "v1", "componentstatuses"): "", ("", "v1", "endpoints"): ""}
-"""(group, version, resource) that Kubernetes calls deprecated → the release that will not have it, empty if none is set."""
 WATCH_LIST_BUCKETS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1, 2, 4, 6, 8, 10, 15, 20, 30, 45, 60)
 _READS = ("GET", "LIST")
 
@@ -53,6 +49,7 @@ class RequestMetrics(Collector):
         self._series: dict[Key, Series] = {}
         self._long_running: dict[Key, int] = {}
         self._watch_lists: dict[Key, Durations] = {}
+        self._deprecated_requests: set[tuple[str, str, str, str]] = set()
         self.read_only = read_only
         self.mutating = mutating
         self._in_flight = in_flight or (lambda: (read_only.taken, mutating.taken))
@@ -80,6 +77,10 @@ class RequestMetrics(Collector):
     def watch_list_sent(self, request: Request, seconds: float) -> None:
         """A watch has sent the state that it begins with."""
         self._watch_lists.setdefault(key_of(request), Durations(WATCH_LIST_BUCKETS)).observe(seconds)
+
+    def deprecated_requested(self, request: Request) -> None:
+        info = request.info
+        self._deprecated_requests.add((info.group, info.version, info.resource, info.subresource))
 
     def long_running_started(self, request: Request) -> None:
         key = key_of(request)
@@ -126,8 +127,8 @@ class RequestMetrics(Collector):
         labels = ("group", "version", "resource", "subresource", "removed_release")
         text = "Gauge of deprecated APIs that have been requested."
         family = GaugeMetricFamily("apiserver_requested_deprecated_apis", text, labels=labels)
-        for group, version, resource, subresource in sorted({key[2:6] for key in self._series if key[2:5] in DEPRECATED}):
-            family.add_metric((group, version, resource, subresource, DEPRECATED[group, version, resource]), 1)
+        for group, version, resource, subresource in sorted(self._deprecated_requests):
+            family.add_metric((group, version, resource, subresource, ""), 1)
         return family
 
     def _lists(self) -> Metric:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -48,6 +49,16 @@ def answer_object(request: Request, obj: Object, status: int = 200) -> Response:
     """An object that is not kept in a cache (Status, Scale, reviews)."""
     body, content_type = encode_as(accepted_by(request), obj)
     return Response(status, body, content_type)
+
+
+def answer_unstored(request: Request, row: Resource, obj: Object, items: Sequence[Object], now: datetime) -> Response:
+    """`obj`, or the table of its `items` for who asks for one."""
+    accept = accepted_by(request)
+    if accept.transform == _TABLE:
+        meta = obj["metadata"]
+        obj = table(printer_for(row), items, accept.version, now, included(request), meta=meta, stored=lambda item: item)
+    body, content_type = encode_as(accept, obj)
+    return Response(200, body, content_type)
 
 
 def answer_scale(request: Request, store: ResourceStore, scale: Object) -> Response:

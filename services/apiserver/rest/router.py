@@ -10,7 +10,7 @@ from kubecosm.api.resources import BINDINGS, CustomResource, Resource, builtin
 from ..http.request import Request
 from ..http.response import Answer, text_response
 from ..state import State
-from . import componentstatus, patch, pods, reads, scale, writes
+from . import componentstatus, deprecations, patch, pods, reads, scale, writes
 from .store import ResourceStore
 from .unconverted import run_converting
 from .watch import watch
@@ -68,7 +68,7 @@ class Router:
         else:
             verb = VERBS[request.verb]
         if store.deprecation:
-            request.warn(store.deprecation)
+            deprecations.note(request, store.deprecation, self._state.request_metrics)
         if store.converts:
             return run_converting(verb, store, request)
         return verb(store, request)
@@ -98,7 +98,8 @@ class Router:
         if row == BINDINGS:
             return await pods.bind(self._state.store("", "v1", "pods"), request)
         if row == COMPONENTSTATUSES:
-            return componentstatus.answer(request, row)
+            deprecations.note(request, deprecations.BUILTIN[row.group, row.version, row.plural], self._state.request_metrics)
+            return componentstatus.answer(request, row, self._state.clock.now())
         return await self._virtual[row.group, row.plural](self._state, row, request)
 
     def _unknown(self, request: Request) -> Answer:

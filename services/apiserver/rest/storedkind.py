@@ -25,6 +25,7 @@ from ..cache.view import View
 from ..registry.kinds import strategy_for
 from ..registry.strategy import Strategy
 from ..state import State
+from . import deprecations
 from .objectmeta import encode
 from .options import DeleteOptions, WriteOptions
 from .versions import Conversion, conversion_between
@@ -52,8 +53,6 @@ class Caller(NamedTuple):
 class StoredKind:
     """Objects of `row`, kept in the version `stored`."""
 
-    deprecation = ""
-    """What those are warned of who use this version."""
     converts = False
     """Whether a webhook converts between the versions: see `unconverted`."""
 
@@ -68,6 +67,8 @@ class StoredKind:
         self.prefix = prefix_of(stored.group, stored.plural)
         self._subresource_strategies: dict[str, Strategy] = {}
         self.watch_views: dict[tuple[str, str, str], View] = {}
+        self.deprecation = deprecations.BUILTIN.get((row.group, row.version, row.plural), "")
+        """What those are warned of who use this version."""
         self.type_meta: Object = {"kind": row.kind, "apiVersion": row.api_version}
         self.type_prefix = b'{"kind":"%b","apiVersion":"%b",' % (row.kind.encode(), row.api_version.encode())
 

@@ -43,9 +43,6 @@ class EndpointsStrategy(Strategy):
         if obj.get("subsets"):
             obj["subsets"] = repack(obj["subsets"])
 
-    def warnings(self, obj: Object, old: Object | None = None) -> list[str]:
-        return ["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"]
-
 
 def _check_subset(subset: Object, path: str, errors: Errors) -> None:
     ports = subset.get("ports") or ()
