@@ -119,13 +119,16 @@ def test_logs_come_from_the_kubelet_of_the_pod(tmp_path: Path) -> None:
     ("path", "code", "message"),
     [
         ("web/log?container=missing", 400, "container missing is not valid for pod web"),
+        ("web/log?tailLines=-1", 422, 'PodLogOptions "web" is invalid: tailLines: Invalid value: -1: must be greater than or equal to 0'),
+        ("web/log?limitBytes=0", 422, 'PodLogOptions "web" is invalid: limitBytes: Invalid value: 0: must be greater than 0'),
+        ("web/log?tailLines=x", 400, 'strconv.ParseInt: parsing "x": invalid syntax'),
         ("nosuch/log", 404, 'pods "nosuch" not found'),
         ("web/exec?stdout=1", 400, "you must specify at least one command for the container"),
         ("free/exec?stdout=1&command=ls", 400, "pod free does not have a host assigned"),
         ("two/log", 400, "a container name must be specified for pod two, choose one of: [a b]"),
         ("web/exec?stdout=1&command=ls", 400, "Upgrade request required"),
     ],
-    ids=["unknown container", "unknown pod", "no command", "not scheduled", "several containers", "no upgrade"],
+    ids=["unknown container", "negative lines", "no bytes", "no number", "unknown pod", "no command", "not scheduled", "several containers", "no upgrade"],
 )
 def test_what_cannot_be_connected_is_told_in_kubernetes_words(tmp_path: Path, path: str, code: int, message: str) -> None:
     async def main() -> None:

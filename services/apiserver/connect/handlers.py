@@ -17,7 +17,7 @@ from ..rest.store import ResourceStore
 from . import location
 from .backend import Backends, is_upgrade, stream_back
 from .location import Endpoint
-from .options import connect_options
+from .options import check_log_options, connect_options
 from .proxied import proxy
 
 Connect = Callable[[ResourceStore, Request], Awaitable[Answer]]
@@ -38,6 +38,7 @@ class Connector:
         """(resource, subresource) → what answers it, whatever the verb."""
 
     async def log(self, store: ResourceStore, request: Request) -> Answer:
+        check_log_options(request)
         pod = self._pod(store, request)
         path = location.log_path(pod, request)
         if not (pod.get("spec") or {}).get("nodeName"):

@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
+from kubecosm.api.errors import BadRequest
+from kubecosm.api.field import FieldError, forbidden_field, invalid_kind, invalid_value
 from kubecosm.api.resources import Object, Resource
 
 from ..http.request import Request
 from .location import proxy_path
 
+_LOG_NUMBERS = {
+    "tailLines": (0, "must be greater than or equal to 0"), "limitBytes": (1, "must be greater than 0"),
+    "sinceSeconds": (1, "must be greater than 0"),
+}  # fmt: skip
+"""What a number in PodLogOptions is at least."""
 _STREAMS = ("stdin", "stdout", "stderr", "tty")
+
+
+def check_log_options(request: Request) -> None:
+    """ValidatePodLogOptions. Raises BadRequest, Invalid."""
+    found: list[FieldError] = []
+    for name, (least, why) in _LOG_NUMBERS.items():
+        text = request.param(name)
+        if not text or (name == "sinceSeconds" and request.param("sinceTime")):
+            continue
+        try:
+            number = int(text)
+        except ValueError:
+            raise BadRequest(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
+        if number < least:
+            found.append(invalid_value(name, number, why))
+    if request.param("sinceSeconds") and request.param("sinceTime"):
+        found.append(forbidden_field("", "at most one of `sinceTime` or `sinceSeconds` may be specified"))
+    if found:
+        raise invalid_kind("", "PodLogOptions", request.info.name, found)
 
 
 def connect_options(row: Resource, request: Request) -> Object:
