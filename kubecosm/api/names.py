@@ -193,3 +193,6 @@ SIGNER_LEGACY_UNKNOWN = "kubernetes.io/legacy-unknown"
 ANNOTATION_NODE_SELECTOR = "scheduler.alpha.kubernetes.io/node-selector"
 ANNOTATION_DEFAULT_TOLERATIONS = "scheduler.alpha.kubernetes.io/defaultTolerations"
 ANNOTATION_TOLERATIONS_WHITELIST = "scheduler.alpha.kubernetes.io/tolerationsWhitelist"
+
+PRIVILEGED_PORT_SUBSTITUTE = 10_000
+"""A port under 1024 that may not be opened is served at itself plus this."""

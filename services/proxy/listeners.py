@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from kubecosm.api.names import PRIVILEGED_PORT_SUBSTITUTE
+
 from .table import Address, Route
 from .tcp import Frontside, TcpContext
 from .udp import UdpContext, UdpListener
@@ -35,15 +37,18 @@ class BindFailure(NamedTuple):
     route: Route
     address: Address
     error: OSError
+    substitute: int = 0
+    """The port that answers instead; 0: none does."""
 
     def message(self) -> str:
         """One line that says what to do."""
         ip, port, protocol = self.address
         what = f"cannot listen on {ip}:{port}/{protocol}"
         if self.error.errno in (errno.EACCES, errno.EPERM):
+            instead = f"Port {self.substitute} answers instead" if self.substitute else "The Service stays reachable by NodePort"
             return (
                 f"{what}: ports under 1024 need permission; run `sysctl net.ipv4.ip_unprivileged_port_start=0` or give the process "
-                "CAP_NET_BIND_SERVICE. The Service stays reachable by NodePort"
+                f"CAP_NET_BIND_SERVICE. {instead}"
             )
         if self.error.errno == errno.EADDRINUSE:
             return f"{what}: another program holds the port on all addresses; stop it or let it listen on 127.0.0.1 only"
@@ -78,33 +83,51 @@ class Listeners:
                     self._open.pop(bind).closer()
             elif listener is not None:
                 listener.route = route
+                if bind in self.failed:
+                    self.failed[bind] = route
             else:
-                await self._listen(bind, route)
+                await self._listen(bind, route, wanted)
 
     async def retry_failed(self) -> None:
         """Try again what could not be bound; the port may be free by now."""
         for bind, route in list(self.failed.items()):
-            await self._listen(bind, route)
+            await self._listen(bind, route, {})
 
     def close(self) -> None:
         for listener in self._open.values():
             listener.closer()
         self._open.clear()
 
-    async def _listen(self, bind: Bind, route: Route) -> None:
+    async def _listen(self, bind: Bind, route: Route, wanted: Mapping[Bind, Route]) -> None:
+        """Open a socket. Where the port is not permitted, its substitute is opened, and the port itself tried again later."""
         try:
-            closer = await self._open_socket(bind)
+            closer = await self._open_socket(bind, bind.address)
         except OSError as error:
             if bind not in self.failed:
-                self._on_failure(BindFailure(route, bind.address, error))
+                substitute = await self._open_substitute(bind, route, wanted) if error.errno in (errno.EACCES, errno.EPERM) else 0
+                self._on_failure(BindFailure(route, bind.address, error, substitute))
             self.failed[bind] = route
             return
         self.failed.pop(bind, None)
+        if (substitute_listener := self._open.pop(bind, None)) is not None:
+            substitute_listener.closer()
         self._open[bind] = Listener(route, closer)
 
-    async def _open_socket(self, bind: Bind) -> Callable[[], None]:
+    async def _open_substitute(self, bind: Bind, route: Route, wanted: Mapping[Bind, Route]) -> int:
+        """The port that was opened instead; 0 if none could be."""
+        address = bind.address._replace(port=bind.address.port + PRIVILEGED_PORT_SUBSTITUTE)
+        if not address.ip or bind._replace(address=address) in wanted:
+            return 0
+        try:
+            closer = await self._open_socket(bind, address)
+        except OSError:
+            return 0
+        self._open[bind] = Listener(route, closer)
+        return address.port
+
+    async def _open_socket(self, bind: Bind, address: Address) -> Callable[[], None]:
         loop = asyncio.get_running_loop()
-        sock = bound_socket(bind.address)
+        sock = bound_socket(address)
 
         def route() -> Route | None:
             listener = self._open.get(bind)

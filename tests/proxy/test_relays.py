@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,6 +14,7 @@ import uvloop
 
 from kubecosm.api.meta import Key
 from kubecosm.runtime.clock import RealClock
+from kubecosm.services.proxy import listeners
 from kubecosm.services.proxy.balancer import Balancer
 from kubecosm.services.proxy.dialer import Dialer, NodeAddress
 from kubecosm.services.proxy.listeners import Bind, BindFailure, Listeners
@@ -285,3 +287,30 @@ def test_bytes_that_come_before_the_backend_are_kept() -> None:
     client.data_received(b"HTTP/1.1")
     client.join(backend)
     assert sink.written == b"GET / HTTP/1.1"
+
+
+def test_a_port_that_needs_permission_is_substituted_until_it_is_granted(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    asked, bind_really = [False], listeners.bound_socket
+
+    def bind_if_permitted(address: Address) -> socket.socket:
+        if address.port == 443 and not asked[0]:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return bind_really(address if address.port != 443 else address._replace(port=port))
+
+    monkeypatch.setattr(listeners, "bound_socket", bind_if_permitted)
+
+    async def scenario() -> None:
+        async with rig() as r:
+            server, backend = await tcp_backend(echo_until_eof)
+            await r.route(backend, port=443)
+            assert await exchange(10443, b"x") == b"echo:x"
+            assert "Port 10443 answers instead" in r.failures[0].message()
+            asked[0] = True
+            await r.listeners.retry_failed()
+            assert await exchange(port, b"y") == b"echo:y"
+            with pytest.raises(ConnectionRefusedError):
+                await exchange(10443, b"x")
+            server.close()
+
+    asyncio.run(scenario())

@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Mapping
+from functools import cache
 from ipaddress import IPv4Address
+
+from kubecosm.api.names import PRIVILEGED_PORT_SUBSTITUTE
 
 from ..network.listeners import PodNetwork
 
 DNS_PORTS = (53, 10053)
 """The cluster DNS answers on 53 where permitted, and always on the high port."""
+PRIVILEGED_PORTS_END = 1024
 DNS_TIMEOUT_SECONDS = 2.0
 NDOTS = 5
 CNAME_HOPS_MAX = 8
+
+
+@cache
+def may_open_privileged_ports() -> bool:
+    """Whether this user may listen on ports under 1024, as Services do; if not, the proxy listens on substitutes."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        try:
+            sock.bind(("127.0.0.1", PRIVILEGED_PORTS_END - 1))
+        except PermissionError:
+            return False
+        except OSError:
+            return True
+    return True
 
 
 def is_address(text: str) -> bool:
@@ -132,6 +150,11 @@ class ClusterNetwork:
                 if self._network.lookup(address, port) is not None:
                     return await self._network.dial((address, port))
                 return await asyncio.open_connection(address, port, local_addr=(self._source, 0))
+            except ConnectionRefusedError as refused:
+                failure = refused
+                if port < PRIVILEGED_PORTS_END and not may_open_privileged_ports():
+                    with contextlib.suppress(OSError):
+                        return await asyncio.open_connection(address, port + PRIVILEGED_PORT_SUBSTITUTE, local_addr=(self._source, 0))
             except OSError as refused:
                 failure = refused
         raise failure

@@ -85,7 +85,7 @@ class DnsApp:
         try:
             sockets = [bound_socket(udp), bound_socket(tcp)]
         except OSError as error:
-            self._on_failure(BindFailure(service_route(), udp, error))
+            self._on_failure(BindFailure(service_route(), udp, error, self._config.dns_port if port == DNS_PORT else 0))
             return False
         await self._serve(*sockets)
         return True
