@@ -48,6 +48,7 @@ from .pods.manager import PodManager
 from .pods.sharing import Sharer
 from .pods.status_manager import StatusManager
 from .probes.manager import ProbeManager
+from .server.delegation import CertifiedGate, DelegatedGate, Gate
 from .server.routes import Routes
 from .server.server import KubeletServer
 from .shell.programs import PROGRAMS
@@ -251,6 +252,17 @@ class Kubelet:
             raise StartupError("--tls-cert-file, --tls-private-key-file and --client-ca-file are needed; `kubecosm keys` writes them")
         return server_context(config.tls_cert_file, config.tls_private_key_file, client_ca=config.client_ca_file)
 
+    def _gate(self) -> Gate:
+        config = self._config
+        if config.authorization_mode == "AlwaysAllow":
+            return CertifiedGate()
+        return DelegatedGate(
+            self._client, self._clock, lambda ip: next((node.name for node in self.nodes.values() if node.ip == ip), ""),
+            token_seconds=config.authentication_token_webhook_cache_ttl if config.authentication_token_webhook else 0.0,
+            allowed_seconds=config.authorization_webhook_cache_authorized_ttl,
+            refused_seconds=config.authorization_webhook_cache_unauthorized_ttl,
+        )  # fmt: skip
+
     def _routes(self) -> Routes:
         health = HealthEndpoints(self.metrics, readyz={"pods": lambda: None if self.is_ready else "the pods have not been listed yet"})
         capacity = Quantity.of(self._config.memory).nanos // 10**9
@@ -278,7 +290,7 @@ class Kubelet:
             self._tasks.create_task(self.factory.run(), name="informers"),
             self._tasks.create_task(self.recorder.run(), name="events"),
         ]
-        server = KubeletServer(self._routes(), self._tls())
+        server = KubeletServer(self._routes(), self._tls(), self._gate())
         port = await server.start(config.address, config.port)
         shape = NodeShape(
             cpu=config.cpu, memory=config.memory, ephemeral_storage=config.ephemeral_storage, max_pods=config.max_pods, port=port,

@@ -27,6 +27,21 @@ class Config:
     tls_cert_file: str = field(default="", metadata={"help": "certificate of the kubelet's API; empty: one is made"})
     tls_private_key_file: str = field(default="", metadata={"help": "key of --tls-cert-file"})
     client_ca_file: str = field(default="", metadata={"help": "CA that clients of the kubelet's API must be certified by"})
+    authorization_mode: str = field(
+        default="Webhook", metadata={"help": "Webhook: the API server is asked what callers may; AlwaysAllow: a certificate is enough"}
+    )
+    authorization_webhook_cache_authorized_ttl: Duration = field(
+        default=Duration(300.0), metadata={"help": "how long it is remembered what a caller may"}
+    )
+    authorization_webhook_cache_unauthorized_ttl: Duration = field(
+        default=Duration(30.0), metadata={"help": "how long it is remembered what a caller may not"}
+    )
+    authentication_token_webhook: bool = field(
+        default=True, metadata={"help": "take bearer tokens, about which the API server is asked"}
+    )
+    authentication_token_webhook_cache_ttl: Duration = field(
+        default=Duration(120.0), metadata={"help": "how long it is remembered whose a token is"}
+    )
     root_dir: str = field(default="", metadata={"help": "directory for the kubelet's files"})
     cluster_dns: str = field(default=CLUSTER_DNS, metadata={"help": "address of the cluster DNS, as pods see it"})
     cluster_domain: str = field(default="cluster.local", metadata={"help": "domain of the cluster's own names"})
@@ -59,3 +74,8 @@ class Config:
     event_burst: int = field(default=100, metadata={"help": "events written at once"})
     image_profiles: str = field(default="", metadata={"help": "YAML file of image profiles that come before the built-in ones"})
     seed: int = field(default=0, metadata={"help": "seed of what is random about simulated pods; 0: a new one each start"})
+
+    def __post_init__(self) -> None:
+        """ValueError for what cannot be used."""
+        if self.authorization_mode not in ("Webhook", "AlwaysAllow"):
+            raise ValueError("--authorization-mode must be Webhook or AlwaysAllow")

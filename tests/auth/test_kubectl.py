@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import ssl
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -119,3 +121,28 @@ def test_aggregated_roles_hold_what_is_labelled_for_them(kubectl: Kubectl, names
     kubectl("create", "rolebinding", "viewer", "--clusterrole=view", f"--serviceaccount={namespace}:default")
     assert kubectl("auth", "can-i", "get", "pods", f"--as=system:serviceaccount:{namespace}:default").stdout.strip() == "yes"
     assert kubectl("auth", "can-i", "get", "secrets", f"--as=system:serviceaccount:{namespace}:default", check=False).stdout.strip() == "no"
+
+
+def test_a_monitoring_account_scrapes_a_kubelet_with_its_token(kubectl: Kubectl, namespace: str) -> None:
+    kubectl("create", "serviceaccount", "scraper")
+    token = kubectl("create", "token", "scraper").stdout.strip()
+    node = json.loads(kubectl("get", "nodes", "-o", "json").stdout)["items"][0]["status"]
+    address = next(entry["address"] for entry in node["addresses"] if entry["type"] == "InternalIP")
+    port = node["daemonEndpoints"]["kubeletEndpoint"]["Port"]
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+
+    def status(path: str, **headers: str) -> int:
+        connection = http.client.HTTPSConnection(address, port, context=context, timeout=10)
+        connection.request("GET", path, headers=headers)
+        code = connection.getresponse().status
+        connection.close()
+        return code
+
+    bearer = {"Authorization": f"Bearer {token}"}
+    assert status("/metrics") == 401
+    assert status("/stats/summary", **bearer) == 403
+    binding = f"monitoring-{namespace}"
+    kubectl("create", "clusterrolebinding", binding, "--clusterrole=system:monitoring", f"--serviceaccount={namespace}:scraper")
+    assert status("/metrics", **bearer) == 200
+    kubectl("delete", "clusterrolebinding", binding)

@@ -15,7 +15,7 @@ from kubecosm.services.kubelet.cri.streams import BrokenStream, Pipe
 from kubecosm.services.kubelet.cri.types import PodStatus
 from kubecosm.services.kubelet.env.environment import ConfigMissing, compute_environment, expand
 from kubecosm.services.kubelet.env.fields import resource_value
-from kubecosm.services.kubelet.server.auth import Caller, caller_of, refusal
+from kubecosm.services.kubelet.server.auth import Caller, caller_of, settled, subresources_of
 from kubecosm.services.kubelet.server.logs import BadOptions, container_id_for, parse_options
 from kubecosm.services.kubelet.sim.behaviour import Exit, Run, Serve, decide
 from kubecosm.services.kubelet.sim.machine import hosts_file, search_domains
@@ -294,17 +294,26 @@ def test_usage_grows_with_traffic_up_to_the_limit() -> None:
     assert memory_bytes(spec, lambda name: None) == 60 * 1024**2
 
 
-def test_only_certified_callers_are_let_in() -> None:
+def test_what_needs_no_asking_is_settled_by_the_certificate() -> None:
     admin = caller_of({"subject": ((("organizationName", "system:masters"),), (("commonName", "kube-apiserver-kubelet-client"),))})
-    proxy = Caller("system:kube-proxy", ())
-    assert refusal(None, "GET", "/healthz") is None
-    assert refusal(None, "GET", "/pods") == (401, "Unauthorized")
-    assert refusal(admin, "POST", "/exec/a/b/c") is None
-    assert refusal(proxy, "CONNECT", "127.64.0.2:80") is None
-    assert refusal(proxy, "GET", "/metrics") is None
-    refused = refusal(proxy, "POST", "/exec/a/b/c")
-    assert refused is not None
-    assert refused[0] == 403
+    proxy, jane = Caller("system:kube-proxy", ()), Caller("jane", ("system:authenticated",))
+    assert settled(None, "GET", "/healthz") is True
+    assert settled(None, "GET", "/pods") is None
+    assert settled(admin, "POST", "/exec/a/b/c") is True
+    assert settled(proxy, "CONNECT", "127.64.0.2:80") is True
+    assert settled(jane, "CONNECT", "127.64.0.2:80") is False
+    assert settled(jane, "GET", "/metrics") is None
+
+
+@pytest.mark.parametrize(
+    ("path", "subresources"),
+    [
+        ("/metrics/cadvisor", ("metrics",)), ("/stats/summary", ("stats",)), ("/pods", ("pods", "proxy")), ("/logs/x", ("log",)),
+        ("/exec/a/b/c", ("proxy",)), ("/containerLogs/a/b/c", ("proxy",)), ("/", ("proxy",)), ("/metricsx", ("proxy",)),
+    ],
+)  # fmt: skip
+def test_a_path_stands_for_subresources_of_the_node(path: str, subresources: tuple[str, ...]) -> None:
+    assert subresources_of(path) == subresources
 
 
 def test_a_pipe_waits_when_full_and_breaks_when_nobody_reads() -> None:

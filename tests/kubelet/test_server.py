@@ -7,10 +7,13 @@ import json
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from kubecosm.api.resources import Object
+from kubecosm.api.errors import ServiceUnavailable
+from kubecosm.api.resources import Object, Resource
+from kubecosm.client.http import ApiClient
 from kubecosm.cluster import pki
 from kubecosm.cluster.paths import ClusterPaths
 from kubecosm.cluster.slots import Slots
@@ -20,6 +23,7 @@ from kubecosm.runtime.health import HealthEndpoints
 from kubecosm.runtime.metrics import Metrics
 from kubecosm.runtime.tls import client_context, server_context
 from kubecosm.services.kubelet.pods.worker import PodWorker
+from kubecosm.services.kubelet.server.delegation import DelegatedGate
 from kubecosm.services.kubelet.server.routes import Routes
 from kubecosm.services.kubelet.server.server import KubeletServer
 from tests.kubelet.lab import NODE, Lab, container, make_pod, open_lab, shell
@@ -89,7 +93,10 @@ def with_server(paths: ClusterPaths, story: Story) -> None:
                 is_pod_address=lab.runtime.has_address,
             )  # fmt: skip
             tls = server_context(paths.cert(pki.KUBELET), paths.key(pki.KUBELET), client_ca=paths.cert(pki.CA))
-            server = KubeletServer(routes, tls)
+            gate = DelegatedGate(
+                cast(ApiClient, REVIEWS), lab.clock, lambda _ip: NODE.name, token_seconds=120.0, allowed_seconds=300.0, refused_seconds=30.0
+            )
+            server = KubeletServer(routes, tls, gate)
             port = await server.start("127.0.0.1", 0)
             try:
                 await story(lab, lambda identity: Caller(paths, port, identity))
@@ -99,13 +106,54 @@ def with_server(paths: ClusterPaths, story: Story) -> None:
     asyncio.run(main())
 
 
-def test_only_certified_callers_get_in(certificates: ClusterPaths) -> None:
+class Reviews:
+    """The API server's side: the token `scraper` is that of a scraper, who may read metrics; system:kube-proxy may nothing."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.is_gone = False
+
+    async def create(self, resource: Resource, review: Object) -> Object:
+        if self.is_gone:
+            raise ServiceUnavailable("gone")
+        spec = review["spec"]
+        self.asked.append(resource.kind)
+        if resource.kind == "TokenReview":
+            is_known = spec["token"] == "scraper"
+            return {"status": {"authenticated": is_known, **({"user": {"username": "scraper", "groups": ["g"]}} if is_known else {})}}
+        wanted = spec["resourceAttributes"]
+        assert (wanted["resource"], wanted["name"]) == ("nodes", NODE.name)
+        may = {("scraper", "get", "metrics"), ("reader", "get", "pods")}
+        return {"status": {"allowed": (spec["user"], wanted["verb"], wanted["subresource"]) in may}}
+
+
+REVIEWS = Reviews()
+
+
+@pytest.fixture(autouse=True)
+def _fresh_reviews() -> None:
+    REVIEWS.__init__()  # type: ignore[misc]
+
+
+def test_the_api_server_says_who_a_caller_is_and_what_he_may(certificates: ClusterPaths) -> None:
     async def story(lab: Lab, caller: Callable[[str], Caller]) -> None:
         assert await caller("").call("/healthz") == (200, "ok")
         assert (await caller("").call("/pods"))[0] == 401
-        assert (await caller("proxy").call("/metrics"))[0] == 200
-        assert (await caller("proxy").call("/exec/default/web/c?command=id", "POST"))[0] == 403
-        assert (await caller("kubelet-client").call("/pods"))[0] == 200
+        refused = "Forbidden (user=system:kube-proxy, verb=create, resource=nodes, subresource(s)=[proxy])\n"
+        assert await caller("proxy").call("/exec/default/web/c?command=id", "POST") == (403, refused)
+        assert (await caller("proxy").call("/metrics"))[0] == 403
+        assert (await caller("kubelet-client").call("/pods"))[0] == 403  # another kubelet
+        assert (await caller("admin").call("/pods"))[0] == 200
+        token, nobodys = "Authorization: Bearer scraper\r\n", "Authorization: Bearer other\r\n"
+        assert (await caller("").call("/metrics", headers=nobodys))[0] == 401
+        REVIEWS.asked.clear()
+        assert [(await caller("").call("/metrics", headers=token))[0] for _ in range(3)] == [200] * 3
+        assert REVIEWS.asked == ["TokenReview", "SubjectAccessReview"]
+        code, text = await caller("").call("/pods", headers=token)
+        assert (code, text) == (403, "Forbidden (user=scraper, verb=get, resource=nodes, subresource(s)=[pods proxy])\n")
+        REVIEWS.is_gone = True
+        assert (await caller("").call("/metrics", headers=token))[0] == 200  # remembered
+        assert (await caller("").call("/stats/summary", headers=token))[0] == 500
 
     with_server(certificates, story)
 

@@ -15,9 +15,9 @@ import orjson
 from kubecosm.api.resources import PODS, Object, Resource
 from kubecosm.runtime.clock import Clock
 from kubecosm.runtime.errors import StartupError
+from kubecosm.runtime.remembered import Remembered
 
 from ..outside import KubeconfigWebhook, OutsideError
-from ..remembered import Remembered
 from .chain import CREATE, UPDATE, Attributes, Plugin
 from .refusal import refuse
 

@@ -7,9 +7,9 @@ from collections.abc import Awaitable
 
 from kubecosm.api.resources import Object
 from kubecosm.runtime.clock import Clock
+from kubecosm.runtime.remembered import Remembered
 
 from ..outside import KubeconfigWebhook, OutsideError
-from ..remembered import Remembered
 from .contract import TokenError, Verified, meant_for
 from .metrics import TokenCacheMetrics
 from .user import GROUP_AUTHENTICATED, User

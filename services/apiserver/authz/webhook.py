@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from kubecosm.api.resources import Object
 from kubecosm.api.selectors import EXISTS, NOT_EXISTS, NOT_IN, FieldSelector, LabelSelector
 from kubecosm.runtime.clock import Clock
+from kubecosm.runtime.remembered import Remembered
 
 from ..authn.user import User
 from ..outside import SECONDS_MAX, KubeconfigWebhook, OutsideError
 from ..plainexpressions import Expression, ExpressionError
-from ..remembered import Remembered
 from .attributes import Attributes, CannotDecide, Decision, IncompleteRules, Verdict
 from .metrics import WebhookCalls
 

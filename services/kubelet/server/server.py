@@ -21,7 +21,8 @@ from kubecosm.runtime.errors import StartupError
 
 from ..network.http1 import BODY_BYTES_MAX, HEAD_BYTES_MAX, HttpError, Request, parse_head, response
 from ..streaming.bytechannel import SocketChannel
-from .auth import Caller, caller_of, refusal
+from .auth import Caller, caller_of
+from .delegation import Gate
 
 IDLE_SECONDS_MAX = 300.0
 CONNECTIONS_MAX = 10_000
@@ -82,9 +83,10 @@ Handler = Callable[[Exchange], Awaitable[None]]
 class KubeletServer:
     """`start` binds; connections live until they end or `close`."""
 
-    def __init__(self, handler: Handler, tls: ssl.SSLContext) -> None:
+    def __init__(self, handler: Handler, tls: ssl.SSLContext, gate: Gate) -> None:
         self._handler = handler
         self._tls = tls
+        self._gate = gate
         self._server: asyncio.Server | None = None
         self._connections = 0
         self._writers: set[asyncio.StreamWriter] = set()
@@ -136,7 +138,7 @@ class KubeletServer:
 
     async def _handle(self, exchange: Exchange) -> None:
         request = exchange.request
-        refused = refusal(exchange.caller, request.method, request.path)
+        refused = await self._gate.refusal(exchange.caller, request.method, request.path, request.headers, exchange.node_ip)
         if refused is not None:
             await exchange.answer(refused[0], refused[1].encode())
             return
