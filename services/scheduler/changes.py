@@ -23,6 +23,18 @@ def same_for_scheduling(old: Object, new: Object) -> bool:
     )
 
 
+def same_generation(old: Object, new: Object) -> bool:
+    """Whether a pod's spec is what it was but for the node, by its generation, and nothing else that is compiled has changed."""
+    before, after = old["metadata"], new["metadata"]
+    return (
+        before.get("generation") is not None
+        and before["generation"] == after.get("generation")
+        and before.get("labels") == after.get("labels")
+        and before.get("deletionTimestamp") == after.get("deletionTimestamp")
+        and not _resources_of(new)
+    )
+
+
 def nominated_node_of(pod: Object) -> str:
     """status.nominatedNodeName, or empty."""
     name: str = (pod.get("status") or {}).get("nominatedNodeName") or ""

@@ -8,10 +8,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from kubecosm.api.times import format_micro_time
 
 from .algorithm import Outcome
 from .framework.status import Status
@@ -39,7 +42,7 @@ class Decision:
     pod: str
     uid: str
     profile: str
-    time: str
+    time: datetime
     attempt: int
     node: str
     message: str
@@ -72,7 +75,7 @@ class Decision:
                 nodes.append({"node": name, "result": "not evaluated"})
         nodes.sort(key=lambda node: (node["node"] != self.node, -int(node.get("score", -1)), node["node"]))
         return {
-            "pod": self.pod, "uid": self.uid, "schedulerName": self.profile, "time": self.time, "attempt": self.attempt,
+            "pod": self.pod, "uid": self.uid, "schedulerName": self.profile, "time": format_micro_time(self.time), "attempt": self.attempt,
             "result": "Scheduled" if self.node else "Unschedulable", "nodeName": self.node, "message": self.message,
             "feasibleNodes": len(self.feasible), "nodes": nodes[:nodes_max],
             "preemption": {"nodeName": self.preemption.node, "victims": list(self.preemption.victims)} if self.preemption.node else None,
@@ -101,7 +104,7 @@ class Decisions:
         return self._by_pod.get(pod)
 
     def record(
-        self, pod: str, uid: str, profile: str, time: str, attempt: int, outcome: Outcome, message: str, preemption: Preemption,
+        self, pod: str, uid: str, profile: str, time: datetime, attempt: int, outcome: Outcome, message: str, preemption: Preemption,
     ) -> None:  # fmt: skip
         """Keep an outcome; the oldest decisions make room."""
         diagnosis = outcome.diagnosis

@@ -21,7 +21,7 @@ from kubecosm.api.resources import (
 )
 from kubecosm.client.informer import InformerFactory
 
-from .changes import node_action, nominated_node_of, pod_action, same_for_scheduling, started_between
+from .changes import node_action, nominated_node_of, pod_action, same_for_scheduling, same_generation, started_between
 from .dra.extended import asks_for_extended
 from .framework.events import (
     ASSIGNED_POD_ADD,
@@ -144,7 +144,8 @@ class EventHandlers:
         elif _is_terminal(new):
             self.pod_deleted(new)
         elif (new["spec"].get("nodeName") or "") and not old["spec"].get("nodeName"):
-            self._place(compile_pod(new))
+            assumed = self._assumed_as(new)
+            self._place(compile_pod(new) if assumed is None else assumed)
         elif new["spec"].get("nodeName"):
             self._placed_changed(old, new)
         else:
@@ -164,12 +165,26 @@ class EventHandlers:
         elif pending is not None and was_nominated:
             self._queue.move(ASSIGNED_POD_DELETE, pending, None)
 
+    def _assumed_as(self, pod: Object) -> PodInfo | None:
+        """The pod as it was assumed, if nothing that counts has changed since: most bindings are ours."""
+        uid = pod["metadata"].get("uid", "")
+        info = self._cluster.pod(uid)
+        if info is None or not self._cluster.is_assumed(uid) or info.node_name != pod["spec"]["nodeName"]:
+            return None
+        if not same_generation(info.pod, pod):
+            return None
+        info.pod = pod
+        return info
+
     def _place(self, info: PodInfo) -> None:
         """The API server says that the pod has a node: by our binding, somebody else's, or from the start."""
         self._scheduler.pending.pop(info.uid, None)
         self._queue.delete(info.uid)
         self._scheduler.nominator.remove(info.uid)
-        self._cluster.set_pod(info)
+        if self._cluster.pod(info.uid) is info:
+            self._cluster.confirm(info.uid)
+        else:
+            self._cluster.set_pod(info)
         self._queue.move(ASSIGNED_POD_ADD, None, info)
 
     def _placed_changed(self, old: Object, new: Object) -> None:

@@ -77,6 +77,7 @@ class SchedulerMetrics:
         self._hint = lru_cache(LABEL_CHILDREN_MAX)(lambda plugin, event, answer: self._hint_seconds.labels(plugin, event, answer))
         self.bindings = self._goroutines.labels("binding")
         self._point = lru_cache(LABEL_CHILDREN_MAX)(lambda point, status, profile: self._point_seconds.labels(point, status, profile))
+        self._run = lru_cache(LABEL_CHILDREN_MAX)(lambda plugin, point, status: self._plugin_seconds.labels(plugin, point, status))
         self._arrival = lru_cache(LABEL_CHILDREN_MAX)(lambda queue, event: self._incoming.labels(queue, event))
         self._event = lru_cache(LABEL_CHILDREN_MAX)(lambda event: self._event_seconds.labels(event))
         self._result: Callable[[str, str], tuple[object, Histogram]] = lru_cache(LABEL_CHILDREN_MAX)(
@@ -129,7 +130,7 @@ class SchedulerMetrics:
 
     def plugin(self, plugin: str, extension_point: str, status: str, seconds: float) -> None:
         """A plugin was run in an attempt that is measured closely."""
-        self._plugin_seconds.labels(plugin, extension_point, status).observe(seconds)
+        self._run(plugin, extension_point, status).observe(seconds)
 
     def evicted(self, result: str, seconds: float) -> None:
         """The victims of a preemption were told to go (`success`), or that failed (`error`)."""

@@ -12,7 +12,6 @@ from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kubecosm.api.resources import Object
-from kubecosm.api.times import format_micro_time
 from kubecosm.runtime.clock import Clock
 from kubecosm.runtime.errors import StartupError
 from kubecosm.runtime.logs import get_logger
@@ -230,7 +229,7 @@ class Scheduler:
         self.failed(attempt, message, *rejectors, nominated=result.nominated_node)
 
     def _decided(self, attempt: Attempt, outcome: Outcome, message: str, preemption: Preemption) -> None:
-        pod, now = attempt.pod, format_micro_time(self.clock.now())
+        pod, now = attempt.pod, self.clock.now()
         attempts = attempt.queued.attempts
         self.decisions.record(pod.key, pod.uid, attempt.profile.name, now, attempts, outcome, message, preemption)
 

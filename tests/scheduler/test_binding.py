@@ -436,3 +436,23 @@ def test_a_plugin_that_fails_harms_its_own_pod_only(point: str, monkeypatch: Any
         assert "KeyError('a mistake')" in cluster.message("default/unlucky")
         assert len(cluster.scheduler.queue.error_backoff) == 1
         assert sum(cluster.scheduler.cluster.nodes.requested("cpu").tolist()) == 1000
+
+
+def test_a_confirmed_pod_is_compiled_again_only_if_something_changed() -> None:
+    cluster = Cluster(node("a"))
+    state = cluster.scheduler.cluster
+    for name, change in (("same", {}), ("labelled", {"labels": {"new": "label"}}), ("edited", {"generation": 2})):
+        old = pod(name, cpu="1")
+        cluster.add(old)
+        queued = cluster.scheduler.queue.pop()
+        assert queued is not None
+        binding = cluster.scheduler.schedule_one(queued)
+        assert binding is not None
+        binding.close()
+        assumed = state.pod(queued.uid)
+        new = {**old, "metadata": {**old["metadata"], **change}, "spec": {**old["spec"], "nodeName": "a"}}
+        cluster.handlers.pod_updated(old, new)
+        known = state.pod(queued.uid)
+        assert known is not None
+        assert ((known is assumed), known.pod is new, state.is_assumed(queued.uid)) == (not change, True, False)
+    assert int(state.nodes.requested("cpu")[0]) == 3000

@@ -85,6 +85,10 @@ class ClusterState:
         self._assumed.add(pod.uid)
         self._insert(pod)
 
+    def confirm(self, uid: str) -> None:
+        """The API server says of an assumed pod exactly what was assumed."""
+        self._assumed.discard(uid)
+
     def forget(self, pod: PodInfo) -> None:
         """Take an assumed pod back; nothing happens if it has been confirmed meanwhile."""
         if pod.uid in self._assumed:

@@ -82,6 +82,7 @@ class LabelColumn:
         self._columns = columns
         self._uses: list[int] = []
         self._shared = 0
+        self._slots: NDArray[np.intp] | None = None
 
     @property
     def ids(self) -> IdArray:
@@ -95,9 +96,10 @@ class LabelColumn:
 
     def set(self, row: int, value: str | None) -> None:
         old = int(self._column.data[row])
+        if old != MISSING and value is not None and self.values[old] == value:
+            return
+        self._slots = None
         if old != MISSING:
-            if value is not None and self.values[old] == value:
-                return
             self._uses[old] -= 1
             self._shared -= self._uses[old] == 1
         if value is None:
@@ -117,10 +119,14 @@ class LabelColumn:
 
         One more cell than values: the last one is always 0, so that MISSING, as an index, finds nothing.
         """
-        ids = self.ids
-        present = ids != MISSING if where is None else where & (ids != MISSING)
-        sums = np.bincount(ids[present], weights=amounts[present], minlength=len(self.values) + 1)
-        return sums.astype(np.int64)
+        slots = self._slots
+        if slots is None or len(slots) != self._columns.size:
+            slots = self._slots = self.ids.astype(np.intp) + 1  # so that MISSING has a slot, too
+        if where is not None and not where.all():
+            slots, amounts = slots[where], amounts[where]
+        sums = np.zeros(len(self.values) + 1, np.int64)
+        sums[:-1] = np.bincount(slots, weights=amounts, minlength=len(sums))[1:]
+        return sums
 
 
 class LabelColumns:
