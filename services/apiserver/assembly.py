@@ -104,7 +104,8 @@ def build_state(config: Config, storage: Store, table: ResourceTable, clock: Clo
     state = State(clock=clock, rng=rng, storage=storage, caches=caches, table=table, admission=AdmissionChain(()))
     add_stores(state, list(table))
     extra = tuple((name, key) for name, _, key in (pair.partition("=") for pair in config.service_account_extra_config_maps))
-    parts = Parts(state, load_configuration(config.admission_control_config_file), extra)
+    tolerated = config.default_not_ready_toleration_seconds, config.default_unreachable_toleration_seconds
+    parts = Parts(state, load_configuration(config.admission_control_config_file), extra, tolerated)
     state.admission = build_admission(parts, config.enable_admission_plugins, config.disable_admission_plugins)
     return state
 

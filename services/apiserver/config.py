@@ -61,6 +61,12 @@ class Config(AuthFlags, AuditFlags):
         default=True,
         metadata={"help": "write warnings of type checking into the status of ValidatingAdmissionPolicies, as a controller manager would"},
     )
+    default_not_ready_toleration_seconds: int = field(
+        default=300, metadata={"help": "seconds that pods tolerate a node which is not ready, unless they say otherwise"}
+    )
+    default_unreachable_toleration_seconds: int = field(
+        default=300, metadata={"help": "seconds that pods tolerate an unreachable node, unless they say otherwise"}
+    )
     admission_control_config_file: str = field(
         default="", metadata={"help": "AdmissionConfiguration (YAML) with the configuration of admission plugins"}
     )

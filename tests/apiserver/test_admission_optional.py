@@ -14,8 +14,8 @@ from kubecosm.runtime.errors import StartupError
 from kubecosm.services.apiserver.admission.always import AlwaysAdmit, AlwaysDeny
 from kubecosm.services.apiserver.admission.chain import CREATE, AdmissionChain, Attributes
 from kubecosm.services.apiserver.admission.eventratelimit import Buckets, Limit
-from kubecosm.services.apiserver.admission.placement import covers, merge
 from kubecosm.services.apiserver.admission.plugins import TABLE, chosen_plugins
+from kubecosm.services.apiserver.admission.tolerations import covers, merge
 from kubecosm.services.apiserver.authn.user import User
 
 from .harness import ACCOUNT, ACCOUNTS, PODS, Api, admission_configuration, configmap, pod, with_api

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from kubecosm.api.meta import annotations_of
+from kubecosm.api.names import ANNOTATION_STORAGE_CLASS_BETA
 from kubecosm.api.quantity import Quantity
 from kubecosm.api.resources import PERSISTENTVOLUMECLAIMS, Object, Resource
 
@@ -27,10 +29,16 @@ class PersistentVolumeClaimResize(Plugin):
             return
         if (attributes.old.get("status") or {}).get("phase") != "Bound":
             raise refuse(attributes, "Only bound persistent volume claims can be expanded")
-        entry = self._classes.get(attributes.obj["spec"].get("storageClassName") or "")
+        name = _class_of(attributes.obj)
+        entry = self._classes.get(name) if name == _class_of(attributes.old) else None
         if entry is None or not entry.decode().get("allowVolumeExpansion"):
             why = "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support resize"
             raise refuse(attributes, why)
+
+
+def _class_of(claim: Object) -> str:
+    """GetPersistentVolumeClaimClass: the beta annotation counts first."""
+    return str(annotations_of(claim).get(ANNOTATION_STORAGE_CLASS_BETA, claim["spec"].get("storageClassName") or ""))
 
 
 def _size(claim: Object) -> Quantity:

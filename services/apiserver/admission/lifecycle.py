@@ -11,6 +11,7 @@ from kubecosm.api.resources import NAMESPACES, Resource
 
 from ..cache.resource import ResourceCache
 from .chain import CREATE, DELETE, UPDATE, Attributes, Plugin
+from .refusal import refuse
 
 IMMORTAL = frozenset((NAMESPACE_DEFAULT, NAMESPACE_SYSTEM, NAMESPACE_PUBLIC))
 _TERMINATING = b'"deletionTimestamp"'
@@ -45,7 +46,7 @@ class NamespaceLifecycle(Plugin):
 def _terminating(attributes: Attributes) -> errors.Forbidden:
     namespace = attributes.namespace
     why = f"unable to create new content in namespace {namespace} because it is being terminated"
-    error = errors.forbidden(attributes.resource, attributes.name, why)
+    error = refuse(attributes, why)
     cause = {"reason": "NamespaceTerminating", "message": f"namespace {namespace} is being terminated", "field": "metadata.namespace"}
     error.details = {**(error.details or {}), "causes": [cause]}
     return error

@@ -47,6 +47,8 @@ class LimitRanger(Plugin):
         assert obj is not None
         if operation == UPDATE and attributes.resource == PODS and attributes.subresource != "resize":
             return
+        if operation == UPDATE and obj["metadata"].get("deletionTimestamp"):
+            return
         for limit_range in self._of(attributes.namespace):
             complaints = _check_pod(obj, limit_range) if attributes.resource == PODS else _check_claim(obj, limit_range)
             if complaints:

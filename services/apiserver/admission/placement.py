@@ -19,6 +19,7 @@ from kubecosm.api.resources import NAMESPACES, PODS, Object, Resource
 from ..cache.resource import ResourceCache
 from .chain import CREATE, UPDATE, Attributes, Plugin
 from .refusal import refuse
+from .tolerations import covers, merge
 
 if TYPE_CHECKING:
     from .plugins import Parts
@@ -128,33 +129,6 @@ class PodTolerationRestriction(_OfPods):
         except orjson.JSONDecodeError as error:
             raise ApiError(f"{key}: {error}", reason="", code=500) from error
         return listed or otherwise
-
-
-def merge(tolerations: Sequence[Object]) -> list[Object]:
-    """Without those that another one covers; of equal ones the first (MergeTolerations)."""
-    kept: list[Object] = []
-    for i, toleration in enumerate(tolerations):
-        others = [*kept, *tolerations[i + 1 :]]
-        if not any(covers(other, toleration) and (other != toleration or other in kept) for other in others):
-            kept.append(toleration)
-    return kept
-
-
-def covers(one: Object, other: Object) -> bool:
-    """Whether a toleration tolerates all that another one does (isSuperset)."""
-    if one == other:
-        return True
-    key, operator, effect = one.get("key", ""), one.get("operator") or "Equal", one.get("effect", "")
-    if other.get("key", "") != key and (key or operator != "Exists"):
-        return False
-    if effect and other.get("effect", "") != effect:
-        return False
-    seconds = one.get("tolerationSeconds")
-    if effect == "NoExecute" and seconds is not None and (other.get("tolerationSeconds") is None or other["tolerationSeconds"] > seconds):
-        return False
-    if operator == "Exists":
-        return True
-    return (other.get("operator") or "Equal") == "Equal" and other.get("value", "") == one.get("value", "")
 
 
 class LimitPodHardAntiAffinityTopology(Plugin):

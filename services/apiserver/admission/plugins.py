@@ -60,6 +60,8 @@ class Parts:
     configuration: Mapping[str, Object] = field(default_factory=dict)
     """By plugin, from --admission-control-config-file."""
     extra_config_maps: tuple[tuple[str, str], ...] = ()
+    toleration_seconds: tuple[int, int] = (300, 300)
+    """Of nodes that are not ready, and of unreachable ones."""
     metrics: AdmissionMetrics = field(default_factory=AdmissionMetrics)
 
     @cached_property
@@ -115,7 +117,7 @@ TABLE: tuple[Row, ...] = (
     Row("PodSecurity", build_podsecurity),
     Row("PodNodeSelector", lambda parts: _import("placement").build_node_selector(parts), on_by_default=False),
     Row("Priority", lambda parts: PriorityPlugin(parts.cache(PRIORITYCLASSES))),
-    Row("DefaultTolerationSeconds", lambda parts: DefaultTolerationSeconds()),
+    Row("DefaultTolerationSeconds", lambda parts: DefaultTolerationSeconds(*parts.toleration_seconds)),
     Row("PodTolerationRestriction", lambda parts: _import("placement").build_toleration_restriction(parts), on_by_default=False),
     Row("EventRateLimit", _lazy("eventratelimit"), on_by_default=False),
     Row("ExtendedResourceToleration", lambda parts: _import("placement").ExtendedResourceToleration(), on_by_default=False),

@@ -73,7 +73,7 @@ class PriorityPlugin(Plugin):
         if attributes.resource != PRIORITYCLASSES or obj is None or not obj.get("globalDefault"):
             return
         default = self.global_default()
-        if default is not None and default["metadata"]["name"] != obj["metadata"]["name"]:
-            name = default["metadata"]["name"]
+        name = default["metadata"]["name"] if default is not None else ""
+        if name and (attributes.operation == CREATE or name != obj["metadata"]["name"]):
             why = f"PriorityClass {name} is already marked as default. Only one default can exist"
             raise refuse(attributes, why)

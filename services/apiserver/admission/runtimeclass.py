@@ -7,6 +7,7 @@ from kubecosm.api.resources import PODS, Object, Resource
 from ..cache.resource import ResourceCache
 from .chain import CREATE, Attributes, Plugin
 from .refusal import refuse
+from .tolerations import merge
 
 
 class RuntimeClass(Plugin):
@@ -54,6 +55,6 @@ def _set_scheduling(attributes: Attributes, spec: Object, scheduling: Object) ->
             raise refuse(attributes, why)
     if wanted:
         spec["nodeSelector"] = {**own, **wanted}
-    added = [t for t in scheduling.get("tolerations") or () if t not in (spec.get("tolerations") or ())]
+    added = scheduling.get("tolerations")
     if added:
-        spec["tolerations"] = [*(spec.get("tolerations") or ()), *added]
+        spec["tolerations"] = merge([*(spec.get("tolerations") or ()), *added])

@@ -13,7 +13,6 @@ from ..cache.resource import ResourceCache
 from .chain import CREATE, UPDATE, Attributes, Plugin
 
 VOLUMEATTRIBUTESCLASSES = builtin("storage.k8s.io", "v1", "volumeattributesclasses")
-TOLERATION_SECONDS = 300
 PROTECTION = {
     PERSISTENTVOLUMECLAIMS: names.FINALIZER_PVC_PROTECTION,
     PERSISTENTVOLUMES: names.FINALIZER_PV_PROTECTION,
@@ -22,10 +21,14 @@ PROTECTION = {
 
 
 class DefaultTolerationSeconds(Plugin):
-    """Pods stay five minutes on a node that is not ready or unreachable, unless they say otherwise."""
+    """Pods stay a while on a node that is not ready or unreachable, unless they say otherwise."""
 
     name = "DefaultTolerationSeconds"
     operations = (CREATE, UPDATE)
+
+    def __init__(self, not_ready: int = 300, unreachable: int = 300) -> None:
+        """For how many seconds."""
+        self._seconds = {names.TAINT_NOT_READY: not_ready, names.TAINT_UNREACHABLE: unreachable}
 
     def handles(self, resource: Resource, subresource: str) -> bool:
         return resource == PODS and not subresource
@@ -35,8 +38,8 @@ class DefaultTolerationSeconds(Plugin):
         spec = attributes.obj["spec"]
         tolerations = spec.get("tolerations") or []
         added = [
-            {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": TOLERATION_SECONDS}
-            for key in (names.TAINT_NOT_READY, names.TAINT_UNREACHABLE)
+            {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds}
+            for key, seconds in self._seconds.items()
             if not any(_tolerates(toleration, key) for toleration in tolerations)
         ]
         if added:
