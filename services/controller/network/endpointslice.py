@@ -89,11 +89,12 @@ def address_types(service: Object) -> list[str]:
     return families
 
 
-def strays(service: Object, pods: Iterable[Object], zone_of: ZoneOf) -> list[Object]:
+def strays(service: Object, pods: Sequence[Object], zone_of: ZoneOf) -> list[Object]:
     """Pods whose node is gone, so that nobody knows whether they live; a Service that publishes what is not ready keeps them."""
     if service["spec"].get("publishNotReadyAddresses"):
         return []
-    return [pod for pod in pods if belongs_in_endpoints(pod, include_terminating=True) and zone_of(node_of(pod)) is None]
+    gone = {node for node in {node_of(pod) for pod in pods} if zone_of(node) is None}
+    return [pod for pod in pods if node_of(pod) in gone and belongs_in_endpoints(pod, include_terminating=True)] if gone else []
 
 
 def plan_endpoints(service: Object, pods: Iterable[Object], zone_of: ZoneOf) -> list[Wanted]:
