@@ -78,6 +78,8 @@ def test_a_silent_node_becomes_unknown_is_tainted_and_its_pods_go_when_their_tol
             await beats.run(80)
             assert is_deleting(api.all(PODS)[0])
         assert {"NodeNotReady", "TaintManagerEviction", "RegisteredNode"} <= {event["reason"] for event in api.all(EVENTS)}
+        subjects = [event["involvedObject"] for event in api.all(EVENTS) if event["involvedObject"]["kind"] == "Node"]
+        assert {one["uid"] for one in subjects if one["name"] == "a"} == {the_node(api, "a")["metadata"]["uid"]}
 
     run(test)
 

@@ -66,6 +66,8 @@ class NodeLifecycle:
         self.SPEC = SPEC
         self._config = config
         self._pulses: dict[str, Pulse] = {}
+        self._uids: dict[str, str] = {}
+        """Of the nodes that were registered. Events of this controller name nodes by uid; those of kubelets have the name for it."""
         self._rates: dict[str, EvictionRate] = {}
         self._zones: ZoneStates = {}
         self._zones_good_until = float("-inf")
@@ -74,13 +76,14 @@ class NodeLifecycle:
         node = ctx.cache(NODES).get(key)
         if node is None:
             if self._pulses.pop(key.name, None) is not None:
-                gone = {"metadata": {"name": key.name, "uid": key.name}}
+                gone = {"metadata": {"name": key.name, "uid": self._uids.pop(key.name)}}
                 message = f"Node {key.name} event: Removing Node {key.name} from Controller"
                 ctx.recorder.event(gone, NODES, "Normal", "RemovingNode", message)
             return done()
         if key.name not in self._pulses:
+            self._uids[key.name] = uid_of(node)
             message = f"Node {key.name} event: Registered Node {key.name} in Controller"
-            ctx.recorder.event(_event_subject(node), NODES, "Normal", "RegisteredNode", message)
+            ctx.recorder.event(node, NODES, "Normal", "RegisteredNode", message)
         try:
             left = self._seconds_left(ctx, node)
             if left <= 0:
@@ -123,7 +126,7 @@ class NodeLifecycle:
         ctx.expect_written(updated)
         if was_ready:
             message = f"Node {node['metadata']['name']} status is now: NodeNotReady"
-            ctx.recorder.event(_event_subject(node), NODES, "Normal", "NodeNotReady", message)
+            ctx.recorder.event(node, NODES, "Normal", "NodeNotReady", message)
         return updated
 
     async def _taint(self, ctx: Context, node: Object) -> float | None:
@@ -163,11 +166,6 @@ class NodeLifecycle:
         if per_second <= 0:
             return BLOCKED_CHECK_SECONDS
         return self._rates.setdefault(zone, EvictionRate()).take(per_second, ctx.clock.monotonic()) or None
-
-
-def _event_subject(node: Object) -> Object:
-    """Events of nodes carry the name as uid, as kubelets write them too."""
-    return {"metadata": {"name": node["metadata"]["name"], "uid": node["metadata"]["name"]}}
 
 
 async def _mark_pods_not_ready(ctx: Context, node: Object) -> None:
