@@ -152,3 +152,19 @@ def test_a_failed_pod_is_replaced_ever_more_slowly() -> None:
         assert any(event["reason"] == "FailedDaemonPod" for event in api.all(EVENTS))
 
     run(test)
+
+
+def test_a_pod_that_has_ended_and_only_waits_for_a_finalizer_is_replaced() -> None:
+    async def test(api: FakeApi) -> None:
+        api.put(NODES, node("a"))
+        async with controllers(api, daemonset.DaemonSets()), PinningKubelet(api).at_work():
+            await api.create(DAEMONSETS, daemon_set())
+            await wait_for(lambda: status(api).get("numberReady") == 1)
+            (first,) = api.all(PODS)
+            meta = {**first["metadata"], "finalizers": ["example.com/hold"]}
+            api.put(PODS, {**first, "metadata": meta})
+            await api.delete(PODS, first["metadata"]["name"], "default")
+            await wait_for(lambda: len(api.all(PODS)) == 2)
+            await wait_for(lambda: sorted(pod["status"]["phase"] for pod in api.all(PODS)) == ["Running", "Succeeded"])
+
+    run(test)

@@ -20,7 +20,7 @@ from ...common.adoption import claim, plan_claim
 from ...common.backoff import Backoffs
 from ...common.batches import all_settled, errors_of, slow_start
 from ...common.nodes import taints_of
-from ...common.pods import node_of, seconds_until_available
+from ...common.pods import is_terminal, node_of, seconds_until_available
 from ...common.status import update_status
 from ...common.templates import create_pod, delete_pod, is_namespace_terminating
 from .placement import by_target, new_pod
@@ -58,7 +58,7 @@ class DaemonSets:
         nodes, now = ctx.cache(NODES).list(), ctx.clock.now()
         candidates = ctx.owned(PODS, daemonset) + ctx.orphans(PODS, key.namespace)
         owned = await claim(ctx, DAEMONSETS, daemonset, PODS, plan_claim(daemonset, candidates, matcher(daemonset)))
-        pods = by_target(owned)
+        pods = by_target(pod for pod in owned if not (is_deleting(pod) and is_terminal(pod)))  # those wait for finalizers alone
         errors: list[Exception] = []
         if not is_deleting(daemonset):
             errors = await self._manage(ctx, daemonset, nodes, pods, hash_text)

@@ -5,7 +5,7 @@ Imitates pkg/controller/daemon/{daemon_controller,update}.go.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -141,15 +141,15 @@ def _new_and_old(pods: Sequence[Object], hash_text: str) -> tuple[Object | None,
 
 def plan_update(daemonset: Object, nodes: Sequence[Object], pods: PodsByNode, hash_text: str, now: datetime) -> DaemonPlan:
     """One step of a rolling update, within maxUnavailable, or within maxSurge when that is set."""
-    desired = sum(should_run(daemonset, node)[0] for node in nodes)
-    surge, unavailable = update_limits(daemonset, desired)
+    wanted = {node["metadata"]["name"] for node in nodes if should_run(daemonset, node)[0]}
+    surge, unavailable = update_limits(daemonset, len(wanted))
     names = {node["metadata"]["name"] for node in nodes}
     pairs = {name: _new_and_old(found, hash_text) for name, found in sorted(pods.items()) if name in names}
 
     def available(pod: Object) -> bool:
         return is_available(pod, daemonset["spec"].get("minReadySeconds", 0), now)
 
-    return _plan_surge(pairs, surge, available) if surge else _plan_replace(pairs, unavailable, available)
+    return _plan_surge(pairs, wanted, surge, available) if surge else _plan_replace(pairs, unavailable, available)
 
 
 Pairs = Mapping[str, tuple[Object | None, Object | None] | None]
@@ -173,23 +173,29 @@ def _plan_replace(pairs: Pairs, unavailable_max: int, available: Callable[[Objec
     return DaemonPlan(delete=broken + candidates[: max(unavailable_max - unavailable, 0)])
 
 
-def _plan_surge(pairs: Pairs, surge_max: int, available: Callable[[Object], bool]) -> DaemonPlan:
+def _plan_surge(pairs: Pairs, wanted: Collection[str], surge_max: int, available: Callable[[Object], bool]) -> DaemonPlan:
+    """Old pods on nodes that shall have none any more go when there are enough available ones elsewhere."""
     plan = DaemonPlan()
-    surging = 0
+    surging = standing = 0
     candidates: list[str] = []
+    unwanted: list[Object] = []
     for name, pair in pairs.items():
         if pair is None:
             surging += 1
             continue
         new, old = pair
+        standing += any(available(pod) for pod in (old or new,) if pod is not None)
         if old is None:
             continue
-        if new is None:
+        if new is None and name in wanted:
             (candidates if available(old) else plan.create).append(name)
+        elif new is None:
+            (unwanted if available(old) else plan.delete).append(old)
         elif available(new):
             plan.delete.append(old)
         else:
             surging += 1
+    plan.delete += unwanted[: max(standing - len(wanted), 0)]
     plan.create += candidates[: max(surge_max - surging, 0)]
     return plan
 
