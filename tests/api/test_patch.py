@@ -6,6 +6,7 @@ import copy
 import json
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from kubecosm.api.patch.json_patch import OPERATIONS_MAX, PatchFailed, apply_ope
 from kubecosm.api.patch.merge_patch import merge
 from kubecosm.api.patch.strategic import merge as strategic
 from kubecosm.api.resources import CONFIGMAPS, DEPLOYMENTS, PODS, Object, Resource
+from kubecosm.api.schema import STRICT, decode
 
 WIDGETS = Resource("example.com", "v1", "Widget", "widgets", "widget", True)
 
@@ -243,3 +245,23 @@ def test_strategic_merging_of_keyed_lists_is_the_union_and_idempotent(live: Any,
     once = strategic("core.v1.Pod", spec(live), spec(change))
     assert {c["name"]: c["image"] for c in once["spec"]["containers"]} == {**live, **change}
     assert strategic("core.v1.Pod", once, spec(change)) == once
+
+
+def test_what_a_patch_leaves_alone_is_not_decoded_again_and_what_it_changes_is() -> None:
+    pod = {"metadata": {"name": "p", "labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    live = decode(PODS, orjson.dumps({**pod, "status": {"phase": "Pending"}}), "application/json", STRICT)[0]
+    before = orjson.dumps(live)
+    for media_type in (MERGE_PATCH, STRATEGIC_MERGE_PATCH):
+        patch = {"status": {"phase": "Running", "startTime": "2026-11-21T08:00:00.5Z", "message": "", "conditions": None}}
+        new, warnings = apply_patch(PODS, live, orjson.dumps(patch), media_type, STRICT)
+        assert warnings == []
+        assert new["spec"] is live["spec"]
+        assert new["status"] == {"phase": "Running", "startTime": "2026-11-21T08:00:00Z"}
+        new["metadata"]["uid"] = "u"
+        assert orjson.dumps(live) == before
+        gone, _ = apply_patch(PODS, live, b'{"status": null, "apiVersion": null}', media_type, STRICT)
+        assert (gone["status"], gone["apiVersion"], gone["kind"]) == ({}, "v1", "Pod")
+        with pytest.raises(Invalid):
+            apply_patch(PODS, live, b'{"status": {"phase": 7}}', media_type, STRICT)
+        with pytest.raises(Invalid):
+            apply_patch(PODS, live, b'{"nothing": {"of": "the kind"}}', media_type, STRICT)

@@ -93,7 +93,7 @@ def on_update(resource: Resource, new: Object, old: Object, manager: str, now: d
     A write that changes no field leaves the entries equal to the live ones, with their times. Prunes `new`, so that it compares with `old`.
     """
     _update(facts_of(resource), resource, new, old, manager, now, subresource, is_create=False)
-    prune(new)
+    prune(new, old)
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +261,8 @@ def keep_times_if_unchanged(new: Object, old: Object) -> bool:
     """Whether an update changes nothing but times in managedFields; if so they are set back, so that nothing need be written."""
     mine, theirs = new["metadata"].get("managedFields") or [], old["metadata"].get("managedFields") or []
     if len(mine) != len(theirs) or any(_timeless(a) != _timeless(b) for a, b in zip(mine, theirs, strict=True)):
+        return False
+    if any(new.get(name) != old.get(name) for name in ("status", "spec")):  # where changes mostly are
         return False
     if _without_managed_fields(new) != _without_managed_fields(old):
         return False

@@ -29,7 +29,7 @@ def apply_patch(
     resource: Resource, live: Object, patch: bytes, patch_type: str, field_validation: str = WARN, *,
     subresource: Subresource | None = None,
 ) -> tuple[Object, list[str]]:  # fmt: skip
-    """(the patched object, decoded but not defaulted; warnings about its fields). `live` stays as it is.
+    """(the patched object, decoded but not defaulted; warnings about its fields). `live` stays as it is; what was not patched is its own.
 
     Raises BadRequest (the patch is malformed), Invalid (it does not apply, or its result does not fit the kind), RequestEntityTooLarge, or
     UnsupportedMediaType (unknown type; strategic patch of a kind without a schema).
@@ -43,7 +43,7 @@ def apply_patch(
         return _strategic(target, live, patch, field_validation)
     else:
         raise unsupported(strategic_too=target.definition is not None)
-    return _decode(target, document, complaints, field_validation, None)
+    return _decode(target, live, document, complaints, field_validation, None)
 
 
 def unsupported(*, strategic_too: bool) -> UnsupportedMediaType:
@@ -114,7 +114,7 @@ def _strategic(target: wire.Target, live: Object, patch: bytes, validation: str)
         raise Invalid(REJECTED, details={}) from None
     except strategic.PatchError as error:
         raise ApiError(str(error)) from None
-    return _decode(target, document, complaints if validation != IGNORE else [], validation, change)
+    return _decode(target, live, document, complaints if validation != IGNORE else [], validation, change)
 
 
 def _plain_object(patch: bytes) -> tuple[dict[str, Any], list[str]] | None:
@@ -160,8 +160,15 @@ def _shape(node: Any) -> str:
     return "null" if node is None else "number" if isinstance(node, gojson.Number) else "string"
 
 
-def _decode(target: wire.Target, document: Any, complaints: list[str], validation: str, change: Any) -> tuple[Object, list[str]]:
-    """The patched document as an object of the kind. Raises Invalid, naming the change if given, else the patched document."""
+def _decode(
+    target: wire.Target, live: Object, document: Any, complaints: list[str], validation: str, change: Any
+) -> tuple[Object, list[str]]:
+    """The patched document as an object of the kind. Raises Invalid, naming the change if given, else the patched document.
+
+    What the patch has left alone is live's own.
+    """
+    if not complaints and (plain := wire.decode_changes(target, live, document)) is not None:
+        return plain, []
     body = orjson.dumps(document)
     try:
         obj, found = wire.decode_document(target, body, validation)

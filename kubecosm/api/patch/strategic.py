@@ -53,6 +53,18 @@ def _rules(owner: Type | None, key: str) -> _Rules:
         return _Rules(owner.elem, "", "")
     if owner.kind != STRUCT:
         return _NO_RULES
+    found = _known_rules.get((owner.ref, key))
+    if found is None:
+        found = _known_rules[owner.ref, key] = _rules_of_field(owner, key)
+    return found
+
+
+_known_rules: dict[tuple[str, str], _Rules] = {}
+"""By definition and field: no more than the schemas have."""
+
+
+def _rules_of_field(owner: Type, key: str) -> _Rules:
+    """Raises PatchError."""
     field: Field | None = schemas().definition(owner.ref).fields.get(key)
     if field is None:
         struct = owner.ref.rpartition(".")[2]
@@ -62,6 +74,23 @@ def _rules(owner: Type | None, key: str) -> _Rules:
 
 
 def _merge_map(owner: Type | None, original: dict[str, Any] | None, patch: dict[str, Any]) -> dict[str, Any]:
+    for key in patch:
+        if key.startswith("$"):
+            return _merge_directed(owner, original, patch)
+    result = dict(original or {})
+    for key, value in patch.items():
+        present = result.get(key)
+        if value is None:
+            result.pop(key, None)
+        elif type(present) is type(value) and isinstance(value, dict | list):
+            result[key] = _merge_field(_rules(owner, key), present, value, False)
+        else:
+            result[key] = _taken(value)
+    return result
+
+
+def _merge_directed(owner: Type | None, original: dict[str, Any] | None, patch: dict[str, Any]) -> dict[str, Any]:
+    """Merge a patch that may have directives."""
     if DIRECTIVE in patch:
         return _obey(patch)
     result, patch = _retain_keys(dict(original or {}), patch)

@@ -149,11 +149,22 @@ def normalize(resource: Resource, obj: Object) -> Object:
     return result
 
 
-def prune(obj: Object) -> None:
-    """Make of a decoded object, in place, what Go's encoder would write: drop empty lists and maps (null where they are never omitted)."""
+def prune(obj: Object, stored: Object | None = None) -> None:
+    """Make of a decoded object, in place, what Go's encoder would write: drop empty lists and maps (null where they are never omitted).
+
+    Parts that it shares with a `stored` object are so already.
+    """
     definition = schemas().of_kind(obj["apiVersion"], obj["kind"])
     if definition is not None:
-        pruner(definition.name)(obj)
+        fresh = obj if stored is None else {name: value for name, value in obj.items() if value is not stored.get(name)}
+        names = tuple(fresh)
+        pruner(definition.name)(fresh)
+        if stored is not None:
+            for name in names:
+                if name in fresh:
+                    obj[name] = fresh[name]
+                else:
+                    del obj[name]
     elif obj.get("metadata"):
         pruner(META + "ObjectMeta")(obj["metadata"])
 
@@ -180,6 +191,29 @@ def decode_document(target: Target, body: bytes, validation: str) -> tuple[Objec
         return finish(target, obj), _unknown_fields(unknown) if validation != IGNORE else []
     clean, errors = explain(target.definition, node, strict=validation != IGNORE)
     return finish(target, clean), errors
+
+
+def decode_changes(target: Target, live: Object, document: Any) -> Object | None:
+    """A document made out of `live`, whose top-level fields it shares where they are as they were: the others are checked, as in a body.
+
+    None if it is not plainly right, or nothing is known of the kind.
+    """
+    if target.definition is None or type(document) is not dict or not _fits(target, document):
+        return None
+    changed = {name: value for name, value in document.items() if name not in live or value is not live[name]}
+    try:
+        checked: Object = checker(target.name)(orjson.loads(orjson.dumps(changed)))
+    except (Doubt, ValueError):
+        return None
+    result = {"apiVersion": target.api_version, "kind": target.kind}
+    for name, value in document.items():
+        if name not in changed:
+            result[name] = dict(value) if name == "metadata" else value
+        elif name in checked:
+            result[name] = checked[name]
+    for name, value in checked.items():  # what is always there
+        result.setdefault(name, value)
+    return result
 
 
 def _fits(target: Target, obj: Object) -> bool:
