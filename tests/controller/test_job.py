@@ -286,3 +286,20 @@ def test_a_condition_that_changes_keeps_its_place() -> None:
     changed = statuses.ensured({"status": {"conditions": conditions}}, "Suspended", "False", "JobResumed", "Job resumed", EPOCH)
     assert changed is not None
     assert [(one["type"], one["status"]) for one in changed] == [("Suspended", "False"), ("Other", "True")]
+
+
+def test_pods_of_other_controllers_keep_a_finalizer_of_this_name() -> None:
+    async def test(api: FakeApi) -> None:
+        def pod(name: str, *owners: Object) -> Object:
+            meta = {"name": name, "namespace": "default", "labels": {}, "finalizers": [FINALIZER_JOB_TRACKING], "ownerReferences": [*owners]}
+            return {"metadata": meta, "spec": {}, "status": {"phase": "Succeeded"}}
+
+        other = {"apiVersion": "example.com/v1", "kind": "Job", "name": "theirs", "uid": "u", "controller": True}
+        async with controllers(api, job):
+            api.put(PODS, pod("theirs", other))
+            api.put(PODS, pod("nobodys"))
+            await wait_for(lambda: [p["metadata"]["name"] for p in api.all(PODS) if p["metadata"].get("finalizers")] == ["theirs"])
+            await settle()
+            assert [p["metadata"]["name"] for p in api.all(PODS) if p["metadata"].get("finalizers")] == ["theirs"]
+
+    run(test)

@@ -49,13 +49,18 @@ def matcher(job: Object) -> Callable[[Object], bool]:
     return lambda pod: matches(labels_of(pod))
 
 
-def _tracking_key(pod: Object) -> Key:
-    ref = controller_of(pod)
-    return Key(pod["metadata"]["namespace"], ref["name"] if ref is not None and ref["kind"] == JOBS.kind else "")
+def tracking_keys(pod: Object) -> tuple[Key, ...]:
+    """The Job that counts this pod, or nobody (an empty name); none at all if something else than a Job controls it."""
+    if not has_tracking_finalizer(pod):
+        return ()
+    ref, namespace = controller_of(pod), pod["metadata"]["namespace"]
+    if ref is None:
+        return (Key(namespace, ""),)
+    return (Key(namespace, ref["name"]),) if (ref["apiVersion"], ref["kind"]) == (JOBS.api_version, JOBS.kind) else ()
 
 
-def tracked_by(pod: Object) -> tuple[str, ...]:
-    return (str(_tracking_key(pod)),) if has_tracking_finalizer(pod) else ()
+def tracked_by(pod: Object) -> list[str]:
+    return [str(key) for key in tracking_keys(pod)]
 
 
 async def _release(ctx: Context, pod: Object) -> str | None:
@@ -189,7 +194,7 @@ async def reconcile(ctx: Context, key: Key) -> Result:
 
 def map_pod(reader: Reader, pod: Object) -> Iterable[Key]:
     """Tracked pods without their Job, and pods that a Job may adopt."""
-    keys = [_tracking_key(pod)] if has_tracking_finalizer(pod) else []
+    keys = list(tracking_keys(pod))
     if controller_of(pod) is None:
         jobs = reader.cache(JOBS).list(pod["metadata"]["namespace"])
         keys += [key_of(job) for job in jobs if get_condition(job, FAILED) is None and matcher(job)(pod)]
