@@ -27,6 +27,19 @@ class Durations:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
+    def move(self, value: float, to: float) -> None:
+        """Count an observed value as another one."""
+        self.counts[bisect_left(self.bounds, value)] -= 1
+        self.counts[bisect_left(self.bounds, to)] += 1
+        self.sum += to - value
+
+    def without_first(self, bounds: int) -> Durations:
+        """The same with so many of the lowest bounds left out."""
+        coarser = Durations(self.bounds[bounds:])
+        coarser.counts = [sum(self.counts[: bounds + 1]), *self.counts[bounds + 1 :]]
+        coarser.sum = self.sum
+        return coarser
+
     @property
     def count(self) -> int:
         return sum(self.counts)

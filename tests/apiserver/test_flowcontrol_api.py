@@ -108,6 +108,9 @@ def test_what_finds_no_room_is_told_when_to_come_back(tmp_path: Path) -> None:
         level.taken += level.limit
         refused = await api.raw("GET", CONFIGMAPS, token=JANE)
         assert (refused.status, refused.text) == (429, "Too many requests, please try again later.\n")
+        terminated = [line for line in (await api.raw("GET", "/metrics")).text.splitlines() if "request_terminations_total{" in line]
+        assert len(terminated) == 1
+        assert 'code="429"' in terminated[0]
         assert refused.headers["Retry-After"] == "1"
         assert (await api.raw("GET", CONFIGMAPS)).status == 200
         level.taken -= level.limit

@@ -50,6 +50,7 @@ EXPECTED: dict[str, set[str]] = {
     "apiserver_storage_objects": {"resource"},
     "apiserver_storage_size_bytes": {"storage_cluster_id"},
     "apiserver_storage_events_received_total": {"group", "resource"},
+    "apiserver_request_sli_duration_seconds_count": {"component", "group", "resource", "scope", "subresource", "verb", "version"},
     "kubernetes_healthcheck": {"name", "type"},
     "kubernetes_healthchecks_total": {"name", "status", "type"},
     "kubernetes_build_info": {
@@ -135,6 +136,15 @@ def test_encryption_counts_what_goes_into_the_storage_and_comes_out(tmp_path: Pa
             assert total(samples, "apiserver_storage_transformation_duration_seconds_count", **labels, transformation_type=direction)
 
     with_api(tmp_path, test, encryption_provider_config=str(config))
+
+
+def test_service_levels_do_not_count_what_others_took() -> None:
+    durations, moved = Durations((0.005, 0.025, 0.05, 1.0)), Durations((0.005, 0.025, 0.05, 1.0))
+    for seconds in (0.001, 0.03, 0.5):
+        durations.observe(seconds)
+    moved.move(0.5, 0.02)  # a webhook took the rest
+    found = durations.plus(moved).without_first(2)
+    assert (found.bounds, found.counts, round(found.sum, 3)) == ((0.05, 1.0), [3, 0, 0], 0.051)
 
 
 @pytest.mark.parametrize("samples", [[], [0.0001], [0.0001] * 3 + [5.0], [5.0]])

@@ -35,6 +35,9 @@ class Notes(Protocol):
     def annotate(self, key: str, value: str) -> None:
         """An annotation of the audit event; the first value of a key stays."""
 
+    def waited_for(self, seconds: float) -> None:
+        """So long somebody outside was asked: the server is not to blame for it."""
+
 
 @dataclass(slots=True)
 class Reinvocation:
@@ -90,6 +93,10 @@ class Attributes:
     def annotate(self, key: str, value: str) -> None:
         if self.notes is not None:
             self.notes.annotate(key, value)
+
+    def waited_for(self, seconds: float) -> None:
+        if self.notes is not None:
+            self.notes.waited_for(seconds)
 
     def reinvocable(self) -> Reinvocation:
         if self.reinvocation is None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from kubecosm.api.names import USER_EXTRA_CREDENTIAL_ID
@@ -26,12 +26,17 @@ class Certificate(NamedTuple):
     ends: float
 
 
-def certificate_of(request: Request, clock: Clock) -> Certificate | None:
-    """The certificate of the request's connection, taken apart once; None if there is none or it has ended by now."""
+def certificate_of(request: Request, clock: Clock, told: Callable[[float], None] | None = None) -> Certificate | None:
+    """The certificate of the request's connection, taken apart once; None if there is none or it has ended by now.
+
+    `told` hears of each new one how many seconds it is still good.
+    """
     connection = request.connection
     if not connection.certificate_known:
         connection.certificate_known = True
         connection.certificate = _read(connection.transport, clock)
+        if told is not None and connection.certificate is not None:
+            told(connection.certificate.ends - clock.monotonic())
     found = connection.certificate
     if found is not None and found.ends < clock.monotonic():
         return None

@@ -59,7 +59,7 @@ def with_authentication(
 
     `on_refusal` is told of requests that are refused here.
     """
-    now, authenticate = clock.monotonic, authenticator(ways, clock)
+    now, authenticate = clock.monotonic, authenticator(ways, clock, metrics.certificate_seconds.observe)
 
     async def refuse(request: Request, error: TokenError | Unauthorized) -> Answer:
         metrics.measured(ERROR if isinstance(error, TokenError) else FAILURE, now() - request.started)
@@ -103,13 +103,16 @@ def with_authentication(
     return wrap
 
 
-def authenticator(ways: Authenticators, clock: Clock) -> Callable[[Request], User | Awaitable[Verified]]:
+Authenticate = Callable[[Request], User | Awaitable[Verified]]
+
+
+def authenticator(ways: Authenticators, clock: Clock, told: Callable[[float], None] | None = None) -> Authenticate:
     """Who asks, by the first of the ways that tells. What is returned raises Unauthorized, TokenError."""
     by_header = {f"Bearer {token}": user for token, user in ways.static.items()}
     tokens, proxy = ways.tokens, ways.front_proxy
 
     def by_certificate(request: Request) -> User | None:
-        found = certificate_of(request, clock)
+        found = certificate_of(request, clock, told)
         if found is None:
             return None
         if proxy is None:

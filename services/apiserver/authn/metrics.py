@@ -19,6 +19,9 @@ from .accounts import TokenUses
 SUCCESS, FAILURE, ERROR = "success", "failure", "error"
 KNOWN_NAMES = frozenset(("admin", "client", "kube_proxy", "kubelet", "system:serviceaccount:kube-system:default"))
 CACHE_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+CERTIFICATE_BUCKETS = (
+    0, 1800, 3600, 7200, 21600, 43200, 86400, 172800, 345600, 604800, 2592000, 7776000, 15552000, 31104000,
+)  # fmt: skip
 _CACHE = "authentication_token_cache_"
 
 _USES = (
@@ -60,6 +63,8 @@ class AuthenticationMetrics(Collector):
         self.at_once = 0
         """Requests whose user was known without waiting for anybody."""
         self.token_caches: list[TokenCacheMetrics] = []
+        self.certificate_seconds = Durations(CERTIFICATE_BUCKETS)
+        """How long certificates were still good when their connection was made."""
         self._samples = Durations(SCHEDULING_BUCKETS)
         self._measured: dict[str, Durations] = {}
         self._names: Counter[str] = Counter()
@@ -93,7 +98,10 @@ class AuthenticationMetrics(Collector):
             users.add_metric((name,), count)
         if SUCCESS in found and (others := found[SUCCESS].count - self._names.total()):
             users.add_metric(("other",), others)
-        yield from (users, attempts, seconds)
+        text = "Distribution of the remaining lifetime of client certificates, by connection."
+        left = HistogramMetricFamily("apiserver_client_certificate_expiration_seconds", text, labels=())
+        self.certificate_seconds.add_to(left, ())
+        yield from (users, attempts, seconds, left)
         for name, text, field in _USES:
             yield CounterMetricFamily(f"serviceaccount_{name}", text, value=getattr(self._uses, field))
         for cache in self.token_caches:

@@ -40,7 +40,7 @@ def with_priority_and_fairness(control: FlowController, metrics: RequestMetrics)
                     dispatcher.end(flow, started, now())
             ticket = await entrance.pass_through(flow, request)
             if ticket is None:
-                return entrance.reject(flow)
+                return entrance.reject(flow, request)
             try:
                 return await inner(request)
             finally:
@@ -67,11 +67,13 @@ class Entrance:
             dispatcher.enter(ticket, ticket.arrived)
             if ticket.turn is not None:
                 await dispatcher.wait(ticket)
+                request.waited_for(self._control.now() - ticket.arrived)
         except Rejected:
             return None
         return ticket
 
-    def reject(self, flow: Flow) -> Answer:
+    def reject(self, flow: Flow, request: Request) -> Answer:
+        self._metrics.terminated(request)
         return text_response(429, TOO_MANY + "\n", (("Retry-After", str(self._control.retry_after(flow.level))),))
 
     async def stream(self, inner: Handler, request: Request) -> Answer:
@@ -90,7 +92,7 @@ class Entrance:
             return await inner(request)
         ticket = await self.pass_through(flow, request)
         if ticket is None:
-            return self.reject(flow)
+            return self.reject(flow, request)
         request.on_initialized = lambda: control.dispatcher.leave(ticket, control.now(), learn=False)
         try:
             return await inner(request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -25,17 +26,24 @@ _REPORTED = {
 }  # fmt: skip
 _CONNECT = frozenset(("attach", "exec", "proxy", "portforward"))
 WATCH_LIST_BUCKETS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1, 2, 4, 6, 8, 10, 15, 20, 30, 45, 60)
+FINE_BUCKETS = 2
+"""The lowest bounds of durations, which service levels do without."""
 _READS = ("GET", "LIST")
+TIMEOUT = 504
 
 
 class Series:
     """One verb on one resource."""
 
-    __slots__ = ("codes", "is_read", "seconds", "sizes")
+    __slots__ = ("codes", "is_read", "moved", "seconds", "sizes", "terminated")
 
     def __init__(self, *, is_read: bool) -> None:
         self.is_read = is_read
         self.seconds = Durations(REQUEST_DURATION_BUCKETS)
+        self.moved: Durations | None = None
+        """What time in queues and for webhooks makes of the durations, when it is taken off them."""
+        self.terminated = 0
+        """Requests for which there was no room."""
         self.sizes = Durations(RESPONSE_SIZE_BUCKETS)
         self.codes: dict[int | tuple[int, str], int] = {}
         """HTTP code, with the system's client if it was one → answers."""
@@ -71,12 +79,20 @@ class RequestMetrics(Collector):
         series.seconds.observe(seconds)
         code = answer.status if client is None else (answer.status, client)
         series.codes[code] = series.codes.get(code, 0) + 1
+        if request.waited:
+            if series.moved is None:
+                series.moved = Durations(REQUEST_DURATION_BUCKETS)
+            series.moved.move(seconds, max(0.0, seconds - request.waited))
         if series.is_read and isinstance(answer, Response):
             series.sizes.observe(len(answer.body))
 
     def watch_list_sent(self, request: Request, seconds: float) -> None:
         """A watch has sent the state that it begins with."""
         self._watch_lists.setdefault(key_of(request), Durations(WATCH_LIST_BUCKETS)).observe(seconds)
+
+    def terminated(self, request: Request) -> None:
+        """A request is turned away because there is no room for it."""
+        self._series_of(request).terminated += 1
 
     def deprecated_requested(self, request: Request) -> None:
         info = request.info
@@ -121,7 +137,35 @@ class RequestMetrics(Collector):
                 by_size[short] = by_size[short].plus(series.sizes) if short in by_size else series.sizes
         for short, counted in by_size.items():
             counted.add_to(sizes, short)
-        yield from (total, duration, sizes, self._deprecated(), self._lists())
+        yield from (total, duration, sizes, self._terminations(), self._deprecated(), self._lists(), self._service_levels())
+
+    def _terminations(self) -> Metric:
+        """429 for want of room and 504 for want of time."""
+        text = "Number of requests which apiserver terminated in self-defense."
+        family = CounterMetricFamily("apiserver_request_terminations", text, labels=(*_without_dry_run(LABELS), "code"))
+        counts: Counter[tuple[str, ...]] = Counter()
+        for key, series in self._series.items():
+            labels = _without_dry_run((*key, "apiserver"))
+            counts[*labels, "429"] += series.terminated
+            for code, count in series.codes.items():
+                if (code if isinstance(code, int) else code[0]) == TIMEOUT:
+                    counts[*labels, str(TIMEOUT)] += count
+        for labels, count in counts.items():
+            if count:
+                family.add_metric(labels, count)
+        return family
+
+    def _service_levels(self) -> Metric:
+        text = "Response latency distribution in seconds, not counting webhook duration and priority & fairness queue wait times."
+        family = HistogramMetricFamily("apiserver_request_sli_duration_seconds", text, labels=_without_dry_run(LABELS))
+        found: dict[tuple[str, ...], Durations] = {}
+        for key, series in self._series.items():
+            labels = _without_dry_run((*key, "apiserver"))
+            seconds = series.seconds if series.moved is None else series.seconds.plus(series.moved)
+            found[labels] = found[labels].plus(seconds) if labels in found else seconds
+        for labels, seconds in found.items():
+            seconds.without_first(FINE_BUCKETS).add_to(family, labels)
+        return family
 
     def _deprecated(self) -> Metric:
         labels = ("group", "version", "resource", "subresource", "removed_release")

@@ -54,7 +54,7 @@ class Request:
     __slots__ = (
         "_payload", "_query", "_raw_query", "_task", "alike", "audit", "audit_annotations", "audit_id", "connection", "extra_head",
         "headers", "info", "message", "method", "on_initialized", "on_response_started", "path", "should_close", "started", "user", "verb",
-        "warnings",
+        "waited", "warnings",
     )  # fmt: skip
 
     def __init__(self, message: RawRequestMessage, payload: StreamReader, connection: Connection, _writer: Any, task: Any) -> None:
@@ -77,6 +77,8 @@ class Request:
         """What is known of requests like this one; from authentication on."""
         self.audit_id = ""
         self.started = 0.0
+        self.waited = 0.0
+        """Seconds in queues and for webhooks, for which the handling itself is not to blame."""
         self.warnings: list[str] | None = None
         self.audit_annotations: dict[str, str] | None = None
         self.audit: Record | None = None
@@ -146,6 +148,9 @@ class Request:
         if self.audit_annotations is None:
             self.audit_annotations = {}
         self.audit_annotations.setdefault(key, value)
+
+    def waited_for(self, seconds: float) -> None:
+        self.waited += seconds
 
     async def keep_body(self) -> None:
         """Read the body now; from here on `read` gives it as often as it is asked."""

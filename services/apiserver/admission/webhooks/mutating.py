@@ -59,7 +59,9 @@ class MutatingAdmissionWebhook(WebhookPlugin):
             changed = await self._mutate(hook, attributes, views, view, where)
         except (ApiError, CallFailed, Rejected) as error:
             failure = error
-        self._caller.observe(hook, attributes.operation, self._clock.monotonic() - started, failure)
+        took = self._clock.monotonic() - started
+        attributes.waited_for(took)
+        self._caller.observe(hook, attributes.operation, took, failure)
         note: Object = {"configuration": hook.configuration, "webhook": hook.name, "mutated": changed}
         attributes.annotate(f"mutation.webhook.admission.k8s.io/{where}", orjson.dumps(note).decode())
         if changed:

@@ -33,12 +33,14 @@ class ValidatingAdmissionWebhook(WebhookPlugin):
         views = Views(self._surroundings, attributes)
         seen = [(each[1], await self._view(each, attributes, views)) for each in found]
         asked = [(hook, view) for hook, view in seen if view is not None]
+        started = self._clock.monotonic()
         if len(asked) == 1:
             refusals = [await self._call(*asked[0], attributes, 0)]
         else:
             async with asyncio.TaskGroup() as calls:
                 tasks = [calls.create_task(self._call(*each, attributes, place)) for place, each in enumerate(asked)]
             refusals = [task.result() for task in tasks]
+        attributes.waited_for(self._clock.monotonic() - started)
         error = next((error for error in refusals if error is not None), None)
         if error is not None:
             raise error
