@@ -290,3 +290,22 @@ def test_a_class_of_attributes_goes_when_no_claim_and_no_volume_has_it() -> None
             await wait_for(lambda: finalizers("used") == ["gone"])
 
     run(test)
+
+
+def test_a_volume_that_was_deleted_first_goes_when_its_claim_goes() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, *STORAGE):
+            held = {
+                "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "hostPath": {"path": "/x"}, "storageClassName": "",
+                "persistentVolumeReclaimPolicy": "Retain",
+            }  # fmt: skip
+            await api.create(PERSISTENTVOLUMES, {"metadata": {"name": "disk"}, "spec": held})
+            await api.create(PERSISTENTVOLUMECLAIMS, claim(class_name=""))
+            await wait_for(lambda: phase(api) == ["Bound"] and phase(api, PERSISTENTVOLUMES) == ["Bound"])
+            await api.delete(PERSISTENTVOLUMES, "disk")
+            await settle()
+            assert phase(api, PERSISTENTVOLUMES) == ["Bound"]
+            await api.delete(PERSISTENTVOLUMECLAIMS, "c", "default")
+            await wait_for(lambda: not api.all(PERSISTENTVOLUMES))
+
+    run(test)

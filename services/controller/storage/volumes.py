@@ -38,7 +38,7 @@ def plan_reclaim(volume: Object, phase: str) -> bool:
 
 async def reconcile(ctx: Context, key: Key) -> Result:
     volume = ctx.cache(PERSISTENTVOLUMES).get(key)
-    if volume is None or is_deleting(volume):
+    if volume is None:
         return done()
     ref = volume["spec"].get("claimRef")
     claim = ctx.cache(PERSISTENTVOLUMECLAIMS).get(Key(ref["namespace"], ref["name"])) if ref is not None else None
