@@ -107,6 +107,24 @@ def test_a_service_without_pods_has_an_empty_slice_and_gets_it_back_when_they_go
     run(test)
 
 
+def test_a_service_that_lingers_keeps_its_slices_true_but_gets_no_new_ones() -> None:
+    async def test(api: FakeApi) -> None:
+        api.put(PODS, pod(1))
+        async with controllers(api, SLICES):
+            wanted = service()
+            wanted["metadata"]["finalizers"] = ["example.com/balancer"]
+            await api.create(SERVICES, wanted)
+            await wait_for(lambda: ready_addresses(api) == ["127.64.0.1"])
+            await api.delete(SERVICES, "web", "default")
+            api.put(PODS, pod(2))
+            await wait_for(lambda: ready_addresses(api) == ["127.64.0.1", "127.64.0.2"])
+            await api.delete(ENDPOINTSLICES, api.all(ENDPOINTSLICES)[0]["metadata"]["name"], "default")
+            await settle()
+            assert api.all(ENDPOINTSLICES) == []
+
+    run(test)
+
+
 def test_a_thousand_pods_fill_few_slices_and_are_written_in_batches() -> None:
     async def test(api: FakeApi) -> None:
         async with controllers(api, SLICES, endpoints):

@@ -174,7 +174,7 @@ class EndpointSlices:
 
     async def reconcile(self, ctx: Context, key: Key) -> Result:
         service = ctx.cache(SERVICES).get(key)
-        if service is None or is_deleting(service) or not has_selected_endpoints(service):
+        if service is None or not has_selected_endpoints(service):
             self._totals.forget(ctx.meter, key)
             self._topology.forget(key)
             return done()  # gone: the garbage collector removes the slices; without selector they are the user's business
@@ -189,6 +189,8 @@ class EndpointSlices:
         existing = _managed_slices(ctx, service)
         steps = plan(service, members, existing, zone_of, self._endpoints_max)
         steps = self._with_zone_hints(ctx, key, service, steps, existing)
+        if is_deleting(service):
+            steps = replace(steps, create=[])  # the garbage collector takes slices away meanwhile
         try:
             await write_slices(ctx, steps.create, steps.update, steps.delete)
         except ApiError as error:
