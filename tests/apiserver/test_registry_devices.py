@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from kubecosm.cel.devices import most_cost
 from kubecosm.services.apiserver.rest.devices import CONVERSIONS
 
 from .kinds import causes, created, resource_of, strategy, update_causes, updated
@@ -66,6 +67,28 @@ def test_classes_select_by_expressions_that_compile():
     created(CLASSES, {"spec": {"selectors": [selector("cel.bind(own, device.attributes['x.example.com'], own.a && own.b)")]}})
     (cause,) = causes(CLASSES, {"spec": {"selectors": [selector("1")]}})
     assert cause == 'spec.selectors[0].cel.expression: Invalid value: "1": must evaluate to bool or the unknown type, not int'
+
+
+def test_selectors_that_may_cost_too_much_are_refused():
+    loops = "true"
+    for name in "abcd":
+        loops = f"device.attributes.all({name}, {loops})"
+    (cause,) = causes(CLASSES, {"spec": {"selectors": [selector(loops)]}})
+    assert cause == "spec.selectors[0].cel.expression: Forbidden: too complex, exceeds cost limit"
+
+
+@pytest.mark.parametrize(
+    ("expression", "most"),
+    [
+        ("true", 0), ('device.driver == ""', 2), ('device.driver == "dra.example.com"', 4), ('"no-such-domain" in device.attributes', 3),
+        ('device.attributes["dra.example.com"].name', 4), ('device.attributes["dra.example.com"]["name"]', 4),
+        ('device.attributes["dra.example.com"].name == "fish"', 5), ('device.attributes["dra.example.com"].name > 0', 5),
+        ('device.attributes["no-such-domain"].noSuchAttr.isGreaterThan(quantity("0"))', 6),
+        ('cel.bind(dra, device.attributes["dra.example.com"], dra.name)', 15),
+    ],
+)  # fmt: skip
+def test_the_most_that_selectors_may_cost_is_estimated_as_kubernetes_does(expression, most):
+    assert most_cost(expression) == most
 
 
 @pytest.mark.parametrize(("obj", "expected"), BAD_CLAIMS)

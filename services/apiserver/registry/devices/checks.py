@@ -1,6 +1,6 @@
 """What the kinds of resource.k8s.io have in common: names, bounded lists without repeats, selectors, configurations, taints.
 
-Imitates pkg/apis/resource/validation. Left out: an estimate of what the expressions of selectors may cost at most.
+Imitates pkg/apis/resource/validation.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kubecosm.api.field import duplicate, invalid_value, not_supported, required, too_long, too_many
+from kubecosm.api.field import duplicate, forbidden_field, invalid_value, not_supported, required, too_long, too_many
 from kubecosm.api.resources import Object
 from kubecosm.api.validation import regex_error
 
@@ -110,10 +110,12 @@ def _check_selector(selector: Object, path: str, errors: Errors) -> None:
     if len(expression) > EXPRESSION_LENGTH_MAX:
         errors.append(too_long(where, EXPRESSION_LENGTH_MAX))
         return
-    from kubecosm.cel.devices import problem_of  # imported here: only who has selectors pays for CEL
+    from kubecosm.cel import devices  # imported here: only who has selectors pays for CEL
 
-    if problem := problem_of(expression):
+    if problem := devices.problem_of(expression):
         errors.append(invalid_value(where, expression, problem))
+    elif devices.most_cost(expression) > devices.COST_MAX:
+        errors.append(forbidden_field(where, "too complex, exceeds cost limit"))
 
 
 def check_configuration(configuration: Object, path: str, errors: Errors) -> None:
