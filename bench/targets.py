@@ -147,16 +147,12 @@ class Kubecosm:
 
 
 @dataclass
-class Guarded(Kubecosm):
-    """A cluster that is asked by a user whom RBAC lets in through a binding, and that writes an audit log of every request."""
+class Authorized(Kubecosm):
+    """A cluster that is asked by a user whom RBAC lets in through a binding; priority and fairness limits him."""
 
-    name: str = "guarded"
+    name: str = "rbac"
 
     def __enter__(self) -> Self:
-        policy = self.home / "audit-policy.yaml"
-        policy.write_text(AUDIT_POLICY)
-        audit = (f"apiserver.audit-policy-file={policy}", f"apiserver.audit-log-path={self.home / 'audit.log'}")
-        self.settings = (*self.settings, *audit)
         super().__enter__()
         group = "rbac.authorization.k8s.io"
         binding = {
@@ -167,6 +163,20 @@ class Guarded(Kubecosm):
         fetch(f"{self.url}/apis/{group}/v1/clusterrolebindings", TOKEN, method="POST", body=json.dumps(binding).encode())
         self.token = USER_TOKEN
         return self
+
+
+@dataclass
+class Guarded(Authorized):
+    """The same, and everything is written to an audit log at level Metadata, both stages of each request."""
+
+    name: str = "guarded"
+
+    def __enter__(self) -> Self:
+        policy = self.home / "audit-policy.yaml"
+        policy.write_text(AUDIT_POLICY)
+        audit = (f"apiserver.audit-policy-file={policy}", f"apiserver.audit-log-path={self.home / 'audit.log'}")
+        self.settings = (*self.settings, *audit)
+        return super().__enter__()
 
 
 @dataclass

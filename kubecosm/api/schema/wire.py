@@ -205,7 +205,7 @@ def decode_changes(target: Target, live: Object, document: Any) -> Object | None
         checked: Object = checker(target.name)(orjson.loads(orjson.dumps(changed)))
     except (Doubt, ValueError):
         return None
-    result = {"apiVersion": target.api_version, "kind": target.kind}
+    result: Object = {"apiVersion": target.api_version, "kind": target.kind}
     for name, value in document.items():
         if name not in changed:
             result[name] = dict(value) if name == "metadata" else value
