@@ -114,6 +114,11 @@ class ExtensionServer:
             return web.json_response({"openapi": "3.0.0", "paths": {f"{BASE}/flunders": {"get": LISTING}}, **schemas})
         if path == "/openapi/v2":
             return web.json_response(self._openapi())
+        if path == f"{BASE}/upload":
+            size = 0
+            async for piece in request.content.iter_any():
+                size += len(piece)
+            return web.json_response({"size": size})
         if path.startswith(f"{BASE}/namespaces/"):
             return await self._resource(request)
         return web.json_response({"kind": "Status", "code": 404}, status=404)

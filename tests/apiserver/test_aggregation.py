@@ -182,6 +182,15 @@ def test_discovery_and_openapi_tell_of_the_extension_and_keep_what_was_known(tmp
     with_extension(tmp_path, test)
 
 
+def test_how_large_a_body_may_be_is_the_extensions_business(tmp_path: Path) -> None:
+    async def test(api: Api, extension: ExtensionServer) -> None:
+        size = 5 * 1024 * 1024
+        reply = await api.raw("POST", f"{BASE}/upload", b"x" * size, Content_Type="application/octet-stream")
+        assert (reply.status, orjson.loads(reply.body)) == (200, {"size": size})
+
+    with_extension(tmp_path, test)
+
+
 def test_an_extension_that_publishes_only_v2_is_explained_in_v3(tmp_path: Path) -> None:
     async def test(api: Api, extension: ExtensionServer) -> None:
         extension.publishes_v3 = False
