@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -338,6 +339,16 @@ def test_variables_are_worked_out_only_where_they_are_named(tmp_path: Path) -> N
     with_api(tmp_path, body)
 
 
+class Silent:
+    """Notes that nobody reads."""
+
+    def warn(self, *texts: str) -> None:
+        pass
+
+    def annotate(self, key: str, value: str) -> None:
+        pass
+
+
 def test_expressions_that_cost_too_much_are_given_up(tmp_path: Path) -> None:
     async def body(api: Api) -> None:
         keys = "object.data"
@@ -345,6 +356,25 @@ def test_expressions_that_cost_too_much_are_given_up(tmp_path: Path) -> None:
         await install(api, policy(loops))
         status = await api.refused("POST", CONFIGMAPS, configmap("a", {f"k{i}": "v" for i in range(100)}))
         assert "operation cancelled: actual cost limit exceeded" in status["message"]
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        others = asyncio.create_task(count())
+        await api.merge(f"{VAP}/p", {"spec": {"validations": [{"expression": f"{n} > 0 && {loops}"} for n in range(1, 4)]}})
+        evaluating = api.state.admission.validate(
+            Attributes("CREATE", CONFIGMAP_ROW, "", "default", "b", configmap("b", {f"k{i}": "v" for i in range(10)}), None, User("jane"),
+                       notes=Silent())
+        )  # fmt: skip
+        assert evaluating is not None, "who waits behind expensive expressions gets a turn between them"
+        turns = 0
+        await evaluating
+        assert turns >= 3
+        others.cancel()
         twice = " && ".join(["authorizer.path('/x').check('get').allowed()"] * 2)
         await api.merge(f"{VAP}/p", {"spec": {"validations": [{"expression": f"{n} > 0 && {twice}"} for n in range(1, 20)]}})
         status = await api.refused("POST", CONFIGMAPS, configmap("a"))

@@ -68,6 +68,7 @@ class Compiled:
         try:
             value, cost = self._program.evaluate(values, limit)
         except CostExceeded as error:
+            scope.budget -= limit
             raise (EvaluationError(str(error)) if limit == CALL_COST_MAX else OutOfBudget()) from None
         except CelError as error:
             raise EvaluationError(str(error)) from None
