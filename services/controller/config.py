@@ -89,6 +89,18 @@ class Config:
         default=False, metadata={"help": "cluster autoscaler: spread new nodes over groups that are alike"}
     )
     max_nodes_total: int = field(default=0, metadata={"help": "cluster autoscaler: nodes the cluster may have; 0: no limit"})
+    max_node_provision_time: Duration = field(
+        default=Duration(900.0), metadata={"help": "cluster autoscaler: how long a new node may take to come"}
+    )
+    initial_node_group_backoff_duration: Duration = field(
+        default=Duration(300.0), metadata={"help": "cluster autoscaler: how long a group is left alone when its nodes did not come"}
+    )
+    max_node_group_backoff_duration: Duration = field(
+        default=Duration(1800.0), metadata={"help": "cluster autoscaler: the same at most, as it doubles with each failure"}
+    )
+    node_group_backoff_reset_timeout: Duration = field(
+        default=Duration(10800.0), metadata={"help": "cluster autoscaler: after so long a failure is forgotten"}
+    )
     expendable_pods_priority_cutoff: int = field(
         default=-10, metadata={"help": "cluster autoscaler: pods of lower priority neither make nor keep nodes"}
     )

@@ -13,6 +13,7 @@ import pytest
 
 from kubecosm.api.names import ANNOTATION_SAFE_TO_EVICT, ANNOTATION_SAFE_TO_EVICT_VOLUMES, ANNOTATION_SCALE_DOWN_DISABLED
 from kubecosm.api.resources import Object
+from kubecosm.services.controller.cluster.autoscaler.backoff import BackoffLimits, GroupBackoff, late_nodes
 from kubecosm.services.controller.cluster.autoscaler.balance import are_alike, spread
 from kubecosm.services.controller.cluster.autoscaler.budgets import Budgets
 from kubecosm.services.controller.cluster.autoscaler.drainability import DrainRules, Unremovable
@@ -350,6 +351,42 @@ def test_the_cluster_gets_no_more_nodes_than_it_may_have() -> None:
     plan = planned([a_group()], [a_pod(f"p{i}", cpu="3") for i in range(3)], {"small": 1}, there, limits=Limits(nodes_total=2))
     assert [increase.nodes for increase in plan.increases] == [1]
     assert plan.refused[0][1] == {"max total nodes in cluster reached": 1}
+
+
+# ---- groups whose nodes do not come
+
+
+def test_a_group_whose_nodes_do_not_come_is_left_alone_for_twice_as_long_each_time() -> None:
+    backoff = GroupBackoff(BackoffLimits(300, 1000, 5000))
+    assert backoff.failed("a", 0) == 300
+    assert (backoff.names(299), backoff.next_end(100), backoff.names(300)) == ({"a"}, 200, frozenset())
+    assert backoff.failed("a", 100) == 200, "nodes of the same attempt do not make it longer"
+    assert [backoff.failed("a", at) for at in (400, 1100, 2200)] == [600, 1000, 1000]
+    assert backoff.failed("a", 2200 + 5000) == 300, "long ago is forgotten"
+    backoff.forget_others([a_group("b")])
+    assert backoff.names(7201) == frozenset()
+
+
+def test_nodes_of_which_nothing_is_heard_are_late() -> None:
+    created, now = "2026-01-01T00:00:00Z", datetime(2026, 1, 1, 0, 15, tzinfo=UTC)
+
+    def made(name: str, at: str, *conditions: Object) -> Object:
+        node = a_group().node(name)
+        return {**node, "metadata": {**node["metadata"], "creationTimestamp": at}, "status": {"conditions": list(conditions)}}
+
+    silent, young = made("silent", created), made("young", "2026-01-01T00:10:00Z")
+    marked = made("marked", created, {"type": "Ready", "status": "Unknown", "reason": "NodeStatusNeverUpdated"})
+    lost = made("lost", created, {"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"})
+    late, soonest = late_nodes({"small": [silent, young, marked, lost]}, now, 900)
+    assert ([node["metadata"]["name"] for node in late["small"]], soonest) == (["silent", "marked"], 600)
+
+
+def test_a_group_in_back_off_gets_no_nodes_and_is_the_reason_told() -> None:
+    closed = Limits(closed=frozenset({"small"}))
+    assert increases([a_group(), HUGE], [a_pod()], limits=closed) == {"huge": 1}
+    assert planned([a_group(low=2)], [a_pod()], limits=closed).refused[0][1] == {"in backoff after failed scale-up": 1}
+    told = plan_status([a_group()], {}, (), closed={"small"})["nodeGroups"][0]["scaleUp"]
+    assert (told["status"], told["backoffInfo"]["errorCode"]) == ("Backoff", "timeout")
 
 
 # ---- why nodes stay

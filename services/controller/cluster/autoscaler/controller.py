@@ -1,14 +1,14 @@
 """Cluster autoscaler controller: one look at the whole cluster, at most once per scan interval, and only where node groups are declared.
 
 Watches the ConfigMap of the node groups, Pods and Nodes. Creates, taints and deletes Nodes; evicts Pods; writes the status ConfigMap and
-events. Imitates kubernetes/autoscaler's cluster-autoscaler with its flags; leaves out provisioning requests, back-off of groups whose nodes
-never come, and the simulation of anything that simulation.py and world.py leave out.
+events. Imitates kubernetes/autoscaler's cluster-autoscaler with its flags; leaves out provisioning requests, and the simulation of anything
+that simulation.py and world.py leave out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from kubecosm.api.errors import AlreadyExists, NotFound
@@ -17,15 +17,17 @@ from kubecosm.api.names import LABEL_NODE_GROUP, NAMESPACE_SYSTEM
 from kubecosm.api.resources import CONFIGMAPS, NODES, PODDISRUPTIONBUDGETS, PODS, Object
 from kubecosm.client.controller import Context, ControllerSpec, Reader, Result, done, requeue
 from kubecosm.runtime.errors import StartupError
+from kubecosm.runtime.flags import Duration
 
 from ...common.pods import INDEX_NODE, is_terminal, node_names, node_of
 from ...config import Config
+from .backoff import BackoffLimits, GroupBackoff, late_nodes
 from .budgets import Budgets
-from .counters import FAMILIES, GROWN, count_cluster, count_unneeded
+from .counters import FAILED, FAMILIES, GROWN, count_cluster, count_unneeded
 from .drainability import DrainRules
 from .expander import NAMES, PRIORITY, PRIORITY_MAP, Priorities, PrioritiesError, choose, plan_priorities
 from .groups import CONFIG_MAP, GroupsError, NodeGroup, plan_groups
-from .removal import CANDIDATE, TO_BE_DELETED, advance, begin, has_taint, set_taint
+from .removal import CANDIDATE, TO_BE_DELETED, advance, begin, give_up, has_taint, set_taint
 from .scale_down import Rules, plan_unneeded
 from .scale_up import Increase, Limits, ScaleUp, plan_scale_up
 from .simulation import ask_of, room_of
@@ -65,6 +67,8 @@ class ClusterAutoscaler:
         self._config = config
         self._memory = Memory()
         self._limits = Limits(config.max_nodes_total, config.balance_similar_node_groups)
+        limits = config.initial_node_group_backoff_duration, config.max_node_group_backoff_duration, config.node_group_backoff_reset_timeout
+        self._backoff = GroupBackoff(BackoffLimits(*limits))
         drain = DrainRules(config.skip_nodes_with_local_storage, config.skip_nodes_with_system_pods)
         self._rules = Rules(config.scale_down_utilization_threshold, drain)
         self.SPEC = ControllerSpec(
@@ -91,12 +95,28 @@ class ClusterAutoscaler:
             return done()
         nodes = [node for node in ctx.cache(NODES).list() if not is_deleting(node)]
         members = {group.name: group.members(nodes) for group in groups}
-        await self._scale_up(ctx, nodes, members)
-        wait = await self._scale_down(ctx, nodes, members)
+        late = await self._give_up_on_late(ctx, members)
+        closed = self._backoff.names(ctx.clock.monotonic())
+        await self._scale_up(ctx, nodes, members, closed)
+        unneeded = await self._scale_down(ctx, nodes, members)
         leaving = [node["metadata"]["name"] for node in nodes if has_taint(node, TO_BE_DELETED)]
-        await self._tell(ctx, plan_status(groups, members, memory.unneeded_since, leaving, _ungrouped(nodes, members)))
-        rest = self._config.scan_interval
-        return done(rest_seconds=rest) if wait is None else requeue(after_seconds=max(wait, rest), rest_seconds=rest)
+        await self._tell(ctx, plan_status(groups, members, memory.unneeded_since, leaving, _ungrouped(nodes, members), closed))
+        rest, waits = self._config.scan_interval, [seconds for seconds in (late, unneeded) if seconds is not None]
+        return requeue(after_seconds=max(min(waits), rest), rest_seconds=rest) if waits else done(rest_seconds=rest)
+
+    async def _give_up_on_late(self, ctx: Context, members: Mapping[str, Sequence[Object]]) -> float | None:
+        """Nodes that never came go, and their groups are left alone; the seconds until there is more to do about it."""
+        self._backoff.forget_others(self._memory.groups)
+        late, soonest = late_nodes(members, ctx.clock.now(), self._config.max_node_provision_time)
+        for name, nodes in late.items():
+            message = f"Nodes added to group {name} failed to register within {Duration(self._config.max_node_provision_time)}"
+            ctx.recorder.event(_status_object(ctx), CONFIGMAPS, "Warning", "ScaleUpTimedOut", message)
+            ctx.meter.add(FAILED, "timeout")
+            self._backoff.failed(name, ctx.clock.monotonic())
+            for node in nodes:
+                await give_up(ctx, node)
+        waits = [seconds for seconds in (soonest, self._backoff.next_end(ctx.clock.monotonic())) if seconds is not None]
+        return min(waits, default=None)
 
     async def _read_groups(self, ctx: Context, config_map: Object) -> None:
         """A ConfigMap that cannot be read is told, and the last good one stays in force."""
@@ -111,7 +131,9 @@ class ClusterAutoscaler:
         except GroupsError as error:
             ctx.recorder.event(config_map, CONFIGMAPS, "Warning", "InvalidNodeGroups", str(error))
 
-    async def _scale_up(self, ctx: Context, nodes: Sequence[Object], members: Mapping[str, Sequence[Object]]) -> None:
+    async def _scale_up(
+        self, ctx: Context, nodes: Sequence[Object], members: Mapping[str, Sequence[Object]], closed: frozenset[str]
+    ) -> None:
         pending = [pod for pod in ctx.cache(PODS).list() if is_unschedulable(pod) and not self._is_expendable(pod)]
         count_cluster(ctx, self._memory.groups, nodes, len(pending))
         sizes = {name: len(found) for name, found in members.items()}
@@ -120,7 +142,8 @@ class ClusterAutoscaler:
         rooms = [room_of(node, _running(ctx, node)) for node in nodes if not has_taint(node, TO_BE_DELETED)]
         priorities = await self._priorities(ctx)
         chosen = partial(choose, chain=self._config.expander, priorities=priorities, rng=ctx.random)
-        plan = plan_scale_up(self._memory.groups, sizes, [ask_of(pod) for pod in pending], rooms, chosen, self._limits)
+        limits = replace(self._limits, closed=closed)
+        plan = plan_scale_up(self._memory.groups, sizes, [ask_of(pod) for pod in pending], rooms, chosen, limits)
         for increase in plan.increases:
             await self._grow(ctx, increase)
         self._tell_pods(ctx, plan)

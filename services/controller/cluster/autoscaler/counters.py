@@ -21,11 +21,12 @@ GROUPS = Family(PREFIX + "node_groups_count", GAUGE, "Number of node groups mana
 PENDING = Family(PREFIX + "unschedulable_pods_count", GAUGE, "Number of unschedulable pods in the cluster.", ("type",))
 MAXIMUM = Family(PREFIX + "max_nodes_count", GAUGE, "Maximum number of nodes in all node groups")
 GROWN = Family(PREFIX + "scaled_up_nodes_total", COUNTER, "Number of nodes added by CA.")
+FAILED = Family(PREFIX + "failed_scale_ups_total", COUNTER, "Number of times scale-up operation has failed.", ("reason",))
 SHRUNK = Family(PREFIX + "scaled_down_nodes_total", COUNTER, "Number of nodes removed by CA.", ("reason",))
 EVICTED = Family(PREFIX + "evicted_pods_total", COUNTER, "Number of pods evicted by CA", ("eviction_result",))
 UNNEEDED = Family(PREFIX + "unneeded_nodes_count", GAUGE, "Number of nodes currently considered unneeded by CA.")
 UNREMOVABLE = Family(PREFIX + "unremovable_nodes_count", GAUGE, "Number of nodes currently considered unremovable by CA.", ("reason",))
-FAMILIES = (SAFE, NODES, GROUPS, PENDING, MAXIMUM, GROWN, SHRUNK, EVICTED, UNNEEDED, UNREMOVABLE)
+FAMILIES = (SAFE, NODES, GROUPS, PENDING, MAXIMUM, GROWN, FAILED, SHRUNK, EVICTED, UNNEEDED, UNREMOVABLE)
 
 
 def count_cluster(ctx: Context, groups: Sequence[NodeGroup], nodes: Sequence[Object], pending: int) -> None:

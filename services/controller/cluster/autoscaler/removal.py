@@ -5,6 +5,7 @@ Imitates cluster-autoscaler's actuation and deletetaint packages.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -94,6 +95,13 @@ async def _evict(ctx: Context, pod: Object) -> bool:
     ctx.recorder.event(pod, PODS, "Normal", "ScaleDown", "deleting pod for node scale down")
     ctx.expect_deleted(pod)
     return True
+
+
+async def give_up(ctx: Context, node: Object) -> None:
+    """Delete a node that has never come."""
+    with contextlib.suppress(NotFound):
+        await ctx.client.delete(NODES, node["metadata"]["name"], options={"preconditions": {"uid": uid_of(node)}})
+    ctx.expect_deleted(node)
 
 
 async def _delete(ctx: Context, node: Object) -> None:

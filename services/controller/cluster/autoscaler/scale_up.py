@@ -7,9 +7,10 @@ are alike.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from .backoff import IN_BACKOFF
 from .balance import are_alike, spread
 from .groups import NodeGroup, ordered
 from .simulation import Ask, Room, largest_first, room_of
@@ -62,10 +63,11 @@ Choose = Callable[[Sequence[Option]], Option]
 
 @dataclass(frozen=True)
 class Limits:
-    """--max-nodes-total (0: none), --balance-similar-node-groups"""
+    """--max-nodes-total (0: none), --balance-similar-node-groups, and the groups that are in back-off"""
 
     nodes_total: int = 0
     balance: bool = False
+    closed: frozenset[str] = frozenset()
 
 
 def plan_scale_up(
@@ -75,7 +77,8 @@ def plan_scale_up(
     """`rooms`: the nodes there are, those just made included; `sizes`: nodes by group. Groups below their minimum grow in any case."""
     plan = ScaleUp()
     grown = dict(sizes)
-    for group in ordered(groups):
+    open_groups = [group for group in ordered(groups) if group.name not in limits.closed]
+    for group in open_groups:
         missing = group.minimum - grown.get(group.name, 0)
         if missing > 0:
             plan.increases.append(Increase(group, grown.get(group.name, 0), missing))
@@ -86,22 +89,22 @@ def plan_scale_up(
     asks = [ask for ask, _ in waiting]
     while asks:
         options = []
-        for group in ordered(groups):
-            alike = _alike(group, groups, limits)
+        for group in open_groups:
+            alike = _alike(group, open_groups, limits)
             left = sum(one.maximum - grown.get(one.name, 0) for one in alike)
             option = _option(group, min(left, limits.nodes_total - len(world.rooms)) if limits.nodes_total else left, asks, world.fork())
             options += [option] if option is not None else []
         if not options:
             break
         best = choose(options)
-        for increase in _increases(best, _alike(best.group, groups, limits), grown):
+        for increase in _increases(best, _alike(best.group, open_groups, limits), grown):
             plan.increases.append(increase)
             grown[increase.group.name] = increase.before + increase.nodes
         world = best.world
         helped = {id(ask) for ask in best.pods}
         asks = [ask for ask in asks if id(ask) not in helped]
     at_limit = bool(limits.nodes_total) and len(world.rooms) >= limits.nodes_total
-    plan.refused = [(ask, _reasons(ask, groups, grown, world, at_limit)) for ask in asks]
+    plan.refused = [(ask, _reasons(ask, groups, grown, world, at_limit, limits.closed)) for ask in asks]
     return plan
 
 
@@ -139,10 +142,12 @@ def _option(group: NodeGroup, nodes_max: int, asks: Sequence[Ask], world: World)
     return Option(group, rooms, pods, world) if pods else None
 
 
-def _reasons(ask: Ask, groups: Sequence[NodeGroup], sizes: Mapping[str, int], world: World, at_limit: bool) -> Counter[str]:
+def _reasons(
+    ask: Ask, groups: Sequence[NodeGroup], sizes: Mapping[str, int], world: World, at_limit: bool, closed: Collection[str]
+) -> Counter[str]:
     reasons: Counter[str] = Counter()
     for group in groups:
-        reason = world.why_not(ask, _new_room(group, len(world.rooms)))
+        reason = IN_BACKOFF if group.name in closed else world.why_not(ask, _new_room(group, len(world.rooms)))
         if reason is None and sizes.get(group.name, 0) >= group.maximum:
             reason = MAX_REACHED
         if reason is None and at_limit:

@@ -14,6 +14,7 @@ from kubecosm.api.resources import Object
 from kubecosm.api.times import format_time
 
 from ...common.nodes import ready_status
+from .backoff import ERROR_CODE, ERROR_MESSAGE
 from .groups import NodeGroup, ordered
 
 STATUS_MAP = "cluster-autoscaler-status"
@@ -22,10 +23,13 @@ PARTS = ("health", "scaleUp", "scaleDown")
 
 def plan_status(
     groups: Sequence[NodeGroup], members: Mapping[str, Sequence[Object]], unneeded: Collection[str], leaving: Collection[str] = (),
-    others: Sequence[Object] = (),
+    others: Sequence[Object] = (), closed: Collection[str] = (),
 ) -> Object:  # fmt: skip
-    """What there is to tell, without times. `leaving`: nodes that are being removed; `others`: nodes of no group."""
-    listed = [_group(group, members.get(group.name, ()), unneeded, leaving) for group in ordered(groups)]
+    """What there is to tell, without times.
+
+    `leaving`: nodes that are being removed; `others`: nodes of no group; `closed`: groups in back-off.
+    """
+    listed = [_group(group, members.get(group.name, ()), unneeded, leaving, closed) for group in ordered(groups)]
     every = [*others, *(node for found in members.values() for node in found)]
     wide = {
         "health": {"status": "Healthy", "nodeCounts": _counts(every, leaving)},
@@ -35,14 +39,19 @@ def plan_status(
     return {"autoscalerStatus": "Running", "clusterWide": wide, "nodeGroups": listed}
 
 
-def _group(group: NodeGroup, nodes: Sequence[Object], unneeded: Collection[str], leaving: Collection[str]) -> Object:
+def _group(
+    group: NodeGroup, nodes: Sequence[Object], unneeded: Collection[str], leaving: Collection[str], closed: Collection[str]
+) -> Object:
     health = {
         "status": "Healthy", "nodeCounts": _counts(nodes, leaving), "cloudProviderTarget": len(nodes), "minSize": group.minimum,
         "maxSize": group.maximum,
     }  # fmt: skip
     growing = any(ready_status(node) != "True" for node in nodes)
+    scale_up: Object = {"status": "InProgress" if growing else "NoActivity"}
+    if group.name in closed:
+        scale_up = {"status": "Backoff", "backoffInfo": {"errorCode": ERROR_CODE, "errorMessage": ERROR_MESSAGE}}
     return {
-        "name": group.name, "health": health, "scaleUp": {"status": "InProgress" if growing else "NoActivity"},
+        "name": group.name, "health": health, "scaleUp": scale_up,
         "scaleDown": _scale_down(nodes, unneeded),
     }  # fmt: skip
 
