@@ -41,6 +41,8 @@ class Algorithm:
         self._handle = handle
         self._cluster = handle.cluster
         self._start = 0
+        self.extenders_filter = False
+        """An extender may refuse nodes, so more than one is needed even where nothing scores them."""
 
     def schedule(self, profile: Profile, state: CycleState, pod: PodInfo) -> Outcome:
         """Filter, score, choose. The cluster must have a node."""
@@ -137,6 +139,8 @@ class Algorithm:
         """A share of the feasible nodes, going round so that all get their turn (percentageOfNodesToScore)."""
         percentage = profile.config.percentage_of_nodes_to_score
         wanted = nodes_to_find(percentage, self._cluster.nodes.count)
+        if not profile.has_scores and not self.extenders_filter:
+            wanted = 1
         if wanted >= len(feasible):
             return feasible
         first = int(np.searchsorted(feasible, self._start))

@@ -251,3 +251,9 @@ def test_sampling_goes_round_all_nodes() -> None:
     cluster = Cluster(*(node(f"n{i:03}", cpu="4") for i in range(300)), profiles=(chosen,))
     placed = cluster.schedule(*(pod(f"p{i}", cpu="3") for i in range(300)))
     assert sorted(placed) == [f"n{i:03}" for i in range(300)]
+
+
+def test_without_scores_the_first_nodes_that_fit_are_taken_in_turn() -> None:
+    chosen = profile(plugins={"multiPoint": {"disabled": [{"name": name} for name, weight in DEFAULT_PLUGINS.items() if weight]}})
+    cluster = Cluster(*(node(name) for name in "abc"), profiles=(chosen,))
+    assert cluster.schedule(*(pod(f"p{index}") for index in range(5))) == ["a", "b", "c", "a", "b"]

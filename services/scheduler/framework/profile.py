@@ -70,6 +70,10 @@ class Profile:
     def has_post_filter(self) -> bool:
         return bool(self._set.post_filter)
 
+    @property
+    def has_scores(self) -> bool:
+        return bool(self._set.score)
+
     # ---- before the cycle
 
     def gate(self, pod: PodInfo) -> str:
