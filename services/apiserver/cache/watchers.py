@@ -83,6 +83,8 @@ class WatchIndex:
     def interested(self, namespace: str, name: str) -> int:
         """How many watchers an event of such an object may reach; those that select by node are left out."""
         groups = self._everywhere
+        if not self._by_namespace and not self._by_name and not self._by_key:  # as with controllers
+            return sum([len(group.watchers) for group in groups])
         for found in (self._by_namespace.get(namespace), self._by_name.get(name), self._by_key.get(f"{namespace}/{name}")):
             if found:
                 groups = [*groups, *found]

@@ -133,10 +133,10 @@ class Connection(RequestHandler):
         except (TimeoutError, ConnectionError, RequestPayloadError):
             self.close()
 
-    def resume_reading(self, resume_parser: bool = True) -> None:
+    def resume_reading(self, *resume_parser: bool, **named: bool) -> None:
         """Called by every stream that has been read; nothing is to be done unless reading was paused."""
         if self._reading_paused:
-            super().resume_reading(resume_parser)
+            super().resume_reading(*resume_parser, **named)
 
     def request_begun(self) -> None:
         """A request head has come."""
