@@ -380,6 +380,8 @@ def test_expressions_that_cost_too_much_are_given_up(tmp_path: Path) -> None:
         status = await api.refused("POST", CONFIGMAPS, configmap("a"))
         spent = "validation failed due to running out of cost budget, no further validation rules will be run"
         assert status["message"].endswith(f"denied request: {spent}")
+        labels = 'enforcement_action="deny",error_type="out_of_budget",policy="p",policy_binding="b"'
+        assert f"apiserver_validating_admission_policy_check_total{{{labels}}} 1.0" in (await api.raw("GET", "/metrics")).text
 
     with_api(tmp_path, body)
 

@@ -15,7 +15,7 @@ from kubecosm.api.resources import Object, Resource
 from kubecosm.runtime.clock import RealClock
 
 from ..authn.user import User
-from .metrics import AdmissionMetrics, Durations
+from .metrics import QUICK_SECONDS, AdmissionMetrics, Durations
 
 if TYPE_CHECKING:
     from ..rest.options import DeleteOptions, WriteOptions
@@ -233,8 +233,12 @@ class AdmissionChain:
                     return self._wait(step, attributes, index, pending, started, before)
                 index += 1
                 after = now()
-                took.observe(after - before)
-                before = after
+                seconds, before = after - before, after
+                if seconds <= QUICK_SECONDS:
+                    took.quick += 1
+                    took.seconds += seconds
+                else:
+                    took.observe(seconds)
             if attributes.reinvocation is not None and step.kind == ADMIT:
                 return self._wait(step, attributes, index, None, started, before)
         except BaseException:

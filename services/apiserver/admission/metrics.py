@@ -15,34 +15,46 @@ from prometheus_client.registry import Collector
 
 from kubecosm.runtime.metrics import Metrics
 
-PLUGIN_BUCKETS = (0.005, 0.025, 0.1, 0.5, 1.0, 2.5)
+QUICK_SECONDS = 0.005
+PLUGIN_BUCKETS = (QUICK_SECONDS, 0.025, 0.1, 0.5, 1.0, 2.5)
 WEBHOOK_BUCKETS = (*PLUGIN_BUCKETS, 10.0, 25.0)
 POLICY_BUCKETS = (5e-07, 0.001, 0.01, 0.1, 1.0)
 CODE_MAX = 600
 """HTTP codes above count as this one: webhooks choose them."""
+_ERROR_TYPES = {"compilation": "compile_error", "validation failed due to running out of cost budget": "out_of_budget"}
+"""How the messages of expressions that could not be evaluated begin → error_type; others are invalid_error."""
 CALLING_WEBHOOK_ERROR, SERVER_ERROR, NO_ERROR = "calling_webhook_error", "apiserver_internal_error", "no_error"
 
 
-class Durations:
-    """One series of a histogram of `PLUGIN_BUCKETS`. Every plugin that is asked about a write adds to one."""
+def error_type(message: str) -> str:
+    """What metrics call the error of an expression (ErrorType of policy/validating/errors.go)."""
+    return next((found for start, found in _ERROR_TYPES.items() if message.startswith(start)), "invalid_error")
 
-    __slots__ = ("counts", "seconds")
+
+class Durations:
+    """One series of a histogram of `PLUGIN_BUCKETS`. Every plugin that is asked about a write adds to one.
+
+    `quick` are those of the first bucket, nearly all: who is in a hurry adds to `quick` and `seconds` himself.
+    """
+
+    __slots__ = ("quick", "seconds", "slow")
 
     def __init__(self) -> None:
-        self.counts = [0] * (len(PLUGIN_BUCKETS) + 1)
+        self.quick = 0
+        self.slow = [0] * len(PLUGIN_BUCKETS)
         self.seconds = 0.0
 
     def observe(self, seconds: float) -> None:
         self.seconds += seconds
-        if seconds <= 0.005:  # nearly all
-            self.counts[0] += 1
+        if seconds <= QUICK_SECONDS:
+            self.quick += 1
         else:
-            self.counts[bisect_left(PLUGIN_BUCKETS, seconds)] += 1
+            self.slow[bisect_left(PLUGIN_BUCKETS, seconds) - 1] += 1
 
     def buckets(self) -> list[tuple[str, float]]:
         """As Prometheus shows them: each holds those before it."""
         below, found = 0, []
-        for bound, count in zip((*PLUGIN_BUCKETS, "+Inf"), self.counts, strict=True):
+        for bound, count in zip((*PLUGIN_BUCKETS, "+Inf"), (self.quick, *self.slow), strict=True):
             below += count
             found.append((str(bound), float(below)))
         return found

@@ -14,6 +14,7 @@ from kubecosm.api.resources import Object
 
 from ..chain import Attributes, Reinvocation
 from ..expressions import JSON_PATCH, OBJECT, EvaluationError, Program, evaluated
+from ..metrics import NO_ERROR, error_type
 from ..patched import decode_patched, put_back
 from ..refusal import refuse
 from ..rounds import Memory, snapshot
@@ -118,12 +119,12 @@ class MutatingAdmissionPolicyPlugin(PolicyPlugin[MutatingPolicy]):
             return
         before = snapshot(run.attributes.obj)
         for mutation in policy.mutations if run.attributes.obj is not None else ():
-            started, outcome = self._clock.monotonic(), ("no_error", "allow")
+            started, outcome = self._clock.monotonic(), (NO_ERROR, "allow")
             try:
                 yield from self._mutate(mutation, invocation, param, run)
             except (EvaluationError, MutationFailed) as error:
                 run.failures.append(Failure(policy, invocation.binding, str(error), "Invalid"))
-                outcome = "invalid_error", "deny"
+                outcome = error_type(str(error)), "deny"
             self._observe(invocation, outcome, self._clock.monotonic() - started)
         if snapshot(run.attributes.obj) != before:
             memory.object_changed()

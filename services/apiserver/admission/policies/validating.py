@@ -27,6 +27,7 @@ from ..expressions import (
     Scope,
     evaluated,
 )
+from ..metrics import NO_ERROR, error_type
 from ..refusal import refuse
 from ..views import Views
 from ..waiting import Waits, begin
@@ -41,7 +42,6 @@ MESSAGE_BYTES_MAX = 5 * 1024
 ANNOTATION_BYTES_MAX = 10 * 1024
 FAILURE_KEY = "validation.policy.admission.k8s.io/validation_failure"
 CODES = {"Forbidden": 403, "Unauthorized": 401, "RequestEntityTooLarge": 413, "Invalid": 422}
-NO_ERROR, EVALUATION_ERROR = "no_error", "invalid_error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,7 @@ class ValidatingAdmissionPolicyPlugin(PolicyPlugin[ValidatingPolicy]):
         return None
 
     def _observe(self, policy: ValidatingPolicy, binding: Binding, action: str, denial: Denial) -> None:
-        labels = EVALUATION_ERROR if denial.is_error else NO_ERROR, action, policy.name, binding.name
+        labels = error_type(denial.message) if denial.is_error else NO_ERROR, action, policy.name, binding.name
         self._metrics.checks.labels(*labels).inc()
         self._metrics.check_seconds.labels(*labels).observe(denial.seconds)
 
