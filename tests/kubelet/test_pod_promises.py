@@ -207,3 +207,17 @@ def test_a_running_container_keeps_the_variables_it_was_started_with() -> None:
         assert (variables["a"], variables["LABEL"], variables.get("LATE_SERVICE_HOST")) == ("old", "old", None)
 
     in_lab(story)
+
+
+def test_a_server_ends_by_itself_within_a_short_grace_period_and_who_ignores_the_signal_is_killed() -> None:
+    async def story(lab: Lab) -> None:
+        deaf = shell("trap '' TERM; while true; do sleep 1; done", "deaf")
+        worker = lab.run(make_pod(container(ports=[{"containerPort": 18080}]), deaf, terminationGracePeriodSeconds=2))
+        await lab.until_phase("Running")
+        await lab.clock.sleep(1)
+        lab.delete(worker)
+        await lab.until(lambda: lab.statuses.deleted)
+        codes = {s["name"]: s["state"]["terminated"]["exitCode"] for s in lab.status()["containerStatuses"]}
+        assert codes == {"c": 0, "deaf": 137}
+
+    in_lab(story)

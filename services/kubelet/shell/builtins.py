@@ -150,6 +150,9 @@ async def _trap(shell: Shell, args: list[str]) -> int:
         for signal in args[1:]:
             name = {"0": "EXIT", "15": "TERM", "2": "INT"}.get(signal, signal.removeprefix("SIG"))
             shell.traps[name] = args[0]
+            if shell.process.is_main:
+                ignored = shell.process.machine.ignored_signals
+                ignored.discard(name) if args[0] else ignored.add(name)
     return 0
 
 

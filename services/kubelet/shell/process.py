@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from kubecosm.runtime.clock import Clock
@@ -71,6 +71,8 @@ class Machine:
     main_command: tuple[str, ...] = ("init",)
     uid: int = 0
     gid: int = 0
+    ignored_signals: set[str] = field(default_factory=set)
+    """What process 1 has turned off, by `trap '' TERM`."""
     head_start: float = 0.0
     """Seconds of sleep that are skipped: a main process taken up again after a restart of the kubelet has slept them before."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ TERMINATION_MESSAGE_BYTES_MAX = 4096
 FALLBACK_LOG_BYTES_MAX = 2048
 FALLBACK_LOG_LINES_MAX = 80
 CODE_CANNOT_START = 128
+DRAIN_SHARE_MAX = 0.8
+"""Of its grace period: a server that drains ends by itself before it is killed."""
 
 
 @dataclass(slots=True)
@@ -85,7 +88,8 @@ class SimContainer:
     """A container from creation to exit. Only the runtime and the container itself change it."""
 
     __slots__ = (
-        "_endpoints", "_exited", "_last_usage", "_task", "_timers", "attached", "behaviour", "config", "head_start", "host",
+        "_endpoints", "_exited", "_grace_seconds",
+        "_last_usage", "_task", "_timers", "attached", "behaviour", "config", "head_start", "host",
         "kind", "log",
         "machine", "pod", "profile", "spec",
         "status", "stdin", "stopping",
@@ -108,6 +112,7 @@ class SimContainer:
         self.stopping = False
         self.stdin: Pipe | None = Pipe() if config.spec.get("stdin") else None
         self.attached: set[Callable[[bytes, bool], None]] = set()
+        self._grace_seconds = math.inf
         self._timers: list[Timer] = []
         self._endpoints: list[tuple[Address, bool, Endpoint]] = []
         self._task: asyncio.Task[None] | None = None
@@ -310,6 +315,7 @@ class SimContainer:
             self.exit(CODE_KILLED)
             return
         self._timers.append(self.host.timers.call_later(grace_seconds, lambda: self.exit(CODE_KILLED)))
+        self._grace_seconds = grace_seconds
         self.signal("TERM")
         await self.wait_exited()
 
@@ -319,6 +325,8 @@ class SimContainer:
             return
         if name == "KILL":
             self.exit(CODE_KILLED)
+        elif self.machine is not None and name in self.machine.ignored_signals:
+            return
         elif name in ("TERM", "INT", "QUIT") and annotation(annotations_of(self.pod.pod), IGNORE_TERM, self.name) != "true":
             self._terminate()
 
@@ -329,7 +337,8 @@ class SimContainer:
         if self._endpoints and self.behaviour.drain_seconds > 0:
             for _, _, endpoint in self._endpoints:
                 endpoint.drain()
-            self._timers.append(self.host.timers.call_later(self.behaviour.drain_seconds, lambda: self.exit(0)))
+            seconds = min(self.behaviour.drain_seconds, self._grace_seconds * DRAIN_SHARE_MAX)
+            self._timers.append(self.host.timers.call_later(seconds, lambda: self.exit(0)))
         elif self._task is not None:
             self._task.cancel()
         else:
