@@ -71,6 +71,10 @@ def test_a_pod_that_asks_for_an_extended_resource_gets_devices_of_its_class(k: K
     assert (status["resourceClaimName"], status["requestMappings"][0]["resourceName"]) == (claim["metadata"]["name"], resource)
     k.run("delete", "pod", "trainer", "--wait=false")
     wait_for(lambda: not k.get("resourceclaims")["items"], "the claim has gone with its pod")
+    brief = {**container, "image": "busybox", "command": ["true"]}
+    k.apply(pod("brief", containers=[brief], restartPolicy="Never"))
+    wait_for(lambda: k.get("pod", "brief")["status"].get("phase") == "Succeeded", "the pod has ended")
+    wait_for(lambda: not k.get("resourceclaims")["items"], "the devices are free although the pod is still there")
 
 
 def test_a_driver_attaches_no_more_volumes_than_it_can(k: Kube, cluster: ClusterUnderTest) -> None:

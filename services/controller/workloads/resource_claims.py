@@ -34,7 +34,15 @@ def generated(pod: Object) -> dict[str, str]:
 def claim_names(pod: Object) -> set[str]:
     """Every claim that the pod uses."""
     named = {wanted["resourceClaimName"] for wanted in pod["spec"].get("resourceClaims") or () if wanted.get("resourceClaimName")}
-    return named | {name for name in generated(pod).values() if name}
+    named |= {name for name in generated(pod).values() if name}
+    extended = extended_claim_name(pod)
+    return named | {extended} if extended else named
+
+
+def extended_claim_name(pod: Object) -> str:
+    """The claim that the scheduler has made for the pod's extended resources; empty if there is none."""
+    name: str = ((pod.get("status") or {}).get("extendedResourceClaimStatus") or {}).get("resourceClaimName") or ""
+    return name
 
 
 def is_done(pod: Object) -> bool:
@@ -151,7 +159,7 @@ async def _release(ctx: Context, claim: Object, kept: list[Object]) -> Object:
     """Without users the devices are free again."""
     status: Object = {"reservedFor": kept or None}
     if not kept:
-        status["allocation"] = None
+        status["allocation"] = status["devices"] = None
     return await _patch(ctx, claim, {"status": status}, "status")
 
 
@@ -185,7 +193,7 @@ def _owner_is_done(ctx: Context, claim: Object) -> bool:
 
 def map_pod(reader: Reader, pod: Object) -> Iterable[Key]:
     """The pod while claims are to be made for it, and its claims when it is done or gone."""
-    if not pod["spec"].get("resourceClaims"):
+    if not pod["spec"].get("resourceClaims") and not extended_claim_name(pod):
         return
     key = key_of(pod)
     if templated(pod):
