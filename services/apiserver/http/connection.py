@@ -15,12 +15,16 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import ERROR, RequestHandler, RequestPayloadError
 
+from kubecosm.runtime.logs import get_logger
+
 from .request import Request
 from .response import Answer, Response, text_response
 
 if TYPE_CHECKING:
     from ..audit.events import Caller
     from ..authn.certificates import Certificate
+
+log = get_logger("apiserver")
 
 HEADER_BYTES_MAX = 64 * 1024
 """One header line or the request line: bearer tokens and long selectors are allowed (Go: 1 MiB for all headers)."""
@@ -31,6 +35,12 @@ UNREAD_BODY_SECONDS_MAX = 10.0
 """How long the rest of a body that nobody wanted is read before the connection is closed; the client may not have read the answer yet."""
 KNOWN_AIOHTTP = "3.14."
 """The release whose protocol is known to work with our loop; with others its own does."""
+
+
+def tell_failure(task: asyncio.Task[None]) -> None:
+    """What failed outside of the errors filter has cost a connection: a bug, to be seen in the log."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("connection failed", exc_info=error)
 
 
 class Connection(RequestHandler):
@@ -48,6 +58,8 @@ class Connection(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client that has not sent a whole request head in time is cut off; between requests the keep-alive time bounds it."""
         super().connection_made(transport)
+        if self._task_handler is not None:
+            self._task_handler.add_done_callback(tell_failure)
         self._header_timer = asyncio.get_running_loop().call_later(HEADER_SECONDS_MAX, self.force_close)
 
     def connection_lost(self, exc: BaseException | None) -> None:
