@@ -226,6 +226,17 @@ def test_a_wrong_configuration_is_told_at_start(tmp_path: Path, change: tuple[st
         load_authentication(str(path))
 
 
+def test_an_issuer_must_not_be_the_servers_own(tmp_path: Path) -> None:
+    path = tmp_path / "authn.yaml"
+    path.write_text(CONFIGURATION.replace("https://a", "https://kubernetes.default.svc.cluster.local"))
+
+    async def test(api: Api) -> None:
+        raise AssertionError("it has started")
+
+    with pytest.raises(StartupError, match=r"jwt\[0\].issuer.url: URL must not overlap with disallowed issuers"):
+        with_api(tmp_path, test, authentication_config=str(path))
+
+
 EXPRESSIONS = """
 apiVersion: apiserver.config.k8s.io/v1
 kind: AuthenticationConfiguration

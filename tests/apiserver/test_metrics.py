@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from base64 import b64encode
@@ -115,6 +116,17 @@ def test_sizes_of_reads_and_events_of_the_storage_are_counted(tmp_path: Path) ->
         received = total(samples, "apiserver_storage_events_received_total", group="", resource="configmaps")
         await api.delete(f"{path}/big")
         assert total(await scrape(api), "apiserver_storage_events_received_total", group="", resource="configmaps") == received + 1
+
+    with_api(tmp_path, test)
+
+
+def test_a_watch_that_its_client_ends_is_counted(tmp_path: Path) -> None:
+    async def test(api: Api) -> None:
+        async with api.watch("/api/v1/pods?watch=1"):
+            assert total(await scrape(api), "apiserver_longrunning_requests", verb="WATCH", resource="pods") == 1
+        async with asyncio.timeout(5):
+            while not total(await scrape(api), "apiserver_request_total", verb="WATCH", resource="pods", code="200"):
+                pass
 
     with_api(tmp_path, test)
 

@@ -61,6 +61,10 @@ def build_identities(config: Config, state: State) -> Identities:
 
         def take_up() -> None:
             structured = load_authentication(path)
+            for i, issuer in enumerate(structured.issuers):
+                if issuer.provider.issuer in config.service_account_issuer:
+                    overlap = f"URL must not overlap with disallowed issuers: [{' '.join(sorted(config.service_account_issuer))}]"
+                    raise StartupError(f"cannot use {path}: jwt[{i}].issuer.url: {overlap}")
             union.replace((*before, *(_oidc(issuer, state, audiences) for issuer in structured.issuers), *behind))
             ways.anonymous = structured.anonymous or AnonymousAccess(config.anonymous_auth)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
@@ -15,7 +16,7 @@ from ..tallies import Durations
 from .handler import Filter, Handler
 from .limits import Seats
 from .request import NOTHING_ALIKE, Request
-from .response import Answer, Response
+from .response import Answer, Response, Streamed
 
 LABELS = ("verb", "dry_run", "group", "version", "resource", "subresource", "scope", "component")
 Key = tuple[str, str, str, str, str, str, str]
@@ -209,7 +210,12 @@ def with_metrics(metrics: RequestMetrics, clock: Clock) -> Filter:
     def wrap(inner: Handler) -> Handler:
         async def handle(request: Request) -> Answer:
             started = request.started = now()
-            answer = await inner(request)
+            try:
+                answer = await inner(request)
+            except asyncio.CancelledError:  # the client is gone, which is how most streams end
+                if request.alike.is_long_running:
+                    metrics.observe(request, Streamed(101 if "Upgrade" in request.headers else 200), now() - started)
+                raise
             metrics.observe(request, answer, now() - started)
             return answer
 
