@@ -28,12 +28,14 @@ def measure_nodes() -> Iterator[tuple[str, dict[str, float]]]:
         pids = cluster.pids()
         time.sleep(SETTLE_SECONDS)
         yield f"{NODES:,} nodes at rest", _at_rest(pids)
-        session = Session(cluster.url, cluster.token)
+        session, components = Session(cluster.url, cluster.token), cluster.component_pids()
+        before = {name: cpu_seconds([pid]) for name, pid in components.items()}
         started = time.perf_counter()
         for number in range(PODS // REPLICAS):
             session.call(DEPLOYMENTS, deployment(f"bench-{number}", REPLICAS))
         seconds = wait_ready(session, PODS) - started
-        yield f"{PODS:,} pods on them to all Ready", {"seconds": round(seconds, 2), "pods_per_s": round(PODS / seconds)}
+        used = {f"{name}_ms_per_pod": round(1000 * (cpu_seconds([pid]) - before[name]) / PODS, 2) for name, pid in components.items()}
+        yield f"{PODS:,} pods on them to all Ready", {"seconds": round(seconds, 2), "pods_per_s": round(PODS / seconds), **used}
 
 
 def _at_rest(pids: list[int]) -> dict[str, float]:

@@ -139,6 +139,10 @@ class Kubecosm:
         pids = [c["pid"] for c in status["components"] if c.get("pid")]
         return pids + [pid for key in ("supervisorPid", "zygotePid") if (pid := status.get(key))]
 
+    def component_pids(self) -> dict[str, int]:
+        """Process id by component: apiserver, scheduler, controller, kubelet, proxy."""
+        return {c["name"]: c["pid"] for c in self.status()["components"] if c.get("pid")}
+
     def __exit__(self, *_: object) -> None:
         try:
             self.command("delete", "--force", "--name", "bench")
