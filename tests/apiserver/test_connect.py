@@ -128,7 +128,10 @@ def test_logs_come_from_the_kubelet_of_the_pod(tmp_path: Path) -> None:
         ("two/log", 400, "a container name must be specified for pod two, choose one of: [a b]"),
         ("web/exec?stdout=1&command=ls", 400, "Upgrade request required"),
     ],
-    ids=["unknown container", "negative lines", "no bytes", "no number", "unknown pod", "no command", "not scheduled", "several containers", "no upgrade"],
+    ids=[
+        "unknown container", "negative lines", "no bytes", "no number", "unknown pod", "no command", "not scheduled",
+        "several containers", "no upgrade",
+    ],
 )
 def test_what_cannot_be_connected_is_told_in_kubernetes_words(tmp_path: Path, path: str, code: int, message: str) -> None:
     async def main() -> None:

@@ -291,7 +291,8 @@ def test_a_condition_that_changes_keeps_its_place() -> None:
 def test_pods_of_other_controllers_keep_a_finalizer_of_this_name() -> None:
     async def test(api: FakeApi) -> None:
         def pod(name: str, *owners: Object) -> Object:
-            meta = {"name": name, "namespace": "default", "labels": {}, "finalizers": [FINALIZER_JOB_TRACKING], "ownerReferences": [*owners]}
+            meta = {"name": name, "namespace": "default", "labels": {}, "finalizers": [FINALIZER_JOB_TRACKING]}
+            meta["ownerReferences"] = [*owners]
             return {"metadata": meta, "spec": {}, "status": {"phase": "Succeeded"}}
 
         other = {"apiVersion": "example.com/v1", "kind": "Job", "name": "theirs", "uid": "u", "controller": True}
