@@ -72,7 +72,7 @@ class ApiClient:
         self.clock = clock
         self.metrics = metrics or ClientMetrics()
         self._host = urlsplit(config.server).netloc
-        self._user_agent = user_agent
+        self.user_agent = user_agent
         self._connections_max = connections_max
         self._limiter = limiter
         self._token = config.token
@@ -84,7 +84,7 @@ class ApiClient:
     async def __aenter__(self) -> Self:
         tls, name = self.config.ssl_context(), self.config.tls_server_name
         self._requests = ConnectionPool(self.config.server, tls, server_name=name, connections_max=self._connections_max)
-        self._streams = _session({"User-Agent": self._user_agent, "Accept": _JSON}, tls or False, STREAM_CONNECTIONS_MAX)
+        self._streams = _session({"User-Agent": self.user_agent, "Accept": _JSON}, tls or False, STREAM_CONNECTIONS_MAX)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -247,7 +247,7 @@ class ApiClient:
     def _head(self, method: str, target: str, headers: Mapping[str, str] | None, body: bytes | None) -> bytes:
         """The request up to its body. ValueError for a path or a header that would end the line it stands in."""
         lines = [f"{method} {target} HTTP/1.1", f"Host: {self._host}"]
-        sent = {"User-Agent": self._user_agent, "Accept": _JSON, **(headers or {})}
+        sent = {"User-Agent": self.user_agent, "Accept": _JSON, **(headers or {})}
         lines += [f"{name}: {value}" for name, value in sent.items()]
         if body is not None or method not in ("GET", "DELETE"):
             lines.append(f"Content-Length: {len(body or b'')}")

@@ -11,7 +11,7 @@ import orjson
 from kubecosm.api.resources import CONFIGMAPS, SERVICEACCOUNTS
 from kubecosm.client.accounts import AccountClient, without_credentials
 from kubecosm.client.config import ClientConfig
-from kubecosm.client.http import ApiClient
+from kubecosm.client.http import ApiClient, PatchType
 from kubecosm.runtime.clock import RealClock
 from tests.apiserver.harness import ADMIN_TOKEN, api_server
 
@@ -25,7 +25,8 @@ def with_account(tmp_path: Path, test: Any) -> None:
     async def main() -> None:
         async with api_server(tmp_path) as api:
             config = ClientConfig(api.base, token=ADMIN_TOKEN, insecure_skip_tls_verify=True)
-            async with ApiClient(config, clock=RealClock()) as owner, ApiClient(without_credentials(config), clock=RealClock()) as shared:
+            shared_client = ApiClient(without_credentials(config), clock=RealClock(), user_agent="kube-controller-manager/v1.36.0")
+            async with ApiClient(config, clock=RealClock()) as owner, shared_client as shared:
                 await test(AccountClient(shared, owner, "bot"), owner)
 
     asyncio.run(main())
@@ -42,6 +43,18 @@ def test_the_account_is_made_when_it_is_first_needed(tmp_path: Path) -> None:
         assert (await owner.get(SERVICEACCOUNTS, "bot", "kube-system"))["metadata"]["name"] == "bot"
         made = await client.create(CONFIGMAPS, {"metadata": {"name": "c", "namespace": "default"}, "data": {"a": "b"}})
         assert made["data"] == {"a": "b"}
+
+    with_account(tmp_path, test)
+
+
+def test_what_an_account_writes_is_owned_in_the_name_of_its_program(tmp_path: Path) -> None:
+    async def test(client: AccountClient, owner: ApiClient) -> None:
+        assert client.user_agent == "kube-controller-manager/v1.36.0"
+        apply = {"fieldManager": "kubectl", "force": "true"}
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"a": "b"}}
+        made = await owner.patch(CONFIGMAPS, "c", body, "default", patch_type=PatchType.APPLY, params=apply)
+        changed = await client.update(CONFIGMAPS, {**made, "data": {"a": "c"}})
+        assert [entry["manager"] for entry in changed["metadata"]["managedFields"]] == ["kube-controller-manager"]
 
     with_account(tmp_path, test)
 
