@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from kubecosm.api import errors
 from kubecosm.api.errors import MethodNotAllowed
 from kubecosm.api.resources import CustomResource, Object
 from kubecosm.api.times import format_time
@@ -13,9 +12,9 @@ from ..cache.entry import Entry
 from ..cache.resource import ResourceCache
 from ..registry.strategy import Strategy
 from ..rest.deletion import finalizers_after
-from ..rest.objectmeta import encode
 from ..rest.options import DeleteOptions
-from ..rest.store import CONFLICT_ATTEMPTS_MAX, Caller, Deleted, ResourceStore
+from ..rest.store import Caller, ResourceStore
+from ..rest.twosteps import TwoStepStore
 from ..rest.unconverted import Unconverted
 from ..state import State
 from .conversion import WebhookConverter, conversion_between
@@ -73,26 +72,8 @@ class CustomResourceStore(ResourceStore):
         return revision
 
 
-class CustomResourceDefinitionStore(ResourceStore):
-    """Definitions end in two steps: a delete marks them, and they go when their instances are gone."""
-
-    deletes_on_its_own = True
-
-    async def delete(
-        self, namespace: str, name: str, options: DeleteOptions, caller: Caller, *, is_admitted: bool = False
-    ) -> Deleted:
-        for _ in range(CONFLICT_ATTEMPTS_MAX):
-            entry = self.entry("", name)
-            obj = entry.decode()
-            if obj["metadata"].get("deletionTimestamp"):
-                return await super().delete(namespace, name, options, caller, is_admitted=is_admitted)
-            self._check_preconditions(entry, options)
-            attributes = await self._admit_delete(obj, "", name, caller)
-            self._mark(obj, options)
-            marked = await self.state.settle(self._write(entry, encode(obj), caller), attributes.hand_over())
-            if marked is not None:
-                return Deleted(False, marked)
-        raise errors.modified_conflict(self.row, name)
+class CustomResourceDefinitionStore(TwoStepStore):
+    """Definitions go when their instances are gone."""
 
     def _mark(self, obj: Object, options: DeleteOptions) -> None:
         meta, now = obj["metadata"], self.state.clock.now()

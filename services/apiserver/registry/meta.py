@@ -209,19 +209,34 @@ def check_label_selector(selector: Mapping[str, Any] | None, path: str, errors: 
         _check_requirement(requirement, f"{path}.matchExpressions[{i}]", errors, allow_invalid_values)
 
 
-def _check_requirement(requirement: Object, path: str, errors: Errors, allow_invalid_values: bool) -> None:
+NOT_AN_OPERATOR = "not a valid selector operator"
+
+
+def check_set_operator(requirement: Object, path: str, errors: Errors) -> bool:
+    """Whether the operator asks for sets of values; if so, it must have such values."""
     operator, values = requirement.get("operator", ""), requirement.get("values") or ()
     if operator in ("In", "NotIn"):
         if not values:
             errors.append(required(f"{path}.values", "must be specified when `operator` is 'In' or 'NotIn'"))
-    elif operator in ("Exists", "DoesNotExist"):
+        return True
+    if operator in ("Exists", "DoesNotExist"):
         if values:
             errors.append(forbidden_field(f"{path}.values", "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"))
-    else:
-        errors.append(invalid_value(f"{path}.operator", operator, "not a valid selector operator"))
+        return True
+    return False
+
+
+def _check_requirement(requirement: Object, path: str, errors: Errors, allow_invalid_values: bool) -> None:
+    if not check_set_operator(requirement, path, errors):
+        errors.append(invalid_value(f"{path}.operator", requirement.get("operator", ""), NOT_AN_OPERATOR))
+    check_requirement_names(requirement, path, errors, allow_invalid_values)
+
+
+def check_requirement_names(requirement: Object, path: str, errors: Errors, allow_invalid_values: bool) -> None:
+    """The label of a requirement and its values."""
     check_label_name(requirement.get("key", ""), f"{path}.key", errors)
     if not allow_invalid_values:
-        for i, value in enumerate(values):
+        for i, value in enumerate(requirement.get("values") or ()):
             for complaint in is_label_value(value):
                 errors.append(invalid_value(f"{path}.values[{i}]", value, complaint))
 

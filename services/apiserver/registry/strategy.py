@@ -155,6 +155,17 @@ class Strategy:
         return ()
 
 
+class SpecStrategy(Strategy):
+    """A kind that has a spec, whose changes are counted, but no status."""
+
+    def prepare_for_create(self, obj: Object) -> None:
+        obj["metadata"]["generation"] = 1
+
+    def prepare_for_update(self, obj: Object, old: Object) -> None:
+        changed = obj["spec"] != old["spec"]
+        obj["metadata"]["generation"] = old["metadata"].get("generation", 0) + changed
+
+
 class StatusStrategy(Strategy):
     """The status subresource: only status (and the metadata a status writer may touch) comes from the client."""
 

@@ -5,44 +5,30 @@ Imitates pkg/registry/core/namespace/storage.
 
 from __future__ import annotations
 
-from kubecosm.api import errors
 from kubecosm.api.resources import Object
 from kubecosm.api.times import format_time
 
 from ..cache.entry import Entry
 from .deletion import is_released
-from .objectmeta import encode
 from .options import DeleteOptions
-from .store import CONFLICT_ATTEMPTS_MAX, Caller, Deleted, ResourceStore
+from .store import Caller, Deleted
+from .twosteps import TwoStepStore
 
 
-class NamespaceStore(ResourceStore):
+class NamespaceStore(TwoStepStore):
     """The store of namespaces."""
 
-    deletes_on_its_own = True
-
-    async def delete(
-        self, namespace: str, name: str, options: DeleteOptions, caller: Caller, *, is_admitted: bool = False
+    async def _delete_again(
+        self, entry: Entry, obj: Object, options: DeleteOptions, caller: Caller, *, is_admitted: bool
     ) -> Deleted:
-        for _ in range(CONFLICT_ATTEMPTS_MAX):
-            entry = self.entry("", name)
-            obj = entry.decode()
-            if obj["metadata"].get("deletionTimestamp"):
-                if (obj.get("spec") or {}).get("finalizers"):
-                    self._check_preconditions(entry, options)
-                    return Deleted(False, entry)
-                return await super().delete(namespace, name, options, caller, is_admitted=is_admitted)
+        if (obj.get("spec") or {}).get("finalizers"):
             self._check_preconditions(entry, options)
-            attributes = await self._admit_delete(obj, "", name, caller)
-            marked = await self.state.settle(self._mark(entry, obj, caller), attributes.hand_over())
-            if marked is not None:
-                return Deleted(False, marked)
-        raise errors.modified_conflict(self.row, name)
+            return Deleted(False, entry)
+        return await super()._delete_again(entry, obj, options, caller, is_admitted=is_admitted)
 
-    async def _mark(self, entry: Entry, obj: Object, caller: Caller) -> Entry | None:
+    def _mark(self, obj: Object, options: DeleteOptions) -> None:
         obj["metadata"]["deletionTimestamp"] = format_time(self.state.clock.now())
         obj["status"] = {**(obj.get("status") or {}), "phase": "Terminating"}
-        return await self._write(entry, encode(obj), caller)
 
     def is_released(self, obj: Object, old: Object) -> bool:
         if (obj.get("spec") or {}).get("finalizers"):

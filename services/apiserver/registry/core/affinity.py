@@ -9,14 +9,13 @@ from kubecosm.api.resources import Object
 
 from ..formats import NOT_POSITIVE, Errors, is_dns1123_label, is_dns1123_subdomain, is_label_value
 from ..gotypes import dump
-from ..meta import check_label_name, check_label_selector
+from ..meta import NOT_AN_OPERATOR, check_label_name, check_label_selector, check_requirement_names, check_set_operator
 from ..values import sorted_map
 
 TAINT_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 TOLERATION_OPERATORS = ("Equal", "Exists")
 SCHEDULE_ACTIONS = ("DoNotSchedule", "ScheduleAnyway")
 INCLUSION_POLICIES = ("Honor", "Ignore")
-NOT_AN_OPERATOR = "not a valid selector operator"
 REQUIRED_TERMS = "requiredDuringSchedulingIgnoredDuringExecution"
 PREFERRED_TERMS = "preferredDuringSchedulingIgnoredDuringExecution"
 
@@ -67,23 +66,13 @@ def _check_node_term(term: Object, path: str, errors: Errors, *, allow_invalid_v
 
 
 def _check_node_expression(requirement: Object, path: str, errors: Errors, allow_invalid_values: bool) -> None:
-    operator, values = requirement.get("operator", ""), requirement.get("values") or ()
-    if operator in ("In", "NotIn"):
-        if not values:
-            errors.append(required(f"{path}.values", "must be specified when `operator` is 'In' or 'NotIn'"))
-    elif operator in ("Exists", "DoesNotExist"):
-        if values:
-            errors.append(forbidden_field(f"{path}.values", "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"))
-    elif operator in ("Gt", "Lt"):
-        if len(values) != 1:
+    operator = requirement.get("operator", "")
+    if operator in ("Gt", "Lt"):
+        if len(requirement.get("values") or ()) != 1:
             errors.append(required(f"{path}.values", "must be specified single value when `operator` is 'Lt' or 'Gt'"))
-    else:
+    elif not check_set_operator(requirement, path, errors):
         errors.append(invalid_value(f"{path}.operator", operator, NOT_AN_OPERATOR))
-    check_label_name(requirement.get("key", ""), f"{path}.key", errors)
-    if not allow_invalid_values:
-        for i, value in enumerate(values):
-            for complaint in is_label_value(value):
-                errors.append(invalid_value(f"{path}.values[{i}]", value, complaint))
+    check_requirement_names(requirement, path, errors, allow_invalid_values)
 
 
 def _check_node_field(requirement: Object, path: str, errors: Errors) -> None:

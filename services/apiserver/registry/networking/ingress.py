@@ -18,7 +18,7 @@ from ..formats import (
     is_wildcard_subdomain,
     parse_ip,
 )
-from ..strategy import Strategy
+from ..strategy import SpecStrategy, Strategy
 
 PATH_TYPES = ("Exact", "ImplementationSpecific", "Prefix")
 CONTROLLER_MAX = 250
@@ -159,20 +159,13 @@ def check_typed_reference(reference: Object, path: str, errors: Errors) -> None:
                 errors.append(invalid_value(f"{path}.{field}", value, complaint))
 
 
-class IngressClassStrategy(Strategy):
+class IngressClassStrategy(SpecStrategy):
     """An IngressClass."""
 
     def default(self, obj: Object) -> None:
         parameters = obj.setdefault("spec", {}).get("parameters")
         if parameters is not None:
             parameters.setdefault("scope", "Cluster")
-
-    def prepare_for_create(self, obj: Object) -> None:
-        obj["metadata"]["generation"] = 1
-
-    def prepare_for_update(self, obj: Object, old: Object) -> None:
-        changed = obj["spec"] != old["spec"]
-        obj["metadata"]["generation"] = old["metadata"].get("generation", 0) + changed
 
     def validate(self, obj: Object) -> list[FieldError]:
         errors: Errors = []

@@ -7,13 +7,13 @@ from kubecosm.api.resources import Object
 
 from ..formats import CIDR_COMPLAINT, Errors, check_port, is_port_name, parse_cidr
 from ..meta import check_label_selector
-from ..strategy import Strategy
+from ..strategy import SpecStrategy
 
 POLICY_TYPES = ("Egress", "Ingress")
 PROTOCOLS = ("TCP", "UDP", "SCTP")
 
 
-class NetworkPolicyStrategy(Strategy):
+class NetworkPolicyStrategy(SpecStrategy):
     """A NetworkPolicy."""
 
     def default(self, obj: Object) -> None:
@@ -24,13 +24,6 @@ class NetworkPolicyStrategy(Strategy):
                     port.setdefault("protocol", "TCP")
         if not spec.get("policyTypes"):
             spec["policyTypes"] = ["Ingress", "Egress"] if spec.get("egress") else ["Ingress"]
-
-    def prepare_for_create(self, obj: Object) -> None:
-        obj["metadata"]["generation"] = 1
-
-    def prepare_for_update(self, obj: Object, old: Object) -> None:
-        changed = obj["spec"] != old["spec"]
-        obj["metadata"]["generation"] = old["metadata"].get("generation", 0) + changed
 
     def validate(self, obj: Object) -> list[FieldError]:
         errors: Errors = []
