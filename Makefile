@@ -7,7 +7,7 @@ TESTS ?= tests
 # 2.0 needs Node 22
 CLIENT_NODE ?= @kubernetes/client-node@1.3.0
 
-.PHONY: demo test clients lint golden fuzz bench chaos venv clean
+.PHONY: demo test clients client-e2e lint golden fuzz bench chaos venv clean
 
 demo: $(VENV)/.installed ## start a cluster, deploy a web application, break things, watch them heal
 	$(BIN)/python deploy/demo.py
@@ -18,6 +18,9 @@ test: $(VENV)/.installed-dev ## all tests but the slow ones
 clients: $(VENV)/.installed-dev ## large clients that some tests drive and skip without: Helm, and @kubernetes/client-node if there is npm
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[clients]'
 	! command -v npm >/dev/null || npm install --silent --no-audit --no-fund --prefix build/node $(CLIENT_NODE)
+
+client-e2e: $(VENV)/.installed-dev ## the end-to-end tests of client projects, out of their source distributions; CLIENT_E2E="--only kr8s" chooses
+	$(BIN)/python scripts/client_e2e.py $(CLIENT_E2E)
 
 lint: $(VENV)/.installed-dev ## style, types, architecture
 	$(BIN)/python -m ruff check .

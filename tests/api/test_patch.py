@@ -161,6 +161,15 @@ def test_strategic_patches_delete_and_replace_maps() -> None:
     assert patched(PODS, live, {"spec": {"nodeSelector": {"a": None}}})["spec"]["nodeSelector"] == {"b": "2"}
 
 
+def test_what_a_strategic_patch_calls_itself_does_not_count() -> None:
+    live: Object = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"a": "1"}}
+    for wrong in ({"kind": "Deployment"}, {"kind": None, "apiVersion": None}, {"apiVersion": "apps/v1", "kind": "Pod"}):
+        patched, _ = apply_patch(CONFIGMAPS, live, json.dumps({**wrong, "data": {"a": "2"}}).encode(), STRATEGIC_MERGE_PATCH, "Strict")
+        assert patched == {**live, "data": {"a": "2"}}
+    with pytest.raises(Invalid, match="unknown conversion"):
+        apply_patch(CONFIGMAPS, live, b'{"kind": "Pod"}', MERGE_PATCH, "Strict")
+
+
 def test_retain_keys_clears_the_other_members_of_a_union() -> None:
     template = {"metadata": {}, "spec": {"containers": [{"name": "c"}]}}
     strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}

@@ -114,6 +114,9 @@ def _strategic(target: wire.Target, live: Object, patch: bytes, validation: str)
         raise Invalid(REJECTED, details={}) from None
     except strategic.PatchError as error:
         raise ApiError(str(error)) from None
+    for name, own in (("kind", target.kind), ("apiVersion", target.api_version)):
+        if document.get(name) != own and isinstance(document.get(name), str | None):
+            document[name] = own  # Go fills the type it has at hand: what the patch calls itself does not count
     return _decode(target, live, document, complaints if validation != IGNORE else [], validation, change)
 
 
