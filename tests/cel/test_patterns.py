@@ -8,6 +8,7 @@ from kubecosm.cel.patterns import PatternError, translate
 
 FITTING = [
     ("^(?i)(abort|warn)?$", "WARN"), (r"^\p{Greek}+$", "αβ"), (r"[\pL_]+$", "é_"), (r"^\P{Lu}$", "a"), (r"^\p{^Lu}$", "a"),
+    (r"^\p{uppercase letter}\p{old-italic}\p{LC}$", "A\U00010300b"), (r"^\P{Assigned}\PN$", "\u0378a"),
     (r"^[^\s]$", "\v"), (r"\bfoo\b", "éfoo"), (r"(?s)^a.b$", "a\nb"), ("a{,2}", "a{,2}"), ("^a{2}$", "aa"), ("(?m)^x$", "y\nx\n"),
     ("(?U)a+", "aaa"), (r"\Qa.b\E+", "a.bbb"), ("^[]a]+$", "]a"), ("^(?i:ab)c$", "ABc"), (r"^\x{1F600}\x41\101$", "😀AA"),
     ("(?i)k", "\u212a"), ("^*", ""), ("(|a)+", ""), (r"^[-+]?\d+$", "-5"), ("^[[:upper:]_]$", "_"), ("^(?<word>a)$", "a"),
