@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from kubecosm.cluster.launch import Options
 from tests.conftest import ClusterUnderTest, CommandLine, wait_for
+from tests.kills import assert_idle, cluster_to_hurt, component_alone, kill_within, moments
 
 pytestmark = pytest.mark.process
 
@@ -26,31 +22,13 @@ NODES = 3
 KILLS = 6
 KILLS_SLOW = 20
 COMPLETIONS = 12
-IDLE_SECONDS = 3.0
-IDLE_CPU_SECONDS_MAX = 0.1
-
-
-def seed() -> int:
-    """Of this run; $CONTROLLER_SEED repeats one."""
-    return int(os.environ.get("CONTROLLER_SEED") or random.SystemRandom().randrange(1 << 32))
 
 
 @pytest.fixture
 def own_cluster(tmp_path: Path) -> Iterator[ClusterUnderTest]:
     """A cluster whose controller manager may be killed without others suffering."""
-    environ = os.environ | {"KUBECOSM_HOME": str(tmp_path)}
-    with ClusterUnderTest.start(Options(name="killed", nodes=NODES, ephemeral=True), environ=environ) as running:
-        running.wait_ready()
+    with cluster_to_hurt(tmp_path, NODES) as running:
         yield running
-
-
-def kill_controller(cluster: ClusterUnderTest) -> None:
-    def pid() -> int | None:
-        found: int | None = next(c["pid"] for c in cluster.status()["components"] if c["name"] == "controller")
-        return found
-
-    wait_for(pid, "there is a controller manager to be killed")
-    os.kill(pid() or 0, signal.SIGKILL)
 
 
 def workload(kind: str, image: str, **spec: Any) -> Object:
@@ -108,15 +86,11 @@ def is_settled(cluster: ClusterUnderTest, wanted: dict[str, Object]) -> bool:
 
 @pytest.mark.parametrize("kills", [KILLS, pytest.param(KILLS_SLOW, marks=[pytest.mark.slow, pytest.mark.timeout(900)])])
 def test_a_killed_controller_manager_makes_nothing_twice_and_leaves_nothing_behind(own_cluster: ClusterUnderTest, kills: int) -> None:
-    chosen = seed()
-    print(f"repeat with CONTROLLER_SEED={chosen}")
-    r, jobs = random.Random(chosen), list[str]()
+    r, jobs = moments("controller"), list[str]()
     wanted: dict[str, Object] = {}
     for _ in range(kills):
         wanted = churn(own_cluster, r, jobs)
-        moment = time.monotonic() + r.uniform(0.0, 0.4)
-        wait_for(lambda moment=moment: time.monotonic() >= moment, "the chosen moment")  # type: ignore[misc]
-        kill_controller(own_cluster)
+        kill_within(own_cluster, "controller", r.uniform(0.0, 0.4))
     wait_for(lambda: is_settled(own_cluster, wanted), "everything is as it was last asked for", 60)
     wait_for(lambda: all("completionTime" in one["status"] for one in get(own_cluster, "jobs")), "all Jobs have completed", 60)
     assert {one["metadata"]["name"]: one["status"]["succeeded"] for one in get(own_cluster, "jobs")} == dict.fromkeys(jobs, COMPLETIONS)
@@ -126,7 +100,7 @@ def test_a_killed_controller_manager_makes_nothing_twice_and_leaves_nothing_behi
     templates = [json.dumps(one["spec"]["template"]["spec"]) for one in get(own_cluster, "replicasets")]
     assert len(templates) == len(set(templates)), "one ReplicaSet a template"
     own_cluster.kubectl("delete", "deployment,statefulset,daemonset,job", "--all", "--wait=false")
-    kill_controller(own_cluster)
+    kill_within(own_cluster, "controller", 0.0)
     left = "deployments,replicasets,statefulsets,daemonsets,jobs,pods,controllerrevisions"
     started = time.monotonic()
     wait_for(lambda: not get(own_cluster, left), "nothing is left behind", 60 + 4 * kills)
@@ -135,26 +109,10 @@ def test_a_killed_controller_manager_makes_nothing_twice_and_leaves_nothing_behi
 
 def test_a_controller_manager_without_an_api_server_costs_no_processor(kubecosm: CommandLine) -> None:
     kubecosm("up", "--components", "apiserver", "--detach")
-    kubeconfig = kubecosm("kubeconfig", "--path").stdout.strip()
-    copy = kubecosm.home / "copy.kubeconfig"
-    copy.write_bytes(Path(kubeconfig).read_bytes())
-    command = [sys.executable, "-m", "kubecosm.services.controller", f"--kubeconfig={copy}"]
-    with subprocess.Popen(command, env=kubecosm.environ, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as controller:
-        try:
-            wait_for(lambda: kubecosm.kubectl("get", "serviceaccount", "default", "--ignore-not-found"), "it works")
-            kubecosm.kubectl("create", "deployment", "web", "--image=nginx")
-            kubecosm("down")
-            before, until = cpu_seconds(controller.pid), time.monotonic() + IDLE_SECONDS
-            wait_for(lambda: time.monotonic() >= until, "some time has passed")
-            assert cpu_seconds(controller.pid) - before < IDLE_CPU_SECONDS_MAX * IDLE_SECONDS
-            assert controller.poll() is None
-            kubecosm("up", "--components", "apiserver", "--detach")
-            wait_for(lambda: "web-" in kubecosm.kubectl("get", "pods", "-o", "name"), "it goes on with its work", 40)
-        finally:
-            controller.terminate()
-        assert controller.wait(10) == 0
-
-
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    with component_alone(kubecosm, "controller") as controller:
+        wait_for(lambda: kubecosm.kubectl("get", "serviceaccount", "default", "--ignore-not-found"), "it works")
+        kubecosm.kubectl("create", "deployment", "web", "--image=nginx")
+        kubecosm("down")
+        assert_idle(controller)
+        kubecosm("up", "--components", "apiserver", "--detach")
+        wait_for(lambda: "web-" in kubecosm.kubectl("get", "pods", "-o", "name"), "it goes on with its work", 40)
