@@ -101,6 +101,9 @@ def test_a_secret_lies_in_an_envelope_that_only_the_plugin_can_open(tmp_path: Pa
                 if found:
                     assert base64.b64decode((await api.get(f"{SECRETS}/{found}"))["data"]["k"]) == PLAIN
             assert (await api.raw("GET", "/livez/kms-providers")).status == 200
+            metrics = (await api.raw("GET", "/metrics")).text
+            labels = 'grpc_status_code="OK",method_name="/v2.KeyManagementService/Encrypt",provider_name="vault"'
+            assert f"apiserver_envelope_encryption_kms_operations_latency_seconds_count{{{labels}}} 1.0" in metrics
 
     config = configuration(tmp_path, kms(endpoint), {"identity": {}})
     asyncio.run(run(config, "a"))

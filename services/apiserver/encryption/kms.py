@@ -51,7 +51,9 @@ class Kms:
 
         self.name = name
         self.prefix = b"k8s:enc:kms:v2:%b:" % name.encode()
-        self._plugin = plugin
+        self.plugin = plugin
+        self.status_seen: tuple[str, float] = ("", 0.0)
+        """Hash of the key that the plugin named last, and when (Unix time)."""
         self._clock = clock
         self._gcm, self._invalid = AESGCM, InvalidTag
 
@@ -78,16 +80,17 @@ class Kms:
 
     def _new_source(self) -> Source:
         secret = os.urandom(SEED_BYTES)
-        wrapped = self._plugin.encrypt(secret, str(uuid.uuid4()))
+        wrapped = self.plugin.encrypt(secret, str(uuid.uuid4()))
         self._remember((SEED, wrapped), secret)
         return Source(SEED, secret, wrapped)
 
     def refresh(self) -> None:
         """Ask how the plugin fares; with a new key of its own there is a new seed. Raises KmsError."""
-        key_id = self._plugin.status()
+        key_id = self.plugin.status()
+        self.status_seen = key_hash(key_id), self._clock.now().timestamp()
         if key_id != self._source.wrapped.key_id:
             self._source = self._new_source()
-            log.info("the KMS plugin has another key", provider=self.name, key=hashlib.sha256(key_id.encode()).hexdigest())
+            log.info("the KMS plugin has another key", provider=self.name, key=key_hash(key_id))
         self._good_until = self._clock.monotonic() + GOOD_SECONDS
 
     def complaint(self) -> str | None:
@@ -95,7 +98,7 @@ class Kms:
         return None if self._clock.monotonic() <= self._good_until else f"the KMS plugin {self.name} has not been well"
 
     def close(self) -> None:
-        self._plugin.close()
+        self.plugin.close()
 
     def encrypt(self, value: bytes, key: bytes) -> bytes:
         """Raises KmsError if the plugin has not been well for too long."""
@@ -130,7 +133,7 @@ class Kms:
             raise KmsError(f"unknown encryptedDEKSourceType {kind}")
         found = self._known.get((kind, wrapped))
         if found is None:
-            found = self._plugin.decrypt(wrapped, str(uuid.uuid4()))
+            found = self.plugin.decrypt(wrapped, str(uuid.uuid4()))
             self._remember((kind, wrapped), found)
         return found
 
@@ -138,6 +141,11 @@ class Kms:
         self._known[key] = secret
         if len(self._known) > SEEDS_REMEMBERED_MAX:
             self._known.popitem(last=False)
+
+
+def key_hash(key_id: str) -> str:
+    """Ids of keys may be secret."""
+    return f"sha256:{hashlib.sha256(key_id.encode()).hexdigest()}"
 
 
 def _stamp(prefix: bytes, key_id: str) -> bytes:

@@ -8,15 +8,20 @@ seen for the first time.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 from kubecosm.runtime.errors import StartupError
+from kubecosm.runtime.metrics import exponential_buckets
 
+from ..tallies import Durations
 from ..wire import data_of, entries, field, map_of, parse, text_of
 
 SERVICE = "/v2.KeyManagementService/"
 VERSIONS = ("v2", "v2beta1")
 HEALTHY = "ok"
+LATENCY_BUCKETS = exponential_buckets(0.0001, 2, 14)
+"""apiserver_envelope_encryption_kms_operations_latency_seconds."""
 KEY_ID_BYTES_MAX = 1024
 ANNOTATIONS_BYTES_MAX = 32 * 1024
 WRAPPED_BYTES_MAX = 1024
@@ -45,6 +50,8 @@ class KmsPlugin:
         except ImportError as error:
             raise StartupError(f"the KMS provider {name} needs grpcio: pip install 'kubecosm[kms]'") from error
         self.name = name
+        self.calls: dict[tuple[str, str], Durations] = {}
+        """(method, gRPC code) → how long calls took, in real time."""
         self._grpc: Any = grpc
         self._seconds = seconds
         self._channel: Any = grpc.insecure_channel(f"unix:{endpoint.removeprefix('unix://')}")
@@ -81,11 +88,20 @@ class KmsPlugin:
 
     def _call(self, method: str, request: bytes) -> bytes:
         call = self._channel.unary_unary(SERVICE + method)
+        started, code = perf_counter(), "OK"
         try:
             answer: bytes = call(request, timeout=self._seconds, wait_for_ready=True)
         except self._grpc.RpcError as error:
+            code = _camel(error.code().name)
             raise KmsError(f"KMS plugin {self.name}: {method}: {error.code().name}: {error.details()}") from error
+        finally:
+            self.calls.setdefault((method, code), Durations(LATENCY_BUCKETS)).observe(perf_counter() - started)
         return answer
+
+
+def _camel(code: str) -> str:
+    """`DEADLINE_EXCEEDED` → `DeadlineExceeded`, as Go names codes."""
+    return "".join(word.capitalize() for word in code.split("_"))
 
 
 def check_key_id(key_id: str) -> None:

@@ -30,7 +30,7 @@ class EncryptingStore:
         self._providers: dict[str, tuple[Provider, ...]] = {}
         self._written_by: dict[str, bytes] = {}  # key → the stamp of its newest value
         self.reloads = Reloads("encryption")
-        self.metrics = TransformationMetrics()
+        self.metrics = TransformationMetrics(lambda: self.plugins)
 
     def configure(self, entries: Sequence[Entry]) -> None:
         """Write and read by other rules from now on."""
