@@ -17,6 +17,8 @@ from .standard import standard_functions
 from .types import Type
 from .values import CostExceeded
 
+FOR_PATCHES = ("jsonpatch.escapeKey",)
+"""Functions for those expressions alone that make patches."""
 PER_CALL_LIMIT = 1_000_000
 """What the evaluation of one expression may cost (apiserver/pkg/apis/cel)."""
 
@@ -25,6 +27,11 @@ PER_CALL_LIMIT = 1_000_000
 def all_functions() -> Functions:
     """Made once, when the first expression is compiled."""
     return _merged(standard_functions(), kubernetes_functions())
+
+
+@cache
+def _functions_without_patches() -> Functions:
+    return {name: overloads for name, overloads in all_functions().items() if name not in FOR_PATCHES}
 
 
 def _merged(one: Functions, other: Functions) -> Functions:
@@ -52,7 +59,7 @@ class Program:
 
 
 class Environment:
-    """Variables by their types, the objects that may be constructed, and all functions of Kubernetes.
+    """Variables by their types, the objects that may be constructed (as mutations do), and all functions of Kubernetes.
 
     `binds`: expressions may use cel.bind, as those about devices may in Kubernetes, and no others.
     """
@@ -64,7 +71,8 @@ class Environment:
         """The program of an expression. Raises CompileError."""
         try:
             tree = parse(source, binds=self._binds)
-            check(source, tree, self._variables, all_functions(), self._objects)
+            functions = all_functions() if self._objects else _functions_without_patches()
+            check(source, tree, self._variables, functions, self._objects)
             return Program(source, tree, all_functions())
         except RecursionError:  # operators in a chain nest without brackets
             raise CompileError(source, [Issue(0, f"expression recursion limit exceeded: {NESTING_MAX}")]) from None

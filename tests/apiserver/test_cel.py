@@ -105,6 +105,11 @@ def test_evaluation_fails_in_the_words_of_cel_go(source: str, message: str) -> N
     assert message in str(caught.value)
 
 
+def test_only_mutations_may_escape_keys_for_patches() -> None:
+    with pytest.raises(CompileError, match="undeclared reference to 'jsonpatch'"):
+        ENVIRONMENT.compile("jsonpatch.escapeKey('a/b') == 'a~1b'")
+
+
 def test_only_expressions_about_devices_may_bind_variables() -> None:
     source = "cel.bind(q, self.a * 2, q + q) == 12"
     assert Environment({"self": SELF}, binds=True).compile(source).evaluate(VALUES)[0] is True
