@@ -194,5 +194,9 @@ ANNOTATION_NODE_SELECTOR = "scheduler.alpha.kubernetes.io/node-selector"
 ANNOTATION_DEFAULT_TOLERATIONS = "scheduler.alpha.kubernetes.io/defaultTolerations"
 ANNOTATION_TOLERATIONS_WHITELIST = "scheduler.alpha.kubernetes.io/tolerationsWhitelist"
 
+NODE_FEATURE_GUARANTEED_CPU_RESIZE = "GuaranteedQoSPodCPUResize"
+NODE_FEATURE_POD_LEVEL_RESIZE = "InPlacePodLevelResourcesVerticalScaling"
+"""What nodes declare in status.declaredFeatures."""
+
 PRIVILEGED_PORT_SUBSTITUTE = 10_000
 """A port under 1024 that may not be opened is served at itself plus this."""

@@ -237,3 +237,29 @@ def test_a_pod_does_not_grow_beyond_its_node(tmp_path: Path) -> None:
         assert (await resize("3", "2Gi"))[0] == 200
 
     with_api(tmp_path, test)
+
+
+def test_a_pod_changes_only_as_its_node_says_it_can(tmp_path: Path) -> None:
+    async def test(api: Api) -> None:
+        await api.create(ACCOUNTS, ACCOUNT)
+        amounts = {"cpu": "1", "memory": "1Gi"}
+
+        def container(cpu: str, name: str = "c") -> dict[str, Any]:
+            given = {**amounts, "cpu": cpu}
+            return {"name": name, "image": "x", "resources": {"requests": given, "limits": given}}
+
+        async def resize(cpu: str) -> tuple[int, Any]:
+            strategic = "application/strategic-merge-patch+json"
+            return await api.call("PATCH", f"{PODS}/p/resize", {"spec": {"containers": [container(cpu)]}}, Content_Type=strategic)
+
+        await api.create("/api/v1/nodes", {"metadata": {"name": "n", "labels": {"kubernetes.io/os": "linux"}}})
+        await api.merge("/api/v1/nodes/n/status", {"status": {"allocatable": {"cpu": "3", "memory": "2Gi"}}})
+        await api.create(PODS, pod("p", nodeName="n", containers=[container("1")]))
+        await api.merge(f"{PODS}/p", {"metadata": {"labels": {"a": "b"}}})
+        code, status = await resize("2")
+        why = 'pod update requires features GuaranteedQoSPodCPUResize which are not available on node "n"'
+        assert (code, status["message"]) == (403, f'pods "p" is forbidden: {why}')
+        await api.merge("/api/v1/nodes/n/status", {"status": {"declaredFeatures": ["GuaranteedQoSPodCPUResize"]}})
+        assert (await resize("2"))[0] == 200
+
+    with_api(tmp_path, test)

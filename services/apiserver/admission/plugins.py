@@ -133,6 +133,7 @@ TABLE: tuple[Row, ...] = (
     Row("DefaultIngressClass", lambda parts: DefaultIngressClass(parts.cache(INGRESSCLASSES))),
     Row("DenyServiceExternalIPs", _lazy("externalips"), on_by_default=False),
     Row("PodTopologyLabels", lambda parts: PodTopologyLabels(parts.cache(NODES))),
+    Row("NodeDeclaredFeatureValidator", _lazy("nodefeatures")),
     Row("PodResizeValidator", _lazy("podresize")),
     # new plugins go above this line; policies, webhooks, ResourceQuota and AlwaysDeny are last, in this order
     Row("MutatingAdmissionPolicy", _lazy("policies.mutating")),

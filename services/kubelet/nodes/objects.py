@@ -17,6 +17,7 @@ from kubecosm.api.names import (
     LABEL_REGION,
     LABEL_ZONE,
     NAMESPACE_NODE_LEASE,
+    NODE_FEATURE_GUARANTEED_CPU_RESIZE,
 )  # fmt: skip
 from kubecosm.api.quantity import Quantity
 from kubecosm.api.resources import NODES, Object
@@ -90,7 +91,14 @@ def node_status(node: NodeSpec, shape: NodeShape, now: datetime) -> Object:
         "nodeInfo": node_info(node, shape),
         "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": False, "userNamespaces": False}}],
         "features": {"supplementalGroupsPolicy": False},
+        **declared_features(shape.version),
     }
+
+
+def declared_features(version: str) -> Object:
+    """What kubelets tell of themselves since 1.36: pods of the class Guaranteed may be given more or less cpu."""
+    numbers = [int(part) if part.isdigit() else 0 for part in version.removeprefix("v").split(".")[:2]]
+    return {"declaredFeatures": [NODE_FEATURE_GUARANTEED_CPU_RESIZE]} if numbers >= [1, 36] else {}
 
 
 def allocatable_memory(capacity: str) -> str:
