@@ -31,6 +31,7 @@ from kubecosm.runtime.service import ReadyInfo
 from .config import Config
 from .configuration import SchedulerConfiguration, load
 from .debug import SchedulerEndpoints
+from .metrics import SchedulerMetrics
 from .watched import pods_of, slim, watch_all
 
 USER_AGENT = "kube-scheduler"
@@ -86,7 +87,7 @@ class Process:
     ) -> None:  # fmt: skip
         self._meter = meter
         self._config, self._settings, self._client, self._endpoints = config, settings, client, endpoints
-        self._metrics, self._clock, self._rng = metrics, clock, rng
+        self._metrics, self._clock, self._rng = SchedulerMetrics(metrics), clock, rng
         self._factory = InformerFactory(client, clock, random=rng, transform=drop_managed_fields if settings.extenders else slim)
         host = socket.gethostname()
         names = [profile.scheduler_name for profile in settings.profiles]

@@ -10,7 +10,6 @@ from kubecosm.client.http import ApiClient
 from kubecosm.client.informer import InformerFactory
 from kubecosm.client.series import SeriesRecorder
 from kubecosm.runtime.clock import Clock
-from kubecosm.runtime.metrics import Metrics
 
 from .config import Config
 from .configuration import ExtenderSettings, SchedulerConfiguration
@@ -25,7 +24,7 @@ from .scheduler import Scheduler
 
 async def run_engine(
     config: Config, settings: SchedulerConfiguration, client: ApiClient, factory: InformerFactory, recorders: dict[str, SeriesRecorder],
-    metrics: Metrics, clock: Clock, rng: random.Random, on_built: Callable[[Explainer], None],
+    metrics: SchedulerMetrics, clock: Clock, rng: random.Random, on_built: Callable[[Explainer], None],
 ) -> None:  # fmt: skip
     """Build the scheduler from what the informers hold, then schedule until cancelled."""
     decisions = Decisions(config.decisions_memory_bytes_max)
@@ -33,7 +32,7 @@ async def run_engine(
         settings.pod_initial_backoff_seconds, settings.pod_max_backoff_seconds, config.pod_max_in_unschedulable_pods_duration
     )
     scheduler = Scheduler(
-        settings.profiles, RealEffects(client, recorders), SchedulerMetrics(metrics), clock=clock, rng=rng, limits=limits,
+        settings.profiles, RealEffects(client, recorders), metrics, clock=clock, rng=rng, limits=limits,
         bindings_max=config.bindings_in_flight_max, decisions=decisions,
     )  # fmt: skip
     async with AsyncExitStack() as stack:

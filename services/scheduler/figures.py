@@ -4,41 +4,68 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
-from .metrics import CACHE_HELP, EVALUATION_HELP, INFLIGHT_HELP, PENDING_HELP, UNSCHEDULABLE_HELP
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from .scheduler import Scheduler
 
 Figures = Mapping[tuple[str, ...], int]
+"""Label values → value."""
 
 
-def serve_figures(scheduler: Scheduler) -> None:
-    """Register them with the scheduler's metrics."""
-    metrics, cluster = scheduler.metrics, scheduler.cluster
+class FigureSource(Protocol):
+    def pending(self) -> Figures: ...
 
-    def pending() -> Figures:
-        return {(queue,): depth for queue, depth in scheduler.queue.depths().items()}
+    def in_flight(self) -> Figures: ...
 
-    def cached() -> Figures:
+    def cached(self) -> Figures: ...
+
+    def rejected(self) -> Figures: ...
+
+    def evaluated(self) -> Figures: ...
+
+
+class NoFigures:
+    """Before the engine is loaded nothing waits for it."""
+
+    def pending(self) -> Figures:
+        return {(queue,): 0 for queue in ("active", "backoff", "unschedulable", "gated")}
+
+    def in_flight(self) -> Figures:
+        return {}
+
+    def cached(self) -> Figures:
+        return {(kind,): 0 for kind in ("nodes", "pods", "assumed_pods")}
+
+    def rejected(self) -> Figures:
+        return {}
+
+    def evaluated(self) -> Figures:
+        return {}
+
+
+class SchedulerFigures:
+    """Those of one scheduler."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+
+    def pending(self) -> Figures:
+        return {(queue,): depth for queue, depth in self._scheduler.queue.depths().items()}
+
+    def in_flight(self) -> Figures:
+        return {(label,): count for label, count in self._scheduler.queue.in_flight.counts().items()}
+
+    def cached(self) -> Figures:
+        cluster = self._scheduler.cluster
         return {("nodes",): cluster.nodes.count, ("pods",): cluster.pod_count, ("assumed_pods",): cluster.assumed_count}
 
-    def rejected() -> Figures:
-        return Counter((plugin, pod.info.scheduler_name) for pod in scheduler.queue for plugin in pod.rejectors)
+    def rejected(self) -> Figures:
+        return Counter((plugin, pod.info.scheduler_name) for pod in self._scheduler.queue for plugin in pod.rejectors)
 
-    def evaluated() -> Figures:
+    def evaluated(self) -> Figures:
         return {
             (plugin, point, profile.name): count
-            for profile in scheduler.profiles.values()
+            for profile in self._scheduler.profiles.values()
             for (plugin, point), count in profile.evaluations.items()
         }
-
-    def in_flight() -> Figures:
-        return {(label,): count for label, count in scheduler.queue.in_flight.counts().items()}
-
-    metrics.serve_sizes("scheduler_inflight_events", INFLIGHT_HELP, ("event",), in_flight)
-    metrics.serve_sizes("scheduler_pending_pods", PENDING_HELP, ("queue",), pending)
-    metrics.serve_sizes("scheduler_cache_size", CACHE_HELP, ("type",), cached)
-    metrics.serve_sizes("scheduler_unschedulable_pods", UNSCHEDULABLE_HELP, ("plugin", "profile"), rejected)
-    metrics.serve_counts("scheduler_plugin_evaluation", EVALUATION_HELP, ("plugin", "extension_point", "profile"), evaluated)

@@ -11,6 +11,8 @@ from prometheus_client.registry import Collector
 
 from kubecosm.runtime.metrics import SCHEDULING_BUCKETS, Metrics, exponential_buckets
 
+from .figures import FigureSource, NoFigures
+
 SCHEDULED, UNSCHEDULABLE, ERROR = "scheduled", "unschedulable", "error"
 POINT_BUCKETS = exponential_buckets(0.0001, 2, 12)
 SLI_BUCKETS = exponential_buckets(0.01, 2, 20)
@@ -83,7 +85,8 @@ class SchedulerMetrics:
         self._result: Callable[[str, str], tuple[object, Histogram]] = lru_cache(LABEL_CHILDREN_MAX)(
             lambda result, profile: (self._attempts.labels(result, profile), self._attempt_seconds.labels(result, profile))
         )
-        self._registry = metrics.registry
+        self.figures: FigureSource = NoFigures()
+        self._serve_figures(metrics)
 
     def _add_later_ones(self, metrics: Metrics) -> None:
         """Of queueing hints, and of devices."""
@@ -110,13 +113,19 @@ class SchedulerMetrics:
             "Time in seconds spent waiting for BindingConditions to be satisfied during PreBind.", driver_labels, PREPARE_BUCKETS,
         )  # fmt: skip
 
-    def serve_sizes(self, name: str, help_text: str, labels: Sequence[str], read: Callable[[], Mapping[tuple[str, ...], int]]) -> None:
-        """Serve gauges that are read when somebody scrapes: label values → value."""
-        self._registry.register(_Scraped(GaugeMetricFamily, name, help_text, labels, read))
-
-    def serve_counts(self, name: str, help_text: str, labels: Sequence[str], read: Callable[[], Mapping[tuple[str, ...], int]]) -> None:
-        """The same for counters; `name` without its `_total`."""
-        self._registry.register(_Scraped(CounterMetricFamily, name, help_text, labels, read))
+    def _serve_figures(self, metrics: Metrics) -> None:
+        """What is read from `figures` when somebody scrapes."""
+        for family, name, text, labels, read in (
+            (GaugeMetricFamily, "scheduler_inflight_events", INFLIGHT_HELP, ("event",), lambda: self.figures.in_flight()),
+            (GaugeMetricFamily, "scheduler_pending_pods", PENDING_HELP, ("queue",), lambda: self.figures.pending()),
+            (GaugeMetricFamily, "scheduler_cache_size", CACHE_HELP, ("type",), lambda: self.figures.cached()),
+            (GaugeMetricFamily, "scheduler_unschedulable_pods", UNSCHEDULABLE_HELP, ("plugin", "profile"), lambda: self.figures.rejected()),
+            (
+                CounterMetricFamily, "scheduler_plugin_evaluation", EVALUATION_HELP, ("plugin", "extension_point", "profile"),
+                lambda: self.figures.evaluated(),
+            ),
+        ):  # fmt: skip
+            metrics.registry.register(_Scraped(family, name, text, labels, read))
 
     def point(self, profile: str, extension_point: str, status: str, seconds: float) -> None:
         self._point(extension_point, status, profile).observe(seconds)

@@ -20,7 +20,7 @@ from .algorithm import Algorithm, Outcome
 from .binding import Attempt, BindingCycle, logged
 from .conditions import status_patch
 from .decisions import NO_PREEMPTION, Decisions, Preemption
-from .figures import serve_figures
+from .figures import SchedulerFigures
 from .framework.defaults import ProfileConfig
 from .framework.failures import BUGS, describe
 from .framework.handle import ApiEffects, Handle
@@ -82,7 +82,7 @@ class Scheduler:
         self._tasks: asyncio.TaskGroup | None = None
         self._early: list[tuple[str, Coroutine[Any, Any, None]]] = []
         """Work from before `run`."""
-        serve_figures(self)
+        metrics.figures = SchedulerFigures(self)
 
     def _common_sort(self) -> QueueSortPlugin:
         """The one order of the one active queue."""

@@ -11,6 +11,7 @@ from kubecosm.runtime.metrics import Metrics
 from kubecosm.services.scheduler.debug import SchedulerEndpoints
 from kubecosm.services.scheduler.decisions import Decisions
 from kubecosm.services.scheduler.explain import Explainer
+from kubecosm.services.scheduler.metrics import SchedulerMetrics
 
 from .helpers import Cluster, node, pod
 
@@ -159,3 +160,12 @@ def test_some_attempts_tell_how_long_each_plugin_took() -> None:
     assert any('extension_point="Bind",plugin="DefaultBinder"' in line for line in counts)
     assert 'scheduler_preemption_goroutines_execution_total{result="success"} 1.0' in text
     assert 'scheduler_event_handling_duration_seconds_count{event="AssignedPodAdd"} 62.0' in text
+
+
+def test_an_idle_scheduler_serves_its_figures_before_the_engine_is_loaded() -> None:
+    metrics = Metrics()
+    SchedulerMetrics(metrics)
+    text = metrics.render()[1].decode()
+    for queue in ("active", "backoff", "unschedulable", "gated"):
+        assert f'scheduler_pending_pods{{queue="{queue}"}} 0.0' in text
+    assert "scheduler_preemption_attempts_total 0.0" in text
