@@ -59,6 +59,8 @@ def up(options: Options, *, detach: bool, seconds_max: float) -> None:
         try:
             with view:
                 _wait_complete(progress, events, view, clock, begun + seconds_max)
+            if prepared.surplus_nodes and "apiserver" in progress.spec.components:
+                _remove_nodes(progress, prepared.surplus_nodes)
             view.ready(progress.spec, progress.paths, clock.monotonic() - begun, detached=detach)
             if not detach:
                 _stay(progress, events, view)
@@ -69,6 +71,16 @@ def up(options: Options, *, detach: bool, seconds_max: float) -> None:
             if not progress.is_complete:
                 raise
             view.stopped(progress.spec)
+
+
+def _remove_nodes(progress: Progress, names: tuple[str, ...]) -> None:
+    """The cluster was started with fewer nodes than before."""
+    import http.client
+
+    from kubecosm.cluster import nodes
+
+    with contextlib.suppress(OSError, http.client.HTTPException):  # then they are NotReady soon
+        nodes.remove(progress.spec, progress.paths, names)
 
 
 def _join_running(options: Options, view: View, clock: Clock, seconds_max: float) -> None:

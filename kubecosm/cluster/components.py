@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from kubecosm.cluster import pki
 from kubecosm.cluster.paths import ClusterPaths
 from kubecosm.cluster.slots import NODE_POD_PREFIX
-from kubecosm.cluster.spec import ClusterSpec
+from kubecosm.cluster.spec import NODE_NAME_PREFIX, ClusterSpec
 
 CLUSTER_DOMAIN = "cluster.local"
 SERVICE_ACCOUNT_ISSUER = f"https://kubernetes.default.svc.{CLUSTER_DOMAIN}"
@@ -95,7 +95,7 @@ def _kubelet(spec: ClusterSpec, paths: ClusterPaths) -> dict[str, str]:
     return {
         "kubeconfig": str(paths.component_kubeconfig("kubelet-client")),
         "nodes": str(spec.nodes),
-        "node-name-prefix": "node-",
+        "node-name-prefix": NODE_NAME_PREFIX,
         "node-cidr": str(spec.slots.nodes),
         "cluster-cidr": str(spec.slots.pods),
         "cluster-dns": str(spec.slots.dns_service_ip),

@@ -50,6 +50,8 @@ class Prepared:
     lock: int
     claim: slots.Claim
     is_new: bool
+    surplus_nodes: tuple[str, ...] = ()
+    """Nodes of the last start that this one does not simulate any more."""
 
     def release(self) -> None:
         os.close(self.lock)
@@ -85,7 +87,8 @@ def prepare(options: Options, environ: Mapping[str, str] = os.environ) -> Prepar
     except BaseException:
         os.close(lock)
         raise
-    return Prepared(paths, spec, lock, claim, is_new=known is None)
+    surplus = range(spec.nodes, known.nodes) if known is not None else ()
+    return Prepared(paths, spec, lock, claim, is_new=known is None, surplus_nodes=tuple(f"{specs.NODE_NAME_PREFIX}{n}" for n in surplus))
 
 
 def start(prepared: Prepared, clock: Clock, *, foreground: bool) -> Started:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -24,6 +24,14 @@ def connect(spec: ClusterSpec, paths: ClusterPaths, seconds_max: float = REQUEST
     """A connection to the cluster's API server as its administrator."""
     context = tls.client_context(paths.cert(pki.CA), paths.cert(pki.ADMIN), paths.key(pki.ADMIN))
     return http.client.HTTPSConnection("127.0.0.1", spec.port, timeout=seconds_max, context=context)
+
+
+def remove(spec: ClusterSpec, paths: ClusterPaths, names: Iterable[str]) -> None:
+    """Delete nodes that nobody simulates any more, as one does with a machine that is gone; their pods go elsewhere. OSError."""
+    with closing(connect(spec, paths)) as connection:
+        for name in names:
+            connection.request("DELETE", f"/api/v1/nodes/{name}")
+            connection.getresponse().read()
 
 
 def ready_nodes(spec: ClusterSpec, paths: ClusterPaths) -> tuple[int, int] | None:

@@ -16,6 +16,7 @@ VERSION = 1
 COMPONENTS = ("apiserver", "scheduler", "controller", "kubelet", "proxy")
 NODES_MAX = 16_384
 DEFAULT_NODES = 1
+NODE_NAME_PREFIX = "node-"
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,14 @@ def test_a_cluster_keeps_its_objects_and_its_port_between_starts(kubecosm: Comma
     kubecosm("down")
 
 
+def test_a_cluster_of_fewer_nodes_forgets_the_others(kubecosm: CommandLine) -> None:
+    kubecosm("up", "--nodes", "3", "--detach")
+    kubecosm("down")
+    kubecosm("up", "--nodes", "1", "--detach")
+    assert kubecosm.kubectl("get", "nodes", "-o", "name") == "node/node-0\n"
+    kubecosm("down")
+
+
 def test_what_a_user_puts_into_the_kubeconfig_stays(kubecosm: CommandLine) -> None:
     kubecosm("up", *ONLY_APISERVER)
     kubecosm.kubectl("config", "set-context", "--current", "--namespace", "mine")
