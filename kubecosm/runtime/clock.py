@@ -26,8 +26,7 @@ class RealClock:
     def now(self) -> datetime:
         return datetime.now(UTC)  # noqa: TID251  this is where the clock is read
 
-    def monotonic(self) -> float:
-        return time.monotonic()  # noqa: TID251  this is where the clock is read
+    monotonic = staticmethod(time.monotonic)  # noqa: TID251  this is where the clock is read; itself, as every request asks ten times
 
     async def sleep(self, seconds: float) -> None:
         import asyncio  # imported here: the command line needs the time but no event loop, which costs 40 ms

@@ -8,6 +8,7 @@ from typing import Any
 
 from kubecosm.api.managedfields import on_create, update
 from kubecosm.api.resources import PODS, Object
+from kubecosm.api.schema import prune
 from kubecosm.services.apiserver.registry.core import templates
 from kubecosm.services.apiserver.registry.core.pod import PodStrategy
 from kubecosm.services.apiserver.registry.core.templates import KnownSpecs
@@ -36,8 +37,8 @@ def test_right_specs_are_looked_at_once_whatever_their_token_volume_is_called() 
     strategy = PodStrategy(PODS)
     assert fields(strategy, pod()) == []
     assert KnownSpecs.key(pod()["spec"]) == KnownSpecs.key(pod("kube-api-access-zz999")["spec"])
-    assert KnownSpecs.key(pod("kube-api-access-zz999")["spec"]) in strategy._known
-    assert KnownSpecs.key(pod(restartPolicy="Never")["spec"]) not in strategy._known
+    assert strategy._known.holds(KnownSpecs.key(pod("kube-api-access-zz999")["spec"]), {})
+    assert not strategy._known.holds(KnownSpecs.key(pod(restartPolicy="Never")["spec"]), {})
 
 
 def test_what_is_wrong_stays_wrong_beside_right_ones() -> None:
@@ -56,6 +57,20 @@ def test_what_is_wrong_stays_wrong_beside_right_ones() -> None:
         assert fields(strategy, marked) == ["metadata.annotations[kubernetes.io/config.mirror]"]
 
 
+def test_every_pod_is_stored_without_empty_lists() -> None:
+    strategy = PodStrategy(PODS)
+    for spec in ({}, {}, {"tolerations": []}, {"tolerations": []}, {}):
+        obj = {"apiVersion": "v1", "kind": "Pod", **pod(**spec)}
+        obj["metadata"]["labels"] = {}
+        assert strategy.validate(obj) == []
+        expected = copy.deepcopy(obj)
+        prune(expected)
+        strategy.prune(obj)
+        assert obj == expected
+        assert "labels" not in obj["metadata"]
+        assert "tolerations" not in obj["spec"]
+
+
 def test_claims_named_after_the_pod_are_looked_at_every_time() -> None:
     volume = {"name": "v", "ephemeral": {"volumeClaimTemplate": {"spec": {"accessModes": ["ReadWriteOnce"]}}}}
     assert KnownSpecs.key(pod(volumes=[volume])["spec"]) is None
@@ -64,8 +79,8 @@ def test_claims_named_after_the_pod_are_looked_at_every_time() -> None:
 def test_the_memory_of_specs_is_bounded() -> None:
     known = KnownSpecs()
     for n in range(templates.SPECS_REMEMBERED_MAX + 10):
-        known.add(b"%d" % n)
-        known.add(None)
+        known.add(b"%d" % n, is_pruned=True)
+        known.add(None, is_pruned=True)
     assert len(known._right) <= templates.SPECS_REMEMBERED_MAX
     assert KnownSpecs.key(pod(hostname="x" * templates.SPEC_BYTES_MAX)["spec"]) is None
 

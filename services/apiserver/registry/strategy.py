@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from kubecosm.api.field import FieldError
 from kubecosm.api.resources import Object, Resource
+from kubecosm.api.schema import prune
 from kubecosm.runtime.clock import Clock
 from kubecosm.runtime.ranges import SERVICE_CIDR
 
@@ -137,6 +138,10 @@ class Strategy:
 
     def canonicalize(self, obj: Object) -> None:
         """Bring an accepted object into its normal form."""
+
+    def prune(self, obj: Object) -> None:
+        """Make the object what is stored: `kubecosm.api.schema.prune`, or as much of it as is not done yet."""
+        prune(obj)
 
     def warnings(self, obj: Object, old: Object | None = None) -> list[str]:
         """Texts for Warning headers of a create (old None) or an update."""

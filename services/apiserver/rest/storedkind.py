@@ -13,7 +13,6 @@ import orjson
 from kubecosm.api import errors
 from kubecosm.api.errors import ApiError
 from kubecosm.api.resources import NAMESPACES, Object, Resource
-from kubecosm.api.schema import prune
 
 from ..admission.chain import Notes
 from ..authn.user import User
@@ -121,7 +120,7 @@ class StoredKind:
         """None if the name is taken."""
         meta = obj["metadata"]
         key = self.key_of(meta.get("namespace", ""), meta["name"])
-        prune(obj)
+        self.strategy.prune(obj)
         value = encode(obj)
         if caller.dry_run:
             answer = value.replace(REVISION_MARK, REVISION_MARK + orjson.dumps(version)[1:-1], 1) if version else _without_revision(value)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import orjson
+
 from kubecosm.api.field import FieldError, forbidden_field
 from kubecosm.api.names import ANNOTATION_CONFIG_MIRROR
 from kubecosm.api.resources import Object, Resource
+from kubecosm.api.schema import prune
 
 from ..gotypes import difference
 from ..meta import check_meta_update
@@ -58,7 +61,7 @@ class PodStrategy(Strategy):
     def validate(self, obj: Object) -> list[FieldError]:
         spec, annotations = obj["spec"], obj["metadata"].get("annotations")
         key = KnownSpecs.key(spec)
-        if not annotations and key in self._known:
+        if not annotations and self._known.holds(key, spec):
             return []
         errors: list[FieldError] = []
         _check_pod(obj, errors)
@@ -67,10 +70,14 @@ class PodStrategy(Strategy):
         if spec.get("nodeName") and spec.get("schedulingGates"):
             errors.append(forbidden_field("spec.nodeName", "cannot be set until all schedulingGates have been cleared"))
         if not annotations and not errors:
-            self._known.add(key)
+            self._known.add(key, is_pruned=_is_pruned(obj))
         if annotations:
             check_profiles_match_annotations(annotations, spec, "spec", errors)
         return errors
+
+    def prune(self, obj: Object) -> None:
+        spec = obj["spec"]
+        prune(obj, {"spec": spec} if self._known.is_pruned(spec) else None)
 
     def validate_update(self, obj: Object, old: Object) -> list[FieldError]:
         errors: list[FieldError] = []
@@ -107,6 +114,13 @@ class PodStrategy(Strategy):
         from .pod_warnings import pod_warnings
 
         return pod_warnings(obj["spec"], obj["metadata"], "spec", "metadata")
+
+
+def _is_pruned(pod: Object) -> bool:
+    text = orjson.dumps(pod["spec"])
+    copy = {"apiVersion": "v1", "kind": "Pod", "spec": orjson.loads(text)}
+    prune(copy)
+    return orjson.dumps(copy["spec"]) == text
 
 
 def _check_pod(pod: Object, errors: list[FieldError], old: Object | None = None) -> None:

@@ -22,10 +22,12 @@ NAMED_BY_POD = b'"ephemeral":'
 
 
 class KnownSpecs:
-    """Specs that were found right."""
+    """Specs that were found right, and whether they are as they will be stored."""
 
     def __init__(self) -> None:
-        self._right: set[bytes] = set()
+        self._right: dict[bytes, bool] = {}
+        self._latest: Object | None = None
+        """The spec that was looked up last, if it is as it will be stored."""
 
     @staticmethod
     def key(spec: Object) -> bytes | None:
@@ -36,12 +38,19 @@ class KnownSpecs:
         token = _TOKEN_VOLUME.search(text)
         return text if token is None else text.replace(token[0], _PLACEHOLDER)
 
-    def __contains__(self, key: bytes | None) -> bool:
-        return key in self._right
+    def holds(self, key: bytes | None, spec: Object) -> bool:
+        """Whether a spec with this key was found right."""
+        is_pruned = None if key is None else self._right.get(key)
+        self._latest = spec if is_pruned else None
+        return is_pruned is not None
 
-    def add(self, key: bytes | None) -> None:
+    def add(self, key: bytes | None, *, is_pruned: bool) -> None:
         if key is None:
             return
         if len(self._right) >= SPECS_REMEMBERED_MAX:
             self._right.clear()
-        self._right.add(key)
+        self._right[key] = is_pruned
+
+    def is_pruned(self, spec: Object) -> bool:
+        """Whether nothing would be dropped of the spec before it is stored; no if it was not the last that was looked up."""
+        return spec is self._latest
