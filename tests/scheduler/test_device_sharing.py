@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import random
 from typing import Any
 
 import pytest
 
 from kubecosm.api.quantity import Quantity
 from kubecosm.api.resources import Object
+from kubecosm.services.scheduler.dra.allocator import Search, needs_of
 from kubecosm.services.scheduler.dra.capacity import capacity_of, consumption
+from kubecosm.services.scheduler.dra.devices import Pools
 from kubecosm.services.scheduler.dra.extended import extended_claim, may_be_extended
+from kubecosm.services.scheduler.dra.room import NOTHING_USED, Room
 
 from .helpers import Cluster, node, pod
 from .test_dynamic_resources import CLASS, DRIVER, attempt, claim, device, heard, request, resource_slice, results, user, with_devices
@@ -297,3 +302,50 @@ def test_init_containers_use_the_devices_of_those_that_come_later() -> None:
 ])  # fmt: skip
 def test_which_resources_devices_may_stand_for(name: str, expected: bool) -> None:
     assert may_be_extended(name) is expected
+
+
+# ---- the search against brute force
+
+
+@pytest.mark.parametrize("seed", range(120))
+def test_shares_and_partitions_are_found_exactly_when_there_are_some(seed: int) -> None:
+    r = random.Random(seed)
+    devices = []
+    for index in range(r.randint(1, 4)):
+        made = shared(str(index)) if r.random() < 0.5 else device(str(index))
+        if r.random() < 0.6:
+            made["consumesCounters"] = [{"counterSet": "gpu-0", "counters": {"memory": {"value": f"{r.randint(1, 3)}Gi"}}}]
+        devices.append(made)
+    pools = Pools()
+    for one in partitioned(*devices, memory="4Gi"):
+        pools.set_slice(one)
+    asked = [r.choice((2, 4, 6)) for _ in range(r.randint(1, 4))]
+    claims = []
+    for number, amount in enumerate(asked):
+        # a device of its own has no such capacity, so requests without an amount may have either kind
+        wanted = asking(f"{amount}Gi") if (named := r.random() < 0.5) else request()
+        asked[number] = amount if named else 0
+        claims.append(needs_of(claim(f"c{number}", wanted), {"gpu": CLASS}))
+    found = Search(pools.devices, Room(pools.devices, NOTHING_USED, pools.counters), lambda *_: True).allocate(claims)
+    ways = itertools.product(devices, repeat=len(asked))
+    assert (found is not None) is any(is_possible(list(zip(way, asked, strict=True))) for way in ways)
+    if found is not None:
+        by_name = {one["name"]: one for one in devices}
+        assert is_possible([(by_name[chosen[0][1].id.device], amount) for chosen, amount in zip(found, asked, strict=True)])
+
+
+def is_possible(chosen: list[tuple[Object, int]]) -> bool:
+    """Whether devices hold what is asked of them: (device, GiB of its capacity, 0 for a request that names no amount)."""
+    taken: dict[str, list[int]] = {}
+    for one, amount in chosen:
+        taken.setdefault(one["name"], []).append(amount)
+    drawn = 0
+    for name, amounts in taken.items():
+        one = next(one for one, _ in chosen if one["name"] == name)
+        if one.get("allowMultipleAllocations"):
+            if sum(amount or 10 for amount in amounts) > 10:
+                return False
+        elif len(amounts) > 1 or amounts[0]:
+            return False
+        drawn += sum(int(c["counters"]["memory"]["value"].removesuffix("Gi")) for c in one.get("consumesCounters") or ())
+    return drawn <= 4
