@@ -119,6 +119,7 @@ def test_what_finds_no_room_is_told_when_to_come_back(tmp_path: Path) -> None:
         labels = 'flow_schema="narrow",priority_level="narrow"'
         assert f'apiserver_flowcontrol_rejected_requests_total{{{labels},reason="concurrency-limit"}} 1.0' in text
         assert f"apiserver_flowcontrol_dispatched_requests_total{{{labels}}} 2.0" in text
+        assert f'apiserver_flowcontrol_request_execution_seconds_count{{{labels},type="regular"}} 2.0' in text
         assert 'apiserver_flowcontrol_nominal_limit_seats{priority_level="narrow"} 3.0' in text
 
     with_api(tmp_path, test)

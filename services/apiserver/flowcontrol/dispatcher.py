@@ -81,7 +81,7 @@ class Dispatcher:
         level.give_seat_back(now)
         stats.executing -= 1
         stats.seats -= 1
-        stats.dispatched += 1
+        stats.took(now - started)
         flow.learn_cost(now - started)
         if level in self._crowded and not self._turn_open:
             self._open_turn(now)
@@ -113,13 +113,16 @@ class Dispatcher:
             raise Rejected(TIME_OUT)
         stats.waited(ticket.started - ticket.arrived, executed=True)
 
-    def leave(self, ticket: Ticket, now: float, *, learn: bool) -> None:
-        """The request has ended. `learn`: it kept the loop busy all the while, so its cost is known."""
+    def leave(self, ticket: Ticket, now: float, *, learn: bool, watches: bool = False) -> None:
+        """The request has ended, or a watch has begun. `learn`: it kept the loop busy all the while, so its cost is known."""
         flow, level = ticket.flow, ticket.flow.level
         level.finish(ticket, now)
         flow.stats.executing -= 1
         flow.stats.seats -= ticket.seats
-        flow.stats.dispatched += 1
+        if watches:
+            flow.stats.watches.observe(now - ticket.started)
+        else:
+            flow.stats.took(now - ticket.started)
         if learn and ticket.turn is None:
             flow.learn_cost(now - ticket.started)
         if level in self._crowded and not self._turn_open:

@@ -28,11 +28,12 @@ def with_priority_and_fairness(control: FlowController, metrics: RequestMetrics)
             if flow.exempt:
                 stats = flow.stats
                 stats.executing += 1
+                started = now()
                 try:
                     return await inner(request)
                 finally:
                     stats.executing -= 1
-                    stats.dispatched += 1
+                    stats.took(now() - started)
             if alike.takes_one_seat and dispatcher.begin(flow, started := now()):
                 try:
                     return await inner(request)
@@ -93,7 +94,7 @@ class Entrance:
         ticket = await self.pass_through(flow, request)
         if ticket is None:
             return self.reject(flow, request)
-        request.on_initialized = lambda: control.dispatcher.leave(ticket, control.now(), learn=False)
+        request.on_initialized = lambda: control.dispatcher.leave(ticket, control.now(), learn=False, watches=True)
         try:
             return await inner(request)
         finally:

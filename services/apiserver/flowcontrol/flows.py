@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..tallies import SAMPLED, Durations
 from .level import Level
 from .shuffle import deal, flow_hash
 
 WAIT_BUCKETS = (0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30)
-"""apiserver_flowcontrol_request_wait_duration_seconds."""
+"""apiserver_flowcontrol_request_wait_duration_seconds, and of execution."""
 COST_SECONDS_FIRST = 0.0005
 """What a request is thought to keep the event loop busy with before one has been measured."""
 COST_WEIGHT = 0.2
@@ -22,13 +23,28 @@ class FlowStats:
     schema: str
     level: str
     mutating: bool
-    dispatched: int = 0
+    ended: int = 0
+    """But for watches."""
     executing: int = 0
     seats: int = 0
     waiting: int = 0
     rejected: dict[str, int] = field(default_factory=dict)
     waits: dict[bool, list[float]] = field(default_factory=dict)
     """executed or not → counts by WAIT_BUCKETS and beyond, then the sum."""
+    executions: Durations = field(default_factory=lambda: Durations(WAIT_BUCKETS))
+    """Seconds that one in SAMPLED of them took, but for watches."""
+    watches: Durations = field(default_factory=lambda: Durations(WAIT_BUCKETS))
+    """Seconds until watches had begun."""
+
+    def took(self, seconds: float) -> None:
+        """One has ended that is no watch."""
+        if not self.ended % SAMPLED:
+            self.executions.observe(seconds)
+        self.ended += 1
+
+    @property
+    def dispatched(self) -> int:
+        return self.ended + self.watches.count
 
     def reject(self, reason: str) -> None:
         self.rejected[reason] = self.rejected.get(reason, 0) + 1

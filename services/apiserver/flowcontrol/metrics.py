@@ -58,6 +58,7 @@ class FlowMetrics(Collector):
         yield dispatched
         yield rejected
         yield _waits(stats)
+        yield _executions(stats)
         yield from self._levels(tuple(self._control.levels.values()))
 
     @staticmethod
@@ -74,7 +75,9 @@ def _merged(stats: Iterable[FlowStats]) -> list[FlowStats]:
     merged: dict[tuple[str, str], FlowStats] = {}
     for one in stats:
         into = merged.setdefault((one.schema, one.level), FlowStats(one.schema, one.level, False))
-        into.dispatched += one.dispatched
+        into.ended += one.ended
+        into.executions = into.executions.plus(one.executions.scaled_to(one.ended))
+        into.watches = into.watches.plus(one.watches)
         into.executing += one.executing
         into.seats += one.seats
         into.waiting += one.waiting
@@ -102,4 +105,14 @@ def _waits(stats: Iterable[FlowStats]) -> Metric:
                 total += count
                 buckets.append((bound, total))
             family.add_metric(("true" if executed else "false", one.schema, one.level), buckets, counts[-1])
+    return family
+
+
+def _executions(stats: Iterable[FlowStats]) -> Metric:
+    text = "Duration of initial stage (for a WATCH) or any (for a non-WATCH) stage of request execution."
+    family = HistogramMetricFamily(PREFIX + "request_execution_seconds", text, labels=(*FLOW, "type"))
+    for one in stats:
+        for kind, took in (("regular", one.executions), ("watch", one.watches)):
+            if took.count:
+                took.add_to(family, (one.schema, one.level, kind))
     return family
