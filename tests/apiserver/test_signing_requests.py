@@ -12,10 +12,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from .harness import Api, with_api
-from .test_admission_optional import grant, refusal, rule
+from .test_admission_optional import grant, rule
 
 PATH = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 GROUP = "certificates.k8s.io"
+
+
+async def refusal(api: Api, path: str, body: Any, method: str = "POST", **options: Any) -> str:
+    return str((await api.refused(method, path, body, **options))["message"])
 
 
 def request(*organizations: str) -> str:
