@@ -179,6 +179,7 @@ def build_handler(
     request_metrics = state.request_metrics = RequestMetrics(reading, writing, flows.in_flight if flows else None)
     metrics.registry.register(request_metrics)
     state.admission.metrics.register(metrics)
+    state.cel_times.register(metrics)
     if flows:
         metrics.registry.register(FlowMetrics(flows))
     metrics.registry.register(CacheMetrics(state.caches, lambda: database_bytes(config)))

@@ -14,6 +14,7 @@ from kubecosm.runtime.clock import Clock
 
 from .authz.metrics import AuthorizationMetrics
 from .cache.caches import Caches
+from .celtimes import CelTimes
 from .storage.contract import StorageError, Store
 from .webhook.client import WebhookClients
 from .webhook.services import resolver
@@ -65,6 +66,8 @@ class State:
     """Certificates besides the server's own, which are taken up anew as well."""
     closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     """What ends with the server: clients of services outside."""
+    cel_times: CelTimes = field(init=False)
+    """How long the rules of custom resources take."""
     webhooks: WebhookClients = field(init=False)
     """Asks webhooks for whoever needs it; connects only then."""
     min_request_seconds: float = 1800.0
@@ -82,6 +85,7 @@ class State:
     """Where work lives that outlasts its request; None until the server runs."""
 
     def __post_init__(self) -> None:
+        self.cel_times = CelTimes(self.clock.monotonic)
         self.webhooks = WebhookClients(resolver(self))
         self.closers.append(self.webhooks.close)
 

@@ -330,3 +330,15 @@ def test_old_value_within_an_atomic_map_cannot_be_spoken_of() -> None:
         f'{AT}.properties[part].properties[n].x-kubernetes-validations[0].rule: Invalid value: "self >= oldSelf": oldSelf cannot be used '
         f"on the uncorrelatable portion of the schema within {AT}.properties[part]",
     ]
+
+
+def test_metrics_tell_how_long_rules_take(tmp_path: Path) -> None:
+    async def test(api: Api) -> None:
+        await api.create(CRDS, definition(version("v1", schema=spec_of("self.n < 5", n=NUMBER))))
+        await api.create(CRONTABS, crontab("a", n=1))
+        await api.refused("POST", CRONTABS, crontab("b", n=7))
+        text = (await api.raw("GET", "/metrics")).text
+        assert "apiserver_cel_compilation_duration_seconds_count 1.0" in text
+        assert "apiserver_cel_evaluation_duration_seconds_count 2.0" in text
+
+    with_api(tmp_path, test)

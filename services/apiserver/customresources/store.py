@@ -30,13 +30,13 @@ class CustomResourceStore(ResourceStore):
         removed: Callable[[], None], converter: WebhookConverter | None = None, is_only: bool = True,
     ) -> None:  # fmt: skip
         """`removed` is called after an instance is gone; `is_only`: the definition has one version."""
-        super().__init__(state, row, stored, cache, CustomResourceStrategy(row, selectable))
+        super().__init__(state, row, stored, cache, CustomResourceStrategy(row, selectable, state.cel_times))
         self.served_strategy = self.strategy
         self.conversion = conversion_between(row, stored, converter, is_only=is_only)
         self.deprecation = row.deprecation
         self._converter = converter
         self.converts = converter is not None and not is_only
-        self._status = CustomStatusStrategy(row, selectable)
+        self._status = CustomStatusStrategy(row, selectable, state.cel_times)
         self._removed = removed
         self.is_ending = False
         """The definition is being deleted: nothing new is created."""

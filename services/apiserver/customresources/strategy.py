@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from kubecosm.api.field import FieldError, invalid_value
@@ -14,6 +14,7 @@ from .jsonpath import find, printed
 from .validation import is_simple, validate, validate_update, value_problems, value_problems_of_update
 
 if TYPE_CHECKING:
+    from ..celtimes import CelTimes
     from .rules import Level
 
 _IDENTITY = ("metadata", "kind", "apiVersion")
@@ -33,9 +34,10 @@ class CustomResourceStrategy(Strategy):
 
     allow_unconditional_update = False
 
-    def __init__(self, row: CustomResource, selectable: tuple[str, ...] = ()) -> None:
-        """`selectable`: the JSON paths of selectableFields."""
+    def __init__(self, row: CustomResource, selectable: tuple[str, ...] = (), times: CelTimes | None = None) -> None:
+        """`selectable`: the JSON paths of selectableFields; `times` is told how long rules take."""
         super().__init__(row)
+        self._times = times
         self._schema = row.schema
         self._selectable = {path.removeprefix("."): path for path in selectable}
 
@@ -74,7 +76,8 @@ class CustomResourceStrategy(Strategy):
             return None
         from .rules import compile_level
 
-        return compile_level(self._schema, is_root=True)
+        work = partial(compile_level, self._schema, is_root=True)
+        return work() if self._times is None else self._times.compiling(work)
 
     def _with_rules(self, errors: list[FieldError], obj: Object, old: Object | None) -> list[FieldError]:
         from .rules import Check
@@ -83,7 +86,8 @@ class CustomResourceStrategy(Strategy):
         if any(error.type in _BLOCKING for error in errors):
             return [*errors, invalid_value("<nil>", None, _NOT_CHECKED)]
         assert self._rules is not None
-        check = Check(self._rules, obj, old)
+        work = partial(Check, self._rules, obj, old)
+        check = work() if self._times is None else self._times.evaluating(work)
         self.tolerated = check.warnings
         return [*errors, *check.errors]
 
