@@ -6,7 +6,6 @@ Left out: quantiles (apiserver_admission_step_admission_duration_seconds_summary
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterable
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -14,6 +13,8 @@ from prometheus_client.metrics_core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from kubecosm.runtime.metrics import Metrics
+
+from ..tallies import Durations
 
 QUICK_SECONDS = 0.005
 PLUGIN_BUCKETS = (QUICK_SECONDS, 0.025, 0.1, 0.5, 1.0, 2.5)
@@ -31,35 +32,6 @@ def error_type(message: str) -> str:
     return next((found for start, found in _ERROR_TYPES.items() if message.startswith(start)), "invalid_error")
 
 
-class Durations:
-    """One series of a histogram of `PLUGIN_BUCKETS`. Every plugin that is asked about a write adds to one.
-
-    `quick` are those of the first bucket, nearly all: who is in a hurry adds to `quick` and `seconds` himself.
-    """
-
-    __slots__ = ("quick", "seconds", "slow")
-
-    def __init__(self) -> None:
-        self.quick = 0
-        self.slow = [0] * len(PLUGIN_BUCKETS)
-        self.seconds = 0.0
-
-    def observe(self, seconds: float) -> None:
-        self.seconds += seconds
-        if seconds <= QUICK_SECONDS:
-            self.quick += 1
-        else:
-            self.slow[bisect_left(PLUGIN_BUCKETS, seconds) - 1] += 1
-
-    def buckets(self) -> list[tuple[str, float]]:
-        """As Prometheus shows them: each holds those before it."""
-        below, found = 0, []
-        for bound, count in zip((*PLUGIN_BUCKETS, "+Inf"), (self.quick, *self.slow), strict=True):
-            below += count
-            found.append((str(bound), float(below)))
-        return found
-
-
 class Timings(Collector):
     """A histogram whose series are kept by those who add to them; text is made on scrape."""
 
@@ -71,15 +43,14 @@ class Timings(Collector):
         """The series of these labels, in the order in which they were named."""
         found = self._series.get(labels)
         if found is None:
-            found = self._series[labels] = Durations()
+            found = self._series[labels] = Durations(PLUGIN_BUCKETS)
         return found
 
     def collect(self) -> Iterable[Metric]:
         family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
         for labels, series in self._series.items():
-            buckets = series.buckets()
-            if buckets[-1][1]:
-                family.add_metric(labels, buckets, series.seconds)
+            if series.count:
+                series.add_to(family, labels)
         yield family
 
 
