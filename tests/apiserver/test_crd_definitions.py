@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kubecosm.api.resources import CUSTOMRESOURCEDEFINITIONS
+from kubecosm.services.apiserver.customresources.names import decide
 from kubecosm.services.apiserver.registry.apiextensions.crd import CustomResourceDefinitionStrategy
 
 from .test_customresources import definition, version
@@ -93,3 +94,19 @@ def test_paths_begin_with_a_dot() -> None:
         'spec.subresources.scale.statusReplicasPath: Invalid value: ".spec.n": should be a json path under .status',
         f'spec.subresources.scale.labelSelectorPath: Invalid value: "x": {told}',
     ]
+
+
+@pytest.mark.parametrize(("requested", "present", "reason", "message"), [
+    ({"shortNames": ["a"], "kind": "Foo"}, {}, "ShortNamesConflict", '"a" is already in use'),
+    ({"shortNames": ["a", "b", "a"], "kind": "Foo"}, {}, "ShortNamesConflict", '["a" is already in use, "b" is already in use]'),
+    ({"shortNames": ["a"], "kind": "Other"}, {}, "KindConflict", '"Other" is already in use'),
+    ({"singular": "a", "listKind": "Other"}, {}, "ListKindConflict", '"Other" is already in use'),
+    ({"shortNames": ["foo"], "singular": "foo"}, {}, "", ""),
+    ({"shortNames": ["foo"], "singular": "foo"}, {"singular": "foo"}, "ShortNamesConflict", '"foo" is already in use'),
+    ({"shortNames": ["foo"], "singular": "foo"}, {"singular": "foo", "shortNames": ["foo"]}, "", ""),
+])  # fmt: skip
+def test_of_several_conflicts_of_names_the_last_is_told(requested, present, reason, message) -> None:
+    crd = {"spec": {"names": {"plural": "foos", **requested}}, "status": {"acceptedNames": present}}
+    decision = decide(crd, [{"plural": "as", "singular": "a", "shortNames": ["b"], "kind": "Other", "listKind": "OtherList"}])
+    assert (decision.conflict, decision.message) == (reason, message)
+    assert decision.names["plural"] == "foos"

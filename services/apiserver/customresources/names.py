@@ -28,29 +28,29 @@ class Decision(NamedTuple):
 
 
 def decide(crd: Object, others: Iterable[Object]) -> Decision:
-    """`others`: the accepted names of the other definitions of the group. What is in use already stays as it was."""
+    """`others`: the accepted names of the other definitions of the group. What is in use already stays as it was.
+
+    Of several conflicts the last is told. A name that this definition has for something else is in use, too.
+    """
+    requested = crd["spec"]["names"]
+    present: Object = (crd.get("status") or {}).get("acceptedNames") or {}
     taken, taken_kinds = set(), set()
-    for names in others:
+    for names in (*others, present):
         taken |= {names.get("plural"), names.get("singular"), *(names.get("shortNames") or ())}
         taken_kinds |= {names.get("kind"), names.get("listKind")}
-    requested = crd["spec"]["names"]
-    accepted = dict((crd.get("status") or {}).get("acceptedNames") or {})
-    conflicts: list[tuple[str, str]] = []
-    for field, used in (("plural", taken), ("singular", taken), ("kind", taken_kinds), ("listKind", taken_kinds)):
-        value = requested.get(field, "")
-        if value and value in used:
-            conflicts.append((f"{field[0].upper()}{field[1:]}Conflict", f"{go_quote(value)} is already in use"))
+    accepted = dict(present)
+    reason, message = "", ""
+    for field in ("plural", "singular", "shortNames", "kind", "listKind"):
+        value, used = requested.get(field), taken_kinds if field.lower().endswith("kind") else taken
+        wanted, had = (value or (), present.get(field) or ()) if field == "shortNames" else ((value,), (present.get(field),))
+        repeated = dict.fromkeys(name for name in wanted if name and name not in had and name in used)
+        if repeated:
+            texts = [f"{go_quote(name)} is already in use" for name in repeated]
+            reason, message = f"{field[0].upper()}{field[1:]}Conflict", texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
         else:
-            accepted[field] = value
-    repeated = [name for name in requested.get("shortNames") or () if name in taken]
-    if repeated:
-        message = ", ".join(f"{go_quote(name)} is already in use" for name in repeated)
-        conflicts.append(("ShortNamesConflict", message if len(repeated) == 1 else f"[{message}]"))
-    else:
-        accepted["shortNames"] = requested.get("shortNames")
+            accepted[field] = value or ""
     accepted["categories"] = requested.get("categories")
     accepted = {field: value for field, value in accepted.items() if value or field in ("plural", "kind")}
-    reason, message = conflicts[-1] if conflicts else ("", "")
     return Decision(accepted, reason, message)
 
 
