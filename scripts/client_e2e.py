@@ -149,9 +149,9 @@ def fetch(project: Project) -> Path:
         subprocess.run([*pip, "download", "--no-deps", "--no-binary", ":all:", "--dest", str(FOLDER), pinned], check=True)
         with tarfile.open(FOLDER / f"{where.name}.tar.gz") as archive:
             archive.extractall(FOLDER, filter="data")
-        for path, text in project.support.items():
-            (where / path).parent.mkdir(parents=True, exist_ok=True)
-            (where / path).write_text(text)
+    for path, text in project.support.items():
+        (where / path).parent.mkdir(parents=True, exist_ok=True)
+        (where / path).write_text(text)
     subprocess.run([*pip, "install", *TOOLS, *project.requirements, f"{project.name}=={project.version}"], check=True)
     return where
 
