@@ -343,3 +343,18 @@ def test_deciding_loads_no_more_of_numpy_than_it_needs() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_siblings_share_one_selector_until_services_change() -> None:
+    workloads = Cluster(node("a")).scheduler.handle.workloads
+    meta = {"namespace": "default", "name": "s"}
+    workloads.set_service({"metadata": meta, "spec": {"selector": {"app": "x"}}})
+    one, other = (compile_pod(pod(name, labels={"app": "x", "tier": "web"})) for name in "pq")
+    first = workloads.selector_of(one)
+    assert first is not None
+    assert first is workloads.selector_of(other)
+    workloads.set_service({"metadata": meta, "spec": {"selector": {"tier": "web"}}})
+    changed = workloads.selector_of(one)
+    assert str(changed) != str(first)
+    workloads.remove_service({"metadata": meta})
+    assert workloads.selector_of(one) is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 from kubecosm.api import selectors
 from kubecosm.api.meta import controller_of
@@ -11,6 +11,8 @@ from kubecosm.api.selectors import LabelSelector, Requirement
 
 from .podinfo import PodInfo
 
+KNOWN_MAX = 4096
+"""Kinds of pods whose selectors are kept."""
 SET_KINDS = frozenset(("ReplicationController", "ReplicaSet", "StatefulSet"))
 
 
@@ -22,6 +24,8 @@ class WorkloadIndex:
         self._services: dict[str, Mapping[str, str]] = {}
         self._by_label: dict[tuple[str, str, str], dict[str, None]] = {}
         self._controllers: dict[tuple[str, str, str], LabelSelector] = {}
+        self._known: dict[Hashable, LabelSelector | None] = {}
+        self._known_at = 0
 
     def set_service(self, service: Object) -> None:
         key, selector = _key(service), (service.get("spec") or {}).get("selector") or {}
@@ -56,7 +60,20 @@ class WorkloadIndex:
             self.version += 1
 
     def selector_of(self, pod: PodInfo) -> LabelSelector | None:
-        """What all siblings of `pod` have in common by its Services and its controller; None if it has neither (DefaultSelector)."""
+        """What all siblings of `pod` have in common by its Services and its controller; None if it has neither (DefaultSelector).
+
+        Pods that are alike get the very same selector, so that what is kept for it is found at once.
+        """
+        if self._known_at != self.version or len(self._known) >= KNOWN_MAX:
+            self._known.clear()
+            self._known_at = self.version
+        owner = controller_of(pod.pod)
+        alike = pod.namespace, tuple(pod.labels.items()), (owner["kind"], owner["name"]) if owner is not None else None
+        if alike not in self._known:
+            self._known[alike] = self._common(pod, owner)
+        return self._known[alike]
+
+    def _common(self, pod: PodInfo, owner: Object | None) -> LabelSelector | None:
         labels: dict[str, str] = {}
         for key, value in pod.labels.items():
             for service in self._by_label.get((pod.namespace, key, value), ()):
@@ -64,7 +81,6 @@ class WorkloadIndex:
                 if all(pod.labels.get(k) == v for k, v in selector.items()):
                     labels.update(selector)
         requirements = [Requirement(k, selectors.IN, (v,)) for k, v in labels.items()]
-        owner = controller_of(pod.pod)
         if owner is not None and owner["kind"] in SET_KINDS:
             controller = self._controllers.get((owner["kind"], pod.namespace, owner["name"]))
             if controller is not None and not controller.nothing:
