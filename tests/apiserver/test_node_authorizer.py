@@ -52,6 +52,27 @@ def graph() -> Graph:
     return found
 
 
+def test_what_is_allowed_whatever_the_name_is_allowed_for_every_name() -> None:
+    authorizer = NodeAuthorizer(graph(), node_rules)
+    allowed = set()
+    targets = [
+        ("", "pods", ""), ("", "pods", "status"), ("", "pods", "eviction"), ("", "nodes", ""), ("", "nodes", "status"), ("", "secrets", ""),
+        ("coordination.k8s.io", "leases", ""), ("", "events", ""), ("", "services", ""), ("storage.k8s.io", "csinodes", ""),
+        ("resource.k8s.io", "resourceslices", ""), ("", "serviceaccounts", "token"),
+    ]  # fmt: skip
+    for group, resource, subresource in targets:
+        for verb in ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"):
+            about = [Attributes(NODE, verb, "shop", group, "v1", resource, subresource, name) for name in ("node-0", "other", "web", "")]
+            verdict = authorizer.of_any_name(about[0])
+            if verdict is not None and verdict[0] is Decision.ALLOW:
+                assert {authorizer.authorize(one)[0] for one in about} == {Decision.ALLOW}
+                allowed.add((verb, resource, subresource))
+    assert {("patch", "pods", "status"), ("patch", "nodes", "status"), ("create", "events", "")} < allowed
+    assert ("update", "leases", "") not in allowed
+    nobody = Attributes(User("system:node:", NODE.groups), "create", "", "", "v1", "events")
+    assert authorizer.of_any_name(nobody) == authorizer.authorize(nobody) != (Decision.ALLOW, "")
+
+
 def asked(**attributes: Any) -> tuple[bool, str]:
     decision, reason = NodeAuthorizer(graph(), node_rules).authorize(Attributes(NODE, **attributes))
     return decision is Decision.ALLOW, reason

@@ -72,7 +72,8 @@ async def patch(store: ResourceStore, request: Request) -> Answer:
 
     may_create = media_type == APPLY_PATCH and not subresource
     entry, created = await store.update(
-        info.namespace, info.name, change, caller, subresource=subresource, strategy=strategy, create=create if may_create else None
+        info.namespace, info.name, change, caller, subresource=subresource, strategy=strategy, create=create if may_create else None,
+        leaves_old=subresource == "status" and media_type != APPLY_PATCH and store.row == store.stored,
     )
     if store.converts:
         await store.prepare([entry.decode()])

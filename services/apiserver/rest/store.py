@@ -64,14 +64,15 @@ class ResourceStore(Creating):
 
     async def update(
         self, namespace: str, name: str, change: Change, caller: Caller, *, subresource: str = "", strategy: Strategy | None = None,
-        create: Callable[[], Object] | None = None, projection: Projection | None = None,
+        create: Callable[[], Object] | None = None, projection: Projection | None = None, leaves_old: bool = False,
     ) -> tuple[Entry, bool]:  # fmt: skip
         """Change an object; the answer says whether it was created.
 
         `change` is called again with the newest state when somebody else was faster, and must answer a new dict each time.
 
         `create` makes the object to create when there is none, where the kind allows that. `projection` is what admission sees
-        instead of the object. Raises ApiError.
+        instead of the object. `leaves_old`: neither `change` nor the strategy alters what it gets, and what it makes may share parts of it,
+        so one decoded copy does. Raises ApiError.
         """
         strategy = strategy or self.strategy
         key = self.key_of(namespace, name)
@@ -82,7 +83,7 @@ class ResourceStore(Creating):
                     raise errors.not_found(self.row, name)
                 return await self._create_on_update(create(), namespace, name, caller), True
             old = entry.decode()
-            obj = change(entry.decode())
+            obj = change(old if leaves_old else entry.decode())
             self._begin_change(obj, old, namespace, name, strategy)
             result = await self._update_once(Changing(entry, obj, old, strategy, projection), namespace, subresource, caller)
             if result is not None:

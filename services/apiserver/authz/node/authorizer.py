@@ -26,6 +26,13 @@ NO_OPINION: Verdict = (Decision.NO_OPINION, "")
 OWN_OBJECT_VERBS = ("get", "create", "update", "patch", "delete")
 
 
+WHATEVER_NAME: Mapping[tuple[str, str, str], tuple[str, ...]] = {
+    ("", "pods", ""): ("create", "delete"), ("", "pods", "status"): ("update", "patch"), ("", "pods", "eviction"): ("create",),
+    ("", "nodes", ""): ("create", "update", "patch"), ("", "nodes", "status"): ("update", "patch"),
+}  # fmt: skip
+"""What every node may do by (group, plural, subresource); of which object, the admission plugin NodeRestriction looks at."""
+
+
 class Needs(Protocol):
     """Who needs what."""
 
@@ -55,8 +62,14 @@ class NodeAuthorizer:
     version = 0
 
     def of_any_name(self, attributes: Attributes) -> Verdict | None:
-        """None for nodes: what they may do mostly depends on the name, and on what their pods need."""
-        return None if node_of(attributes.user) is not None else NO_OPINION
+        """None where it depends on the name, or on what the node's pods need."""
+        node = node_of(attributes.user)
+        if node is None:
+            return NO_OPINION
+        where = (attributes.group, attributes.resource)
+        if node and attributes.is_resource and where in self._divided:
+            return ALLOW if attributes.verb in WHATEVER_NAME.get((*where, attributes.subresource), ()) else None
+        return self.authorize(attributes)
 
     def rules(self, user: User, namespace: str) -> list[Object]:
         """Raises IncompleteRules for a node: what it may do depends on its pods."""
@@ -145,8 +158,7 @@ class NodeAuthorizer:
             if attributes.name:
                 return self._related(node, attributes)
             return no("can only list/watch pods with spec.nodeName field selector")
-        allowed = {"": ("create", "delete"), "status": ("update", "patch"), "eviction": ("create",)}
-        return ALLOW if verb in allowed.get(subresource, ()) else NO_OPINION
+        return ALLOW if verb in WHATEVER_NAME.get(("", "pods", subresource), ()) else NO_OPINION
 
 
 def _selects(attributes: Attributes, field: str, value: str) -> bool:
@@ -175,12 +187,10 @@ def _csi_node(node: str, attributes: Attributes) -> Verdict:
 
 def _node(node: str, attributes: Attributes) -> Verdict:
     verb = attributes.verb
-    if attributes.subresource == "status":
-        return ALLOW if verb in ("update", "patch") else NO_OPINION
+    if verb in WHATEVER_NAME.get(("", "nodes", attributes.subresource), ()):
+        return ALLOW
     if attributes.subresource:
         return NO_OPINION
-    if verb in ("create", "update", "patch"):
-        return ALLOW
     if verb not in ("get", "list", "watch"):
         return NO_OPINION
     if attributes.name == node:
