@@ -418,10 +418,10 @@ def test_a_scale_that_is_applied_has_whole_replicas(tmp_path: Path) -> None:
         await api.create(path, {"metadata": {"name": "d"}, "spec": spec})
         body = {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "d"}, "spec": {"replicas": {"a": 1}}}
         apply = {"Content_Type": "application/apply-patch+yaml"}
-        code, status = await api.call("PATCH", f"{path}/d/scale?fieldManager=me", body, **apply)
+        code, status = await api.call("PATCH", f"{path}/d/scale?fieldManager=me&force=true", body, **apply)
         assert (code, status["reason"]) == (400, "BadRequest")
         body["spec"] = {"replicas": 3}
-        code, scale = await api.call("PATCH", f"{path}/d/scale?fieldManager=me", body, **apply)
+        code, scale = await api.call("PATCH", f"{path}/d/scale?fieldManager=me&force=true", body, **apply)
         assert (code, scale["spec"]) == (200, {"replicas": 3})
 
     with_api(tmp_path, test)
@@ -445,5 +445,26 @@ def test_nothing_is_written_if_the_client_cannot_read_the_answer(tmp_path: Path)
             assert (code, status["reason"]) == (406, "NotAcceptable")
         listed = await api.get(CONFIGMAPS)
         assert [(item["metadata"]["name"], item["data"]) for item in listed["items"]] == [("kept", {"k": "v"})]
+
+    with_api(tmp_path, test)
+
+
+def test_who_applies_a_scale_owns_the_replicas_and_may_not_take_them_from_another(tmp_path: Path) -> None:
+    async def test(api: Api) -> None:
+        path = "/apis/apps/v1/namespaces/default/deployments"
+        await api.create(path, deployment("d"))
+        scale = {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "d"}, "spec": {"replicas": 4}}
+        apply: dict[str, Any] = {"Content_Type": "application/apply-patch+yaml"}
+        code, status = await api.call("PATCH", f"{path}/d/scale?fieldManager=one", scale, **apply)
+        assert (code, [cause["field"] for cause in status["details"]["causes"]]) == (409, [".spec.replicas"])
+        code, found = await api.call("PATCH", f"{path}/d/scale?fieldManager=one&force=true", scale, **apply)
+        assert (code, found.get("spec", found)) == (200, {"replicas": 4})
+        owners = (await api.get(f"{path}/d"))["metadata"]["managedFields"]
+        mine = [entry for entry in owners if entry["manager"] == "one"]
+        assert [(entry["operation"], entry["subresource"], entry["fieldsV1"]) for entry in mine] == [
+            ("Apply", "scale", {"f:spec": {"f:replicas": {}}})
+        ]
+        code, status = await api.call("PATCH", f"{path}/d/scale?fieldManager=two", {**scale, "spec": {"replicas": 5}}, **apply)
+        assert (code, status["reason"]) == (409, "Conflict")
 
     with_api(tmp_path, test)

@@ -13,7 +13,7 @@ import orjson
 from kubecosm.api import errors, managedfields
 from kubecosm.api.errors import BadRequest
 from kubecosm.api.patch import APPLY_PATCH, apply_patch
-from kubecosm.api.resources import Object, Subresource
+from kubecosm.api.resources import CustomResource, Object, Subresource
 from kubecosm.api.schema import STRICT, decode
 from kubecosm.api.schema.yaml import YamlError, load
 
@@ -104,7 +104,7 @@ def check_applied(applied: dict[str, Any], request: Request) -> Object:
 
 
 async def patch_scale(store: ResourceStore, request: Request) -> Answer:
-    """PATCH of a Scale: merge, JSON and strategic patches."""
+    """PATCH of a Scale. What is applied to it is applied to the workload's replicas, so their owners are asked."""
     options, media_type = write_options(request, "PatchOptions"), media_type_of(request)
     check_apply_options(options, apply=media_type == APPLY_PATCH)
     body = await request.read()
@@ -121,5 +121,11 @@ async def patch_scale(store: ResourceStore, request: Request) -> Answer:
         request.warn(*warnings)
         return patched
 
-    entry = await set_scale(store, request, change, caller_of(request, options))
+    def applied_to(obj: Object, scale: Object) -> Object:
+        row, caller = store.row, caller_of(request, options)
+        wanted = {"apiVersion": row.api_version, "kind": row.kind, "metadata": {"name": request.info.name}, "spec": scale.get("spec") or {}}
+        return managedfields.apply(row, obj, wanted, caller.field_manager, bool(options.force), store.state.clock.now(), "scale")
+
+    owned = media_type == APPLY_PATCH and not isinstance(store.row, CustomResource)
+    entry = await set_scale(store, request, change, caller_of(request, options), applied_to if owned else None)
     return answer_scale(request, store, scale_of(store, entry.decode()))

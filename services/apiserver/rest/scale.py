@@ -25,6 +25,8 @@ from .writes import caller_of
 SCALE_GROUP = "autoscaling"
 ScaleChange = Callable[[Object], Object]
 """From the present Scale to the wanted one."""
+Written = Callable[[Object, Object], Object]
+"""(workload, wanted Scale) → the workload that has it, with its owners noted."""
 NEGATIVE = "must be greater than or equal to 0"
 
 
@@ -66,9 +68,14 @@ async def update_scale(store: ResourceStore, request: Request) -> Answer:
     return answer_scale(request, store, scale_of(store, entry.decode()))
 
 
-async def set_scale(store: ResourceStore, request: Request, change: ScaleChange, caller: Caller) -> Entry:
-    """Change replicas as `change` wants the Scale to be. Raises ApiError."""
+async def set_scale(
+    store: ResourceStore, request: Request, change: ScaleChange, caller: Caller, written: Written | None = None
+) -> Entry:
+    """Change replicas as `change` wants the Scale to be; `written` if that is not done by an update of replicas. Raises ApiError."""
     info = request.info
+
+    def update(obj: Object, scale: Object) -> Object:
+        return with_scale(store, obj, scale, caller)
 
     def apply(obj: Object) -> Object:
         scale = change(scale_of(store, obj))
@@ -76,7 +83,7 @@ async def set_scale(store: ResourceStore, request: Request, change: ScaleChange,
         version = scale["metadata"].get("resourceVersion")
         if version and version != obj["metadata"]["resourceVersion"]:
             raise errors.modified_conflict(store.row, info.name)
-        return with_scale(store, obj, scale, caller)
+        return (written or update)(obj, scale)
 
     def show(obj: Object) -> Object:
         return scale_of(store, obj)
@@ -84,7 +91,7 @@ async def set_scale(store: ResourceStore, request: Request, change: ScaleChange,
     def take(scale: Object, obj: Object) -> Object:
         """What a mutating plugin made of the Scale."""
         check_scale(scale, info.name)
-        return obj if scale.get("spec") == show(obj).get("spec") else with_scale(store, obj, scale, caller)
+        return obj if scale.get("spec") == show(obj).get("spec") else update(obj, scale)
 
     entry, _ = await store.update(info.namespace, info.name, apply, caller, subresource="scale", projection=Projection(show, take))
     return entry
