@@ -102,6 +102,10 @@ class StatusManager:
         if record.is_busy:
             return
         record.is_busy = True
+        self._start(record)
+
+    def _start(self, record: PodRecord) -> None:
+        """Write now, or when a writer is free."""
         if self._in_flight < WRITES_IN_FLIGHT_MAX:
             self._in_flight += 1
             self._tasks.create_task(self._work(record), name="status-writer")
@@ -112,25 +116,34 @@ class StatusManager:
         """One writer: goes on with queued pods until there are none."""
         try:
             while record is not None:
-                await self._bring_up_to_date(record)
-                record.is_busy = False
-                if record.settled is not None:
-                    record.settled.set()
+                delay = await self._bring_up_to_date(record)
+                if delay is None:
+                    record.is_busy = False
+                    if record.settled is not None:
+                        record.settled.set()
+                else:
+                    self._tasks.create_task(self._start_later(record, delay), name="status-retry")
                 record = self._queue.popleft() if self._queue else None
         finally:
             self._in_flight -= 1
 
-    async def _bring_up_to_date(self, record: PodRecord) -> None:
+    async def _start_later(self, record: PodRecord, seconds: float) -> None:
+        """What the API refuses holds no writer up meanwhile: other pods' statuses go on."""
+        await self._clock.sleep(seconds)
+        self._start(record)
+
+    async def _bring_up_to_date(self, record: PodRecord) -> float | None:
+        """None when all is told; else it failed, and the seconds after which to try again."""
         while not record.is_gone:
             wanted, record.wanted = record.wanted, None
             if wanted is None and not record.delete:
-                return
+                return None
             try:
                 if wanted is not None:
                     await self._patch(record, wanted)
                 if record.delete and record.wanted is None:
                     await self._delete(record)
-                    return
+                    return None
                 record.retry_seconds = RETRY_SECONDS_MIN
             except NotFound:
                 record.is_gone = True
@@ -140,8 +153,9 @@ class StatusManager:
                 log.info(
                     "pod status not written", object=f"Pod {record.namespace}/{record.name}", error=str(failure) or type(failure).__name__
                 )
-                await self._clock.sleep(_retry_after(failure) or record.retry_seconds)
-                record.retry_seconds = min(record.retry_seconds * 2, RETRY_SECONDS_MAX)
+                delay, record.retry_seconds = record.retry_seconds, min(record.retry_seconds * 2, RETRY_SECONDS_MAX)
+                return _retry_after(failure) or delay
+        return None
 
     async def _patch(self, record: PodRecord, wanted: Object) -> None:
         patch = status_patch(record.written, wanted)
