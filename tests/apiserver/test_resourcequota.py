@@ -154,22 +154,23 @@ def test_a_write_that_fails_gives_back_what_it_was_charged(tmp_path: Path) -> No
 
 
 def test_what_is_gone_is_given_back_at_once(tmp_path: Path) -> None:
-    """By this server, without a controller: also what goes away when its last finalizer does, and not what was never counted."""
+    """By this server, without a controller: also what goes away when its last finalizer does, and pods that have ended."""
 
     async def test(api: Api) -> None:
-        await set_quota(api, "q", {"pods": "2", "requests.cpu": "2", "configmaps": "5"})
+        await set_quota(api, "q", {"pods": "2", "requests.cpu": "2", "count/pods": "9", "configmaps": "5"})
         for name in "ab":
             await api.create(f"{NAMESPACE}/pods", with_resources(name, {"cpu": "1"}))
         await api.delete(f"{NAMESPACE}/pods/a", {"gracePeriodSeconds": 0})
-        await wait_used(api, {"pods": "1", "requests.cpu": "1", "configmaps": "0"})
+        await wait_used(api, {"pods": "1", "requests.cpu": "1", "count/pods": "1", "configmaps": "0"})
         await api.merge(f"{NAMESPACE}/pods/b/status", {"status": {"phase": "Succeeded"}})
+        await wait_used(api, {"pods": "0", "requests.cpu": "0", "count/pods": "1", "configmaps": "0"})
         await api.delete(f"{NAMESPACE}/pods/b", {"gracePeriodSeconds": 0})
         await api.create(f"{NAMESPACE}/configmaps", configmap("held", finalizers=["example.com/f"]))
         await api.delete(f"{NAMESPACE}/configmaps/held")
         await api.create(f"{NAMESPACE}/configmaps", configmap("other"))
         assert (await used(api))["configmaps"] == "2"
         await api.merge(f"{NAMESPACE}/configmaps/held", {"metadata": {"finalizers": None}})
-        await wait_used(api, {"pods": "1", "requests.cpu": "1", "configmaps": "1"})  # the controller counts pods that have ended
+        await wait_used(api, {"pods": "0", "requests.cpu": "0", "count/pods": "0", "configmaps": "1"})
 
     with_quotas(tmp_path, test)
 

@@ -76,7 +76,7 @@ class Refund(NamedTuple):
 
 
 class Deletion(NamedTuple):
-    """What an object used that is gone since `revision`."""
+    """What an object used that is gone, or does not count any more, since `revision`."""
 
     demands: Demands
     revision: int

@@ -18,8 +18,10 @@ from ...cache.selection import Selection
 from ...rest.objectmeta import encode
 from ...state import State
 from ..chain import Attributes, Plugin
-from .accounting import Account, LimitedResource, Use, counts_less, demands_of
+from .accounting import Account, Demands, LimitedResource, Use, counts_less, demands_of
 from .ledger import Charge, Deletion, Ledger, Refund
+
+_ENDED = (b'"phase":"Succeeded"', b'"phase":"Failed"')
 
 
 class ResourceQuota(Plugin):
@@ -100,7 +102,7 @@ class ResourceQuota(Plugin):
     # ---- what goes away
 
     def _follow(self, resource: Resource, evaluator: Evaluator) -> None:
-        """From the first charge for a kind on, what its objects used is given back when they are gone."""
+        """From the first charge for a kind on, what its objects used is given back when they are gone, or pods have ended."""
         cache = self._state.store(resource.group, resource.version, resource.plural).cache
         if self._followed.get(resource.group_resource) is not cache:
             self._followed[resource.group_resource] = cache
@@ -108,17 +110,22 @@ class ResourceQuota(Plugin):
 
     def _give_back(self, events: Sequence[Event], evaluator: Evaluator) -> None:
         for event in events if self._state.tasks is not None else ():
-            gone = event.previous if event.entry is None else None
-            accounts = [self._account(entry) for entry in self._entries(gone.namespace)] if gone is not None else []
-            if gone is None or not accounts:
+            before = event.previous
+            if before is None or not (event.entry is None or _has_ended(before, event.entry)):
                 continue
-            obj, demands = gone.decode(), {}
-            for account in accounts:
-                if account.terms.are_about(evaluator, obj):
-                    used = evaluator.usage(obj, self._state.clock.now())
-                    demands[account.name] = {name: value for name, value in used.items() if value and name in account.hard}
-            if demands:
-                self._ledger.add(gone.namespace, Deletion(demands, event.revision))
+            accounts = [self._account(entry) for entry in self._entries(before.namespace)]
+            if accounts:
+                demands = self._freed(event, before.decode(), accounts, evaluator)
+                if demands:
+                    self._ledger.add(before.namespace, Deletion(demands, event.revision))
+
+    def _freed(self, event: Event, before: Object, accounts: Sequence[Account], evaluator: Evaluator) -> Demands:
+        """What an object used of each quota and does no more."""
+        now = self._state.clock.now()
+        left = evaluator.usage(event.entry.decode(), now) if event.entry is not None else {}
+        freed = {name: value for name, value in evaluator.usage(before, now).items() if value and name not in left}
+        matching = [account for account in accounts if freed and account.terms.are_about(evaluator, before)]
+        return {account.name: {name: value for name, value in freed.items() if name in account.hard} for account in matching}
 
     def _spawn(self, work: Coroutine[None, None, None], name: str) -> None:
         assert self._state.tasks is not None, "quotas are charged only while the server runs"
@@ -166,3 +173,8 @@ class ResourceQuota(Plugin):
         else:
             await self._state.caches.wait_revision(written.revision)
         return written.succeeded
+
+
+def _has_ended(before: Entry, now: Entry) -> bool:
+    """Whether a pod has come to its end: it still exists, but counts no more."""
+    return any(mark in now.data and mark not in before.data for mark in _ENDED)
