@@ -64,10 +64,20 @@ def kubectl(cluster: ClusterUnderTest, namespace: str, tmp_path: Path) -> Kubect
     return Kubectl(find_kubectl(), cluster, namespace, tmp_path)
 
 
-@pytest.fixture(params=["1.27", "1.30", "1.33"])
-def each_kubectl(request: pytest.FixtureRequest, cluster: ClusterUnderTest, namespace: str, tmp_path: Path) -> Kubectl:
-    """kubectl 1.27 reads OpenAPI v2 and streams over SPDY, 1.30 reads v3, 1.33 streams over WebSocket."""
-    binary = FOLDER / f"kubectl.{request.param}"
+def _of_version(version: str, cluster: ClusterUnderTest, namespace: str, folder: Path) -> Kubectl:
+    binary = FOLDER / f"kubectl.{version}"
     if not binary.exists():
         pytest.skip(f"no {binary} on this machine")
-    return Kubectl(str(binary), cluster, namespace, tmp_path)
+    return Kubectl(str(binary), cluster, namespace, folder)
+
+
+@pytest.fixture(params=["1.27", "1.30", "1.33"])
+def each_kubectl(request: pytest.FixtureRequest, cluster: ClusterUnderTest, namespace: str, tmp_path: Path) -> Kubectl:
+    """For what differs on the wire: kubectl 1.27 reads OpenAPI v2 and streams over SPDY, 1.30 reads v3, 1.33 streams over WebSockets."""
+    return _of_version(request.param, cluster, namespace, tmp_path)
+
+
+@pytest.fixture(params=["1.27", "1.33"])
+def old_and_new_kubectl(request: pytest.FixtureRequest, cluster: ClusterUnderTest, namespace: str, tmp_path: Path) -> Kubectl:
+    """For what may differ in their logic alone."""
+    return _of_version(request.param, cluster, namespace, tmp_path)

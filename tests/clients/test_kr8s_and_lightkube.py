@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,7 +60,10 @@ def test_kr8s_reads_logs_runs_commands_and_forwards_ports(kr8s_api: Any, namespa
     done = talker.exec(["sh", "-c", "echo out; echo err >&2; exit 4"], check=False)
     assert (done.stdout, done.stderr, done.returncode) == (b"out\n", b"err\n", 4)
     server = pod("server", "nginx", ports=[{"containerPort": 80}])
-    with server.portforward(80, local_port=None) as port:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        local = free.getsockname()[1]
+    with server.portforward(80, local_port=local) as port:
         assert "Welcome to nginx!" in httpx.get(f"http://127.0.0.1:{port}/", timeout=SECONDS_MAX).text
 
 

@@ -27,8 +27,8 @@ def test_apply_prunes_what_the_files_no_longer_have(each_kubectl: Kubectl) -> No
     assert "never-applied" in kubectl("get", "configmaps", "-o", "name")
 
 
-def test_an_applyset_remembers_its_members(each_kubectl: Kubectl) -> None:
-    kubectl = each_kubectl
+def test_an_applyset_remembers_its_members(old_and_new_kubectl: Kubectl) -> None:
+    kubectl = old_and_new_kubectl
     apply = ("apply", "-f", "-", "--prune", "--applyset=mine")
     kubectl(*apply, stdin=[configmap("a"), configmap("b")], KUBECTL_APPLYSET="true")
     done = kubectl(*apply, stdin=[configmap("b")], KUBECTL_APPLYSET="true")
@@ -47,15 +47,15 @@ def test_server_side_apply_tells_of_conflicts_and_may_force_them(each_kubectl: K
     assert 'conflict with "other": .data.k' in kubectl.refused("apply", "--server-side", "-f", "-", stdin=configmap("a", k="1"))
 
 
-def test_client_side_apply_becomes_server_side_without_losing_what_was_applied(each_kubectl: Kubectl) -> None:
-    kubectl = each_kubectl
+def test_client_side_apply_becomes_server_side_without_losing_what_was_applied(old_and_new_kubectl: Kubectl) -> None:
+    kubectl = old_and_new_kubectl
     kubectl("apply", "-f", "-", stdin=configmap("a", old="1", kept="1"))
     kubectl("apply", "--server-side", "-f", "-", stdin=configmap("a", kept="2"))
     assert kubectl.get("configmap", "a")["data"] == {"kept": "2"}
 
 
-def test_diff_finds_changes_on_both_sides(each_kubectl: Kubectl) -> None:
-    kubectl = each_kubectl
+def test_diff_finds_changes_on_both_sides(old_and_new_kubectl: Kubectl) -> None:
+    kubectl = old_and_new_kubectl
     kubectl("apply", "-f", "-", stdin=configmap("a", k="1"))
     assert kubectl("diff", "-f", "-", stdin=configmap("a", k="1")) == ""
     for options in ([], ["--server-side", "--force-conflicts"]):
@@ -75,8 +75,8 @@ def test_unknown_fields_are_refused_warned_of_or_dropped(each_kubectl: Kubectl) 
     assert kubectl.run("apply", "--validate=ignore", "-f", "-", stdin=wrong).stderr == ""
 
 
-def test_edit_saves_what_the_editor_changed(each_kubectl: Kubectl) -> None:
-    kubectl = each_kubectl
+def test_edit_saves_what_the_editor_changed(old_and_new_kubectl: Kubectl) -> None:
+    kubectl = old_and_new_kubectl
     kubectl("apply", "-f", "-", stdin=configmap("a", k="1"))
     change = kubectl.script("change", """sed -i 's/k: "1"/k: "2"/' "$1" """)
     assert kubectl("edit", "configmap/a", EDITOR=change).strip() == "configmap/a edited"
@@ -87,8 +87,8 @@ def test_edit_saves_what_the_editor_changed(each_kubectl: Kubectl) -> None:
     assert 'k: "2"' in kubectl("apply", "view-last-applied", "configmap/a")
 
 
-def test_edit_opens_again_with_the_reason_when_the_server_refuses(each_kubectl: Kubectl) -> None:
-    kubectl = each_kubectl
+def test_edit_opens_again_with_the_reason_when_the_server_refuses(old_and_new_kubectl: Kubectl) -> None:
+    kubectl = old_and_new_kubectl
     kubectl("create", "deployment", "web", "--image=nginx")
     notes = kubectl.folder / "notes"
     editor = kubectl.script("editor", f"""

@@ -21,8 +21,8 @@ def deployed(kubectl: Kubectl) -> Kubectl:
     return kubectl
 
 
-def test_wait_ends_with_the_condition_the_path_or_the_end(each_kubectl: Kubectl) -> None:
-    kubectl = each_kubectl
+def test_wait_ends_with_the_condition_the_path_or_the_end(old_and_new_kubectl: Kubectl) -> None:
+    kubectl = old_and_new_kubectl
     kubectl("create", "deployment", "web", "--image=nginx")
     kubectl("wait", "--for=condition=Available", "deployment/web", "--timeout=30s")
     kubectl("wait", "--for=jsonpath={.status.readyReplicas}=1", "deployment/web", "--timeout=30s")
@@ -51,8 +51,8 @@ def test_set_changes_what_it_names(deployed: Kubectl) -> None:
     assert deployed.path("{.subjects[*].name}", "rolebinding", "b") == "jane joe g default"
 
 
-def test_labels_and_annotations_are_not_overwritten_unasked(each_kubectl: Kubectl) -> None:
-    kubectl = each_kubectl
+def test_labels_and_annotations_are_not_overwritten_unasked(old_and_new_kubectl: Kubectl) -> None:
+    kubectl = old_and_new_kubectl
     kubectl("create", "configmap", "a")
     for verb, field in (("label", "labels"), ("annotate", "annotations")):
         kubectl(verb, "configmap/a", "x=1")
@@ -105,8 +105,8 @@ def test_rollouts_are_paused_resumed_restarted_and_undone(deployed: Kubectl) -> 
     assert "unable to find specified revision 9" in deployed.refused("rollout", "undo", "deployment/web", "--to-revision=9")
 
 
-def test_deletes_cascade_as_asked(each_kubectl: Kubectl) -> None:
-    kubectl = each_kubectl
+def test_deletes_cascade_as_asked(old_and_new_kubectl: Kubectl) -> None:
+    kubectl = old_and_new_kubectl
     for mode, left in (("orphan", 1), ("foreground", 0), ("background", 0)):
         kubectl("create", "deployment", mode, "--image=nginx")
         kubectl("rollout", "status", f"deployment/{mode}", "--timeout=30s")
@@ -131,8 +131,8 @@ def signing_request(name: str) -> dict[str, object]:
     return {"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": name}, "spec": spec}
 
 
-def test_certificates_are_approved_and_denied(each_kubectl: Kubectl) -> None:
-    kubectl = each_kubectl
+def test_certificates_are_approved_and_denied(old_and_new_kubectl: Kubectl) -> None:
+    kubectl = old_and_new_kubectl
     good, bad = f"good-{kubectl.namespace}", f"bad-{kubectl.namespace}"
     kubectl("create", "-f", "-", stdin=[signing_request(good), signing_request(bad)])
     kubectl("certificate", "approve", good)
@@ -143,8 +143,8 @@ def test_certificates_are_approved_and_denied(each_kubectl: Kubectl) -> None:
     kubectl("delete", "csr", good, bad)
 
 
-def test_rights_are_reconciled(each_kubectl: Kubectl) -> None:
-    kubectl = each_kubectl
+def test_rights_are_reconciled(old_and_new_kubectl: Kubectl) -> None:
+    kubectl = old_and_new_kubectl
 
     where = {"name": "r", "namespace": kubectl.namespace}
 

@@ -28,8 +28,8 @@ def with_pod(kubectl: Kubectl) -> Kubectl:
     return kubectl
 
 
-def test_logs_are_cut_as_asked(each_kubectl: Kubectl) -> None:
-    kubectl = with_pod(each_kubectl)
+def test_logs_are_cut_as_asked(old_and_new_kubectl: Kubectl) -> None:
+    kubectl = with_pod(old_and_new_kubectl)
     wait_for(lambda: kubectl("logs", "p") == "one\ntwo\nthree\n", "all lines are there")
     assert kubectl("logs", "p", "--tail=1") == "three\n"
     assert kubectl("logs", "p", "--limit-bytes=5", "--since=1h") == "one\nt"
@@ -94,17 +94,17 @@ def test_debug_adds_a_container_copies_a_pod_and_enters_a_node(each_kubectl: Kub
     assert (spec["nodeName"], spec["hostNetwork"], spec["volumes"][0]["hostPath"]["path"]) == ("node-0", True, "/")
 
 
-def test_run_gives_its_input_and_removes_the_pod(each_kubectl: Kubectl) -> None:
+def test_run_gives_its_input_and_removes_the_pod(old_and_new_kubectl: Kubectl) -> None:
     run = ("run", "p", "--image=busybox", "--restart=Never", "-i", "--rm", "--quiet")
-    assert each_kubectl(*run, "--", "sh", "-c", "read line; echo got $line", stdin="a line\n").splitlines()[0] == "got a line"
-    each_kubectl("wait", "--for=delete", "pod/p", "--timeout=30s")
+    assert old_and_new_kubectl(*run, "--", "sh", "-c", "read line; echo got $line", stdin="a line\n").splitlines()[0] == "got a line"
+    old_and_new_kubectl("wait", "--for=delete", "pod/p", "--timeout=30s")
     run = ("run", "q", "--image=busybox", "--restart=Never", "-i", "--rm", "--")
-    failed = each_kubectl.run(*run, "sh", "-c", "read line; exit 7", stdin="\n")
+    failed = old_and_new_kubectl.run(*run, "sh", "-c", "read line; exit 7", stdin="\n")
     assert failed.returncode == 7, failed.stderr
 
 
-def test_attach_shows_what_is_written_from_now_on(each_kubectl: Kubectl) -> None:
-    kubectl = each_kubectl
+def test_attach_shows_what_is_written_from_now_on(old_and_new_kubectl: Kubectl) -> None:
+    kubectl = old_and_new_kubectl
     script = "while [ ! -e /tmp/go ]; do sleep 0.1; done; echo at last"
     kubectl("run", "p", "--image=busybox", "--restart=Never", "--", "sh", "-c", script)
     kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=30s")

@@ -100,8 +100,8 @@ def test_subresources_are_shown(kubectl: Kubectl) -> None:
     assert kubectl("get", "deployment/web", "--subresource=status", "-o", "jsonpath={.status.readyReplicas}") == "2"
 
 
-def test_a_watch_shows_what_happens_from_now_on(each_kubectl: Kubectl, tmp_path: Path) -> None:
-    kubectl = each_kubectl
+def test_a_watch_shows_what_happens_from_now_on(old_and_new_kubectl: Kubectl, tmp_path: Path) -> None:
+    kubectl = old_and_new_kubectl
     kubectl("create", "configmap", "before")
     seen = tmp_path / "seen"
     with seen.open("w") as target, subprocess.Popen([*kubectl.command, *WATCH], stdout=target) as watch:
@@ -166,8 +166,8 @@ def proxied(kubectl: Kubectl) -> Iterator[str]:
             process.terminate()
 
 
-def test_a_proxy_reaches_pods_and_services(each_kubectl: Kubectl) -> None:
-    kubectl = each_kubectl
+def test_a_proxy_reaches_pods_and_services(old_and_new_kubectl: Kubectl) -> None:
+    kubectl = old_and_new_kubectl
     kubectl("run", "web", "--image=nginx", "--port=80", "--expose")
     kubectl("wait", "--for=condition=Ready", "pod/web", "--timeout=30s")
     with proxied(kubectl) as url:
