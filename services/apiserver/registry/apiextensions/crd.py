@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kubecosm.api.field import FieldError, duplicate, forbidden_field, invalid_value, not_supported, required, too_many
+from kubecosm.api.field import FieldError, duplicate, forbidden_field, go_quote, invalid_value, not_supported, required, too_many
 from kubecosm.api.resources import Object
 
+from ...customresources.formats import unknown_formats
 from ..admissionregistration.rules import check_client_config
 from ..formats import FIELD_IMMUTABLE, Errors, is_dns1035_label, is_dns1123_subdomain
 from ..strategy import Strategy, bump_generation, keep_field
@@ -73,10 +74,18 @@ class CustomResourceDefinitionStrategy(Strategy):
         _check_approval(obj, errors)
         return errors
 
+    def warnings(self, obj: Object, old: Object | None = None) -> list[str]:
+        known = _unknown_formats(old) if old else set()
+        return [f"unrecognized format {go_quote(form)}" for form in sorted(_unknown_formats(obj) - known)]
+
     def validate_update(self, obj: Object, old: Object) -> list[FieldError]:
         errors = self._checked(obj, [version.get("schema") or {} for version in old["spec"].get("versions") or ()])
         _check_update(obj["spec"], old, errors)
         return errors
+
+
+def _unknown_formats(crd: Object) -> set[str]:
+    return {form for version in crd["spec"]["versions"] for form in unknown_formats(_schema_of(version))}
 
 
 def _show_status(status: Object) -> None:
