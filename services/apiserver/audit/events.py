@@ -54,6 +54,10 @@ class Record:
             self._reference = reference(
                 info, info.name or meta.get("name", ""), meta.get("namespace", ""), meta.get("uid", ""), meta.get("resourceVersion", "")
             )
+        self.take_defaulted(obj)
+
+    def take_defaulted(self, obj: Object) -> None:
+        """The same object, with its defaults."""
         if self.verdict.has_request:
             self._sent = b',"requestObject":' + document(self._without_managed_fields(obj))
 

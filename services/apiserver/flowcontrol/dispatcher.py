@@ -63,7 +63,7 @@ class Dispatcher:
         stats.seats += ticket.seats
 
     def begin(self, flow: Flow, now: float) -> bool:
-        """Start a read that takes one seat, if it can start at once: `end` must follow. It needs no ticket, as nobody will look for it."""
+        """Start a request that takes one seat, if it can start at once: `end` must follow. It needs no ticket, as nobody will look for it."""
         level = flow.level
         if not self._turn_open:
             self._open_turn(now)
@@ -75,14 +75,15 @@ class Dispatcher:
         stats.seats += 1
         return True
 
-    def end(self, flow: Flow, started: float, now: float) -> None:
-        """What `begin` started has ended; it kept the loop busy all the while, so its cost is known."""
+    def end(self, flow: Flow, started: float, now: float, *, learn: bool) -> None:
+        """What `begin` started has ended. `learn` as for `leave`."""
         level, stats = flow.level, flow.stats
         level.give_seat_back(now)
         stats.executing -= 1
         stats.seats -= 1
         stats.took(now - started)
-        flow.learn_cost(now - started)
+        if learn:
+            flow.learn_cost(now - started)
         if level in self._crowded and not self._turn_open:
             self._open_turn(now)
 

@@ -11,12 +11,13 @@ from .controller import FlowController
 from .dispatcher import Rejected
 from .flows import Flow
 from .queues import Ticket
-from .work import estimate, sends_objects
+from .work import ONE, Work, estimate, sends_objects
 
 
 def with_priority_and_fairness(control: FlowController, metrics: RequestMetrics) -> Filter:
     """Every request belongs to a flow; those of limited levels wait for their seats. 429 when there is no room."""
     entrance, dispatcher, now, flow_of = Entrance(control, metrics), control.dispatcher, control.now, control.flow_of
+    caches = control.caches
 
     def wrap(inner: Handler) -> Handler:
         async def handle(request: Request) -> Answer:
@@ -34,12 +35,13 @@ def with_priority_and_fairness(control: FlowController, metrics: RequestMetrics)
                 finally:
                     stats.executing -= 1
                     stats.took(now() - started)
-            if alike.takes_one_seat and dispatcher.begin(flow, started := now()):
+            work = ONE if alike.takes_one_seat else estimate(request, flow.level, caches)
+            if work is ONE and dispatcher.begin(flow, started := now()):
                 try:
                     return await inner(request)
                 finally:
-                    dispatcher.end(flow, started, now())
-            ticket = await entrance.pass_through(flow, request)
+                    dispatcher.end(flow, started, now(), learn=alike.is_read_only)
+            ticket = await entrance.pass_through(flow, request, work)
             if ticket is None:
                 return entrance.reject(flow, request)
             try:
@@ -59,10 +61,10 @@ class Entrance:
         self._control = control
         self._metrics = metrics
 
-    async def pass_through(self, flow: Flow, request: Request) -> Ticket | None:
+    async def pass_through(self, flow: Flow, request: Request, work: Work) -> Ticket | None:
         """The request's ticket, once it may start; None if there is no room."""
         dispatcher = self._control.dispatcher
-        seats, final_seats, linger_seconds = estimate(request, flow.level, self._control.caches)
+        seats, final_seats, linger_seconds = work
         ticket = Ticket(flow, request, seats, final_seats, linger_seconds, self._control.now())
         try:
             dispatcher.enter(ticket, ticket.arrived)
@@ -91,7 +93,7 @@ class Entrance:
         request.extra_head = flow.head
         if flow.exempt or not sends_objects(request):
             return await inner(request)
-        ticket = await self.pass_through(flow, request)
+        ticket = await self.pass_through(flow, request, estimate(request, flow.level, control.caches))
         if ticket is None:
             return self.reject(flow, request)
         request.on_initialized = lambda: control.dispatcher.leave(ticket, control.now(), learn=False, watches=True)

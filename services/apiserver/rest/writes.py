@@ -27,7 +27,7 @@ async def create(store: ResourceStore, request: Request) -> Answer:
     obj = decode_body(store.row, request, await request.read(), options.field_validation)
     store.served_strategy.default(obj)
     if request.audit is not None:
-        request.audit.take(obj)
+        request.audit.take_defaulted(obj)
     caller = caller_of(request, options)
     managedfields.on_create(store.row, obj, caller.field_manager, store.state.clock.now())
     obj = store.to_stored(obj)
@@ -50,7 +50,7 @@ async def update(store: ResourceStore, request: Request) -> Answer:
         obj = decode_body(store.row, request, body, options.field_validation)
         store.served_strategy.default(obj)
         if request.audit is not None:
-            request.audit.take(obj)
+            request.audit.take_defaulted(obj)
         return obj
 
     first = [wanted()]  # a body that cannot be decoded is refused before anything is looked up
