@@ -63,7 +63,7 @@ class Dispatcher:
         stats.seats += ticket.seats
 
     def begin(self, flow: Flow, now: float) -> bool:
-        """Start a request that takes one seat, if it can start at once: `end` must follow. It needs no ticket, as nobody will look for it."""
+        """Start a request that takes one seat, if it can start at once: `end` must follow. Nobody looks for it: it needs no ticket."""
         level = flow.level
         if not self._turn_open:
             self._open_turn(now)
