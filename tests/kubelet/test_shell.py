@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from kubecosm.services.kubelet.cri.streams import Pipe
+from kubecosm.services.kubelet.cri.streams import Pipe, TerminalSize
 from kubecosm.services.kubelet.shell.process import Machine, Process
 from kubecosm.services.kubelet.shell.programs import PROGRAMS
 from kubecosm.services.kubelet.shell.redirection import Buffer, input_of
@@ -169,6 +169,19 @@ def test_read_only_file_systems_refuse_writes() -> None:
     assert code == 1
     assert "Read-only file system" in err
     assert fs.read("/etc/f") == b"x"
+
+
+@pytest.mark.parametrize(("is_tty", "said"), [(True, "/dev/pts/0\n43 132\n132\n"), (False, "not a tty\n80\n")])
+def test_programs_know_their_terminal(is_tty: bool, said: str) -> None:
+    async def main() -> str:
+        out = Buffer()
+        process = Process(machine(), {"PATH": "/bin"}, "/", None, out, Buffer(), is_tty=is_tty)
+        if is_tty:
+            process.window = lambda: TerminalSize(width=132, height=43)
+        await run_program(PROGRAMS, ["sh", "-c", "tty; stty -echo; stty size; tput cols"], process)
+        return out.data.decode()
+
+    assert run_virtual(main()) == said
 
 
 def test_a_terminal_echoes_edits_and_interrupts() -> None:

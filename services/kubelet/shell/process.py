@@ -10,7 +10,7 @@ from typing import Protocol
 
 from kubecosm.runtime.clock import Clock
 
-from ..cri.streams import Pipe
+from ..cri.streams import Pipe, TerminalSize
 from ..volumes.filesystem import FileSystem
 from .terminal import Terminal
 
@@ -92,6 +92,8 @@ class Process:
     is_lenient: bool = False
     """Programs that the toolbox lacks succeed: probes and hooks of simulated images."""
     terminal: Terminal | None = None
+    window: Callable[[], TerminalSize | None] = lambda: None
+    """How large the terminal is now, as far as the client has told."""
     depth: int = 0
     """How many shells stand above this process."""
 

@@ -63,6 +63,7 @@ class ProgramRunner:
             output = TerminalOutput(streams.stdout)
             process.stdout = process.stderr = output
             process.is_tty = True
+            process.window = lambda: streams.size
             process.env.setdefault("TERM", "xterm")
             if streams.stdin is not None:
                 terminal = process.terminal = Terminal(streams.stdin, streams.stdout)

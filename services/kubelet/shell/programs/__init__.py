@@ -6,14 +6,14 @@ from functools import partial
 
 from ..process import Program
 from ..repl import shell_program
-from . import archive, dates, files, network, patterns, system, text
+from . import archive, dates, files, network, patterns, system, terminals, text
 
 SHELLS = ("sh", "bash", "ash", "dash", "zsh")
 
 
 def _wrapped() -> dict[str, Program]:
     programs: dict[str, Program] = {}
-    for module in (files, text, patterns, system, dates, network, archive):
+    for module in (files, text, patterns, system, dates, terminals, network, archive):
         programs |= module.PROGRAMS
     for name in SHELLS:
         programs[name] = partial(shell_program, programs, name=name)

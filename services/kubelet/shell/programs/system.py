@@ -378,6 +378,5 @@ PROGRAMS: dict[str, Program] = {
     "hostname": hostname, "uname": uname,
     "whoami": whoami, "id": identity, "ps": ps, "kill": kill, "pkill": pkill, "killall": pkill, "pgrep": pgrep, "pidof": pgrep,
     "nproc": nproc, "free": free, "uptime": uptime,
-    "which": which, "pwd": pwd, "test": test, "[": bracket, "[[": lambda process, args: bracket(process, args, "]]"), "clear": true,
-    "stty": true, "reset": true, "tput": true,
+    "which": which, "pwd": pwd, "test": test, "[": bracket, "[[": lambda process, args: bracket(process, args, "]]"),
 }  # fmt: skip
