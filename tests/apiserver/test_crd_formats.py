@@ -59,6 +59,16 @@ def test_numbers_stay_in_the_range_of_their_format(schema: dict[str, Any], value
     assert validate_update(whole, {"f": value, "g": 1}, {"f": value}) == []
 
 
+def test_defaults_stay_in_range_too() -> None:
+    strategy = CustomResourceDefinitionStrategy(CUSTOMRESOURCEDEFINITIONS)
+    crd = definition(version(schema={**ROOT, "properties": {"f": {"type": "integer", "format": "int32", "default": 2**31}}}))
+    strategy.default(crd)
+    at = "spec.validation.openAPIV3Schema.properties[f].default"
+    assert [str(error) for error in strategy.validate(crd)] == [
+        f'{at}: Invalid value: "": Checked value must be of type integer with format int32 in {at}'
+    ]
+
+
 def test_whole_numbers_beyond_64_bits_are_no_integers() -> None:
     schema = {**ROOT, "properties": {"f": {"type": "integer"}}}
     assert [str(error) for error in validate(schema, {"f": 2**63})] == [

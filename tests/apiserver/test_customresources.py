@@ -361,11 +361,11 @@ def test_json_paths_find_what_columns_ask_for(path: str, found: list[Any]) -> No
 
 @pytest.mark.parametrize(("schema", "value", "complaint"), [
     ({"oneOf": [{"required": ["a"]}, {"required": ["b"]}]}, {},
-     'f: Invalid value: "": "f" must validate one and only one schema (oneOf). Found none valid'),
+     '<nil>: Invalid value: "": "f" must validate one and only one schema (oneOf). Found none valid'),
     ({"oneOf": [{"required": ["a"]}, {"required": ["b"]}]}, {"a": 1, "b": 1},
-     'f: Invalid value: "": "f" must validate one and only one schema (oneOf). Found 2 valid alternatives'),
-    ({"anyOf": [{"minimum": 5}]}, 1, 'f: Invalid value: "": "f" must validate at least one schema (anyOf)'),
-    ({"not": {"required": ["a"]}}, {"a": 1}, 'f: Invalid value: "": "f" must not validate the schema (not)'),
+     '<nil>: Invalid value: "": "f" must validate one and only one schema (oneOf). Found 2 valid alternatives'),
+    ({"anyOf": [{"minimum": 5}]}, 1, '<nil>: Invalid value: "": "f" must validate at least one schema (anyOf)'),
+    ({"not": {"required": ["a"]}}, {"a": 1}, '<nil>: Invalid value: "": "f" must not validate the schema (not)'),
     ({"type": "string", "maxLength": 2}, "abc", "f: Too long: may not be more than 2 bytes"),
     ({"type": "array", "maxItems": 1}, [1, 2], "f: Too many: 2: must have at most 1 item"),
     ({"type": "number", "minimum": 1, "exclusiveMinimum": True}, 1, "f: Invalid value: 1: f in body should be greater than 1"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -29,6 +30,8 @@ Problem = tuple[Path, FieldError]
 """A complaint and the path of the value that was checked."""
 _ABSENT: Any = object()
 LIST_TYPE = "x-kubernetes-list-type"
+NOWHERE = "<nil>"
+"""Where complaints stand whose text alone names their place: those of junctors and of ranges of numbers."""
 
 
 def validate(schema: Schema, obj: Object) -> list[FieldError]:
@@ -54,6 +57,8 @@ def validate_at(schema: Schema, value: Any, path: str) -> list[FieldError]:
     """Complaints about a value that stands at a path."""
     start = (path,) if path else ()
     values = [error for _, error in _problems(schema, value, start)]
+    if path:
+        values = [replace(error, field=path) if error.field == NOWHERE else error for error in values]
     return [*values, *embedded_problems(schema, value, path), *repeats(schema, value, start)]
 
 
@@ -209,7 +214,7 @@ def _check_range(schema: Schema, value: float, path: str, what: str) -> Iterable
     """Whether a value, or a limit for values, can be written in the format of numbers."""
     kind, form = schema.get("type", ""), schema.get("format", "")
     if kind != "string" and form and is_known(kind, form) and not is_in_range(form, value):
-        yield invalid_value("<nil>", "", f"{what} value must be of type {kind} with format {form} in {path}")
+        yield invalid_value(NOWHERE, "", f"{what} value must be of type {kind} with format {form} in {path}")
 
 
 def _limit(limit: float, value: float) -> str:
@@ -318,7 +323,7 @@ def _check_junctors(schema: Schema, value: Any, path: Path) -> list[Problem]:
     here = text_of(path)
 
     def complain(why: str) -> None:
-        found.append((path, invalid_value(here, "", f'"{here}" must {why}')))
+        found.append((path, invalid_value(NOWHERE, "", f'"{here}" must {why}')))
 
     if any_of := schema.get("anyOf"):
         attempts = [_problems(part, value, path) for part in any_of]
