@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from kubecosm.api.errors import modified_conflict
 from kubecosm.api.meta import controller_of, labels_of
 from kubecosm.api.names import LABEL_ENDPOINTSLICE_MANAGED_BY, LABEL_SERVICE_NAME, LABEL_ZONE
-from kubecosm.api.resources import ENDPOINTS, ENDPOINTSLICES, NODES, PODS, SERVICES, Object
+from kubecosm.api.resources import ENDPOINTS, ENDPOINTSLICES, EVENTS, NODES, PODS, SERVICES, Object
 from kubecosm.services.controller.common.slices import SliceFrame, Wanted, plan_slices
 from kubecosm.services.controller.config import Config
 from kubecosm.services.controller.network import endpoints, endpointslice, endpointslice_mirroring
@@ -198,6 +199,74 @@ def test_user_written_endpoints_are_mirrored_and_their_mirror_goes_with_them() -
             await wait_for(lambda: not api.all(ENDPOINTSLICES))
 
     run(test)
+
+
+def test_a_slice_that_cannot_be_written_is_told_and_tried_again() -> None:
+    async def test(api: FakeApi) -> None:
+        api.put(PODS, pod(1))
+        async with controllers(api, SLICES):
+            await api.create(SERVICES, service())
+            await wait_for(lambda: len(ready_addresses(api)) == 1)
+            name = api.all(ENDPOINTSLICES)[0]["metadata"]["name"]
+            api.answer_with(modified_conflict(ENDPOINTSLICES, name), "update", "endpointslices")
+            api.put(PODS, pod(2))
+            await wait_for(lambda: len(ready_addresses(api)) == 2 and api.all(EVENTS))
+        (event,) = api.all(EVENTS)
+        assert event["reason"] == "FailedToUpdateEndpointSlices"
+        assert event["message"] == (
+            f"Error updating Endpoint Slices for Service default/web: failed to update {name} EndpointSlice for Service default/web: "
+            f'Operation cannot be fulfilled on endpointslices.discovery.k8s.io "{name}": '
+            "the object has been modified; please apply your changes to the latest version and try again"
+        )
+
+    run(test)
+
+
+def test_mirrored_subsets_are_repacked_and_no_more_than_a_thousand_addresses_each() -> None:
+    http, dns = ({"name": name, "port": port, "protocol": "TCP"} for name, port in (("http", 80), ("dns", 53)))
+    both = [{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}]
+    subsets = [
+        {"addresses": both, "ports": [http]}, {"addresses": both, "ports": [dns]},
+        {"notReadyAddresses": [{"ip": "10.0.0.2"}], "ports": [dns, http]}, {"addresses": [{"ip": "fd00::1"}], "ports": [http, dns]},
+    ]  # fmt: skip
+    groups, skipped = endpointslice_mirroring.plan_groups({"subsets": subsets})
+    assert [(group.address_type, group.ports, [endpoint["addresses"] for endpoint in group.endpoints]) for group in groups] == [
+        ("IPv4", [http, dns], [["10.0.0.1"], ["10.0.0.2"]]), ("IPv6", [http, dns], [["fd00::1"]])
+    ]  # fmt: skip
+    assert [endpoint["conditions"]["ready"] for endpoint in groups[0].endpoints] == [True, False]
+    assert skipped == 0
+
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, endpointslice_mirroring):
+            await api.create(SERVICES, service(selector=None))
+            many = {"addresses": [{"ip": f"10.0.{index // 250}.{index % 250 + 1}"} for index in range(1003)]}
+            await api.create(ENDPOINTS, {"metadata": {"name": "web", "namespace": "default"}, "subsets": [many]})
+            await wait_for(lambda: len(ready_addresses(api)) == 1000 and api.all(EVENTS))
+        (event,) = api.all(EVENTS)
+        assert event["reason"] == "TooManyAddressesToMirror"
+        assert event["message"] == (
+            "A max of 1000 addresses can be mirrored to EndpointSlices per Endpoints subset. 3 addresses were skipped"
+        )
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "kept"),
+    [
+        pytest.param([(300, 300), (300, 100)], [(300, 300), (300, 100)], id="room for all"),
+        pytest.param([(300, 300), (300, 300)], [(300, 200), (300, 200)], id="those not ready share what is left"),
+        pytest.param([(900, 5), (600, 0)], [(600, 0), (400, 0)], id="ready ones in proportion, the others not at all"),
+        pytest.param([(1000, 0), (0, 3)], [(1000, 0)], id="no room for those not ready"),
+        pytest.param([(501, 0), (501, 0), (1, 0)], [(500, 0), (500, 0)], id="rounding up takes from the last"),
+    ],
+)
+def test_endpoints_keep_a_thousand_addresses(sizes: list[tuple[int, int]], kept: list[tuple[int, int]]) -> None:
+    names = ("addresses", "notReadyAddresses")
+    subsets = [{name: [{"ip": str(n)} for n in range(size)] for name, size in zip(names, pair, strict=True) if size} for pair in sizes]
+    found, truncated = endpoints.plan_truncation(subsets)
+    assert [tuple(len(subset.get(name, ())) for name in names) for subset in found] == kept
+    assert truncated is (sizes != kept)
 
 
 def test_a_deleted_service_takes_its_endpoints_along() -> None:

@@ -12,16 +12,26 @@ from .batches import all_settled, raise_first
 
 async def write_slices(ctx: Context, create: list[Object], update: list[Object], delete: list[Object]) -> None:
     """Create, then write over, then delete, so that no endpoint is missing from all slices in between. Raises the first error."""
-    for calls in (
-        [ctx.client.create(ENDPOINTSLICES, body, body["metadata"]["namespace"]) for body in create],
-        [ctx.client.update(ENDPOINTSLICES, body) for body in update],
-    ):
-        results = await all_settled(calls)
-        for result in results:
-            if not isinstance(result, Exception):
-                ctx.expect_written(result)
+    for verb, bodies, call in (("create", create, _create), ("update", update, _update), ("delete", delete, _delete)):
+        results = await all_settled([call(ctx, body) for body in bodies])
+        for body, result in zip(bodies, results, strict=True):
+            if isinstance(result, Exception):
+                name = "" if verb == "create" else f"{body['metadata']['name']} "
+                result.add_note(f"failed to {verb} {name}EndpointSlice")
         raise_first(results)
-    raise_first(await all_settled([_delete(ctx, endpoint_slice) for endpoint_slice in delete]))
+
+
+def failure_of(error: Exception, owner: str) -> str:
+    """What went wrong with the slices of an owner, such as "Service default/web"."""
+    return ": ".join([*(f"{note} for {owner}" for note in getattr(error, "__notes__", ())), str(error)])
+
+
+async def _create(ctx: Context, body: Object) -> None:
+    ctx.expect_written(await ctx.client.create(ENDPOINTSLICES, body, body["metadata"]["namespace"]))
+
+
+async def _update(ctx: Context, body: Object) -> None:
+    ctx.expect_written(await ctx.client.update(ENDPOINTSLICES, body))
 
 
 async def _delete(ctx: Context, endpoint_slice: Object) -> None:

@@ -5,6 +5,7 @@ Watches Services and Pods. Writes Endpoints, named as their Service. Imitates pk
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
@@ -83,20 +84,23 @@ def _subset(draft: Object) -> Object:
 
 
 def plan_truncation(subsets: Sequence[Object]) -> tuple[list[Object], bool]:
-    """At most ADDRESSES_MAX addresses, ready ones first; and whether any were left out."""
-    room = ADDRESSES_MAX
-    total = sum(len(s.get("addresses", ())) + len(s.get("notReadyAddresses", ())) for s in subsets)
-    if total <= room:
+    """At most ADDRESSES_MAX addresses, of every subset in proportion, ready ones first; and whether any were left out."""
+    ready, unready = (sum(len(subset.get(field, ())) for subset in subsets) for field in ("addresses", "notReadyAddresses"))
+    if ready + unready <= ADDRESSES_MAX:
         return list(subsets), False
-    kept = [dict(subset) for subset in subsets]
-    for field in ("addresses", "notReadyAddresses"):
-        for subset in kept:
-            if field in subset:
-                subset[field] = subset[field][:room]
-                room -= len(subset[field])
-                if not subset[field]:
-                    del subset[field]
-    return [subset for subset in kept if "addresses" in subset or "notReadyAddresses" in subset], True
+    field, share, total = "addresses", ADDRESSES_MAX, ready
+    if ready <= ADDRESSES_MAX:
+        field, share, total = "notReadyAddresses", ADDRESSES_MAX - ready, unready
+    room = share
+    kept: list[Object] = []
+    for subset in subsets:
+        found = subset.get(field, [])
+        part = found[: min(math.ceil(len(found) / total * share), room)]
+        room -= len(part)
+        others = {name: value for name, value in subset.items() if name == "ports" or (name == "addresses" and field != "addresses")}
+        if part or "addresses" in others:
+            kept.append({**others, **({field: part} if part else {})})
+    return kept, True
 
 
 def plan_endpoints(service: Object, pods: Sequence[Object], current: Object | None) -> Object | None:

@@ -38,7 +38,7 @@ from ..common.services import (
     services_of,
     target_ref,
 )
-from ..common.slice_writes import write_slices
+from ..common.slice_writes import failure_of, write_slices
 from ..common.slices import SliceFrame, SlicePlan, Wanted, plan_slices, slice_identity
 from ..common.templates import is_namespace_terminating
 from ..config import Config
@@ -195,7 +195,7 @@ class EndpointSlices:
             await write_slices(ctx, steps.create, steps.update, steps.delete)
         except ApiError as error:
             if not is_namespace_terminating(error):
-                _tell_failure(ctx, service, str(error))
+                _tell_failure(ctx, service, failure_of(error, f"Service {key}"))
                 raise
         self._totals.count(ctx.meter, key, existing, steps)
         if lost:

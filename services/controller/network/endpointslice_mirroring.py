@@ -6,6 +6,7 @@ pkg/controller/endpointslicemirroring.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 from kubecosm.api.errors import ApiError
@@ -29,6 +30,7 @@ from ..common.templates import is_namespace_terminating
 
 ENDPOINTS_PER_SLICE_MAX = 1000
 """--mirroring-max-endpoints-per-subset."""
+TOO_MANY = "A max of {} addresses can be mirrored to EndpointSlices per Endpoints subset. {} addresses were skipped"
 ANNOTATIONS_NOT_COPIED = frozenset({ANNOTATION_LAST_APPLIED, ANNOTATION_LAST_CHANGE_TRIGGER_TIME})
 
 
@@ -48,28 +50,50 @@ def _endpoint(address: Object, *, ready: bool) -> Object:
     return endpoint
 
 
-def plan_groups(endpoints: Object) -> list[Wanted]:
-    """One group per subset and address family."""
+def _repacked(subsets: Iterable[Object]) -> list[tuple[list[Object], list[Object]]]:
+    """Ports and endpoints, as RepackSubsets makes them: addresses with the same ports together, and not ready wins."""
+    by_port: dict[str, dict[tuple[str, str], Object]] = {}
+    for subset in subsets:
+        ports: list[Object | None] = [{"name": "", "protocol": "TCP", **port} for port in subset.get("ports") or ()]
+        for field, ready in (("addresses", True), ("notReadyAddresses", False)):
+            for address in subset.get(field) or ():
+                identity = (address["ip"], (address.get("targetRef") or {}).get("uid", ""))
+                for port in ports or [None]:
+                    members = by_port.setdefault(json.dumps(port, sort_keys=True), {})
+                    if identity not in members or not ready:
+                        members[identity] = _endpoint(address, ready=ready)
+    together: dict[str, tuple[list[Object], list[Object]]] = {}
+    for written, members in by_port.items():
+        endpoints = sorted((members[identity] for identity in sorted(members)), key=lambda endpoint: not endpoint["conditions"]["ready"])
+        states = sorted((*identity, members[identity]["conditions"]["ready"]) for identity in members)
+        shared, _ = together.setdefault(json.dumps(states), ([], endpoints))
+        if (port := json.loads(written)) is not None:
+            shared.append(port)
+    return list(together.values())
+
+
+def plan_groups(endpoints: Object) -> tuple[list[Wanted], int]:
+    """One group per set of ports and address family; and how many addresses are too many."""
     groups: list[Wanted] = []
-    for subset in endpoints.get("subsets") or ():
-        found = [_endpoint(address, ready=True) for address in subset.get("addresses") or ()]
-        found += [_endpoint(address, ready=False) for address in subset.get("notReadyAddresses") or ()]
-        ports = [{"name": "", "protocol": "TCP", **port} for port in subset.get("ports") or ()]
+    skipped = 0
+    for ports, found in _repacked(endpoints.get("subsets") or ()):
+        kept = found[:ENDPOINTS_PER_SLICE_MAX]
+        skipped += len(found) - len(kept)
         for family, is_six in (("IPv4", False), ("IPv6", True)):
-            members = [endpoint for endpoint in found if (":" in endpoint["addresses"][0]) is is_six]
+            members = [endpoint for endpoint in kept if (":" in endpoint["addresses"][0]) is is_six]
             if members:
                 groups.append(Wanted(family, ports, members))
-    return groups
+    return groups, skipped
 
 
-def plan_mirror(endpoints: Object, existing: list[Object]) -> SlicePlan:
+def plan_mirror(endpoints: Object, groups: list[Wanted], existing: list[Object]) -> SlicePlan:
     """What makes the slices equal to the Endpoints."""
     meta = endpoints["metadata"]
     labels = {**labels_of(endpoints), LABEL_SERVICE_NAME: meta["name"], LABEL_ENDPOINTSLICE_MANAGED_BY: MANAGED_BY_MIRRORING_CONTROLLER}
     annotations = {name: value for name, value in annotations_of(endpoints).items() if name not in ANNOTATIONS_NOT_COPIED}
     owner = controller_ref(endpoints, ENDPOINTS)
     frame = SliceFrame(meta["name"], meta["namespace"], owner, labels, annotations, ENDPOINTS_PER_SLICE_MAX)
-    return plan_slices(frame, plan_groups(endpoints), existing, None)
+    return plan_slices(frame, groups, existing, None)
 
 
 def _mirrored_slices(reader: Reader, key: Key) -> list[Object]:
@@ -83,7 +107,10 @@ async def reconcile(ctx: Context, key: Key) -> Result:
     if endpoints is None or not should_mirror(endpoints, ctx.cache(SERVICES).get(key)):
         await write_slices(ctx, [], [], existing)
         return done()
-    steps = plan_mirror(endpoints, existing)
+    groups, skipped = plan_groups(endpoints)
+    if skipped:
+        ctx.recorder.event(endpoints, ENDPOINTS, "Warning", "TooManyAddressesToMirror", TOO_MANY.format(ENDPOINTS_PER_SLICE_MAX, skipped))
+    steps = plan_mirror(endpoints, groups, existing)
     try:
         await write_slices(ctx, steps.create, steps.update, steps.delete)
     except ApiError as error:
