@@ -105,16 +105,17 @@ def test_run_gives_its_input_and_removes_the_pod(old_and_new_kubectl: Kubectl) -
 
 def test_attach_shows_what_is_written_from_now_on(old_and_new_kubectl: Kubectl) -> None:
     kubectl = old_and_new_kubectl
-    script = "while [ ! -e /tmp/go ]; do sleep 0.1; done; echo at last"
+    script = "echo before; while [ ! -e /tmp/go ]; do sleep 0.1; echo tick; done; echo at last"
     kubectl("run", "p", "--image=busybox", "--restart=Never", "--", "sh", "-c", script)
     kubectl("wait", "--for=condition=Ready", "pod/p", "--timeout=30s")
-    with subprocess.Popen([*kubectl.command, "attach", "p"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as attached:
-        assert attached.stderr is not None
+    wait_for(lambda: "tick" in kubectl("logs", "p"), "it has begun")
+    with subprocess.Popen([*kubectl.command, "attach", "p"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as attached:
         assert attached.stdout is not None
-        attached.stderr.readline()  # the hint about a command prompt: attached
-        kubectl("exec", "p", "--", "sleep", "0.3")
+        first = attached.stdout.readline()  # only now it is attached
         kubectl("exec", "p", "--", "touch", "/tmp/go")
-        assert attached.stdout.read() == "at last\n"
+        rest = attached.stdout.read()
+    assert first == "tick\n"
+    assert rest.endswith("tick\nat last\n")
 
 
 @contextmanager
