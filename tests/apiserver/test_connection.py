@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from types import SimpleNamespace
 
 import pytest
@@ -40,6 +40,13 @@ def post(path: str, body: bytes, length: int | None = None, *headers: bytes) -> 
     return b"\r\n".join((f"POST {path} HTTP/1.1".encode(), b"Host: x", *headers, told, b"", body))
 
 
+async def close(*writers: asyncio.StreamWriter) -> None:
+    for writer in writers:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
 async def answer(reader: asyncio.StreamReader) -> str:
     head = await reader.readuntil(b"\r\n\r\n")
     length = next(line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:"))
@@ -52,7 +59,7 @@ def test_requests_sent_ahead_are_answered_in_order() -> None:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(b"".join(post(f"/{n}", b"b%d" % n) for n in range(100)))
             assert [await answer(reader) for _ in range(100)] == [f"POST /{n} b{n}" for n in range(100)]
-            writer.close()
+            await close(writer)
 
     asyncio.run(main())
 
@@ -71,8 +78,7 @@ def test_who_sends_many_requests_ahead_takes_turns_with_others() -> None:
             modest.write(post("/modest", b""))
             await answer(reader)
             assert served.index("/modest") < 30 - 5
-            greedy.close()
-            modest.close()
+            await close(greedy, modest)
 
     asyncio.run(main())
 
@@ -89,7 +95,7 @@ def test_a_body_that_nobody_reads_is_not_taken_for_the_next_request(monkeypatch:
             writer.write(post("/unread", b"", 1000))
             assert await answer(reader) == "POST /unread "
             assert await reader.read() == b""  # the rest never came: closed
-            writer.close()
+            await close(writer)
 
     asyncio.run(main())
 
@@ -104,7 +110,7 @@ def test_a_declined_upgrade_leaves_the_connection_usable() -> None:
             writer.write(post("/last", b"", 0, b"Connection: close"))
             assert (await answer(reader)).startswith("POST /last")
             assert await reader.read() == b""
-            writer.close()
+            await close(writer)
 
     asyncio.run(main())
 
@@ -126,8 +132,7 @@ def test_a_failure_behind_all_filters_closes_its_connection_alone(monkeypatch: p
             assert await bad.read() == b""
             two.write(post("/fine", b"b"))
             assert await answer(good) == "POST /fine b"
-            one.close()
-            two.close()
+            await close(one, two)
         assert told == ["a bug"]
 
     asyncio.run(main())
@@ -149,7 +154,7 @@ def test_a_client_that_leaves_ends_its_request() -> None:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(post("/", b""))
             await began.wait()
-            writer.close()
+            await close(writer)
             await ended.wait()
 
     asyncio.run(main())
