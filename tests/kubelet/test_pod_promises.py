@@ -165,8 +165,8 @@ def test_a_token_is_renewed_before_it_expires() -> None:
 
 def test_a_container_with_a_rule_is_restarted_in_a_pod_that_restarts_nothing() -> None:
     rules = [{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]
-    script = "if [ -e /work/seen ]; then exit 0; fi; touch /work/seen; exit 42"
-    mounts = [{"name": "work", "mountPath": "/work"}]
+    script = "if [ -e /state/seen ]; then exit 0; fi; touch /state/seen; exit 42"
+    mounts = [{"name": "work", "mountPath": "/state"}]
     spec = shell(script, restartPolicy="Never", restartPolicyRules=rules, volumeMounts=mounts)
     _, status = ran(make_pod(spec, restartPolicy="Never", volumes=[{"name": "work", "emptyDir": {}}]))
     assert (status["phase"], status["containerStatuses"][0]["restartCount"]) == ("Succeeded", 1)
