@@ -252,6 +252,7 @@ def test_kubectl_may_go_on_where_its_client_side_apply_stopped() -> None:
     [(DEPLOYMENTS, {"apiVersion": "apps/v1beta1", "kind": "Deployment"}, 400,
       "invalid object type: apps/v1beta1, Kind=Deployment"),
      (DEPLOYMENTS, {"apiVersion": "v1", "kind": "Pod"}, 400, "invalid object type: /v1, Kind=Pod"),
+     (DEPLOYMENTS, {"apiVersion": -1, "kind": True}, 400, "invalid object type: /, Kind="),
      (PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": {"managedFields": []}}, 400, "metadata.managedFields must be nil"),
      (DEPLOYMENTS, config(DEPLOYMENTS, spec={"foo": 1, "baz": 2}), 500,
       "failed to create typed patch object (/x; apps/v1, Kind=Deployment): .spec.baz: field not declared in schema"),

@@ -87,3 +87,4 @@ def test_definitions_with_unknown_formats_are_warned_once() -> None:
     assert strategy.warnings(old) == ['unrecognized format "cidr"', 'unrecognized format "uint8"']
     new = definition(version(schema={**ROOT, "properties": {**fields, "e": {"type": "string", "format": "nope"}}}))
     assert strategy.warnings(new, old) == ['unrecognized format "nope"']
+    assert strategy.warnings({**new, "spec": {}}) == [], "warnings are asked for before it is known to be valid"

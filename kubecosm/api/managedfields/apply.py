@@ -146,7 +146,7 @@ def prune(shape: MapShape, merged: Object, last: Node, owned: Iterable[Node]) ->
 
 
 def _check(resource: Resource, applied: Object) -> None:
-    api_version, kind = applied.get("apiVersion") or "", applied.get("kind") or ""
+    api_version, kind = (value if isinstance(value, str) else "" for value in (applied.get("apiVersion"), applied.get("kind")))
     if (api_version, kind) != (resource.api_version, resource.kind):
         raise BadRequest(f"invalid object type: {_go_kind(api_version, kind)}")
     metadata = applied.get("metadata")

@@ -85,7 +85,7 @@ class CustomResourceDefinitionStrategy(Strategy):
 
 
 def _unknown_formats(crd: Object) -> set[str]:
-    return {form for version in crd["spec"]["versions"] for form in unknown_formats(_schema_of(version))}
+    return {form for version in crd["spec"].get("versions") or () for form in unknown_formats(_schema_of(version))}
 
 
 def _show_status(status: Object) -> None:
