@@ -1,6 +1,11 @@
 """Maps the two source folders onto one package: kubecosm/ is `kubecosm`, services/ is `kubecosm.services`."""
 
+import sys
+
 from setuptools import find_packages, setup
+
+if sys.version_info < (3, 11):  # older pips look at the dependencies before they look at requires-python
+    sys.exit("kubecosm needs Python 3.11 or newer; this is " + sys.version.split()[0])
 
 setup(
     packages=[

@@ -67,6 +67,7 @@ def up(options: Options, *, detach: bool, seconds_max: float) -> None:
         except (KeyboardInterrupt, StartupError):
             _stop(progress.paths, client, events)
             if progress.status.get("error"):
+                launch.forget_options(prepared)
                 raise StartupError(_explain(progress)) from None
             if not progress.is_complete:
                 raise

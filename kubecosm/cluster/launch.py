@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kubecosm.cluster import kubeconfig, pki, slots
@@ -49,7 +49,8 @@ class Prepared:
     spec: specs.ClusterSpec
     lock: int
     claim: slots.Claim
-    is_new: bool
+    known: specs.ClusterSpec | None
+    """What it was before, None if it is new."""
     surplus_nodes: tuple[str, ...] = ()
     """Nodes of the last start that this one does not simulate any more."""
 
@@ -88,7 +89,12 @@ def prepare(options: Options, environ: Mapping[str, str] = os.environ) -> Prepar
         os.close(lock)
         raise
     surplus = range(spec.nodes, known.nodes) if known is not None else ()
-    return Prepared(paths, spec, lock, claim, is_new=known is None, surplus_nodes=tuple(f"{specs.NODE_NAME_PREFIX}{n}" for n in surplus))
+    return Prepared(paths, spec, lock, claim, known, surplus_nodes=tuple(f"{specs.NODE_NAME_PREFIX}{n}" for n in surplus))
+
+
+def forget_options(prepared: Prepared) -> None:
+    """Takes the options of a start that failed out of the spec again, or every later start would fail of them, too."""
+    specs.save(prepared.paths.spec, prepared.known or replace(prepared.spec, components=specs.COMPONENTS, flags={}))
 
 
 def start(prepared: Prepared, clock: Clock, *, foreground: bool) -> Started:
@@ -158,20 +164,27 @@ def _make_directory(options: Options, environ: Mapping[str, str]) -> ClusterPath
     entry = home(environ) / options.name
     with startup(f"create {entry}"):
         home(environ).mkdir(parents=True, exist_ok=True)
-        if options.data_dir is not None:
-            target = options.data_dir.resolve()
-            target.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if target != entry.resolve():
-                if entry.exists():
-                    raise StartupError(f"cluster {options.name} lies in {entry.resolve()}: drop --data-dir, or choose another --name")
-                if entry.is_symlink():
-                    entry.unlink()
-                entry.symlink_to(target)
-        paths = ClusterPaths(entry.resolve())
+    if options.data_dir is not None:
+        _link(entry, options.data_dir.resolve(), options.name)
+    paths = ClusterPaths(entry.resolve())
+    with startup(f"create {paths.root}"):
         paths.root.mkdir(mode=0o700, exist_ok=True)
         paths.logs.mkdir(mode=0o700, exist_ok=True)
         paths.data.mkdir(mode=0o700, exist_ok=True)
     return paths
+
+
+def _link(entry: Path, target: Path, name: str) -> None:
+    """Makes the directory that the user chose, and the symbolic link to it by which the cluster is found."""
+    with startup(f"create {target}"):
+        target.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if target == entry.resolve():
+        return
+    if entry.exists():
+        raise StartupError(f"cluster {name} lies in {entry.resolve()}: drop --data-dir, or choose another --name")
+    with startup(f"create {entry}"):
+        entry.unlink(missing_ok=True)
+        entry.symlink_to(target)
 
 
 def _lock(paths: ClusterPaths, name: str) -> int:

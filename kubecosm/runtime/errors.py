@@ -15,6 +15,7 @@ ADVICE: dict[int, str] = {
     errno.EACCES: "permission denied: choose a port above 1023",
     errno.EPERM: "not permitted for this user",
     errno.ENOENT: "no such file or directory: check the path",
+    errno.EEXIST: "a file of that name exists: choose another path",
     errno.EISDIR: "it is a directory: give the path of a file",
     errno.ENOTDIR: "part of the path is not a directory: check the path",
     errno.ENOSPC: "no space left on the device: free some space and start again; nothing written before is lost",

@@ -70,8 +70,8 @@ def parse_all(
     """Like `parse` for several dataclasses whose fields share one command line; answers one object each, in order."""
     by_type = [flags_of(config_type, program) for config_type in config_types]
     by_name = {flag.name: flag for flags in by_type for flag in flags}
-    usage = f"Usage: python -m {module or f'kubecosm.services.{program}'} [flags]"
-    given = _read_arguments(by_name, argv, program, lambda: help_text(config_types, program, usage))
+    command = f"python -m {module or f'kubecosm.services.{program}'}"
+    given = _read_arguments(by_name, argv, command, lambda: help_text(config_types, program, f"Usage: {command} [flags]"))
     return tuple(_build(config_type, flags, given, environ) for config_type, flags in zip(config_types, by_type, strict=True))
 
 
@@ -168,7 +168,7 @@ def help_text(config_types: Sequence[type], program: str, usage: str) -> str:
     return "\n".join(lines)
 
 
-def _read_arguments(by_name: dict[str, Flag], argv: Sequence[str], program: str, help_of: Callable[[], str]) -> dict[str, str]:
+def _read_arguments(by_name: dict[str, Flag], argv: Sequence[str], command: str, help_of: Callable[[], str]) -> dict[str, str]:
     """Flag name → text as given on the command line."""
     given: dict[str, str] = {}
     arguments = iter(argv)
@@ -176,12 +176,12 @@ def _read_arguments(by_name: dict[str, Flag], argv: Sequence[str], program: str,
         if argument in ("--help", "-h"):
             raise HelpRequested(help_of())
         if not argument.startswith("--"):
-            raise FlagError(f"unexpected argument {argument!r}: every option of {program} starts with --")
+            raise FlagError(f"unexpected argument {argument!r}: options start with --, see {command} --help")
         name, equals, text = argument[2:].partition("=")
         name = name.replace("_", "-")
         flag = by_name.get(name)
         if flag is None:
-            raise FlagError(f"unknown flag --{name}{_suggest(name, by_name)}: see --help")
+            raise FlagError(f"unknown flag --{name}{_suggest(name, by_name)}: see {command} --help")
         if not equals:
             text = "true" if flag.is_bool else next(arguments, "")
             if not text and not flag.is_bool:

@@ -64,7 +64,7 @@ def run(name: str, config_type: type[ConfigT], serve: Serve[ConfigT], argv: Sequ
     try:
         config, options = flags.parse_all((config_type, ProcessOptions), argv, environ, program=name)
     except flags.HelpRequested as help_requested:
-        print(help_requested)
+        _print(str(help_requested))
         return 0
     except FlagError as error:
         return _fail(name, error, Notifier(_notify_fd_of(argv)))
@@ -79,6 +79,14 @@ def run(name: str, config_type: type[ConfigT], serve: Serve[ConfigT], argv: Sequ
             return _fail(name, expected, notifier)
         return _crash(name, error, notifier)
     return 0
+
+
+def _print(text: str) -> None:
+    """Writes to stdout, whose reader may have read enough (`--help | head`)."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains when it ends
 
 
 def run_by_name(name: str, argv: Sequence[str], environ: Mapping[str, str]) -> int:

@@ -59,7 +59,22 @@ def test_a_port_in_use_is_named_and_another_can_be_chosen(kubecosm: CommandLine)
 
 def test_a_flag_that_a_component_does_not_have_is_told_by_it(kubecosm: CommandLine) -> None:
     line = failure(kubecosm, "up", *ONLY_APISERVER, "--set", "apiserver.secure-prt=1")
-    assert "apiserver: unknown flag --secure-prt (did you mean --secure-port?)" in line
+    assert "apiserver: unknown flag --secure-prt (did you mean --secure-port?): see python -m kubecosm.services.apiserver --help" in line
+
+
+def test_the_options_of_a_start_that_failed_are_not_kept(kubecosm: CommandLine) -> None:
+    failure(kubecosm, "up", *ONLY_APISERVER, "--set", "apiserver.secure-prt=1")
+    kubecosm("up", *ONLY_APISERVER, "--set", "apiserver.anonymous-auth=false")
+    kubecosm("down")
+    failure(kubecosm, "up", *ONLY_APISERVER, "--set", "apiserver.authorization-mode=Nobody")
+    spec = json.loads((kubecosm.home / "default" / "cluster.json").read_text())
+    assert spec["flags"] == {"apiserver": {"anonymous-auth": "false"}}
+
+
+def test_a_directory_that_cannot_be_made_is_named(kubecosm: CommandLine, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert f"cannot create {tmp_path}/file: a file of that name exists" in failure(kubecosm, "up", "--data-dir", str(tmp_path / "file"))
+    assert f"cannot create {tmp_path}/file/x: part of the path is not" in failure(kubecosm, "up", "--data-dir", str(tmp_path / "file" / "x"))
 
 
 def test_a_corrupt_database_is_told_and_left_as_it_is(kubecosm: CommandLine) -> None:

@@ -73,10 +73,10 @@ def test_environment_counts_where_no_flag_is_given() -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        pytest.param(["--secure-prt=1"], "unknown flag --secure-prt (did you mean --secure-port?): see --help", id="typo"),
+        pytest.param(["--secure-prt=1"], "unknown flag --secure-prt (did you mean --secure-port?): see python -m kubecosm.services.apiserver --help", id="typo"),
         pytest.param(["--secure-port=x"], "invalid value 'x' for --secure-port: expected a whole number", id="not-a-number"),
         pytest.param(["--secure-port"], "flag --secure-port needs a value (int)", id="no-value"),
-        pytest.param(["serve"], "unexpected argument 'serve': every option of apiserver starts with --", id="stray-word"),
+        pytest.param(["serve"], "unexpected argument 'serve': options start with --, see python -m kubecosm.services.apiserver --help", id="stray-word"),
         pytest.param(["--mode=slow"], "invalid value 'slow' for --mode: expected one of fast, safe", id="not-a-choice"),
         pytest.param(["--profiling=si"], "invalid value 'si' for --profiling: expected true or false", id="not-a-bool"),
         pytest.param(

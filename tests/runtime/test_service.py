@@ -159,11 +159,19 @@ def test_no_burst_is_interrupted_by_a_look_for_cycles(program: Path) -> None:
 def test_a_wrong_flag_is_told_to_user_and_supervisor(program: Path) -> None:
     service = Service(program, "--behav=x")
     try:
-        line = "unknown flag --behav (did you mean --behave?): see --help"
+        line = "unknown flag --behav (did you mean --behave?): see python -m kubecosm.services.demo --help"
         assert service.notice() == {"ready": False, "error": line}
         assert service.finish() == (1, f"demo: {line}\n")
     finally:
         service.close()
+
+
+def test_help_may_be_read_in_part(program: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer) as stdout:
+        done = subprocess.run([sys.executable, str(program), "--help"], stdout=stdout, stderr=subprocess.PIPE, timeout=SECONDS_MAX, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_an_unforeseen_failure_is_logged_as_json_with_its_traceback(program: Path) -> None:
