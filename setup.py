@@ -4,7 +4,7 @@ import sys
 
 from setuptools import find_packages, setup
 
-if sys.version_info < (3, 11):  # older pips look at the dependencies before they look at requires-python
+if sys.version_info < (3, 11):  # noqa: UP036  older pips look at the dependencies before they look at requires-python
     sys.exit("kubecosm needs Python 3.11 or newer; this is " + sys.version.split()[0])
 
 setup(

@@ -72,9 +72,10 @@ def test_the_options_of_a_start_that_failed_are_not_kept(kubecosm: CommandLine) 
 
 
 def test_a_directory_that_cannot_be_made_is_named(kubecosm: CommandLine, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    assert f"cannot create {tmp_path}/file: a file of that name exists" in failure(kubecosm, "up", "--data-dir", str(tmp_path / "file"))
-    assert f"cannot create {tmp_path}/file/x: part of the path is not" in failure(kubecosm, "up", "--data-dir", str(tmp_path / "file" / "x"))
+    file = tmp_path / "file"
+    file.touch()
+    assert f"cannot create {file}: a file of that name exists" in failure(kubecosm, "up", "--data-dir", str(file))
+    assert f"cannot create {file}/x: part of the path is not a directory" in failure(kubecosm, "up", "--data-dir", str(file / "x"))
 
 
 def test_a_corrupt_database_is_told_and_left_as_it_is(kubecosm: CommandLine) -> None:

@@ -12,6 +12,8 @@ from kubecosm.runtime import flags
 from kubecosm.runtime.errors import FlagError
 from kubecosm.runtime.flags import Duration
 
+COMMAND = "python -m kubecosm.services.apiserver"
+
 
 @dataclass(frozen=True)
 class Config:
@@ -73,10 +75,10 @@ def test_environment_counts_where_no_flag_is_given() -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        pytest.param(["--secure-prt=1"], "unknown flag --secure-prt (did you mean --secure-port?): see python -m kubecosm.services.apiserver --help", id="typo"),
+        pytest.param(["--secure-prt=1"], f"unknown flag --secure-prt (did you mean --secure-port?): see {COMMAND} --help", id="typo"),
         pytest.param(["--secure-port=x"], "invalid value 'x' for --secure-port: expected a whole number", id="not-a-number"),
         pytest.param(["--secure-port"], "flag --secure-port needs a value (int)", id="no-value"),
-        pytest.param(["serve"], "unexpected argument 'serve': options start with --, see python -m kubecosm.services.apiserver --help", id="stray-word"),
+        pytest.param(["serve"], f"unexpected argument 'serve': options start with --, see {COMMAND} --help", id="stray-word"),
         pytest.param(["--mode=slow"], "invalid value 'slow' for --mode: expected one of fast, safe", id="not-a-choice"),
         pytest.param(["--profiling=si"], "invalid value 'si' for --profiling: expected true or false", id="not-a-bool"),
         pytest.param(

@@ -170,7 +170,8 @@ def test_help_may_be_read_in_part(program: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer) as stdout:
-        done = subprocess.run([sys.executable, str(program), "--help"], stdout=stdout, stderr=subprocess.PIPE, timeout=SECONDS_MAX, check=False)
+        command = [sys.executable, str(program), "--help"]
+        done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, timeout=SECONDS_MAX, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
 
 
