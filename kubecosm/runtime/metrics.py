@@ -33,7 +33,10 @@ RESPONSE_SIZE_BUCKETS = exponential_buckets(1000, 10.0, 7)
 SCHEDULING_BUCKETS = exponential_buckets(0.001, 2, 15)
 """scheduler_scheduling_attempt_duration_seconds and its kin."""
 
-COUNTERS_WITHOUT_TOTAL = (b"authenticated_user_requests", b"authentication_attempts")
+COUNTERS_WITHOUT_TOTAL = (
+    b"authenticated_user_requests", b"authentication_attempts", b"endpoint_slice_controller_changes", b"endpoint_slice_controller_syncs",
+    b"endpoint_slice_mirroring_controller_changes",
+)  # fmt: skip
 """Counters that Kubernetes named before `_total` was the rule: they stand so in Prometheus' text format. OpenMetrics demands it."""
 
 

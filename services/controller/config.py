@@ -60,6 +60,12 @@ class Config:
         default=Duration(30.0), metadata={"help": "how long after its start a pod's changes of readiness count as its starting up"}
     )
     max_endpoints_per_slice: int = field(default=100, metadata={"help": "endpoints that an EndpointSlice holds at most"})
+    mirroring_max_endpoints_per_subset: int = field(
+        default=1000, metadata={"help": "addresses of a subset of Endpoints that are mirrored to EndpointSlices at most"}
+    )
+    mirroring_concurrent_service_endpoint_syncs: int = field(
+        default=5, metadata={"help": "Endpoints mirrored to EndpointSlices at once"}
+    )
     node_monitor_period: Duration = field(default=Duration(5.0), metadata={"help": "how often node health is judged at least"})
     node_monitor_grace_period: Duration = field(
         default=Duration(50.0), metadata={"help": "how long a node may be silent before it counts as unhealthy"}

@@ -46,7 +46,7 @@ def test_workloads_converge_on_a_flaky_server(seed: int) -> None:
             statefulset,
             daemonset.DaemonSets(),
             job,
-            endpoints,
+            endpoints.build(Config()),
             endpointslice.build(Config()),
             GarbageCollector(8),
         )

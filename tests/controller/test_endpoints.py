@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
 
 from kubecosm.api.errors import modified_conflict
-from kubecosm.api.meta import controller_of, labels_of
+from kubecosm.api.meta import Key, controller_of, labels_of
 from kubecosm.api.names import LABEL_ENDPOINTSLICE_MANAGED_BY, LABEL_SERVICE_NAME, LABEL_ZONE
 from kubecosm.api.resources import ENDPOINTS, ENDPOINTSLICES, EVENTS, NODES, PODS, SERVICES, Object
+from kubecosm.api.times import parse_time
+from kubecosm.services.controller.common import portorder
 from kubecosm.services.controller.common.slices import SliceFrame, Wanted, plan_slices
+from kubecosm.services.controller.common.triggers import TriggerTimes
 from kubecosm.services.controller.config import Config
 from kubecosm.services.controller.network import endpoints, endpointslice, endpointslice_mirroring
 
@@ -48,6 +52,8 @@ def pod(index: int, *, ready: bool = True, port: int = 8080, **meta: Any) -> Obj
 
 
 SLICES = endpointslice.build(Config())
+ENDPOINTS_CONTROLLER = endpoints.build(Config())
+MIRROR = endpointslice_mirroring.build(Config())
 
 
 def ready_addresses(api: FakeApi) -> list[str]:
@@ -80,7 +86,7 @@ def test_a_terminating_pod_serves_but_is_not_ready_and_leaves_the_endpoints_obje
     async def test(api: FakeApi) -> None:
         for index in (1, 2):
             api.put(PODS, pod(index))
-        async with controllers(api, SLICES, endpoints):
+        async with controllers(api, SLICES, ENDPOINTS_CONTROLLER):
             await api.create(SERVICES, service())
             await wait_for(lambda: len(ready_addresses(api)) == 2)
             await api.delete(PODS, "web-1", "default")
@@ -128,7 +134,7 @@ def test_a_service_that_lingers_keeps_its_slices_true_but_gets_no_new_ones() -> 
 
 def test_a_thousand_pods_fill_few_slices_and_are_written_in_batches() -> None:
     async def test(api: FakeApi) -> None:
-        async with controllers(api, SLICES, endpoints):
+        async with controllers(api, SLICES, ENDPOINTS_CONTROLLER):
             await api.create(SERVICES, service())
             await settle()
             for index in range(1000):
@@ -163,7 +169,7 @@ def test_a_headless_service_names_its_pods() -> None:
         body = pod(1)
         body["spec"] |= {"hostname": "web-1", "subdomain": "web"}
         api.put(PODS, body)
-        async with controllers(api, SLICES, endpoints):
+        async with controllers(api, SLICES, ENDPOINTS_CONTROLLER):
             await api.create(SERVICES, service(clusterIP="None", ports=[]))
             await wait_for(lambda: len(ready_addresses(api)) == 1 and api.all(ENDPOINTS) and api.all(ENDPOINTS)[0]["subsets"])
         assert api.all(ENDPOINTSLICES)[0]["endpoints"][0]["hostname"] == "web-1"
@@ -187,7 +193,7 @@ def test_a_pod_whose_labels_stop_matching_leaves() -> None:
 
 def test_user_written_endpoints_are_mirrored_and_their_mirror_goes_with_them() -> None:
     async def test(api: FakeApi) -> None:
-        async with controllers(api, SLICES, endpointslice_mirroring):
+        async with controllers(api, SLICES, MIRROR):
             await api.create(SERVICES, service(selector=None))
             subset = {"addresses": [{"ip": "10.0.0.1"}], "notReadyAddresses": [{"ip": "10.0.0.2"}], "ports": [{"port": 80}]}
             await api.create(ENDPOINTS, {"metadata": {"name": "web", "namespace": "default"}, "subsets": [subset]})
@@ -231,13 +237,13 @@ def test_mirrored_subsets_are_repacked_and_no_more_than_a_thousand_addresses_eac
     ]  # fmt: skip
     groups, skipped = endpointslice_mirroring.plan_groups({"subsets": subsets})
     assert [(group.address_type, group.ports, [endpoint["addresses"] for endpoint in group.endpoints]) for group in groups] == [
-        ("IPv4", [http, dns], [["10.0.0.1"], ["10.0.0.2"]]), ("IPv6", [http, dns], [["fd00::1"]])
+        ("IPv4", [dns, http], [["10.0.0.1"], ["10.0.0.2"]]), ("IPv6", [dns, http], [["fd00::1"]])
     ]  # fmt: skip
     assert [endpoint["conditions"]["ready"] for endpoint in groups[0].endpoints] == [True, False]
     assert skipped == 0
 
     async def test(api: FakeApi) -> None:
-        async with controllers(api, endpointslice_mirroring):
+        async with controllers(api, MIRROR):
             await api.create(SERVICES, service(selector=None))
             many = {"addresses": [{"ip": f"10.0.{index // 250}.{index % 250 + 1}"} for index in range(1003)]}
             await api.create(ENDPOINTS, {"metadata": {"name": "web", "namespace": "default"}, "subsets": [many]})
@@ -272,7 +278,7 @@ def test_endpoints_keep_a_thousand_addresses(sizes: list[tuple[int, int]], kept:
 def test_a_deleted_service_takes_its_endpoints_along() -> None:
     async def test(api: FakeApi) -> None:
         api.put(PODS, pod(1))
-        async with controllers(api, endpoints):
+        async with controllers(api, ENDPOINTS_CONTROLLER):
             await api.create(SERVICES, service())
             await wait_for(lambda: api.all(ENDPOINTS))
             await api.delete(SERVICES, "web", "default")
@@ -304,8 +310,81 @@ FRAME = SliceFrame("web", "default", {"uid": "s"}, {}, {}, endpoints_max=3)
         pytest.param([a_slice("a", 1, 2, 3), a_slice("b", 4)], [1, 2, 3], (0, 0, 1), id="an emptied slice goes"),
         pytest.param([a_slice("a", 1, 2), a_slice("b", 3, 4)], [1, 5, 3, 4], (0, 1, 0), id="a changed slice takes the new one"),
         pytest.param([a_slice("a", 1)], [], (0, 1, 0), id="the last endpoint leaves its slice"),
+        pytest.param([a_slice("a"), a_slice("b", 1, 2)], [1, 2, 3], (0, 1, 1), id="the fullest slice that has room takes it"),
+        pytest.param([a_slice("a", 1)], [1, 2, 3, 4, 5, 6], (1, 1, 0), id="what is left of many fills an old slice"),
     ],
 )
 def test_slices_change_with_few_writes(existing: list[Object], wanted: list[int], writes: tuple[int, int, int]) -> None:
     plan = plan_slices(FRAME, [Wanted("IPv4", [], [endpoint(index) for index in wanted])], existing, None)
     assert (len(plan.create), len(plan.update), len(plan.delete)) == writes
+
+
+SPREAD = [{"name": "dns", "port": 53, "protocol": "UDP"}, {"name": "dns-tcp", "port": 53}, {"name": "metrics", "port": 9153}]
+
+
+def names_of(ports: list[Object]) -> list[str]:
+    return [port["name"] for port in ports]
+
+
+def test_ports_are_listed_in_the_order_that_kubernetes_hashes_give_them() -> None:
+    """Known from clusters before 1.35, when MD5 was taken over the same texts: 9153,53,53 in slices; dns-tcp, dns, metrics in Endpoints."""
+    ports = [portorder.Port.of(port) for port in SPREAD]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(portorder, "fnv128a", lambda data: hashlib.md5(data).digest())
+        assert [port.name for port in sorted(ports, key=portorder.place_in_slice.__wrapped__)] == ["metrics", "dns", "dns-tcp"]
+        assert [port.name for port in sorted(ports, key=portorder.place_in_endpoints.__wrapped__)] == ["dns-tcp", "dns", "metrics"]
+    assert f"{portorder.fnv128a(b'foobar'):032x}" == "343e1662793c64bf6f0d3597ba446f18"
+    assert names_of(portorder.sorted_for_slice(reversed(SPREAD))) == ["dns", "dns-tcp", "metrics"]
+
+
+def test_a_port_that_some_pods_lack_has_a_subset_of_its_own() -> None:
+    ports = [{"name": "http", "port": 80, "targetPort": "web"}, {"name": "admin", "port": 81, "targetPort": 9000}]
+    with_port, without = pod(1), pod(2)
+    for number, body in enumerate((with_port, without)):
+        body["metadata"]["uid"] = f"u{number}"
+    without["spec"] = {**without["spec"], "containers": [{"name": "c"}]}
+    subsets = endpoints.plan_subsets(service(ports=ports), [with_port, without])
+    found = {tuple(names_of(subset["ports"])): [address["ip"] for address in subset["addresses"]] for subset in subsets}
+    assert found == {("http",): ["127.64.0.1"], ("admin",): ["127.64.0.1", "127.64.0.2"]}
+
+
+def test_endpoints_are_of_the_first_family_of_their_service() -> None:
+    body = pod(1)
+    body["metadata"]["uid"] = "u1"
+    body["status"]["podIPs"] = [{"ip": "127.64.0.1"}, {"ip": "fd00::1"}]
+    for families, ip in ((["IPv6", "IPv4"], "fd00::1"), (["IPv4"], "127.64.0.1")):
+        (subset,) = endpoints.plan_subsets(service(ipFamilies=families), [body])
+        assert [address["ip"] for address in subset["addresses"]] == [ip]
+    assert endpoints.plan_subsets(service(ipFamilies=["IPv6"]), [pod(1)]) == []
+
+
+def test_the_trigger_time_is_the_oldest_change_since_the_last_sync() -> None:
+    def ready(name: str, second: int) -> Object:
+        condition = {"type": "Ready", "status": "True", "lastTransitionTime": f"2026-01-02T03:04:{second:02}Z"}
+        return {"metadata": {"name": name}, "status": {"conditions": [condition]}}
+
+    key, body = Key("default", "web"), service()
+    body["metadata"]["creationTimestamp"] = "2026-01-02T03:00:00Z"
+    triggers = TriggerTimes()
+    seen = [triggers.changed(key, body, pods) for pods in (
+        [ready("a", 5)], [ready("a", 5)], [ready("a", 9), ready("b", 7), ready("c", 8)], [ready("a", 9)],
+    )]  # fmt: skip
+    assert [moment and moment.strftime("%M:%S") for moment in seen] == ["00:00", None, "04:07", None]
+    triggers.forget(key)
+    assert triggers.changed(key, body, []) == parse_time("2026-01-02T03:00:00Z")
+
+
+def test_slices_of_a_service_that_had_the_same_name_are_deleted_and_not_written_over() -> None:
+    async def test(api: FakeApi) -> None:
+        old = a_slice("web-old", 5)
+        old["metadata"]["labels"] = {LABEL_SERVICE_NAME: "web", LABEL_ENDPOINTSLICE_MANAGED_BY: "endpointslice-controller.k8s.io"}
+        old["metadata"]["ownerReferences"] = [{"apiVersion": "v1", "kind": "Service", "name": "web", "uid": "gone", "controller": True}]
+        api.put(ENDPOINTSLICES, old)
+        api.put(PODS, pod(1))
+        async with controllers(api, SLICES):
+            await api.create(SERVICES, service())
+            await wait_for(lambda: len(api.all(ENDPOINTSLICES)) == 1 and ready_addresses(api) == ["127.64.0.1"])
+        assert api.all(ENDPOINTSLICES)[0]["metadata"]["name"] != "web-old"
+        assert api.count("update", "endpointslices") == 0
+
+    run(test)

@@ -202,12 +202,13 @@ def service_of(given: Object) -> Object:
 
 def endpoint_slices(given: Object) -> Any:
     zones: Mapping[str, str] = given.get("zones", {})
-    plan = endpointslice.plan(service_of(given), pods_of(given), given.get("existing") or [], lambda node: zones.get(node, ""))
+    existing = given.get("existing") or []
+    plan = endpointslice.plan(service_of(given), pods_of(given), existing, lambda node: zones.get(node, ""), trigger=EPOCH)
     return {"create": plan.create, "update": plan.update, "delete": [name_of(found) for found in plan.delete]}
 
 
 def endpoints_object(given: Object) -> Any:
-    return endpoints.plan_endpoints(service_of(given), pods_of(given), given.get("current"))
+    return endpoints.plan_endpoints(service_of(given), pods_of(given), given.get("current"), EPOCH)
 
 
 def namespace_conditions(given: Object) -> Any:

@@ -7,9 +7,18 @@ from prometheus_client import CollectorRegistry, generate_latest
 from kubecosm.api.meta import Key
 from kubecosm.client.controller import ControllerSpec
 from kubecosm.client.metrics import COUNTER, Family, Meter, PrometheusClientMetrics
+from kubecosm.runtime.metrics import Metrics
 from kubecosm.services.controller.common.slices import SlicePlan
 from kubecosm.services.controller.config import Config
-from kubecosm.services.controller.network.slice_metrics import FAMILIES, Totals
+from kubecosm.services.controller.network.slice_metrics import (
+    CHANGES,
+    FAMILIES,
+    MIRROR_CHANGES,
+    MIRROR_FAMILIES,
+    SYNCS,
+    MirrorTotals,
+    Totals,
+)
 from kubecosm.services.controller.table import load_enabled
 from kubecosm.services.controller.workloads.job import metrics as job_metrics
 from kubecosm.services.controller.workloads.job.plan import FAILURE_TARGET, Target
@@ -59,15 +68,17 @@ def test_a_meter_that_nobody_reads_counts_nothing_and_complains_about_nothing() 
 
 
 def endpoint_slice(name: str, *addresses: str) -> dict[str, object]:
-    return {"metadata": {"name": name}, "endpoints": [{"addresses": [address]} for address in addresses]}
+    return {"metadata": {"name": name}, "addressType": "IPv4", "endpoints": [{"addresses": [address]} for address in addresses]}
 
 
 def test_slices_are_summed_over_all_services_and_forgotten_with_them() -> None:
     registry, meter = metered()
     meter.declare(FAMILIES)
     totals = Totals(endpoints_max=2)
-    totals.count(meter, Key("default", "a"), [], SlicePlan(create=[endpoint_slice("a-1", "1", "2"), endpoint_slice("a-2", "3")]))
-    totals.count(meter, Key("default", "b"), [endpoint_slice("b-1", "4")], SlicePlan(update=[endpoint_slice("b-1", "5", "6")]))
+    totals.count(meter, Key("default", "a"), [], SlicePlan(create=[endpoint_slice("a-1", "1", "2"), endpoint_slice("a-2", "3")]), "")
+    totals.count(
+        meter, Key("default", "b"), [endpoint_slice("b-1", "4")], SlicePlan(update=[endpoint_slice("b-1", "5", "6")]), "PreferSameZone"
+    )  # fmt: skip
 
     def value(name: str) -> float | None:
         return registry.get_sample_value(f"endpoint_slice_controller_{name}")
@@ -76,6 +87,45 @@ def test_slices_are_summed_over_all_services_and_forgotten_with_them() -> None:
     assert (value("endpoints_added_per_sync_sum"), value("endpoints_removed_per_sync_sum")) == (5, 1)
     totals.forget(meter, Key("default", "a"))
     assert (value("endpoints_desired"), value("num_endpoint_slices"), value("desired_endpoint_slices")) == (2, 1, 1)
+
+    def with_distribution() -> float | None:
+        name = "endpoint_slice_controller_services_count_by_traffic_distribution"
+        return registry.get_sample_value(name, {"traffic_distribution": "PreferSameZone"})
+
+    assert with_distribution() == 1
+    totals.forget(meter, Key("default", "b"))
+    assert with_distribution() == 0
+
+
+def test_counters_of_slices_have_the_names_that_kubernetes_gave_them() -> None:
+    metrics = Metrics()
+    meter = PrometheusClientMetrics(metrics.registry).meter
+    meter.declare((*FAMILIES, *MIRROR_FAMILIES))
+    meter.add(CHANGES, "create")
+    meter.add(SYNCS, "success")
+    meter.add(MIRROR_CHANGES, "update")
+    text = metrics.render()[1].decode()
+    assert 'endpoint_slice_controller_changes{operation="create"} 1.0' in text
+    assert 'endpoint_slice_controller_syncs{result="success"} 1.0' in text
+    assert 'endpoint_slice_mirroring_controller_changes{operation="update"} 1.0' in text
+
+
+def test_what_mirroring_adds_changes_and_removes_is_counted_by_sync() -> None:
+    registry, meter = metered()
+    meter.declare(MIRROR_FAMILIES)
+    totals = MirrorTotals(1000)
+    before = [endpoint_slice("a-1", "1", "2")]
+    changed = {**endpoint_slice("a-1", "2", "3", "4")}
+    changed["endpoints"] = [{**endpoint, "nodeName": "n"} for endpoint in changed["endpoints"]]  # type: ignore[attr-defined]
+    totals.count(meter, Key("default", "a"), before, SlicePlan(update=[changed]))
+
+    def value(name: str) -> float | None:
+        return registry.get_sample_value(f"endpoint_slice_mirroring_controller_{name}")
+
+    assert [value(f"endpoints_{what}_per_sync_sum") for what in ("added", "updated", "removed")] == [2, 1, 1]
+    assert (value("endpoints_desired"), value("num_endpoint_slices"), value("desired_endpoint_slices")) == (3, 1, 1)
+    totals.forget(meter, Key("default", "a"))
+    assert (value("endpoints_desired"), value("num_endpoint_slices"), value("desired_endpoint_slices")) == (0, 0, 0)
 
 
 def test_jobs_are_counted_by_mode_and_result() -> None:

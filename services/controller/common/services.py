@@ -53,6 +53,11 @@ def is_headless(service: Object) -> bool:
     return ip == "None"
 
 
+def has_cluster_ip(service: Object) -> bool:
+    """Whether it has an address of its own; neither headless Services nor other names have one."""
+    return not is_headless(service) and bool(service["spec"].get("clusterIP"))
+
+
 def selected_pods(reader: Reader, service: Object) -> list[Object]:
     """The pods that the selector matches, by name."""
     wanted = service["spec"]["selector"].items()
@@ -78,6 +83,23 @@ def pod_ips(pod: Object) -> list[str]:
     status = pod.get("status") or {}
     listed = [entry["ip"] for entry in status.get("podIPs") or () if entry.get("ip")]
     return listed or ([status["podIP"]] if status.get("podIP") else [])
+
+
+def address_family(service: Object, pod: Object) -> str:
+    """The family of a Service's Endpoints: its first one, or that of its address; a headless one of old without families: the pod's."""
+    if families := service["spec"].get("ipFamilies"):
+        return str(families[0])
+    ip = service["spec"]["clusterIP"] if has_cluster_ip(service) else (pod_ips(pod) or [""])[0]
+    return family_of(ip)
+
+
+def family_of(ip: str) -> str:
+    return "IPv6" if ":" in ip else "IPv4"
+
+
+def ip_of_family(pod: Object, family: str) -> str | None:
+    """The pod's first address of a family."""
+    return next((ip for ip in pod_ips(pod) if family_of(ip) == family), None)
 
 
 def belongs_in_endpoints(pod: Object, *, include_terminating: bool) -> bool:
@@ -122,7 +144,7 @@ def target_port(pod: Object, service_port: Object) -> int | None:
     return None
 
 
-def endpoint_ports(service: Object, pod: Object, *, with_app_protocol: bool) -> list[Object]:
+def endpoint_ports(service: Object, pod: Object) -> list[Object]:
     """The ports of this pod that the Service leads to; ports it does not have are left out."""
     ports = []
     for service_port in service["spec"].get("ports") or ():
@@ -130,7 +152,7 @@ def endpoint_ports(service: Object, pod: Object, *, with_app_protocol: bool) -> 
         if number is None:
             continue
         port: Object = {"name": service_port.get("name", ""), "port": number, "protocol": service_port.get("protocol", "TCP")}
-        if with_app_protocol and service_port.get("appProtocol"):
+        if service_port.get("appProtocol"):
             port["appProtocol"] = service_port["appProtocol"]
         ports.append(port)
     return ports

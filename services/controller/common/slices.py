@@ -110,14 +110,24 @@ def _pack(endpoints: Sequence[Object], existing: Sequence[Object], endpoints_max
         placeholder = drafts[0] if drafts else _Draft(None, [], True)
         placeholder.is_placeholder = True
         return drafts or [placeholder]
-    new = list(missing.values())
-    for draft in sorted(drafts, key=lambda d: not d.is_changed):  # changed slices are written anyway: fill them first
+    return _place(drafts, list(missing.values()), endpoints_max)
+
+
+def _place(drafts: list[_Draft], new: list[Object], endpoints_max: int) -> list[_Draft]:
+    """New endpoints go to slices that are written anyway, the fullest first; the rest to one that holds them all, or to new slices."""
+    for draft in sorted((draft for draft in drafts if draft.is_changed), key=lambda draft: -len(draft.endpoints)):
+        room = max(endpoints_max - len(draft.endpoints), 0)
+        draft.endpoints += new[:room]
+        new = new[room:]
+    while new:
+        fitting = [draft for draft in drafts if not draft.is_changed and len(draft.endpoints) + len(new) <= endpoints_max]
+        draft = max(fitting, key=lambda draft: len(draft.endpoints), default=None) or _Draft(None, [], True)
+        if draft.current is None:
+            drafts.append(draft)
         room = endpoints_max - len(draft.endpoints)
-        if new and room > 0 and (draft.is_changed or len(new) <= room):
-            draft.endpoints += new[:room]
-            draft.is_changed = True
-            new = new[room:]
-    drafts += [_Draft(None, new[start : start + endpoints_max], True) for start in range(0, len(new), endpoints_max)]
+        draft.endpoints += new[:room]
+        draft.is_changed = True
+        new = new[room:]
     return drafts
 
 
@@ -129,7 +139,7 @@ def _settle(plan: SlicePlan, spare: list[Object], frame: SliceFrame, group: Want
     elif not draft.endpoints and not draft.is_placeholder:
         spare.append(current)
     elif draft.is_changed or _frame_differs(frame, current):
-        annotations = _annotations(frame, trigger if draft.is_changed else None, current)
+        annotations = _annotations(frame, trigger)
         meta = {**current["metadata"], "labels": dict(frame.labels), "annotations": annotations}
         plan.update.append({**current, "metadata": meta, "endpoints": draft.endpoints})
 
@@ -147,12 +157,11 @@ def _reuse(plan: SlicePlan, spare: list[Object]) -> None:
     plan.delete += spare
 
 
-def _annotations(frame: SliceFrame, trigger: datetime | None, current: Object | None) -> dict[str, str]:
+def _annotations(frame: SliceFrame, trigger: datetime | None) -> dict[str, str]:
+    """With the time of the change that is written; without it if that is not known."""
     annotations = dict(frame.annotations)
     if trigger is not None:
         annotations[ANNOTATION_LAST_CHANGE_TRIGGER_TIME] = format_time(trigger)
-    elif current is not None and ANNOTATION_LAST_CHANGE_TRIGGER_TIME in annotations_of(current):
-        annotations[ANNOTATION_LAST_CHANGE_TRIGGER_TIME] = annotations_of(current)[ANNOTATION_LAST_CHANGE_TRIGGER_TIME]
     return annotations
 
 
@@ -168,7 +177,7 @@ def _body(frame: SliceFrame, group: Wanted, endpoints: list[Object], trigger: da
         "labels": dict(frame.labels),
         "ownerReferences": [frame.owner_reference],
     }
-    if annotations := _annotations(frame, trigger, None):
+    if annotations := _annotations(frame, trigger):
         meta["annotations"] = annotations
     return {
         "apiVersion": "discovery.k8s.io/v1",

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from kubecosm.api.errors import AlreadyExists, ApiError, NotFound
+from kubecosm.api.errors import ApiError, NotFound
 from kubecosm.api.meta import Key, annotations_of, key_of, labels_of
 from kubecosm.api.names import (
     ANNOTATION_ENDPOINTS_OVER_CAPACITY,
@@ -22,21 +22,26 @@ from kubecosm.api.resources import ENDPOINTS, PODS, SERVICES, Object
 from kubecosm.api.times import format_time
 from kubecosm.client.controller import Context, ControllerSpec, Reader, Result, done
 
-from ..common.pods import is_ready, node_of, ready_since
+from ..common.pods import is_ready, node_of
+from ..common.portorder import Port
 from ..common.services import (
     INDEXERS,
+    address_family,
     belongs_in_endpoints,
     endpoint_ports,
     endpoints_changed,
+    has_cluster_ip,
     has_selected_endpoints,
     hostname_in,
+    ip_of_family,
     is_headless,
-    pod_ips,
     selected_pods,
     services_of,
     target_ref,
 )
+from ..common.subsets import Subsets
 from ..common.templates import is_namespace_terminating
+from ..common.triggers import TriggerTimes
 
 ADDRESSES_MAX = 1000
 """An Endpoints object holds no more; EndpointSlices have no such limit."""
@@ -44,8 +49,12 @@ REST_SECONDS_PER_POD = 200e-6
 """The whole object is written for every change: one of a thousand pods is written at most five times a second."""
 
 
-def _address(service: Object, pod: Object) -> Object:
-    address: Object = {"ip": pod_ips(pod)[0]}
+def _address(service: Object, pod: Object) -> Object | None:
+    """Of the pod, in the first address family of the Service; None if it has none of that family."""
+    ip = ip_of_family(pod, address_family(service, pod))
+    if ip is None:
+        return None
+    address: Object = {"ip": ip}
     if hostname := hostname_in(service, pod):
         address["hostname"] = hostname
     if node := node_of(pod):
@@ -56,31 +65,18 @@ def _address(service: Object, pod: Object) -> Object:
 def plan_subsets(service: Object, pods: Iterable[Object]) -> list[Object]:
     """Addresses grouped by the ports they serve; ready and not ready apart, in order of address."""
     publish_all = bool(service["spec"].get("publishNotReadyAddresses"))
-    subsets: dict[str, Object] = {}
+    portless = is_headless(service) and not service["spec"].get("ports")
+    collected = Subsets()
     for pod in pods:
         if not belongs_in_endpoints(pod, include_terminating=publish_all):
             continue
-        ports = [_wire_port(port) for port in endpoint_ports(service, pod, with_app_protocol=True)]
-        if not ports and not (is_headless(service) and not service["spec"].get("ports")):
+        address = _address(service, pod)
+        if address is None:
             continue
-        subset = subsets.setdefault(str(ports), {"ready": [], "not_ready": [], "ports": ports})
-        subset["ready" if publish_all or is_ready(pod) else "not_ready"].append(_address(service, pod))
-    return [_subset(subsets[identity]) for identity in sorted(subsets)]
-
-
-def _wire_port(port: Object) -> Object:
-    """An unnamed port has no name at all in Endpoints."""
-    return {field: value for field, value in port.items() if value != ""}
-
-
-def _subset(draft: Object) -> Object:
-    subset: Object = {}
-    for field, name in (("addresses", "ready"), ("notReadyAddresses", "not_ready")):
-        if draft[name]:
-            subset[field] = sorted(draft[name], key=lambda address: (address["ip"], address["targetRef"]["uid"]))
-    if draft["ports"]:
-        subset["ports"] = sorted(draft["ports"], key=lambda port: (port.get("name", ""), port["port"]))
-    return subset
+        ports: list[Port | None] = [None] if portless else [Port.of(port) for port in endpoint_ports(service, pod)]
+        for port in ports:
+            collected.add(address, port, ready=publish_all or is_ready(pod))
+    return collected.packed()
 
 
 def plan_truncation(subsets: Sequence[Object]) -> tuple[list[Object], bool]:
@@ -103,30 +99,25 @@ def plan_truncation(subsets: Sequence[Object]) -> tuple[list[Object], bool]:
     return kept, True
 
 
-def plan_endpoints(service: Object, pods: Sequence[Object], current: Object | None) -> Object | None:
-    """The Endpoints object to create or to write over; None if all is well."""
+def plan_endpoints(service: Object, pods: Sequence[Object], current: Object | None, trigger: datetime | None) -> Object | None:
+    """The Endpoints object to create or to write over; None if all is well. `trigger`: when the change happened that it is for."""
     subsets, truncated = plan_truncation(plan_subsets(service, pods))
     labels = {**labels_of(service), LABEL_ENDPOINTS_MANAGED_BY: MANAGED_BY_ENDPOINT_CONTROLLER}
-    if is_headless(service):
+    labels.pop(LABEL_HEADLESS_SERVICE, None)
+    if not has_cluster_ip(service):
         labels[LABEL_HEADLESS_SERVICE] = ""
-    else:
-        labels.pop(LABEL_HEADLESS_SERVICE, None)
     annotations = {} if current is None else dict(annotations_of(current))
-    annotations.pop(ANNOTATION_ENDPOINTS_OVER_CAPACITY, None)
+    was_truncated = annotations.pop(ANNOTATION_ENDPOINTS_OVER_CAPACITY, None) is not None
+    if current is not None and (current.get("subsets") or []) == subsets and labels_of(current) == labels and truncated == was_truncated:
+        return None
     if truncated:
         annotations[ANNOTATION_ENDPOINTS_OVER_CAPACITY] = "truncated"
-    if current is not None and (current.get("subsets") or []) == subsets:
-        if labels_of(current) == labels and annotations_of(current) == annotations:
-            return None
-    elif trigger := _trigger(pods):
+    annotations.pop(ANNOTATION_LAST_CHANGE_TRIGGER_TIME, None)
+    if trigger is not None:
         annotations[ANNOTATION_LAST_CHANGE_TRIGGER_TIME] = format_time(trigger)
     meta = {"name": service["metadata"]["name"], "namespace": service["metadata"]["namespace"]} if current is None else current["metadata"]
     meta = {**meta, "labels": labels, **({"annotations": annotations} if annotations or current is not None else {})}
     return {"apiVersion": "v1", "kind": "Endpoints", "metadata": meta, "subsets": subsets}
-
-
-def _trigger(pods: Iterable[Object]) -> datetime | None:
-    return max((since for since in map(ready_since, pods) if since is not None), default=None)
 
 
 async def _remove(ctx: Context, key: Key) -> None:
@@ -141,34 +132,46 @@ async def _remove(ctx: Context, key: Key) -> None:
     ctx.expect_deleted(current)
 
 
-async def reconcile(ctx: Context, key: Key) -> Result:
-    service = ctx.cache(SERVICES).get(key)
-    if service is None:
-        await _remove(ctx, key)
-        return done()
-    if not has_selected_endpoints(service):
-        return done()
-    pods = selected_pods(ctx, service)
-    current = ctx.cache(ENDPOINTS).get(key)
-    wanted = plan_endpoints(service, pods, current)
-    if wanted is None:
-        return done()
-    write = ctx.client.create(ENDPOINTS, wanted, key.namespace) if current is None else ctx.client.update(ENDPOINTS, wanted)
+class EndpointsController:
+    """The controller; `SPEC` and `reconcile` are what the runner asks for."""
+
+    def __init__(self) -> None:
+        self.SPEC = SPEC
+        self._triggers = TriggerTimes()
+
+    async def reconcile(self, ctx: Context, key: Key) -> Result:
+        service = ctx.cache(SERVICES).get(key)
+        if service is None:
+            self._triggers.forget(key)
+            await _remove(ctx, key)
+            return done()
+        if not has_selected_endpoints(service):
+            return done()
+        pods = selected_pods(ctx, service)
+        current = ctx.cache(ENDPOINTS).get(key)
+        wanted = plan_endpoints(service, pods, current, self._triggers.changed(key, service, pods))
+        if wanted is None:
+            return done()
+        written = await _write(ctx, key, wanted, is_new=current is None)
+        return done(rest_seconds=REST_SECONDS_PER_POD * len(pods)) if written else done()
+
+
+async def _write(ctx: Context, key: Key, wanted: Object, *, is_new: bool) -> bool:
+    """False: the namespace is going away. What else goes wrong is told in an event, and raised."""
+    write = ctx.client.create(ENDPOINTS, wanted, key.namespace) if is_new else ctx.client.update(ENDPOINTS, wanted)
     try:
         ctx.expect_written(await write)
-    except AlreadyExists:
-        raise  # the cache was behind: try again with a newer one
     except ApiError as error:
-        if is_namespace_terminating(error):
-            return done()
-        if current is None:
+        if is_new and is_namespace_terminating(error):
+            return False
+        if is_new:
             message = f"Failed to create endpoint for service {key.namespace}/{key.name}: {error}"
             ctx.recorder.event(wanted, ENDPOINTS, "Warning", "FailedToCreateEndpoint", message)
         else:
             message = f"Failed to update endpoint {key.namespace}/{key.name}: {error}"
             ctx.recorder.event(wanted, ENDPOINTS, "Warning", "FailedToUpdateEndpoint", message)
         raise
-    return done(rest_seconds=REST_SECONDS_PER_POD * len(pods))
+    return True
 
 
 def map_pod(reader: Reader, pod: Object) -> Iterable[Key]:
@@ -188,3 +191,7 @@ SPEC = ControllerSpec(
     indexers=INDEXERS,
     workers=16,
 )
+
+
+def build(_config: object) -> EndpointsController:
+    return EndpointsController()

@@ -22,18 +22,20 @@ from kubecosm.api.names import (
 from kubecosm.api.resources import ENDPOINTSLICES, NODES, PODS, SERVICES, Object
 from kubecosm.client.controller import Context, ControllerSpec, Reader, ReconcileError, Result, done
 
-from ..common.pods import is_ready, node_of, ready_since
+from ..common.pods import is_ready, node_of
+from ..common.portorder import sorted_for_slice
 from ..common.services import (
     INDEX_LABEL,
     INDEXERS,
     belongs_in_endpoints,
     endpoint_ports,
     endpoints_changed,
+    family_of,
+    has_cluster_ip,
     has_selected_endpoints,
     hostname_in,
-    is_headless,
+    ip_of_family,
     label_pairs,
-    pod_ips,
     selected_pods,
     services_of,
     target_ref,
@@ -41,8 +43,9 @@ from ..common.services import (
 from ..common.slice_writes import failure_of, write_slices
 from ..common.slices import SliceFrame, SlicePlan, Wanted, plan_slices, slice_identity
 from ..common.templates import is_namespace_terminating
+from ..common.triggers import TriggerTimes
 from ..config import Config
-from .slice_metrics import FAMILIES, Totals
+from .slice_metrics import CHANGED_PER_SYNC, CHANGES, FAMILIES, SYNCS, Totals
 from .topology import Topology, place_changed
 from .zone_hints import Draft, carried_hints, wants_hints
 
@@ -71,10 +74,16 @@ def _endpoint(service: Object, pod: Object, addresses: list[str], zone_of: ZoneO
     return endpoint
 
 
+def distribution_of(service: Object) -> str:
+    """The traffic distribution that hints are given for; empty if there is none, or the older annotation decides."""
+    distribution = service["spec"].get("trafficDistribution")
+    return distribution if distribution in TRAFFIC_DISTRIBUTIONS and not wants_hints(service) else ""
+
+
 def _hinted(service: Object, endpoint: Object) -> Object:
     """With a traffic distribution, tell the proxies of a zone or node that this endpoint is theirs."""
-    distribution = service["spec"].get("trafficDistribution")
-    if distribution not in TRAFFIC_DISTRIBUTIONS or not endpoint["conditions"]["ready"]:
+    distribution = distribution_of(service)
+    if not distribution or not endpoint["conditions"]["ready"]:
         return endpoint
     hints: Object = {}
     if "zone" in endpoint:
@@ -85,8 +94,10 @@ def _hinted(service: Object, endpoint: Object) -> Object:
 
 
 def address_types(service: Object) -> list[str]:
-    families: list[str] = service["spec"].get("ipFamilies") or ["IPv4"]
-    return families
+    """The families of its slices. Without any (written before Services had families) those of its address, or both if it has none."""
+    if families := service["spec"].get("ipFamilies"):
+        return list(families)
+    return [family_of(service["spec"]["clusterIP"])] if has_cluster_ip(service) else ["IPv4", "IPv6"]
 
 
 def strays(service: Object, pods: Sequence[Object], zone_of: ZoneOf) -> list[Object]:
@@ -106,13 +117,15 @@ def plan_endpoints(service: Object, pods: Iterable[Object], zone_of: ZoneOf) -> 
     for family in families:
         found = False
         for pod in members:
-            addresses = [ip for ip in pod_ips(pod) if (":" in ip) == (family == "IPv6")][:1]
-            if not addresses:
+            address = ip_of_family(pod, family)
+            if address is None:
                 continue
-            ports = endpoint_ports(service, pod, with_app_protocol=True)
+            ports = endpoint_ports(service, pod)
             identity = slice_identity(family, ports)
-            group = groups.setdefault(identity, Wanted(family, ports, []))
-            endpoint = _endpoint(service, pod, addresses, zone_of)
+            group = groups.get(identity)
+            if group is None:
+                group = groups[identity] = Wanted(family, sorted_for_slice(ports), [])
+            endpoint = _endpoint(service, pod, [address], zone_of)
             group.endpoints.append(endpoint if in_proportion else _hinted(service, endpoint))
             found = True
         if not found:
@@ -125,22 +138,29 @@ def plan_frame(service: Object, endpoints_max: int) -> SliceFrame:
     meta = service["metadata"]
     labels = {name: value for name, value in labels_of(service).items() if name not in RESERVED_LABELS}
     labels |= {LABEL_SERVICE_NAME: meta["name"], LABEL_ENDPOINTSLICE_MANAGED_BY: MANAGED_BY_ENDPOINTSLICE_CONTROLLER}
-    if is_headless(service):
+    if not has_cluster_ip(service):
         labels[LABEL_HEADLESS_SERVICE] = ""
     return SliceFrame(meta["name"], meta["namespace"], controller_ref(service, SERVICES), labels, {}, endpoints_max)
 
 
 def plan(
-    service: Object, pods: Sequence[Object], existing: Sequence[Object], zone_of: ZoneOf, endpoints_max: int = ENDPOINTS_PER_SLICE_MAX
-) -> SlicePlan:
-    """All that is to be written for one Service, but for hints in proportion. With no endpoint at all an empty slice stays."""
+    service: Object, pods: Sequence[Object], existing: Sequence[Object], zone_of: ZoneOf, endpoints_max: int = ENDPOINTS_PER_SLICE_MAX,
+    trigger: datetime | None = None,
+) -> SlicePlan:  # fmt: skip
+    """All that is to be written for one Service, but for hints in proportion. With no endpoint at all an empty slice stays.
+
+    Slices of a Service that had the same name are deleted and never written over: the garbage collector is about to take them too.
+    """
+    owned = [one for one in existing if _is_owned(one, service)]
     wanted = plan_endpoints(service, pods, zone_of)
     if wants_hints(service):
-        carried = carried_hints(existing)
+        carried = carried_hints(owned)
         for endpoint in (endpoint for group in wanted for endpoint in group.endpoints):
             if endpoint["conditions"]["ready"] and endpoint["addresses"][0] in carried:
                 endpoint["hints"] = carried[endpoint["addresses"][0]]
-    return plan_slices(plan_frame(service, endpoints_max), wanted, existing, _trigger(pods))
+    steps = plan_slices(plan_frame(service, endpoints_max), wanted, owned, trigger)
+    steps.delete += [one for one in existing if one not in owned]
+    return steps
 
 
 def draft_of(family: str, steps: SlicePlan, existing: Sequence[Object]) -> Draft:
@@ -151,9 +171,8 @@ def draft_of(family: str, steps: SlicePlan, existing: Sequence[Object]) -> Draft
     return Draft(create, update, unchanged)
 
 
-def _trigger(pods: Iterable[Object]) -> datetime | None:
-    """When the newest change of readiness happened."""
-    return max((since for since in map(ready_since, pods) if since is not None), default=None)
+def _is_owned(one: Object, service: Object) -> bool:
+    return any(ref["uid"] == service["metadata"].get("uid") for ref in one["metadata"].get("ownerReferences") or ())
 
 
 def _managed_slices(reader: Reader, service: Object) -> list[Object]:
@@ -171,12 +190,23 @@ class EndpointSlices:
         self.SPEC = replace(SPEC, watches={**SPEC.watches, NODES: self._map_node})
         self._endpoints_max = endpoints_max
         self._totals = Totals(endpoints_max)
+        self._triggers = TriggerTimes()
 
     async def reconcile(self, ctx: Context, key: Key) -> Result:
+        try:
+            result = await self._sync(ctx, key)
+        except (ApiError, ReconcileError):
+            ctx.meter.add(SYNCS, "error")
+            raise
+        ctx.meter.add(SYNCS, "success")
+        return result
+
+    async def _sync(self, ctx: Context, key: Key) -> Result:
         service = ctx.cache(SERVICES).get(key)
         if service is None or not has_selected_endpoints(service):
             self._totals.forget(ctx.meter, key)
             self._topology.forget(key)
+            self._triggers.forget(key)
             return done()  # gone: the garbage collector removes the slices; without selector they are the user's business
         pods = selected_pods(ctx, service)
 
@@ -187,23 +217,29 @@ class EndpointSlices:
         lost = strays(service, pods, zone_of)
         members = [pod for pod in pods if pod not in lost] if lost else pods
         existing = _managed_slices(ctx, service)
-        steps = plan(service, members, existing, zone_of, self._endpoints_max)
+        steps = plan(service, members, existing, zone_of, self._endpoints_max, self._triggers.changed(key, service, pods))
         steps = self._with_zone_hints(ctx, key, service, steps, existing)
         if is_deleting(service):
             steps = replace(steps, create=[])  # the garbage collector takes slices away meanwhile
-        try:
-            await write_slices(ctx, steps.create, steps.update, steps.delete)
-        except ApiError as error:
-            if not is_namespace_terminating(error):
-                _tell_failure(ctx, service, failure_of(error, f"Service {key}"))
-                raise
-        self._totals.count(ctx.meter, key, existing, steps)
+        await self._write(ctx, key, service, steps)
+        self._totals.count(ctx.meter, key, existing, steps, distribution_of(service))
         if lost:
             name, node = lost[0]["metadata"]["name"], node_of(lost[0])
             failure = f"skipping Pod {name} for Service {key}: Node {node} Not Found"
             _tell_failure(ctx, service, failure)
             raise ReconcileError(failure)
         return done(rest_seconds=REST_SECONDS_PER_POD * len(pods))
+
+    async def _write(self, ctx: Context, key: Key, service: Object, steps: SlicePlan) -> None:
+        try:
+            await write_slices(ctx, steps.create, steps.update, steps.delete, CHANGES)
+        except ApiError as error:
+            if not is_namespace_terminating(error):
+                _tell_failure(ctx, service, failure_of(error, f"Service {key}"))
+                raise
+        written = len(steps.create) + len(steps.update) + len(steps.delete)
+        topology = "Auto" if wants_hints(service) else "Disabled"
+        ctx.meter.observe(CHANGED_PER_SYNC, written, topology, distribution_of(service))
 
     def _with_zone_hints(self, ctx: Context, key: Key, service: Object, steps: SlicePlan, existing: Sequence[Object]) -> SlicePlan:
         """The plan with hints in proportion, if the Service asks for them; tells when that begins, ends or fails."""

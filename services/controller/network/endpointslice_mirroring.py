@@ -6,8 +6,8 @@ pkg/controller/endpointslicemirroring.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
+from dataclasses import replace
 
 from kubecosm.api.errors import ApiError
 from kubecosm.api.meta import Key, annotations_of, controller_ref, is_deleting, key_of, labels_of
@@ -23,20 +23,23 @@ from kubecosm.api.names import (
 from kubecosm.api.resources import ENDPOINTS, ENDPOINTSLICES, SERVICES, Object
 from kubecosm.client.controller import Context, ControllerSpec, Reader, Result, done
 
-from ..common.services import INDEX_LABEL, label_pairs
+from ..common.portorder import sorted_for_slice
+from ..common.services import INDEX_LABEL, family_of, label_pairs
 from ..common.slice_writes import write_slices
 from ..common.slices import SliceFrame, SlicePlan, Wanted, plan_slices
+from ..common.subsets import repacked
 from ..common.templates import is_namespace_terminating
+from ..config import Config
+from .slice_metrics import MIRROR_CHANGES, MIRROR_FAMILIES, MIRROR_SECONDS, MIRROR_SKIPPED, MirrorTotals
 
-ENDPOINTS_PER_SLICE_MAX = 1000
-"""--mirroring-max-endpoints-per-subset."""
+ADDRESSES_PER_SUBSET_MAX = 1000
 TOO_MANY = "A max of {} addresses can be mirrored to EndpointSlices per Endpoints subset. {} addresses were skipped"
 ANNOTATIONS_NOT_COPIED = frozenset({ANNOTATION_LAST_APPLIED, ANNOTATION_LAST_CHANGE_TRIGGER_TIME})
 
 
 def should_mirror(endpoints: Object | None, service: Object | None) -> bool:
     """Endpoints with a Service that selects nothing, unless they say no or belong to an old leader election."""
-    if endpoints is None or service is None or is_deleting(endpoints) or service["spec"].get("selector"):
+    if endpoints is None or service is None or service["spec"].get("selector"):
         return False
     skipped = labels_of(endpoints).get(LABEL_ENDPOINTSLICE_SKIP_MIRROR) == "true"
     return not skipped and ANNOTATION_LEADER_ELECTION not in annotations_of(endpoints)
@@ -50,49 +53,30 @@ def _endpoint(address: Object, *, ready: bool) -> Object:
     return endpoint
 
 
-def _repacked(subsets: Iterable[Object]) -> list[tuple[list[Object], list[Object]]]:
-    """Ports and endpoints, as RepackSubsets makes them: addresses with the same ports together, and not ready wins."""
-    by_port: dict[str, dict[tuple[str, str], Object]] = {}
-    for subset in subsets:
-        ports: list[Object | None] = [{"name": "", "protocol": "TCP", **port} for port in subset.get("ports") or ()]
-        for field, ready in (("addresses", True), ("notReadyAddresses", False)):
-            for address in subset.get(field) or ():
-                identity = (address["ip"], (address.get("targetRef") or {}).get("uid", ""))
-                for port in ports or [None]:
-                    members = by_port.setdefault(json.dumps(port, sort_keys=True), {})
-                    if identity not in members or not ready:
-                        members[identity] = _endpoint(address, ready=ready)
-    together: dict[str, tuple[list[Object], list[Object]]] = {}
-    for written, members in by_port.items():
-        endpoints = sorted((members[identity] for identity in sorted(members)), key=lambda endpoint: not endpoint["conditions"]["ready"])
-        states = sorted((*identity, members[identity]["conditions"]["ready"]) for identity in members)
-        shared, _ = together.setdefault(json.dumps(states), ([], endpoints))
-        if (port := json.loads(written)) is not None:
-            shared.append(port)
-    return list(together.values())
-
-
-def plan_groups(endpoints: Object) -> tuple[list[Wanted], int]:
+def plan_groups(endpoints: Object, addresses_max: int = ADDRESSES_PER_SUBSET_MAX) -> tuple[list[Wanted], int]:
     """One group per set of ports and address family; and how many addresses are too many."""
     groups: list[Wanted] = []
     skipped = 0
-    for ports, found in _repacked(endpoints.get("subsets") or ()):
-        kept = found[:ENDPOINTS_PER_SLICE_MAX]
+    for subset in repacked(endpoints.get("subsets") or ()):
+        ports = sorted_for_slice({"name": "", **port} for port in subset.get("ports") or ())
+        found = [_endpoint(address, ready=True) for address in subset.get("addresses") or ()]
+        found += [_endpoint(address, ready=False) for address in subset.get("notReadyAddresses") or ()]
+        kept = found[:addresses_max]
         skipped += len(found) - len(kept)
-        for family, is_six in (("IPv4", False), ("IPv6", True)):
-            members = [endpoint for endpoint in kept if (":" in endpoint["addresses"][0]) is is_six]
+        for family in ("IPv4", "IPv6"):
+            members = [endpoint for endpoint in kept if family_of(endpoint["addresses"][0]) == family]
             if members:
                 groups.append(Wanted(family, ports, members))
     return groups, skipped
 
 
-def plan_mirror(endpoints: Object, groups: list[Wanted], existing: list[Object]) -> SlicePlan:
+def plan_mirror(endpoints: Object, groups: list[Wanted], existing: list[Object], addresses_max: int) -> SlicePlan:
     """What makes the slices equal to the Endpoints."""
     meta = endpoints["metadata"]
     labels = {**labels_of(endpoints), LABEL_SERVICE_NAME: meta["name"], LABEL_ENDPOINTSLICE_MANAGED_BY: MANAGED_BY_MIRRORING_CONTROLLER}
     annotations = {name: value for name, value in annotations_of(endpoints).items() if name not in ANNOTATIONS_NOT_COPIED}
     owner = controller_ref(endpoints, ENDPOINTS)
-    frame = SliceFrame(meta["name"], meta["namespace"], owner, labels, annotations, ENDPOINTS_PER_SLICE_MAX)
+    frame = SliceFrame(meta["name"], meta["namespace"], owner, labels, annotations, addresses_max)
     return plan_slices(frame, groups, existing, None)
 
 
@@ -101,22 +85,43 @@ def _mirrored_slices(reader: Reader, key: Key) -> list[Object]:
     return [s for s in found if labels_of(s).get(LABEL_ENDPOINTSLICE_MANAGED_BY) == MANAGED_BY_MIRRORING_CONTROLLER and not is_deleting(s)]
 
 
-async def reconcile(ctx: Context, key: Key) -> Result:
-    endpoints = ctx.cache(ENDPOINTS).get(key)
-    existing = _mirrored_slices(ctx, key)
-    if endpoints is None or not should_mirror(endpoints, ctx.cache(SERVICES).get(key)):
-        await write_slices(ctx, [], [], existing)
+class Mirroring:
+    """The controller; `SPEC` and `reconcile` are what the runner asks for."""
+
+    def __init__(self, addresses_max: int, workers: int) -> None:
+        self.SPEC = replace(SPEC, workers=workers)
+        self._addresses_max = addresses_max
+        self._totals = MirrorTotals(addresses_max)
+
+    async def reconcile(self, ctx: Context, key: Key) -> Result:
+        began = ctx.clock.monotonic()
+        try:
+            return await self._sync(ctx, key)
+        finally:
+            ctx.meter.observe(MIRROR_SECONDS, ctx.clock.monotonic() - began)
+
+    async def _sync(self, ctx: Context, key: Key) -> Result:
+        endpoints = ctx.cache(ENDPOINTS).get(key)
+        existing = _mirrored_slices(ctx, key)
+        if endpoints is None or not should_mirror(endpoints, ctx.cache(SERVICES).get(key)):
+            self._totals.forget(ctx.meter, key)
+            await write_slices(ctx, [], [], existing, MIRROR_CHANGES)
+            return done()
+        groups, skipped = plan_groups(endpoints, self._addresses_max)
+        ctx.meter.observe(MIRROR_SKIPPED, skipped)
+        if skipped:
+            message = TOO_MANY.format(self._addresses_max, skipped)
+            ctx.recorder.event(endpoints, ENDPOINTS, "Warning", "TooManyAddressesToMirror", message)
+        steps = plan_mirror(endpoints, groups, existing, self._addresses_max)
+        if is_deleting(endpoints):
+            steps = replace(steps, create=[])
+        self._totals.count(ctx.meter, key, existing, steps)
+        try:
+            await write_slices(ctx, steps.create, steps.update, steps.delete, MIRROR_CHANGES)
+        except ApiError as error:
+            if not is_namespace_terminating(error):
+                raise
         return done()
-    groups, skipped = plan_groups(endpoints)
-    if skipped:
-        ctx.recorder.event(endpoints, ENDPOINTS, "Warning", "TooManyAddressesToMirror", TOO_MANY.format(ENDPOINTS_PER_SLICE_MAX, skipped))
-    steps = plan_mirror(endpoints, groups, existing)
-    try:
-        await write_slices(ctx, steps.create, steps.update, steps.delete)
-    except ApiError as error:
-        if not is_namespace_terminating(error):
-            raise
-    return done()
 
 
 def map_service(reader: Reader, service: Object) -> Iterable[Key]:
@@ -136,5 +141,9 @@ SPEC = ControllerSpec(
     primary=ENDPOINTS,
     watches={SERVICES: map_service, ENDPOINTSLICES: map_slice},
     indexers={ENDPOINTSLICES: {INDEX_LABEL: label_pairs}},
-    workers=5,
+    metrics=MIRROR_FAMILIES,
 )
+
+
+def build(config: Config) -> Mirroring:
+    return Mirroring(config.mirroring_max_endpoints_per_subset, config.mirroring_concurrent_service_endpoint_syncs)
