@@ -18,6 +18,7 @@ from kubecosm.client.http import ApiClient
 from kubecosm.client.informer import Informer, InformerFactory
 from kubecosm.client.metrics import Family, Meter
 from kubecosm.client.store import IndexFn, Store
+from kubecosm.client.workqueue import BACKOFF_SECONDS_FIRST, BACKOFF_SECONDS_MAX
 
 if TYPE_CHECKING:
     from kubecosm.runtime.clock import Clock
@@ -107,6 +108,8 @@ class ControllerSpec:
     """Work items added once at the start: for controllers that work on a schedule."""
     workers: int = 5
     """Work items at once."""
+    retry_seconds: tuple[float, float] = (BACKOFF_SECONDS_FIRST, BACKOFF_SECONDS_MAX)
+    """How long a work item waits after its first failure, doubled with each, and at most."""
     connect: Callable[[InformerFactory, Callable[[Key], None]], None] | None = None
     """Called once, before anything runs, with the shared informers and the function that wakes a key: for a controller that follows
     resources it learns of only at run time."""

@@ -29,7 +29,7 @@ from kubecosm.client.http import TRANSPORT_ERRORS, ApiClient
 from kubecosm.client.informer import Informer, InformerFactory, describe, drop_managed_fields
 from kubecosm.client.metrics import ClientMetrics
 from kubecosm.client.owners import OwnerRouter
-from kubecosm.client.workqueue import WorkQueue
+from kubecosm.client.workqueue import RateLimiter, WorkQueue
 
 if TYPE_CHECKING:
     from kubecosm.runtime.clock import Clock
@@ -102,7 +102,9 @@ class ControllerRunner:
         self._reconcile = controller.reconcile
         self._client, self._clock, self._random, self._metrics = client, clock, random, metrics
         metrics.meter.declare(self.spec.metrics)
-        self.queue: WorkQueue[Key] = WorkQueue(clock, metrics=metrics.queue(self.spec.name))
+        first, longest = self.spec.retry_seconds
+        limiter = RateLimiter(clock, first=first, max=longest)
+        self.queue: WorkQueue[Key] = WorkQueue(clock, limiter=limiter, metrics=metrics.queue(self.spec.name))
         self._recorder = EventRecorder(client, self.spec.event_source, clock)
         self._informers: Mapping[Resource, Informer] = {r: factory.informer(r) for r in self.spec.resources()}
         self._reader = Reader(self.spec.name, self._informers)

@@ -167,6 +167,19 @@ def test_a_suspended_job_that_never_started_may_move_to_other_nodes():
     assert new["spec"]["template"]["spec"]["nodeSelector"] == {"x": "y"}
 
 
+def test_a_job_that_was_suspended_again_may_change_where_and_with_what_it_runs_once_its_pods_are_gone():
+    container = {"name": "c", "image": "i", "resources": {"requests": {"cpu": "4"}}}
+    old = created(JOBS, job(suspend=True, template={"spec": {"restartPolicy": "Never", "containers": [container]}}))
+    change = {"containers": [{**container, "resources": {"requests": {"cpu": "2"}}}], "nodeSelector": {"x": "y"}}
+    started = {"startTime": "2026-01-02T03:04:05Z"}
+    suspended = {"conditions": [{"type": "Suspended", "status": "True"}], **started}
+    for status, allowed in ((started, False), ({**suspended, "active": 1}, False), (suspended, True), ({}, True)):
+        causes = update_causes(JOBS, {**old, "status": status}, {"spec": {"template": {"spec": change}}})
+        assert (not causes) == allowed, status
+    renamed = {"containers": [{**container, "image": "another"}]}
+    assert update_causes(JOBS, {**old, "status": suspended}, {"spec": {"template": {"spec": renamed}}})
+
+
 def test_cron_jobs_get_their_defaults():
     spec = created(CRONJOBS, {"spec": {"schedule": "*/5 * * * *", "jobTemplate": job()}})["spec"]
     spec.pop("jobTemplate")

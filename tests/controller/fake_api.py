@@ -11,6 +11,7 @@ import copy
 import itertools
 import random
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import orjson
@@ -286,8 +287,8 @@ class FakeApi:
         new = {**old, "metadata": {**meta, **({"finalizers": finalizers} if finalizers else {})}}
         if resource == NAMESPACES:
             new["status"] = {**(old.get("status") or {}), "phase": "Terminating"}
-        stamp = {"deletionTimestamp": meta.get("deletionTimestamp") or format_time(self.clock.now())}
-        new["metadata"] |= {**stamp, "deletionGracePeriodSeconds": grace}
+        moment = self.clock.now() + timedelta(seconds=grace)
+        new["metadata"] |= {"deletionTimestamp": meta.get("deletionTimestamp") or format_time(moment), "deletionGracePeriodSeconds": grace}
         if _may_go(resource, new):
             self.remove(resource, old)
             return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}

@@ -45,7 +45,7 @@ def test_workloads_converge_on_a_flaky_server(seed: int) -> None:
             replicaset.build(None),
             statefulset,
             daemonset.DaemonSets(),
-            job,
+            job.Jobs(),
             endpoints.build(Config()),
             endpointslice.build(Config()),
             GarbageCollector(8),

@@ -27,7 +27,10 @@ from kubecosm.services.controller.workloads.daemonset.placement import by_target
 from kubecosm.services.controller.workloads.deployment import replicasets as sets
 from kubecosm.services.controller.workloads.deployment import scaling
 from kubecosm.services.controller.workloads.deployment import status as deployments
-from kubecosm.services.controller.workloads.job import plan as jobs
+from kubecosm.services.controller.workloads.job import counting as job_counting
+from kubecosm.services.controller.workloads.job import plan as job_plans
+from kubecosm.services.controller.workloads.job import target as job_targets
+from kubecosm.services.controller.workloads.job import view as jobs
 from kubecosm.services.controller.workloads.statefulset import plan as stateful
 from kubecosm.testing.virtualtime import EPOCH
 
@@ -182,10 +185,10 @@ def daemonset_pods(given: Object) -> Any:
 
 
 def job_pods(given: Object) -> Any:
-    view = jobs.View(workload(given, "Job"), pods_of(given), EPOCH)
-    target = jobs.plan_target(view)
-    plan = jobs.plan_pods(view) if target is None else jobs.PodsPlan()
-    counting = jobs.plan_counting(view, target)
+    seen = jobs.View(workload(given, "Job"), pods_of(given), EPOCH)
+    target = job_targets.plan_target(seen)
+    plan = job_plans.plan_pods(seen) if target is None else job_plans.PodsPlan()
+    counting = job_counting.plan_counting(seen, target)
     return {
         "target": dataclasses.asdict(target) if target else None,
         "create": [dataclasses.asdict(pod) for pod in plan.create],

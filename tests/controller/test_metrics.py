@@ -21,7 +21,7 @@ from kubecosm.services.controller.network.slice_metrics import (
 )
 from kubecosm.services.controller.table import load_enabled
 from kubecosm.services.controller.workloads.job import metrics as job_metrics
-from kubecosm.services.controller.workloads.job.plan import FAILURE_TARGET, Target
+from kubecosm.services.controller.workloads.job.target import FAILURE_TARGET, Target
 
 STABLE = {
     "cronjob_controller_job_creation_skew_duration_seconds", "job_controller_job_pods_finished_total",
@@ -34,7 +34,7 @@ BETA = {
     "endpoint_slice_controller_num_endpoint_slices", "horizontal_pod_autoscaler_controller_metric_computation_duration_seconds",
     "horizontal_pod_autoscaler_controller_metric_computation_total",
     "horizontal_pod_autoscaler_controller_reconciliation_duration_seconds", "horizontal_pod_autoscaler_controller_reconciliations_total",
-    "job_controller_terminated_pods_tracking_finalizer_total",
+    "job_controller_pod_failures_handled_by_failure_policy_total", "job_controller_terminated_pods_tracking_finalizer_total",
 }  # fmt: skip
 
 
@@ -136,8 +136,11 @@ def test_jobs_are_counted_by_mode_and_result() -> None:
         def __init__(self) -> None:
             self.meter = meter
 
-    ctx, job = Counting(), {"spec": {"completionMode": "Indexed"}}
-    job_metrics.count_pods(ctx, job, {"succeeded": 1}, {"succeeded": 3, "failed": 1}, released=3)  # type: ignore[arg-type]
+    ctx, job = Counting(), {"spec": {"completionMode": "Indexed", "completions": 3}}
+    shrunk = {"succeeded": 3, "completedIndexes": "0-2"}  # index 4 lies beyond the completions of today
+    job_metrics.count_pods(ctx, job, {"succeeded": 2, "completedIndexes": "0,4"}, {**shrunk, "failed": 1})  # type: ignore[arg-type]
+    job_metrics.count_released(ctx, [{}, {}, {}])  # type: ignore[arg-type]
+    job_metrics.count_judged(ctx, {"Ignore": 2})  # type: ignore[arg-type]
     job_metrics.count_ended(ctx, job, Target(FAILURE_TARGET, "BackoffLimitExceeded", ""))  # type: ignore[arg-type]
 
     def value(name: str, **labels: str) -> float | None:
@@ -145,4 +148,6 @@ def test_jobs_are_counted_by_mode_and_result() -> None:
 
     assert value("job_pods_finished_total", completion_mode="Indexed", result="succeeded") == 2
     assert value("jobs_finished_total", completion_mode="Indexed", result="failed", reason="BackoffLimitExceeded") == 1
+    assert value("job_finished_indexes_total", status="succeeded", backoffLimit="global") == 2
     assert value("terminated_pods_tracking_finalizer_total", event="delete") == 3
+    assert value("pod_failures_handled_by_failure_policy_total", action="Ignore") == 2

@@ -16,7 +16,8 @@ from kubecosm.api.names import ANNOTATION_POD_DELETION_COST
 from kubecosm.api.resources import Object
 from kubecosm.api.times import parse_time
 
-_PHASE_RANK = {"Pending": 0, "Unknown": 1, "Running": 2}
+PHASE_RANK = {"Pending": 0, "Unknown": 1, "Running": 2}
+"""How far a pod has come: a scale-down begins with those that have come least far."""
 
 
 def phase_of(pod: Object) -> str:
@@ -124,7 +125,7 @@ def _compare_ages(a: datetime | None, b: datetime | None, pod_a: Object, pod_b: 
 def _compare_for_deletion(a: Object, b: Object, rank: Counter[str], now: datetime) -> int:
     for first, second in (
         (bool(node_of(a)), bool(node_of(b))),
-        (_PHASE_RANK.get(phase_of(a), 0), _PHASE_RANK.get(phase_of(b), 0)),
+        (PHASE_RANK.get(phase_of(a), 0), PHASE_RANK.get(phase_of(b), 0)),
         (is_ready(a), is_ready(b)),
         (deletion_cost(a), deletion_cost(b)),
         (-rank[node_of(a)], -rank[node_of(b)]),

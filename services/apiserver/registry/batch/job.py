@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kubecosm.api.field import FieldError, invalid_value, not_supported, required
+from kubecosm.api.meta import is_condition_true
 from kubecosm.api.names import (
     LABEL_JOB_CONTROLLER_UID,
     LABEL_JOB_CONTROLLER_UID_LEGACY,
@@ -176,21 +177,30 @@ _DIRECTIVES = ("nodeSelector", "tolerations", "schedulingGates")
 _DIRECTIVE_METADATA = ("labels", "annotations")
 
 
+def _may_change_template(old: Object) -> bool:
+    """Suspended and not started, or suspended again and without active pods."""
+    status = old.get("status") or {}
+    rests = is_condition_true(old, "Suspended") and not status.get("active")
+    return bool(old["spec"].get("suspend")) and (rests or not status.get("startTime"))
+
+
 def _fixed_template(job: Object, old: Object) -> Object:
-    """The new template with what may change put back: the scheduling directives of a Job that has not started."""
+    """The new template with what may change put back: scheduling directives and resources of a Job that rests."""
     template, before = job["spec"]["template"], old["spec"]["template"]
-    suspended = bool(old["spec"].get("suspend"))
-    started = bool((old.get("status") or {}).get("startTime"))
-    if not suspended or started or template == before:
+    if not _may_change_template(old) or template == before:
         return dict(template)
     spec, metadata = dict(template["spec"]), dict(template.get("metadata") or {})
     for holder, fields, source in (
         (spec, _DIRECTIVES, before["spec"]), (metadata, _DIRECTIVE_METADATA, before.get("metadata") or {}),
     ):  # fmt: skip
         for field in fields:
-            holder.pop(field, None)
-            if field in source:
-                holder[field] = source[field]
+            _put_back(holder, source, field)
+    for field in ("initContainers", "containers"):
+        containers, earlier = spec.get(field) or (), before["spec"].get(field) or ()
+        if containers and len(containers) == len(earlier):
+            spec[field] = [dict(container) for container in containers]
+            for container, source in zip(spec[field], earlier, strict=True):
+                _put_back(container, source, "resources")
     affinity = {k: v for k, v in (spec.get("affinity") or {}).items() if k != "nodeAffinity"}
     old_affinity = before["spec"].get("affinity")
     if old_affinity is not None and "nodeAffinity" in old_affinity:
@@ -200,6 +210,12 @@ def _fixed_template(job: Object, old: Object) -> Object:
     else:
         spec.pop("affinity", None)
     return {**template, "spec": spec, "metadata": metadata}
+
+
+def _put_back(holder: Object, source: Object, field: str) -> None:
+    holder.pop(field, None)
+    if field in source:
+        holder[field] = source[field]
 
 
 class JobStatusStrategy(StatusStrategy):

@@ -1,5 +1,5 @@
 """Job controller: runs pods until enough have succeeded; see controller.py."""
 
-from .controller import SPEC, reconcile
+from .controller import Jobs, build
 
-__all__ = ["SPEC", "reconcile"]
+__all__ = ["Jobs", "build"]

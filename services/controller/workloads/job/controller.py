@@ -1,7 +1,7 @@
 """Job controller: pods that run to their end, as often as wanted, with failures retried, limited, or forgiven by policy.
 
-Owns Pods. Watches Jobs and Pods. Writes Pods, their tracking finalizer, and the Job's status. Decisions: plan.py, failures.py;
-status: status.py; indexes: indexes.py.
+Owns Pods. Watches Jobs and Pods. Writes Pods, their tracking finalizer, and the Job's status. Decisions: view.py, target.py, plan.py,
+counting.py, failures.py, backoff.py; status: status.py; indexes: indexes.py.
 """
 
 from __future__ import annotations
@@ -22,25 +22,19 @@ from ...common.batches import all_settled, errors_of, raise_first, slow_start
 from ...common.status import update_status
 from ...common.templates import create_pod, delete_pod, is_namespace_terminating
 from . import status as statuses
-from .metrics import FAMILIES, count_ended, count_pods, count_sync
-from .plan import (
-    FAILED,
-    PodsPlan,
-    Target,
-    View,
-    has_tracking_finalizer,
-    is_finished,
-    plan_completion,
-    plan_counting,
-    plan_pods,
-    plan_target,
-    seconds_to_deadline,
-)
+from .backoff import Record
+from .counting import is_ended_and_tracked, plan_counting
+from .metrics import FAMILIES, count_created, count_ended, count_external, count_judged, count_pods, count_released, count_sync
+from .plan import PodsPlan, plan_pods
 from .pods import new_pod
+from .target import FAILED, Target, is_finished, plan_completion, plan_target, seconds_to_deadline
+from .view import View, has_tracking_finalizer
 
 INDEX_TRACKED = "job-tracked"
 """Pods with the tracking finalizer, by namespace and the name of the Job that controls them (empty if none does)."""
 REST_SECONDS_PER_POD = 20e-6
+RETRY_SECONDS_FIRST, RETRY_SECONDS_MAX = 1.0, 60.0
+"""After an error of the API, say of a quota that is exceeded."""
 
 
 def matcher(job: Object) -> Callable[[Object], bool]:
@@ -93,17 +87,22 @@ async def _delete_uncounted(ctx: Context, job: Object, pod: Object) -> None:
     await delete_pod(ctx, pod, job, JOBS)
 
 
-async def _apply_pods(ctx: Context, job: Object, plan: PodsPlan) -> tuple[int, list[Object], list[Exception]]:
+async def _apply_pods(ctx: Context, view: View, plan: PodsPlan) -> tuple[int, list[Object], list[Exception]]:
     """(pods created, the pods deleted, errors)."""
+    job = view.job
     results = await all_settled([_delete_uncounted(ctx, job, pod) for pod in plan.delete])
     created, errors = await slow_start([new_pod(job, wanted) for wanted in plan.create], lambda body: create_pod(ctx, body, job, JOBS))
-    failed = errors_of(results)
+    errors = [error for error in errors if not is_namespace_terminating(error)]
+    count_created(ctx, view, len(created), len(errors))
     deleted = [pod for pod, result in zip(plan.delete, results, strict=True) if not isinstance(result, Exception)]
-    return len(created), deleted, [e for e in (*failed, *errors) if not is_namespace_terminating(e)]
+    return len(created), deleted, [*errors_of(results), *errors]
 
 
 def _with_suspension(ctx: Context, job: Object) -> Object:
-    """The Job with its Suspended condition as spec.suspend says; an event tells of a change, and a resumed Job starts anew."""
+    """The Job with its Suspended condition as spec.suspend says; an event tells of a change, and a resumed Job starts anew.
+
+    A suspended one has no startTime, so that its deadline does not run and its template may be changed.
+    """
     suspended = bool(job["spec"].get("suspend"))
     reason, message, event = ("JobSuspended", "Job suspended", "Suspended") if suspended else ("JobResumed", "Job resumed", "Resumed")
     now = ctx.clock.now()
@@ -111,8 +110,10 @@ def _with_suspension(ctx: Context, job: Object) -> Object:
     if conditions is None:
         return job
     ctx.recorder.event(job, JOBS, "Normal", event, message)
-    started = {} if suspended else {"startTime": format_time(now)}
-    return {**job, "status": statuses.ordered({**(job.get("status") or {}), "conditions": conditions, **started})}
+    status = {**(job.get("status") or {}), "conditions": conditions, "startTime": format_time(now)}
+    if suspended:
+        del status["startTime"]
+    return {**job, "status": statuses.ordered(status)}
 
 
 async def _finish_pods(ctx: Context, view: View) -> tuple[list[Object], list[Exception]]:
@@ -121,75 +122,100 @@ async def _finish_pods(ctx: Context, view: View) -> tuple[list[Object], list[Exc
     return [pod for pod, result in zip(view.active, results, strict=True) if not isinstance(result, Exception)], errors_of(results)
 
 
-async def _count(ctx: Context, view: View, active: int, deleted: Sequence[Object], target: Target | None) -> Result:
-    """Note, release, count, and end the Job; each step is written before the next."""
-    counting = plan_counting(view, target)
-    ready = statuses.count_ready(view.active) - statuses.count_ready(deleted)
-    noted = statuses.plan_noted(view, active, ready, view.terminating + len(deleted), counting, target)
-    job = await update_status(ctx, JOBS, view.job, noted)
-    results = await all_settled([_release(ctx, pod) for pod in counting.release])
-    released = [uid for uid in results if isinstance(uid, str)]
-    counted = statuses.plan_counted(job, released, view.pods)
-    count_pods(ctx, job, job.get("status") or {}, counted, len(released))
-    ended = statuses.plan_ended({**job, "status": counted}, target, view.now) if target is not None and not counting.is_partial else None
-    await update_status(ctx, JOBS, job, ended or counted)
-    raise_first(results)
-    if ended is not None and target is not None:
-        _tell_ended(ctx, job, target)
-        count_ended(ctx, job, target)
-    return requeue(after_seconds=0) if counting.is_partial else done(rest_seconds=REST_SECONDS_PER_POD * len(view.pods))
-
-
 def _tell_ended(ctx: Context, job: Object, target: Target) -> None:
     if target.final_type == FAILED:
         ctx.recorder.event(job, JOBS, "Warning", target.reason, target.message)
         return
     completions = job["spec"].get("completions")
-    if completions is not None and (job.get("status") or {}).get("succeeded", 0) > completions:
+    if completions is not None and job["status"].get("succeeded", 0) > completions:
         message = "Too many succeeded pods running after completion count reached"
         ctx.recorder.event(job, JOBS, "Warning", "TooManySucceededPods", message)
     ctx.recorder.event(job, JOBS, "Normal", "Completed", "Job completed")
 
 
-async def _sync(ctx: Context, job: Object, pods: Sequence[Object]) -> Result:
-    view = View(job, pods, ctx.clock.now())
-    target = plan_target(view)
-    active, waits, errors = len(view.active), [], list[Exception]()
-    created, deleted = 0, list[Object]()
-    started = ctx.clock.monotonic()
-    if target is not None:
-        deleted, errors = await _finish_pods(ctx, view)
-        active -= len(deleted)
-    else:
-        if not is_deleting(job):
-            plan = plan_pods(view)
-            created, deleted, errors = await _apply_pods(ctx, job, plan)
-            active += created - len(deleted)
-            waits.append(plan.wait_seconds)
-        target = plan_completion(view, active)
-        if target is None and not is_deleting(job):
-            view.job = _with_suspension(ctx, job)
-            waits.append(seconds_to_deadline(view.job, view.now))
-    result = await _count(ctx, view, active, deleted, target)
-    count_sync(ctx, job, started, created=created, deleted=len(deleted), failed=bool(errors))
-    if errors:
-        raise errors[0]
-    seconds = [wait for wait in waits if wait is not None]
-    return requeue(after_seconds=max(min(seconds), 0.0)) if seconds and result.requeue_after_seconds is None else result
+class Jobs:
+    """The controller; `SPEC` and `reconcile` are what the runner asks for. Remembers how often pods failed, beyond the pods' own lives."""
 
+    def __init__(self) -> None:
+        self.SPEC = SPEC
+        self._records: dict[Key, tuple[str, Record]] = {}  # of Jobs that have not ended: uid, failures
+        self._external: dict[Key, str] = {}  # Jobs of other controllers that were counted: uid
 
-async def reconcile(ctx: Context, key: Key) -> Result:
-    job = ctx.cache(JOBS).get(key)
-    await _release_strangers(ctx, key, job)
-    if job is None or job["spec"].get("managedBy", MANAGED_BY_JOB_CONTROLLER) != MANAGED_BY_JOB_CONTROLLER:
-        return done()
-    if is_finished(job):
-        owned = [pod for pod in ctx.owned(PODS, job) if has_tracking_finalizer(pod)]
-        raise_first(await all_settled([_release(ctx, pod) for pod in owned]))
-        return done()
-    candidates = ctx.owned(PODS, job) + ctx.orphans(PODS, key.namespace)
-    pods = await claim(ctx, JOBS, job, PODS, plan_claim(job, candidates, matcher(job)), finalizers=[FINALIZER_JOB_TRACKING])
-    return await _sync(ctx, job, pods)
+    async def reconcile(self, ctx: Context, key: Key) -> Result:
+        job = ctx.cache(JOBS).get(key)
+        await _release_strangers(ctx, key, job)
+        if job is None or is_finished(job):
+            self._records.pop(key, None)
+        if job is None:
+            self._external.pop(key, None)
+            return done()
+        if job["spec"].get("managedBy", MANAGED_BY_JOB_CONTROLLER) != MANAGED_BY_JOB_CONTROLLER:
+            if self._external.get(key) != uid_of(job):
+                self._external[key] = uid_of(job)
+                count_external(ctx, job)
+            return done()
+        if is_finished(job):
+            owned = [pod for pod in ctx.owned(PODS, job) if has_tracking_finalizer(pod)]
+            raise_first(await all_settled([_release(ctx, pod) for pod in owned]))
+            return done()
+        candidates = ctx.owned(PODS, job) + ctx.orphans(PODS, key.namespace)
+        pods = await claim(ctx, JOBS, job, PODS, plan_claim(job, candidates, matcher(job)), finalizers=[FINALIZER_JOB_TRACKING])
+        return await self._sync(ctx, View(job, pods, ctx.clock.now(), self._record(job)))
+
+    def _record(self, job: Object) -> Record | None:
+        uid, record = self._records.get(key_of(job), ("", None))
+        return record if uid == uid_of(job) else None
+
+    async def _sync(self, ctx: Context, view: View) -> Result:
+        job, started = view.job, ctx.clock.monotonic()
+        target = plan_target(view)
+        active, waits, errors = len(view.active), list[float | None](), list[Exception]()
+        created, deleted, action = 0, list[Object](), "reconciling"
+        if target is not None:
+            deleted, errors = await _finish_pods(ctx, view)
+            active -= len(deleted)
+            target = None if errors else target  # what could not be deleted still runs
+        else:
+            if not is_deleting(job):
+                plan = plan_pods(view)
+                created, deleted, errors = await _apply_pods(ctx, view, plan)
+                active += created - len(deleted)
+                waits.append(plan.wait_seconds)
+                action = plan.action
+            target = plan_completion(view, active)
+            if target is None and not is_deleting(job):
+                view.job = _with_suspension(ctx, job)
+                waits.append(seconds_to_deadline(view.job, view.now))
+        result = await self._count(ctx, view, active, deleted, target)
+        count_sync(ctx, job, started, action, failed=bool(errors))
+        if errors:
+            raise errors[0]
+        seconds = [wait for wait in waits if wait is not None]
+        return requeue(after_seconds=max(min(seconds), 0.0)) if seconds and result.requeue_after_seconds is None else result
+
+    async def _count(self, ctx: Context, view: View, active: int, deleted: Sequence[Object], target: Target | None) -> Result:
+        """Note, release, count, and end the Job; each step is written before the next."""
+        counting = plan_counting(view, target)
+        ready = statuses.count_ready(view.active) - statuses.count_ready(deleted)
+        noted = statuses.plan_noted(view, active, ready, view.terminating + len(deleted), counting, target)
+        job = await update_status(ctx, JOBS, view.job, noted)
+        if view.record is not None:
+            self._records[key_of(job)] = uid_of(job), view.record
+        count_judged(ctx, counting.judged)
+        results = await all_settled([_release(ctx, pod) for pod in counting.release])
+        released = [uid for uid in results if isinstance(uid, str)]
+        counted = statuses.plan_counted(job, released, view.pods)
+        count_pods(ctx, job, view.job.get("status") or {}, counted)
+        count_released(ctx, [pod for pod in counting.release if is_ended_and_tracked(pod) and uid_of(pod) in released])
+        ended = None
+        if target is not None and not counting.is_partial:
+            ended = statuses.plan_ended({**job, "status": counted}, target, view.now)
+        await update_status(ctx, JOBS, job, ended or counted)
+        raise_first(results)
+        if ended is not None and target is not None:
+            _tell_ended(ctx, {**job, "status": ended}, target)
+            count_ended(ctx, job, target)
+        return requeue(after_seconds=0) if counting.is_partial else done(rest_seconds=REST_SECONDS_PER_POD * len(view.pods))
 
 
 def map_pod(reader: Reader, pod: Object) -> Iterable[Key]:
@@ -209,4 +235,9 @@ SPEC = ControllerSpec(
     indexers={PODS: {INDEX_TRACKED: tracked_by}},
     metrics=FAMILIES,
     workers=5,
+    retry_seconds=(RETRY_SECONDS_FIRST, RETRY_SECONDS_MAX),
 )
+
+
+def build(_config: object) -> Jobs:
+    return Jobs()

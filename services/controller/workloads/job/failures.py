@@ -1,23 +1,18 @@
-"""When a pod counts as failed, what the pod failure policy says of it, and how long to wait before the next try. Pure functions.
+"""When a pod counts as failed, and what the pod failure policy says of it. Pure functions.
 
-Imitates pkg/controller/job/{pod_failure_policy,backoff_utils}.go.
+Imitates pkg/controller/job/pod_failure_policy.go.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
 from kubecosm.api.meta import get_condition, is_deleting
 from kubecosm.api.resources import Object
-from kubecosm.api.times import parse_time
 
-from ...common.pods import created_at, is_terminal, phase_of
-
-BACKOFF_SECONDS_FIRST = 10.0
-BACKOFF_SECONDS_MAX = 600.0
+from ...common.pods import phase_of
 
 
 class Action(StrEnum):
@@ -30,16 +25,19 @@ class Action(StrEnum):
 
 
 class Verdict(NamedTuple):
-    """The action of the matching rule, and the message that tells of it (for FailJob)."""
+    """The action of the matching rule, and the message that tells of it (for FailJob); COUNT without a message if none matched."""
 
     action: Action
     message: str = ""
 
+    @property
+    def matched(self) -> bool:
+        return bool(self.message)
+
 
 def replaces_only_failed(job: Object) -> bool:
-    """A terminating pod must end before another takes its place."""
-    policy: str | None = job["spec"].get("podReplacementPolicy")
-    return policy == "Failed"
+    """A terminating pod must end before another takes its place; always so where a policy wants to see how pods end."""
+    return job["spec"].get("podReplacementPolicy") == "Failed" or job["spec"].get("podFailurePolicy") is not None
 
 
 def is_failed(job: Object, pod: Object) -> bool:
@@ -75,46 +73,6 @@ def judge(job: Object, pod: Object) -> Verdict:
             if condition is not None and condition["status"] == (wanted.get("status") or "True"):
                 return Verdict(action, f"Pod {name} has condition {wanted['type']} matching {action} rule at index {number}")
     return Verdict(Action.COUNT)
-
-
-def finished_at(pod: Object) -> datetime | None:
-    """When the last container ended; else when the pod stopped being ready, or was to go."""
-    status = pod.get("status") or {}
-    ends = [
-        ((container.get("state") or {}).get("terminated") or {}).get("finishedAt")
-        for container in (*(status.get("containerStatuses") or ()), *(status.get("initContainerStatuses") or ()))
-    ]
-    known = [parse_time(end) for end in ends if end]
-    if known:
-        return max(known)
-    ready = get_condition(pod, "Ready")
-    if ready is not None and is_terminal(pod) and ready.get("lastTransitionTime"):
-        return parse_time(ready["lastTransitionTime"])
-    deleted = pod["metadata"].get("deletionTimestamp")
-    return parse_time(deleted) if deleted else created_at(pod)
-
-
-def seconds_to_wait(job: Object, pods: Iterable[Object], now: datetime) -> float:
-    """What is left of the back-off after the failures since the last success; 0 when there is nothing to wait for.
-
-    It is computed from the pods that are still there, so it survives a restart of the controller.
-    """
-    ended: list[tuple[datetime, bool]] = []
-    for pod in pods:
-        moment = finished_at(pod) if is_failed(job, pod) or phase_of(pod) == "Succeeded" else None
-        if moment is not None:
-            ended.append((moment, phase_of(pod) != "Succeeded"))
-    last_success = max((moment for moment, failed in ended if not failed), default=None)
-    failures = [moment for moment, failed in ended if failed and (last_success is None or moment > last_success)]
-    if not failures:
-        return 0.0
-    return wait_after(len(failures), max(failures), now)
-
-
-def wait_after(failures: int, last: datetime, now: datetime) -> float:
-    """10 s after the first failure, doubling with each, at most 10 minutes."""
-    wait = min(BACKOFF_SECONDS_FIRST * 2.0 ** min(failures - 1, 16), BACKOFF_SECONDS_MAX)
-    return max(wait - (now - last).total_seconds(), 0.0)
 
 
 def exceeds_restarts(job: Object, pods: Sequence[Object]) -> bool:

@@ -16,15 +16,17 @@ from kubecosm.api.names import (
 from kubecosm.api.resources import Object
 
 NO_INDEX = -1
+COUNT_MAX = 2**31 - 1
+"""A larger number in an annotation is none of ours."""
 
 
 def parse(text: str | None, completions: int) -> set[int]:
-    """The indexes below `completions`; anything unreadable ends the set, as in Kubernetes."""
+    """The indexes below `completions`; what cannot be read is passed over, as in Kubernetes."""
     found: set[int] = set()
     for part in (text or "").split(","):
         first, dash, last = part.partition("-")
         if not first.isdigit() or (dash and not last.isdigit()):
-            break
+            continue
         found.update(range(int(first), min(int(last if dash else first), completions - 1) + 1))
     return {index for index in found if index < completions}
 
@@ -61,10 +63,19 @@ def index_of(pod: Object) -> int:
 
 def failure_count(pod: Object) -> int:
     """How often the pod's index had failed before it."""
-    text = annotations_of(pod).get(ANNOTATION_JOB_INDEX_FAILURE_COUNT, "")
-    return int(text) if text.isdigit() else 0
+    return _count(pod, ANNOTATION_JOB_INDEX_FAILURE_COUNT)
 
 
 def ignored_failure_count(pod: Object) -> int:
-    text = annotations_of(pod).get(ANNOTATION_JOB_INDEX_IGNORED_FAILURE_COUNT, "")
-    return int(text) if text.isdigit() else 0
+    """The same for failures that the policy ignored."""
+    return _count(pod, ANNOTATION_JOB_INDEX_IGNORED_FAILURE_COUNT)
+
+
+def tries(pod: Object) -> int:
+    """All failures of the pod's index before it."""
+    return failure_count(pod) + ignored_failure_count(pod)
+
+
+def _count(pod: Object, annotation: str) -> int:
+    text = annotations_of(pod).get(annotation, "")
+    return int(text) if text.isdigit() and int(text) <= COUNT_MAX else 0

@@ -10,11 +10,13 @@ from kubecosm.api.names import (
 )
 from kubecosm.api.resources import JOBS, Object
 
-from ...common.templates import POD_PREFIX_LENGTH_MAX, pod_from_template
+from ...common.templates import pod_from_template
 from .indexes import is_indexed
 from .plan import NewPod
 
 INDEX_VARIABLE = "JOB_COMPLETION_INDEX"
+PREFIX_LENGTH_MAX = 63 - 5
+"""What the API server leaves of generateName before its five random characters; the index must not be lost."""
 
 
 def _with_index_variable(container: Object) -> Object:
@@ -33,7 +35,7 @@ def new_pod(job: Object, wanted: NewPod) -> Object:
     if not is_indexed(job):
         return pod
     suffix = f"-{wanted.index}-"
-    meta["generateName"] = name[: POD_PREFIX_LENGTH_MAX - len(suffix)] + suffix
+    meta["generateName"] = name[: PREFIX_LENGTH_MAX - len(suffix)] + suffix
     meta["annotations"][ANNOTATION_JOB_COMPLETION_INDEX] = str(wanted.index)
     meta["labels"][ANNOTATION_JOB_COMPLETION_INDEX] = str(wanted.index)
     if job["spec"].get("backoffLimitPerIndex") is not None:

@@ -14,7 +14,9 @@ from kubecosm.api.times import format_time
 
 from ...common.pods import is_ready
 from . import indexes
-from .plan import COMPLETE, CountPlan, Target, View, has_tracking_finalizer
+from .counting import CountPlan
+from .target import COMPLETE, Target
+from .view import View, has_tracking_finalizer, noted
 
 FIELDS = (
     "conditions", "startTime", "completionTime", "active", "succeeded", "failed", "terminating", "completedIndexes", "failedIndexes",
@@ -51,13 +53,10 @@ def ensured(job: Object, condition_type: str, status: str, reason: str, message:
 def plan_noted(view: View, active: int, ready: int, terminating: int, counting: CountPlan, target: Target | None) -> Object:
     """The first step: what ended is noted by uid (or by index), and the target is told."""
     job, now = view.job, view.now
-    old = job.get("status") or {}
-    uncounted = old.get("uncountedTerminatedPods") or {}
+    old = plan_counted(job, (), view.pods)  # what an earlier sync released and could not count any more
+    still = {**job, "status": old}
     new = {**old, "active": active, "ready": ready, "terminating": terminating}
-    lists = {
-        "succeeded": [*(uncounted.get("succeeded") or ()), *counting.succeeded],
-        "failed": [*(uncounted.get("failed") or ()), *counting.failed],
-    }
+    lists = {"succeeded": [*noted(still, "succeeded"), *counting.succeeded], "failed": [*noted(still, "failed"), *counting.failed]}
     new["uncountedTerminatedPods"] = {name: uids for name, uids in lists.items() if uids}
     if "startTime" not in old and not view.is_suspended:
         new["startTime"] = format_time(now)
