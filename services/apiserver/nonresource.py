@@ -24,6 +24,7 @@ from .rest.router import method_not_allowed, page_not_found
 from .state import State
 
 OPENID_PATH, JWKS_PATH = "/.well-known/openid-configuration", "/openid/v1/jwks"
+WEB_SERVICES = frozenset((OPENID_PATH, JWKS_PATH, "/version"))
 INDEX_PATHS = (OPENID_PATH, JWKS_PATH, "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version")
 
 
@@ -54,27 +55,29 @@ class NonResources:
         self._version = orjson.dumps(version_info(), option=orjson.OPT_INDENT_2)
 
     async def handle(self, request: Request) -> Answer:
+        """Web services are routed by method: a GET alone. The other paths are asked in any way, and HEAD is told how long the answer is."""
         path = request.path.rstrip("/") or "/"
-        if request.method not in ("GET", "HEAD"):
-            if self._discovery.matches(path):
-                raise method_not_allowed()
-            return page_not_found()
-        if path == "/version":
-            return Response(200, self._version)
         if self._discovery.matches(path):
             return await self._discovery.handle(request)
+        if path in WEB_SERVICES:
+            if request.method != "GET":
+                raise method_not_allowed()
+            return self._web_service(path)
         if self._openapi.matches(path):
             return await self._openapi_answer(request, path)
+        if path in ("/", "/index.html"):
+            return Response(200, orjson.dumps({"paths": self._index()}, option=orjson.OPT_INDENT_2))
+        if path.startswith(dump.PREFIX):
+            return self._dump_answer(request, path)
+        return await self._health_answer(request, path)
+
+    def _web_service(self, path: str) -> Answer:
         if path == JWKS_PATH:
             keys = [key.jwk() for key in self._accounts.keys.public.values()]
             return Response(200, orjson.dumps({"keys": keys}), "application/jwk-set+json")
         if path == OPENID_PATH:
             return Response(200, orjson.dumps(openid_configuration(self._accounts, self._jwks_uri)))
-        if path == "/":
-            return Response(200, orjson.dumps({"paths": self._index()}, option=orjson.OPT_INDENT_2))
-        if path.startswith(dump.PREFIX):
-            return self._dump_answer(request, path)
-        return await self._health_answer(request, path)
+        return Response(200, self._version)
 
     def _dump_answer(self, request: Request, path: str) -> Answer:
         """What priority and fairness does at this moment."""

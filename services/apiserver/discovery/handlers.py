@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import orjson
 
-from kubecosm.api.resources import Object, Resource, ResourceTable
+from kubecosm.api.resources import CustomResource, Object, Resource, ResourceTable
 
 from ..aggregation.catalog import Catalog
 from ..http.request import Request
 from ..http.response import JSON, Answer, Response
 from ..rest.accept import accepted
 from ..rest.represent import encode_as
-from ..rest.router import not_found, page_not_found
+from ..rest.router import method_not_allowed, not_found, page_not_found
 from . import documents
 
 AGGREGATED_TYPE = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
@@ -38,8 +38,20 @@ class Discovery:
         parts = path.strip("/").split("/")
         return (parts[0] == "api" and len(parts) <= 2) or (parts[0] == "apis" and len(parts) <= 3)
 
+    def _is_routed(self, path: str) -> bool:
+        """Whether a GET alone is served: by a web service of the core. The lists of groups and what is custom look at no method."""
+        parts = path.strip("/").split("/")
+        if parts[0] == "apis" and len(parts) < 3:
+            return False
+        group, version = ("", parts[-1]) if parts[0] == "api" else (parts[1], parts[2])
+        built_in = (row for row in self._table if not isinstance(row, CustomResource))
+        return parts == ["api"] or any(row.group == group and row.version == version for row in built_in)
+
     async def handle(self, request: Request) -> Answer:
+        """Raises MethodNotAllowed, NotFound."""
         path, accept = request.path.rstrip("/"), request.headers.get("Accept", "")
+        if request.method != "GET" and self._is_routed(path):
+            raise method_not_allowed()
         if self._generation != (self._table.generation, self._catalog.generation):
             self._generation = (self._table.generation, self._catalog.generation)
             self._kept.clear()

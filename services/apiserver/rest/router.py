@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 
+from kubecosm.api import errors
 from kubecosm.api.errors import BadRequest, MethodNotAllowed, NotFound
 from kubecosm.api.resources import BINDINGS, CustomResource, Resource, builtin
 
+from ..http.info import PathInfo
 from ..http.request import Request
 from ..http.response import Answer, text_response
 from ..state import State
@@ -61,10 +63,12 @@ class Router:
             raise not_found()
         if (refused := _out_of_scope(store.row, request)) is not None:
             return _found(refused)
+        if request.method == "HEAD":
+            _check_head(store.row, info.subresource)
         if info.subresource:
-            verb = self._subresource_verb(store.row, info.subresource, request.verb)
+            verb = self._subresource_verb(store.row, info, request.verb)
         elif request.verb not in store.row.verbs or (request.verb == "create" and info.name):
-            raise method_not_allowed()
+            raise unsupported(store.row, request.verb)
         else:
             verb = VERBS[request.verb]
         if store.deprecation:
@@ -73,18 +77,21 @@ class Router:
             return run_converting(verb, store, request)
         return verb(store, request)
 
-    def _subresource_verb(self, row: Resource, name: str, verb: str) -> Verb:
+    def _subresource_verb(self, row: Resource, info: PathInfo, verb: str) -> Verb:
+        name = info.subresource
         subresource = row.subresource(name)
         if subresource is None:
-            raise not_found()
+            raise errors.not_found(row, info.name) if isinstance(row, CustomResource) else not_found()
         connect = self._connects.get((row.plural, name)) if not row.group else None
         if connect is not None:
+            if name != "proxy" and verb not in subresource.verbs:
+                raise method_not_allowed()
             return connect
         found = SUBRESOURCES.get((name, verb)) or (self._creates.get((row.plural, name)) if verb == "create" else None)
         if found is None and subresource.kind == row.kind and name != "log":
             found = OWN_KIND.get(verb)
         if found is None or verb not in subresource.verbs:
-            raise method_not_allowed()
+            raise unsupported(row, verb)
         return found
 
     async def _without_store(self, request: Request) -> Answer:
@@ -93,7 +100,7 @@ class Router:
         row = table.by_path(info.group, info.version, info.resource)
         if row is None:
             return self._unknown(request)
-        if request.verb not in row.verbs or (info.name and request.verb != "get"):
+        if request.verb not in row.verbs or (info.name and request.verb != "get") or request.method == "HEAD":
             raise method_not_allowed()
         if row == BINDINGS:
             return await pods.bind(self._state.store("", "v1", "pods"), request)
@@ -132,6 +139,20 @@ def _out_of_scope(row: Resource, request: Request) -> Answer | None:
     if info.name or (info.namespace and not row.namespaced):
         raise not_found()
     raise method_not_allowed()
+
+
+def _check_head(row: Resource, subresource: str) -> None:
+    """Built-in resources are routed by method, and none is routed for HEAD but the proxies; custom ones by verb, for which HEAD is a GET."""
+    if not isinstance(row, CustomResource) and subresource != "proxy":
+        raise method_not_allowed()
+
+
+def unsupported(row: Resource, verb: str) -> MethodNotAllowed:
+    """What a verb gets that the resource has not: from the router of built-in resources, or from the handler of custom ones."""
+    if not isinstance(row, CustomResource):
+        return method_not_allowed()
+    text = f'{verb} is not supported on resources of kind "{row.group_resource}"'
+    return MethodNotAllowed(text, details=errors.details_of(row, ""))
 
 
 def not_found() -> NotFound:
