@@ -7,8 +7,45 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
+from typing import Any
 
 from kubecosm.runtime.errors import StartupError, startup
+
+PLAIN_TEXT = b"Client sent an HTTP request to an HTTPS server.\n"
+PLAIN_ANSWER = b"HTTP/1.0 400 Bad Request\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(PLAIN_TEXT), PLAIN_TEXT)
+"""What Go's server tells such a client, with its length: the client knows when to hang up."""
+
+
+class _Handshaking(ssl.SSLObject):
+    """The server's side of a connection, which has a word for clients that do not speak TLS."""
+
+    outgoing: ssl.MemoryBIO
+    refused: ssl.SSLError | None = None
+
+    def do_handshake(self) -> None:
+        """To wait for more has the event loop send what is outgoing; whatever the client then says ends it, as does its time limit."""
+        if self.refused is not None:
+            raise self.refused
+        try:
+            super().do_handshake()
+        except ssl.SSLError as error:
+            if getattr(error, "reason", "") != "HTTP_REQUEST":
+                raise
+            self.refused = error
+            self.outgoing.write(PLAIN_ANSWER)
+            raise ssl.SSLWantReadError from error
+
+
+class ServerContext(ssl.SSLContext):
+    """A context whose connections answer plain HTTP as Go's server does."""
+
+    sslobject_class = _Handshaking
+
+    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **options: Any) -> ssl.SSLObject:
+        made = super().wrap_bio(incoming, outgoing, *args, **options)
+        if isinstance(made, _Handshaking):
+            made.outgoing = outgoing
+        return made
 
 
 def server_context(
@@ -18,7 +55,7 @@ def server_context(
 
     Raises StartupError when a file is missing, unreadable or not what it should be.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = ServerContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     _load_chain(context, cert, key)
