@@ -7,7 +7,7 @@ A class exists only where some code reacts to it. Imitates k8s.io/apimachinery/p
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from kubecosm.api.resources import Object, Resource
 
@@ -139,16 +139,62 @@ BY_CODE: dict[int, type[ApiError]] = {
 }  # fmt: skip
 
 
-def from_status(status: Any, http_code: int = 500) -> ApiError:
+SERVER_TEXT_MAX = 2048
+"""Of a body that is no Status, so much is kept (client-go: maxUnstructuredResponseTextBytes)."""
+_UNEXPLAINED = {
+    400: "the server rejected our request for an unknown reason",
+    401: "the server has asked for the client to provide credentials",
+    404: "the server could not find the requested resource",
+    405: "the server does not allow this method on the requested resource",
+    406: "the server was unable to respond with a content type that the client supports",
+    409: "the server reported a conflict",
+    422: "the server rejected our request due to an error in our request",
+    429: "the server has received too many requests and has asked us to try again later",
+    503: "the server is currently unable to handle the request",
+    504: "the server was unable to return a response in the time allotted, but may still be processing the request",
+}
+_TOLD = (403, 406, 415)
+"""Codes whose explanation, if there is one, is the server's own."""
+
+
+class Asked(NamedTuple):
+    """What a request was about; without a resource it was about none."""
+
+    method: str = ""
+    resource: str = ""
+    group: str = ""
+    name: str = ""
+
+
+NOTHING_ASKED = Asked()
+
+
+def from_status(status: Any, http_code: int = 500, asked: Asked = NOTHING_ASKED) -> ApiError:
     """The exception that a Status body (or any other body) with this HTTP code stands for; the reason decides, then the code."""
     if not isinstance(status, dict) or status.get("kind") != "Status":
-        return BY_CODE.get(http_code, InternalError)(str(status)[:500], code=http_code)
+        return from_other(status.strip()[:SERVER_TEXT_MAX] if isinstance(status, str) else "unknown", http_code, asked)
     code = status.get("code") or http_code
     reason = status.get("reason") or ""
     cls = BY_REASON.get(reason) or BY_CODE.get(code) or ApiError
     error = cls(status.get("message") or "", details=status.get("details"), reason=reason, code=code)
     error.retry_after_seconds = (status.get("details") or {}).get("retryAfterSeconds")
     return error
+
+
+def from_other(text: str, code: int, asked: Asked = NOTHING_ASKED) -> ApiError:
+    """What an answer without a Status stands for: somebody else's page, or a path that nobody serves. Words of NewGenericServerResponse."""
+    message = _UNEXPLAINED.get(code, f"the server responded with the status code {code} but did not return more information")
+    if code in _TOLD and text not in ("", "unknown"):
+        message = text
+    elif code >= 500 and code not in _UNEXPLAINED:
+        message = f'an error on the server ("{text}") has prevented the request from succeeding'
+    qualified = f"{asked.resource}.{asked.group}" if asked.group else asked.resource
+    if asked.resource:
+        message += f" ({' '.join(filter(None, (asked.method.lower(), qualified, asked.name)))})"
+    about = {"name": asked.name, "group": asked.group, "kind": asked.resource}
+    causes = [{"reason": "UnexpectedServerResponse", "message": text}]
+    cls = AlreadyExists if code == 409 and asked.method == "POST" else BY_CODE.get(code, InternalError if code >= 500 else ApiError)
+    return cls(message, details={key: value for key, value in about.items() if value} | {"causes": causes}, code=code)
 
 
 def details_of(resource: Resource, name: str) -> Object:

@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 
 import orjson
 
-from kubecosm.api.errors import ApiError, from_status
+from kubecosm.api.errors import NOTHING_ASKED, ApiError, Asked, from_status
 from kubecosm.api.resources import Object
 
 ANSWER_BYTES_MAX = 1 << 30
@@ -39,14 +39,15 @@ class Answer(NamedTuple):
     def check(self) -> None:
         """Raise the ApiError that the answer stands for, if any."""
         if self.code >= 400:
-            raise self._failure()
+            raise self.failure()
 
-    def _failure(self) -> ApiError:
+    def failure(self, asked: Asked = NOTHING_ASKED) -> ApiError:
+        """The ApiError that the answer stands for; `asked` is told of where the answer does not explain itself."""
         try:
             status = orjson.loads(self.body)
         except orjson.JSONDecodeError:
             status = self.body.decode(errors="replace")
-        error = from_status(status, self.code)
+        error = from_status(status, self.code, asked)
         if self.retry_after.isdecimal():
             error.retry_after_seconds = int(self.retry_after)
         return error

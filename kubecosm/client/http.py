@@ -14,13 +14,13 @@ from contextlib import aclosing, asynccontextmanager
 from functools import lru_cache
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 import aiohttp
 import orjson
 from yarl import URL
 
-from kubecosm.api.errors import TooManyRequests, from_status
+from kubecosm.api.errors import Asked, TooManyRequests, from_status
 from kubecosm.api.resources import Object, Resource
 from kubecosm.client.config import ClientConfig
 from kubecosm.client.connection import Answer
@@ -241,7 +241,8 @@ class ApiClient:
             code = str(answer.code)
         finally:
             self.metrics.request(method, self._host, code, self.clock.monotonic() - started)
-        answer.check()
+        if answer.code >= 400:
+            raise answer.failure(asked_for(method, target.removeprefix(self._base_path)))
         return answer.body
 
     def _head(self, method: str, target: str, headers: Mapping[str, str] | None, body: bytes | None) -> bytes:
@@ -271,7 +272,8 @@ class ApiClient:
         self.metrics.request(method, self._host, str(response.status), 0.0)
         if response.status >= 400:
             async with response:
-                Answer(response.status, await response.read(), response.headers.get("Retry-After", "")).check()
+                answer = Answer(response.status, await response.read(), response.headers.get("Retry-After", ""))
+                raise answer.failure(asked_for(method, path))
         return ResponseStream(response)
 
     def _url(self, path: str, params: Mapping[str, str] | None) -> URL:
@@ -308,6 +310,19 @@ def _path(resource: Resource, namespace: str | None = None, name: str | None = N
             raise ValueError(f"a name is needed to reach one object of {resource.group_resource}")
         name = quote(name, safe=":")
     return resource.path(namespace and quote(namespace, safe=":"), name, subresource)
+
+
+def asked_for(method: str, path: str) -> Asked:
+    """What a request is about, for answers that do not say what is wrong; `path` may have a query."""
+    prefix, *parts = path.partition("?")[0].strip("/").split("/")
+    if prefix not in ("api", "apis"):
+        return Asked(method)
+    group = parts.pop(0) if prefix == "apis" and parts else ""
+    parts = parts[1:]
+    if len(parts) > 2 and parts[0] == "namespaces" and parts[2] not in ("status", "finalize"):
+        parts = parts[2:]
+    resource, name = (*parts[:2], "", "")[:2]
+    return Asked(method, resource, group if resource else "", unquote(name))
 
 
 def _query(params: Mapping[str, str] | None) -> str:

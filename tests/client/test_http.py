@@ -339,11 +339,32 @@ def test_requests_are_counted_by_method_code_and_host() -> None:
     run_virtual(main())
 
 
-def test_a_body_that_is_not_json_becomes_an_error_of_its_code() -> None:
+@pytest.mark.parametrize(
+    ("method", "path", "body", "code", "error", "message"),
+    [
+        ("GET", "/x", "<html>bad gateway</html>", 503, errors.ServiceUnavailable, "the server is currently unable to handle the request"),
+        ("GET", "/api/v1/namespaces/default/pods/web-0", "404 page not found\n", 404, errors.NotFound,
+         "the server could not find the requested resource (get pods web-0)"),
+        ("POST", "/apis/apps/v1/namespaces/default/deployments?dryRun=All", {"kind": "Odd"}, 409, errors.AlreadyExists,
+         "the server reported a conflict (post deployments.apps)"),
+        ("GET", "/api/v1/nodes/n/proxy/stats", "boom", 500, errors.InternalError,
+         'an error on the server ("boom") has prevented the request from succeeding (get nodes n)'),
+        ("GET", "/version", "no entry\n", 403, errors.Forbidden, "no entry"),
+        ("GET", "/version", "", 418, errors.ApiError, "the server responded with the status code 418 but did not return more information"),
+    ],
+)  # fmt: skip
+def test_an_answer_that_does_not_explain_itself_is_worded_as_client_go_words_it(
+    method: str, path: str, body: Any, code: int, error: type[errors.ApiError], message: str
+) -> None:
     async def scenario(server: ScriptedServer, client: ApiClient) -> None:
-        server.expect("GET", "/x").answer("<html>bad gateway</html>", 503)
-        with pytest.raises(errors.ServiceUnavailable, match="bad gateway"):
-            await client.request("GET", "/x")
+        where, _, query = path.partition("?")
+        server.expect(method, where, dict([query.split("=")]) if query else None).answer(body, code)
+        with pytest.raises(errors.ApiError) as caught:
+            await client.request(method, path)
+        assert (type(caught.value), caught.value.code, caught.value.message) == (error, code, message)
+        found = caught.value.details or {}
+        text = body.strip() if isinstance(body, str) else "unknown"
+        assert found["causes"] == [{"reason": "UnexpectedServerResponse", "message": text}]
 
     scripted(scenario)
 
