@@ -151,7 +151,11 @@ def test_clients_that_prefer_protobuf_get_the_json_they_also_accept(tmp_path: Pa
     async def test(api: Api) -> None:
         response = await api.raw("GET", "/api/v1/namespaces", Accept="application/vnd.kubernetes.protobuf,application/json")
         assert response.headers["Content-Type"] == "application/json"
-        assert (await api.raw("GET", "/api/v1/namespaces", Accept="application/vnd.kubernetes.protobuf")).status == 406
+        assert (await api.raw("GET", "/api/v1/namespaces", Accept="application/vnd.kubernetes.protobuf, */*")).status == 200
+        status = await api.refused("GET", "/api/v1/namespaces", Accept="application/vnd.kubernetes.protobuf")
+        assert (status["code"], status["reason"]) == (406, "NotAcceptable")
+        known = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
+        assert status["message"] == f"only the following media types are accepted: {known}"
 
     with_api(tmp_path, test)
 

@@ -5,6 +5,10 @@
 
 from kubecosm.api.managedfields.apply import apply
 from kubecosm.api.managedfields.entries import manager_name
+from kubecosm.api.managedfields.scale import SCALES, ReplicasPaths, owners_of_scale, owners_of_workload
 from kubecosm.api.managedfields.update import keep_times_if_unchanged, on_create, on_update, zero_object
 
-__all__ = ["apply", "keep_times_if_unchanged", "manager_name", "on_create", "on_update", "zero_object"]
+__all__ = [
+    "SCALES", "ReplicasPaths", "apply", "keep_times_if_unchanged", "manager_name", "on_create", "on_update", "owners_of_scale",
+    "owners_of_workload", "zero_object",
+]  # fmt: skip

@@ -8,6 +8,8 @@ from __future__ import annotations
 import copy
 
 from kubecosm.api.errors import InternalError
+from kubecosm.api.managedfields import sets
+from kubecosm.api.managedfields.sets import Node
 from kubecosm.api.resources import CustomResource, Object
 
 from .jsonpath import find, simple_fields
@@ -15,10 +17,10 @@ from .jsonpath import find, simple_fields
 _KEPT = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
 
 
-def scale_of_custom(row: CustomResource, obj: Object) -> Object:
-    """The Scale of an instance. Raises InternalError if it has no replicas."""
+def scale_of_custom(row: CustomResource, obj: Object, *, to_change: bool = False) -> Object:
+    """The Scale of an instance. One without replicas counts as 0 for who wants `to_change` it. Raises InternalError for others."""
     paths, meta = row.scale or {}, obj["metadata"]
-    replicas = find(paths["specReplicasPath"], obj)
+    replicas = find(paths["specReplicasPath"], obj) or ([0] if to_change else [])
     if not replicas:
         raise InternalError(f"the spec replicas field \"{paths['specReplicasPath']}\" does not exist")
     current = find(paths["statusReplicasPath"], obj)
@@ -28,6 +30,11 @@ def scale_of_custom(row: CustomResource, obj: Object) -> Object:
         "spec": {"replicas": replicas[0]} if replicas[0] else {},
         "status": {"replicas": current[0] if current else 0, **({"selector": selector[0]} if selector and selector[0] else {})},
     }  # fmt: skip
+
+
+def replicas_path(row: CustomResource) -> Node | None:
+    """Where the replicas of its version are, as a set of fields; None without a Scale."""
+    return sets.from_paths(".".join(simple_fields(row.scale["specReplicasPath"]))) if row.scale else None
 
 
 def with_replicas(row: CustomResource, obj: Object, replicas: int) -> Object:

@@ -8,21 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import orjson
-
 from kubecosm.api import errors, managedfields
 from kubecosm.api.errors import BadRequest
 from kubecosm.api.patch import APPLY_PATCH, apply_patch
-from kubecosm.api.resources import CustomResource, Object, Subresource
-from kubecosm.api.schema import STRICT, decode
+from kubecosm.api.resources import Object, Subresource
+from kubecosm.api.schema import STRICT
 from kubecosm.api.schema.yaml import YamlError, load
 
 from ..http.request import Request
-from ..http.response import JSON, Answer
+from ..http.response import Answer
 from .body import media_type_of
 from .options import WriteOptions, check_apply_options, write_options
-from .represent import answer_entry, answer_scale
-from .scale import scale_of, set_scale
+from .represent import answer_entry
+from .scale import set_scale, tracked
 from .store import ResourceStore
 from .writes import caller_of
 
@@ -104,28 +102,25 @@ def check_applied(applied: dict[str, Any], request: Request) -> Object:
 
 
 async def patch_scale(store: ResourceStore, request: Request) -> Answer:
-    """PATCH of a Scale. What is applied to it is applied to the workload's replicas, so their owners are asked."""
+    """PATCH of a Scale, whose owners are those of the workload's replicas."""
     options, media_type = write_options(request, "PatchOptions"), media_type_of(request)
     check_apply_options(options, apply=media_type == APPLY_PATCH)
     body = await request.read()
     if request.audit is not None:
         request.audit.take_patch(body)
     subresource: Subresource | None = store.row.subresource("scale")
+    caller, now = caller_of(request, options), store.state.clock.now()
 
-    def change(scale: Object) -> Object:
-        if media_type == APPLY_PATCH:
-            applied = parse_applied(body, request, options)
-            body_of_scale = orjson.dumps({**scale, "spec": applied.get("spec") or {}})
-            return decode(store.row, body_of_scale, JSON, options.field_validation, subresource=subresource)[0]
-        patched, warnings = apply_patch(store.row, scale, body, media_type, options.field_validation, subresource=subresource)
+    def patched(scale: Object) -> Object:
+        changed, warnings = apply_patch(store.row, scale, body, media_type, options.field_validation, subresource=subresource)
         request.warn(*warnings)
-        return patched
+        return changed
 
-    def applied_to(obj: Object, scale: Object) -> Object:
-        row, caller = store.row, caller_of(request, options)
-        wanted = {"apiVersion": row.api_version, "kind": row.kind, "metadata": {"name": request.info.name}, "spec": scale.get("spec") or {}}
-        return managedfields.apply(row, obj, wanted, caller.field_manager, bool(options.force), store.state.clock.now(), "scale")
+    if media_type != APPLY_PATCH:
+        return await set_scale(store, request, tracked(store, patched, caller), caller)
+    applied = parse_applied(body, request, options)
 
-    owned = media_type == APPLY_PATCH and not isinstance(store.row, CustomResource)
-    entry = await set_scale(store, request, change, caller_of(request, options), applied_to if owned else None)
-    return answer_scale(request, store, scale_of(store, entry.decode()))
+    def merged(scale: Object) -> Object:
+        return managedfields.apply(managedfields.SCALES, scale, applied, caller.field_manager, bool(options.force), now, "scale")
+
+    return await set_scale(store, request, merged, caller)

@@ -142,7 +142,7 @@ def _out_of_scope(row: Resource, request: Request) -> Answer | None:
 
 
 def _check_head(row: Resource, subresource: str) -> None:
-    """Built-in resources are routed by method, and none is routed for HEAD but the proxies; custom ones by verb, for which HEAD is a GET."""
+    """Built-in resources are routed by method, none for HEAD but the proxies; custom ones by verb, where HEAD is a GET."""
     if not isinstance(row, CustomResource) and subresource != "proxy":
         raise method_not_allowed()
 

@@ -1,19 +1,21 @@
-"""The scale subresource: one view of replicas for Deployments, ReplicaSets, StatefulSets and ReplicationControllers.
+"""The scale subresource: one view of replicas for Deployments, ReplicaSets, StatefulSets, ReplicationControllers and custom resources.
 
-Imitates pkg/registry/apps/*/storage (ScaleREST).
+Imitates pkg/registry/apps/*/storage and apiextensions-apiserver's registry/customresource (ScaleREST).
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from kubecosm.api import errors, managedfields, selectors
 from kubecosm.api.errors import BadRequest
 from kubecosm.api.field import FieldError, invalid_kind, invalid_value
-from kubecosm.api.resources import REPLICATIONCONTROLLERS, CustomResource, Object
+from kubecosm.api.managedfields.sets import from_paths
+from kubecosm.api.resources import REPLICATIONCONTROLLERS, CustomResource, Object, Resource
 
-from ..cache.entry import Entry
-from ..customresources.scale import scale_of_custom, with_replicas
+from ..customresources.scale import replicas_path, scale_of_custom, with_replicas
 from ..http.request import Request
 from ..http.response import Answer
 from .body import decode_body
@@ -25,15 +27,14 @@ from .writes import caller_of
 SCALE_GROUP = "autoscaling"
 ScaleChange = Callable[[Object], Object]
 """From the present Scale to the wanted one."""
-Written = Callable[[Object, Object], Object]
-"""(workload, wanted Scale) → the workload that has it, with its owners noted."""
+REPLICAS = from_paths("spec.replicas")
 NEGATIVE = "must be greater than or equal to 0"
 
 
-def scale_of(store: ResourceStore, obj: Object) -> Object:
-    """The Scale of a workload. Raises InternalError for a custom resource that has no replicas."""
+def scale_of(store: ResourceStore, obj: Object, *, to_change: bool = False) -> Object:
+    """The Scale of a workload. Raises InternalError for a custom resource that has no replicas, unless it is `to_change` them."""
     if isinstance(store.row, CustomResource):
-        return scale_of_custom(store.row, obj)
+        return scale_of_custom(store.row, obj, to_change=to_change)
     meta, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
     kept = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
     scale: Object = {
@@ -58,54 +59,83 @@ def selector_text(store: ResourceStore, selector: Mapping[str, str] | None) -> s
 
 
 async def get_scale(store: ResourceStore, request: Request) -> Answer:
-    return answer_scale(request, store, scale_of(store, store.entry(request.info.namespace, request.info.name).decode()))
+    obj = store.entry(request.info.namespace, request.info.name).decode()
+    return answer_scale(request, store, scale_of(store, store.conversion.from_stored(obj)))
 
 
 async def update_scale(store: ResourceStore, request: Request) -> Answer:
     options = write_options(request, "UpdateOptions")
     scale = decode_body(store.row, request, await request.read(), options.field_validation, subresource=store.row.subresource("scale"))
-    entry = await set_scale(store, request, lambda _: scale, caller_of(request, options))
-    return answer_scale(request, store, scale_of(store, entry.decode()))
+    return await set_scale(store, request, tracked(store, lambda _: scale, caller := caller_of(request, options)), caller)
 
 
-async def set_scale(
-    store: ResourceStore, request: Request, change: ScaleChange, caller: Caller, written: Written | None = None
-) -> Entry:
-    """Change replicas as `change` wants the Scale to be; `written` if that is not done by an update of replicas. Raises ApiError."""
-    info = request.info
+def tracked(store: ResourceStore, change: ScaleChange, caller: Caller) -> ScaleChange:
+    """The same change, which notes who made it."""
 
-    def update(obj: Object, scale: Object) -> Object:
-        return with_scale(store, obj, scale, caller)
+    def changed(scale: Object) -> Object:
+        wanted = copy.deepcopy(change(scale))
+        managedfields.on_update(managedfields.SCALES, wanted, scale, caller.field_manager, store.state.clock.now(), "scale")
+        return wanted
 
-    def apply(obj: Object) -> Object:
-        scale = change(scale_of(store, obj))
+    return changed
+
+
+async def set_scale(store: ResourceStore, request: Request, change: ScaleChange, caller: Caller) -> Answer:
+    """Change replicas as `change` wants the Scale to be, which notes their owners in the Scale. Raises ApiError."""
+    info, conversion, paths = request.info, store.conversion, replicas_paths(store)
+
+    def apply(stored: Object) -> Object:
+        obj = conversion.from_stored(stored)
+        present = scale_of(store, obj, to_change=True)
+        if owners := managedfields.owners_of_scale(obj, paths):
+            present["metadata"]["managedFields"] = owners
+        scale = change(present)
         check_scale(scale, info.name)
-        version = scale["metadata"].get("resourceVersion")
-        if version and version != obj["metadata"]["resourceVersion"]:
-            raise errors.modified_conflict(store.row, info.name)
-        return (written or update)(obj, scale)
+        check_preconditions(store.row, scale["metadata"], obj["metadata"])
+        changed = with_scale(store, obj, scale)
+        changed["metadata"].pop("managedFields", None)
+        if owners := managedfields.owners_of_workload(obj, scale, paths, store.row.api_version):
+            changed["metadata"]["managedFields"] = owners
+        return store.to_stored(changed)
 
-    def show(obj: Object) -> Object:
-        return scale_of(store, obj)
+    def show(stored: Object) -> Object:
+        return scale_of(store, conversion.from_stored(stored), to_change=True)
 
-    def take(scale: Object, obj: Object) -> Object:
-        """What a mutating plugin made of the Scale."""
+    def take(scale: Object, stored: Object) -> Object:
+        """What a mutating plugin made of the Scale, which counts as wished for by who wrote it."""
         check_scale(scale, info.name)
-        return obj if scale.get("spec") == show(obj).get("spec") else update(obj, scale)
+        if scale.get("spec") == show(stored).get("spec"):
+            return stored
+        return store.to_stored(with_scale(store, conversion.from_stored(stored), scale))
 
     entry, _ = await store.update(info.namespace, info.name, apply, caller, subresource="scale", projection=Projection(show, take))
-    return entry
+    return answer_scale(request, store, scale_of(store, conversion.from_stored(entry.decode())))
 
 
-def with_scale(store: ResourceStore, obj: Object, scale: Object, caller: Caller) -> Object:
+def replicas_paths(store: ResourceStore) -> managedfields.ReplicasPaths:
+    """Where each served version of a workload keeps its replicas."""
+    row = store.row
+    versions = [other for other in store.state.table if (other.group, other.plural) == (row.group, row.plural)]
+    return {other.api_version: replicas_path(other) if isinstance(other, CustomResource) else REPLICAS for other in versions}
+
+
+def with_scale(store: ResourceStore, obj: Object, scale: Object) -> Object:
     """The workload with the replicas of a Scale."""
     replicas = (scale.get("spec") or {}).get("replicas", 0)
     if isinstance(store.row, CustomResource):
-        changed = with_replicas(store.row, obj, replicas)
-    else:
-        changed = {**obj, "metadata": dict(obj["metadata"]), "spec": {**obj["spec"], "replicas": replicas}}
-    managedfields.on_update(store.row, changed, obj, caller.field_manager, store.state.clock.now(), "scale")
-    return changed
+        return with_replicas(store.row, obj, replicas)
+    return {**obj, "metadata": dict(obj["metadata"]), "spec": {**obj["spec"], "replicas": replicas}}
+
+
+def check_preconditions(row: Resource, wanted: Object, present: Object) -> None:
+    """The version and the UID that a Scale names must be the workload's. Raises Conflict."""
+    name = present["name"]
+    if (version := wanted.get("resourceVersion")) and version != present["resourceVersion"]:
+        raise errors.modified_conflict(row, name)
+    if (uid := wanted.get("uid")) and uid != present["uid"]:
+        what = row.kind if isinstance(row, CustomResource) else f"{row.plural}/scale"
+        why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {present['uid']}"
+        raise errors.conflict(replace(row, plural=what), name, why)
 
 
 def check_scale(scale: Object, name: str) -> None:
