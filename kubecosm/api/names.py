@@ -108,6 +108,7 @@ ANNOTATION_BOUND_BY_CONTROLLER = "pv.kubernetes.io/bound-by-controller"
 ANNOTATION_PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"
 ANNOTATION_PROVISIONER_IDENTITY = "hostPathProvisionerIdentity"
 ANNOTATION_STORAGE_PROVISIONER = "volume.kubernetes.io/storage-provisioner"
+ANNOTATION_STORAGE_PROVISIONER_BETA = "volume.beta.kubernetes.io/storage-provisioner"
 ANNOTATION_BIND_COMPLETED = "pv.kubernetes.io/bind-completed"
 ANNOTATION_DEFAULT_STORAGE_CLASS = "storageclass.kubernetes.io/is-default-class"
 ANNOTATION_DEFAULT_STORAGE_CLASS_BETA = "storageclass.beta.kubernetes.io/is-default-class"
@@ -159,6 +160,16 @@ SECRET_TLS = "kubernetes.io/tls"
 # Provisioners
 PROVISIONER_NONE = "kubernetes.io/no-provisioner"
 PROVISIONER_DEFAULT = "k8s.io/minikube-hostpath"
+PROVISIONERS_MIGRATED = {
+    "kubernetes.io/aws-ebs": "ebs.csi.aws.com",
+    "kubernetes.io/azure-disk": "disk.csi.azure.com",
+    "kubernetes.io/azure-file": "file.csi.azure.com",
+    "kubernetes.io/cinder": "cinder.csi.openstack.org",
+    "kubernetes.io/gce-pd": "pd.csi.storage.gke.io",
+    "kubernetes.io/portworx-volume": "pxd.portworx.com",
+    "kubernetes.io/vsphere-volume": "csi.vsphere.vmware.com",
+}
+"""Drivers that were part of Kubernetes once, and the CSI drivers that took their place."""
 
 # TLS
 KUBELET_SERVER_NAME = "kubelet.kubecosm.internal"

@@ -30,6 +30,7 @@ ACCOUNTS = {
     "node-lifecycle-controller": "node-controller",
     "persistentvolume-attach-detach-controller": "attachdetach-controller",
     "persistentvolume-binder-controller": "persistent-volume-binder",
+    "persistentvolume-expander-controller": "expand-controller",
     "persistentvolume-lifecycle-controller": "persistent-volume-binder",
     "persistentvolume-protection-controller": "volume-protection",
     "pod-garbage-collector-controller": "pod-garbage-collector",

@@ -65,6 +65,7 @@ TABLE = (
     Row("horizontal-pod-autoscaler-controller", "workloads.horizontal", "concurrent_horizontal_pod_autoscaler_syncs"),
     Row("persistentvolume-binder-controller", "storage.pv_binder"),
     Row("persistentvolume-lifecycle-controller", "storage.volumes"),
+    Row("persistentvolume-expander-controller", "storage.expansion"),
     Row("volume-provisioner-controller", "storage.provisioner"),
     Row("persistentvolume-protection-controller", "storage.protection"),
     Row("volumeattributesclass-protection-controller", "storage.class_protection"),

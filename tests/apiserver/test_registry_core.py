@@ -23,6 +23,7 @@ from kubecosm.api.resources import (
     SERVICEACCOUNTS,
     STORAGECLASSES,
 )
+from kubecosm.testing.virtualtime import VirtualClock
 
 from .kinds import CREATED, LABEL, NAME_PART, SUBDOMAIN, causes, created, resource_of, strategy, update_causes, updated
 
@@ -207,3 +208,15 @@ def test_field_selectors_know_the_fields_of_each_kind():
 def test_accounts_keep_their_secrets():
     old = created(SERVICEACCOUNTS, {"secrets": [{"name": "s"}]})
     assert updated(SERVICEACCOUNTS, old, {"imagePullSecrets": [{"name": "i"}]})["secrets"] == [{"name": "s"}]
+
+
+def test_the_server_notes_when_the_phase_of_a_volume_changes(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(strategy(PERSISTENTVOLUMES, "status"), "clock", VirtualClock())
+    old = created(PERSISTENTVOLUMES, volume())
+    assert updated(PERSISTENTVOLUMES, old, {"status": {"phase": "Pending"}}, "status")["status"] == old["status"]
+    told = {"phase": "Released", "lastPhaseTransitionTime": "2020-01-01T00:00:00Z"}
+    assert updated(PERSISTENTVOLUMES, old, {"status": told}, "status")["status"] == told
+    old["status"]["lastPhaseTransitionTime"] = "2020-01-01T00:00:00Z"
+    changed = updated(PERSISTENTVOLUMES, old, {"status": {"phase": "Available"}}, "status")["status"]
+    assert changed["phase"] == "Available"
+    assert changed["lastPhaseTransitionTime"] > "2020-01-01T00:00:00Z"

@@ -9,6 +9,7 @@ from kubecosm.api.resources import (
     CLUSTERROLES,
     EVENTS,
     LEASES,
+    NODES,
     PERSISTENTVOLUMECLAIMS,
     PERSISTENTVOLUMES,
     PODS,
@@ -22,12 +23,12 @@ from kubecosm.api.resources import (
 from kubecosm.services.controller.caches import slimming
 from kubecosm.services.controller.cluster import clusterrole_aggregation
 from kubecosm.services.controller.cluster.resource_quota import ResourceQuotas
-from kubecosm.services.controller.storage import class_protection, ephemeral, protection, provisioner, pv_binder, volumes
+from kubecosm.services.controller.storage import class_protection, ephemeral, expansion, protection, provisioner, pv_binder, volumes
 
 from .fake_api import FakeApi
-from .harness import controllers, pod_template, run, running, settle, wait_for
+from .harness import controllers, node, pod_template, run, running, settle, wait_for
 
-STORAGE = (pv_binder, volumes, provisioner.Provisioner("standard"), protection)
+STORAGE = (pv_binder, volumes, provisioner.Provisioner("standard"), expansion, protection)
 
 
 def claim(name: str = "c", class_name: str | None = "standard", size: str = "1Gi", **spec: Any) -> Object:
@@ -98,6 +99,7 @@ def test_late_binding_waits_for_the_scheduler() -> None:
             await wait_for(lambda: any(event["message"] == "waiting for pod p to be scheduled" for event in api.all(EVENTS)))
             await settle(10)
             assert not api.all(PERSISTENTVOLUMES)
+            api.put(NODES, node("n"))
             found = await api.get(PERSISTENTVOLUMECLAIMS, "c", "default")
             found["metadata"]["annotations"] = {"volume.kubernetes.io/selected-node": "n"}
             await api.update(PERSISTENTVOLUMECLAIMS, found)

@@ -71,6 +71,7 @@ def _own_rows() -> list[dict[str, Any]]:
     tokens = [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["patch"]}]
     volumes = [
         {"apiGroups": [""], "resources": ["persistentvolumes"], "verbs": ["create", "get"]},
+        {"apiGroups": [""], "resources": ["persistentvolumeclaims"], "verbs": ["update"]},
         {"apiGroups": ["storage.k8s.io"], "resources": ["storageclasses"], "verbs": ["create"]},
         events,
     ]

@@ -23,6 +23,7 @@ STRATEGIES: dict[tuple[str, str], str] = {
     ("", "persistentvolumeclaims"): "core.claim:ClaimStrategy",
     ("", "persistentvolumeclaims/status"): "core.claim:ClaimStatusStrategy",
     ("", "persistentvolumes"): "core.persistentvolume:PersistentVolumeStrategy",
+    ("", "persistentvolumes/status"): "core.persistentvolume:PersistentVolumeStatusStrategy",
     ("", "pods"): "core.pod:PodStrategy",
     ("", "pods/ephemeralcontainers"): "core.pod:PodEphemeralContainersStrategy",
     ("", "pods/resize"): "core.pod:PodResizeStrategy",

@@ -19,6 +19,7 @@ from kubecosm.client.controller import Context, ControllerSpec, Reader, Result, 
 from kubecosm.client.http import PatchType
 
 from ..common.pods import INDEX_NODE, is_terminal, node_names, node_of
+from .claims import is_ours
 
 INDEX_ATTACHED_NODE = "attached-node"
 """VolumeAttachments by the node they are for."""
@@ -36,7 +37,7 @@ def attachment_name(volume: Object, node: str) -> str:
     return "csi-" + hashlib.sha256(f"{source['volumeHandle']}{source['driver']}{node}".encode()).hexdigest()
 
 
-def is_ours(attachment: Object) -> bool:
+def is_made_here(attachment: Object) -> bool:
     """Whether this controller made it, by its name: attachments that others make are theirs to remove."""
     return OWN_NAME.fullmatch(attachment["metadata"]["name"]) is not None
 
@@ -53,9 +54,9 @@ def new_attachment(volume: Object, node: str) -> Object:
 
 
 def is_attachable(volume: Object, drivers: Mapping[str, Object]) -> bool:
-    """A CSI volume whose driver wants to be asked; one that has told nothing of itself does."""
+    """A CSI volume whose driver wants to be asked; one that has told nothing of itself does. Behind our own volumes is no driver."""
     source = volume["spec"].get("csi")
-    if source is None:
+    if source is None or is_ours(volume):
         return False
     driver = drivers.get(source["driver"])
     return driver is None or driver["spec"].get("attachRequired", True)
@@ -111,7 +112,7 @@ async def reconcile(ctx: Context, key: Key) -> Result:
     used = {name: pair for name, pair in volumes_of(ctx, pods).items() if is_attachable(pair[0], drivers)}
     names = {attachment_name(volume, key.name) for volume, _ in used.values()}
     for attachment in existing:
-        if attachment["metadata"]["name"] not in names and is_ours(attachment) and not is_deleting(attachment):
+        if attachment["metadata"]["name"] not in names and is_made_here(attachment) and not is_deleting(attachment):
             await _detach(ctx, attachment)
     if node is None:
         return done()

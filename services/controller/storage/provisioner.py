@@ -2,28 +2,32 @@
 
 Watches PersistentVolumeClaims and StorageClasses. Writes PersistentVolumes; creates the default StorageClass when there is none at all.
 Every provisioner's name is served, with a hostPath volume, so that manifests written for any cloud become ready; switch this controller off
-(`--controllers=*,-volume-provisioner-controller`) to test a real driver. Leaves out snapshots, clones and topology.
+(`--controllers=*,-volume-provisioner-controller`) to test a real driver. Imitates what users see of sig-storage-lib-external-provisioner.
+A claim with a VolumeAttributesClass gets a CSI volume, as only those may have one. Leaves out what a snapshot or a clone would hold:
+such volumes are empty.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from kubecosm.api.errors import AlreadyExists
-from kubecosm.api.meta import Key, annotations_of, is_deleting, key_of
+from kubecosm.api.meta import Key, annotations_of, is_deleting, key_of, labels_of
 from kubecosm.api.names import (
     ANNOTATION_BIND_COMPLETED,
     ANNOTATION_DEFAULT_STORAGE_CLASS,
     ANNOTATION_PROVISIONED_BY,
     ANNOTATION_PROVISIONER_IDENTITY,
+    ANNOTATION_SELECTED_NODE,
+    ANNOTATION_STORAGE_PROVISIONER,
     PROVISIONER_DEFAULT,
     PROVISIONER_NONE,
 )
-from kubecosm.api.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, STORAGECLASSES, Object
+from kubecosm.api.resources import NODES, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, STORAGECLASSES, Object
 from kubecosm.client.controller import Context, ControllerSpec, Reader, Result, done
 
 from ..config import Config
-from .claims import claim_reference, class_of, plan_match, waits_for_consumer
+from .claims import attributes_class_of, binds_late, claim_reference, class_of, plan_match, provisioner_of
 
 DEFAULT_CLASS = Key("", "")
 """The work item that creates the default StorageClass; all others are claims."""
@@ -43,36 +47,51 @@ def default_storage_class(name: str) -> Object:
     }
 
 
-def plan_volume(claim: Object, storage_class: Object) -> Object:
-    """The volume for a claim, already meant for it."""
+def plan_volume(claim: Object, storage_class: Object, node: Object | None = None) -> Object:
+    """The volume for a claim, already meant for it; `node` is the one its first pod shall run on, if the scheduler has chosen."""
     meta, spec = claim["metadata"], claim["spec"]
-    path = f"{PATH}/{meta['namespace']}/{meta['name']}"
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolume",
-        "metadata": {
-            "name": f"pvc-{meta['uid']}",
-            "annotations": {ANNOTATION_PROVISIONED_BY: storage_class["provisioner"], ANNOTATION_PROVISIONER_IDENTITY: IDENTITY},
-        },
-        "spec": {
-            "capacity": {"storage": spec["resources"]["requests"]["storage"]},
-            "accessModes": spec["accessModes"],
-            "claimRef": claim_reference(claim),
-            "persistentVolumeReclaimPolicy": storage_class.get("reclaimPolicy") or "Delete",
-            "storageClassName": storage_class["metadata"]["name"],
-            "volumeMode": spec.get("volumeMode") or "Filesystem",
-            "hostPath": {"path": path, "type": ""},
-        },
+    who, name = provisioner_of(storage_class), f"pvc-{meta['uid']}"
+    body: Object = {
+        "capacity": {"storage": spec["resources"]["requests"]["storage"]},
+        "accessModes": spec["accessModes"],
+        "claimRef": claim_reference(claim),
+        "persistentVolumeReclaimPolicy": storage_class.get("reclaimPolicy") or "Delete",
+        "storageClassName": storage_class["metadata"]["name"],
+        "volumeMode": spec.get("volumeMode") or "Filesystem",
     }
+    if attributes := attributes_class_of(claim):
+        body |= {"volumeAttributesClassName": attributes, "csi": {"driver": who, "volumeHandle": name}}
+    else:
+        body["hostPath"] = {"path": f"{PATH}/{meta['namespace']}/{meta['name']}", "type": ""}
+    if options := storage_class.get("mountOptions"):
+        body["mountOptions"] = options
+    if terms := topology_terms(storage_class.get("allowedTopologies") or (), node):
+        body["nodeAffinity"] = {"required": {"nodeSelectorTerms": terms}}
+    annotations = {ANNOTATION_PROVISIONED_BY: who, ANNOTATION_PROVISIONER_IDENTITY: IDENTITY}
+    return {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name, "annotations": annotations}, "spec": body}
+
+
+def topology_terms(topologies: Sequence[Object], node: Object | None) -> list[Object]:
+    """Where a volume of a class with allowedTopologies can be used: the place of the chosen node, or else anywhere the class allows."""
+    wanted = [term["matchLabelExpressions"] for term in topologies if term.get("matchLabelExpressions")]
+    labels = labels_of(node) if node is not None else {}
+    here = [term for term in wanted if all(labels.get(one["key"]) in one["values"] for one in term)]
+    if here:
+        return [_term((one["key"], [labels[one["key"]]]) for one in here[0])]
+    return [_term((one["key"], one["values"]) for one in term) for term in wanted]
+
+
+def _term(places: Iterable[tuple[str, Sequence[str]]]) -> Object:
+    return {"matchExpressions": [{"key": key, "operator": "In", "values": list(values)} for key, values in places]}
 
 
 def should_provision(claim: Object, storage_class: Object | None) -> bool:
-    """The claim has no volume, wants none in particular, and its class has a provisioner and nothing to wait for."""
+    """The claim has no volume, wants none in particular, and the binder has told its provisioner, by annotation, to make one."""
     if is_deleting(claim) or claim["spec"].get("volumeName") or ANNOTATION_BIND_COMPLETED in annotations_of(claim):
         return False
-    if storage_class is None or storage_class["provisioner"] == PROVISIONER_NONE or claim["spec"].get("selector"):
+    if storage_class is None or storage_class["provisioner"] == PROVISIONER_NONE:
         return False
-    return not waits_for_consumer(claim, storage_class)
+    return annotations_of(claim).get(ANNOTATION_STORAGE_PROVISIONER) == provisioner_of(storage_class)
 
 
 class Provisioner:
@@ -92,7 +111,7 @@ class Provisioner:
         storage_class = ctx.cache(STORAGECLASSES).get(Key("", class_of(claim) or ""))
         if storage_class is None or not should_provision(claim, storage_class):
             return done()
-        if plan_match(claim, ctx.cache(PERSISTENTVOLUMES)) is not None:
+        if plan_match(claim, ctx.cache(PERSISTENTVOLUMES), late=binds_late(storage_class)) is not None:
             return done()  # there is one already; the binder takes it
         await _provision(ctx, claim, storage_class)
         return done()
@@ -107,16 +126,31 @@ class Provisioner:
 
 
 async def _provision(ctx: Context, claim: Object, storage_class: Object) -> None:
-    meta, body = claim["metadata"], plan_volume(claim, storage_class)
-    name = f"{meta['namespace']}/{meta['name']}"
-    message = f'External provisioner is provisioning volume for claim "{name}"'
+    chosen = annotations_of(claim).get(ANNOTATION_SELECTED_NODE)
+    node = ctx.cache(NODES).get(Key("", chosen)) if chosen else None
+    if chosen and node is None:
+        await _ask_scheduler_again(ctx, claim)
+        return
+    message = f'External provisioner is provisioning volume for claim "{key_of(claim)}"'
     ctx.recorder.event(claim, PERSISTENTVOLUMECLAIMS, "Normal", "Provisioning", message)
+    if claim["spec"].get("selector"):
+        message = f'failed to provision volume with StorageClass "{storage_class["metadata"]["name"]}": claim Selector is not supported'
+        ctx.recorder.event(claim, PERSISTENTVOLUMECLAIMS, "Warning", "ProvisioningFailed", message)
+        return
+    body = plan_volume(claim, storage_class, node)
     try:
         ctx.expect_written(await ctx.client.create(PERSISTENTVOLUMES, body))
     except AlreadyExists:
         return  # the cache was behind
     message = f"Successfully provisioned volume {body['metadata']['name']}"
     ctx.recorder.event(claim, PERSISTENTVOLUMECLAIMS, "Normal", "ProvisioningSucceeded", message)
+
+
+async def _ask_scheduler_again(ctx: Context, claim: Object) -> None:
+    """The node that was chosen for the first pod is gone (rescheduleProvisioning)."""
+    left = {name: value for name, value in annotations_of(claim).items() if name != ANNOTATION_SELECTED_NODE}
+    body = {**claim, "metadata": {**claim["metadata"], "annotations": left}}
+    ctx.expect_written(await ctx.client.update(PERSISTENTVOLUMECLAIMS, body))
 
 
 def map_class(reader: Reader, storage_class: Object) -> Iterable[Key]:
@@ -131,7 +165,7 @@ SPEC = ControllerSpec(
     component="volume-provisioner",
     primary=PERSISTENTVOLUMECLAIMS,
     watches={STORAGECLASSES: map_class},
-    reads=(PERSISTENTVOLUMES,),
+    reads=(PERSISTENTVOLUMES, NODES),
     seeds=(DEFAULT_CLASS,),
     workers=16,
 )

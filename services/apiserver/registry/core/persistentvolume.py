@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 from kubecosm.api.field import FieldError, forbidden_field, invalid_value, not_supported, required
 from kubecosm.api.resources import Object
+from kubecosm.api.times import format_time
 
 from ..formats import Errors, check_dns1123_subdomain, check_immutable
-from ..strategy import Strategy, keep_field
+from ..strategy import StatusStrategy, Strategy, keep_field
 from ..values import sorted_map
 from .affinity import check_node_selector
 from .claim_spec import VOLUME_MODES, check_access_modes
@@ -69,6 +70,20 @@ class PersistentVolumeStrategy(Strategy):
 
     def selectable_field_names(self) -> tuple[str, ...]:
         return ("name",)
+
+
+class PersistentVolumeStatusStrategy(StatusStrategy):
+    """persistentvolumes/status: when the phase last changed is the server's to say, unless the client does."""
+
+    def prepare_for_update(self, obj: Object, old: Object) -> None:
+        super().prepare_for_update(obj, old)
+        status, before = obj.setdefault("status", {}), old.get("status") or {}
+        told, known = status.get("lastPhaseTransitionTime"), before.get("lastPhaseTransitionTime")
+        if status.get("phase") == before.get("phase"):
+            if told is None and known is not None:
+                status["lastPhaseTransitionTime"] = known
+        elif told in (None, known) and self.clock is not None:
+            status["lastPhaseTransitionTime"] = format_time(self.clock.now())
 
 
 def _check_spec(spec: Object, name: str, errors: Errors) -> None:
