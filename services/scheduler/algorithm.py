@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .framework.diagnosis import Diagnosis
+from .framework.failures import PluginError
 from .framework.handle import Handle
 from .framework.interface import CycleState
 from .framework.profile import PluginScores, Profile, not_considered
@@ -45,12 +46,12 @@ class Algorithm:
         """An extender may refuse nodes, so more than one is needed even where nothing scores them."""
 
     def schedule(self, profile: Profile, state: CycleState, pod: PodInfo) -> Outcome:
-        """Filter, score, choose. The cluster must have a node."""
+        """Filter, score, choose. The cluster must have a node. PluginError if a plugin fails."""
         diagnosis, feasible = self.find_feasible(profile, state, pod)
         return self.choose(profile, state, pod, diagnosis, feasible)
 
     def find_feasible(self, profile: Profile, state: CycleState, pod: PodInfo) -> tuple[Diagnosis, IntArray]:
-        """The rows of nodes that fit, and why the others do not."""
+        """The rows of nodes that fit, and why the others do not. PluginError if a plugin fails."""
         nodes = self._cluster.nodes
         diagnosis = Diagnosis(nodes.exists.copy(), nodes.names_now)
         return diagnosis, self._find_feasible(profile, state, pod, diagnosis)
@@ -76,6 +77,8 @@ class Algorithm:
         """Rows that pass all filters (findNodesThatFitPod)."""
         rejection, names, narrowing = profile.run_pre_filter(state, pod)
         if rejection is not None:
+            if not rejection.is_rejected:
+                raise PluginError(rejection.message)
             diagnosis.refuse_all(rejection)
             return np.empty(0, np.int64)
         nominated = self._nominated_row(pod)

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 from kubecosm.runtime.logs import get_logger
 
 from .framework.events import ASSIGNED_POD_DELETE
-from .framework.failures import API_FAILURES, BUGS, describe
+from .framework.failures import API_FAILURES
 from .framework.interface import CycleState
 from .framework.profile import Profile
-from .framework.status import Status, error, fit_message
+from .framework.status import Code, Status, fit_message
 from .metrics import SCHEDULED
 from .queue.podqueue import QueuedPod
 from .state.podinfo import PodInfo
+from .waiting import PreparedPod
 
 if TYPE_CHECKING:
     from .scheduler import Scheduler
@@ -51,6 +52,8 @@ class BindingCycle:
     def __init__(self, scheduler: Scheduler, slots: int) -> None:
         self._scheduler = scheduler
         self.slots = asyncio.Semaphore(slots)
+        self.preparing: dict[str, PreparedPod] = {}
+        """Pods whose PreBind plugins run, by uid."""
 
     def start(self, attempt: Attempt, node: str) -> Coroutine[Any, Any, None] | None:
         """Count the pod on its node, reserve what it needs there, ask for permission."""
@@ -80,7 +83,8 @@ class BindingCycle:
     async def _bind(self, attempt: Attempt, node: str, waits: bool) -> None:
         """Wait for permission, prepare, bind. A failure undoes the assumption and queues the pod again."""
         pod, profile, state = attempt.pod, attempt.profile, attempt.state
-        if waits or profile.has_pre_bind_work(state, pod):
+        prepares = profile.has_pre_bind_work(state, pod)
+        if waits or prepares:
             await logged("nominate", self._expect(pod, node))
         if waits:
             rejection = await self._wait_permission(pod)
@@ -88,10 +92,16 @@ class BindingCycle:
                 self.take_back(attempt, node)
                 self._rejected_late(attempt, rejection)
                 return
-        failure = await self._try_bind(profile, state, pod, node)
+        failure = None
+        if prepares:
+            failure = await self._prepare(profile, state, pod, node)
+        else:
+            profile.without_pre_bind()
+        if failure is None:
+            failure = await self._send(profile, state, pod, node)
         if failure is not None:
             self.take_back(attempt, node)
-            self._scheduler.failed(attempt, failure.message, frozenset(), frozenset())
+            self._scheduler.failed(attempt, failure.message, frozenset(), frozenset(), nominated="", rejected=failure.is_rejected)
             return
         self._bound(attempt, node)
 
@@ -111,28 +121,27 @@ class BindingCycle:
         self._scheduler.metrics.attempted(SCHEDULED, attempt.profile.name, now - attempt.started)
         since_first = now - (attempt.queued.first_attempt or attempt.started)
         self._scheduler.metrics.bound(attempt.queued.attempts, since_first, flushed=attempt.queued.flushed)
-        try:
-            attempt.profile.run_post_bind(attempt.state, pod, node)
-        except BUGS as failed:
-            describe(failed)  # the pod is bound, whatever a plugin makes of it
+        attempt.profile.run_post_bind(attempt.state, pod, node)
 
     async def _expect(self, pod: PodInfo, node: str) -> None:
         """Binding may take minutes: tell the world, as cluster autoscalers, where the pod is going (NominatedNodeNameForExpectation)."""
         if pod.nominated_node != node:
             await self._scheduler.effects.patch_status(pod, {"nominatedNodeName": node})
 
-    async def _try_bind(self, profile: Profile, state: CycleState, pod: PodInfo, node: str) -> Status | None:
-        """PreBind and Bind; a failing API is a status, too. PreBind may take minutes (volumes), so others get the slot meanwhile."""
-        if profile.has_pre_bind_work(state, pod):
+    async def _prepare(self, profile: Profile, state: CycleState, pod: PodInfo, node: str) -> Status | None:
+        """PreBind, which may take minutes (volumes), so others get the slot meanwhile."""
+        preparing = self.preparing[pod.uid] = PreparedPod()
+        try:
             async with self._without_slot():
-                failure = await profile.run_pre_bind(state, pod, node)
-            if failure is not None:
-                return failure
+                return await preparing.prepare(profile.run_pre_bind(state, pod, node))
+        finally:
+            del self.preparing[pod.uid]
+
+    async def _send(self, profile: Profile, state: CycleState, pod: PodInfo, node: str) -> Status | None:
+        """Bind; a failing API is a status, too."""
         if self._scheduler.extended is not None:
-            failure = await self._scheduler.extended.bind(profile, state, pod, node)
-        else:
-            failure = await profile.run_bind(state, pod, node)
-        return error(f"binding rejected: {failure.message}") if failure is not None else None
+            return await self._scheduler.extended.bind(profile, state, pod, node)
+        return await profile.run_bind(state, pod, node)
 
     @asynccontextmanager
     async def _without_slot(self) -> AsyncIterator[None]:
@@ -155,10 +164,12 @@ class BindingCycle:
     def _rejected_late(self, attempt: Attempt, rejection: Status) -> None:
         """Reserve or Permit said no to the one node that was chosen."""
         if not rejection.is_rejected:
-            self._scheduler.failed(attempt, rejection.message, frozenset(), frozenset())
+            self._scheduler.failed(attempt, rejection.message, frozenset(), frozenset(), nominated="")
             return
         message = fit_message(1, dict.fromkeys(rejection.reasons, 1))
-        self._scheduler.failed(attempt, message, frozenset((rejection.plugin,)), frozenset())
+        pending = rejection.code is Code.PENDING
+        rejectors, waits = frozenset((rejection.plugin,)) if rejection.plugin else frozenset(), frozenset[str]()
+        self._scheduler.failed(attempt, message, *((waits, rejectors) if pending else (rejectors, waits)), nominated="", rejected=True)
 
 
 async def logged(name: str, work: Coroutine[Any, Any, None]) -> None:

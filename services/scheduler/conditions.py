@@ -1,4 +1,4 @@
-"""The PodScheduled condition of a pod that could not be scheduled, and its nominated node, as a patch of the pod's status."""
+"""Conditions that the scheduler writes, and a pod's nominated node, as patches of the pod's status."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def status_patch(pod: Object, reason: str, message: str, nominated: str | None, 
     `nominated`: None leaves status.nominatedNodeName, empty clears it.
     """
     patch: Object = {}
-    condition = _condition(pod, reason, message, now)
+    condition = changed_condition(pod, POD_SCHEDULED, "False", reason, message, now)
     if condition is not None:
         patch["conditions"] = [condition]
     current = (pod.get("status") or {}).get("nominatedNodeName") or ""
@@ -26,14 +26,14 @@ def status_patch(pod: Object, reason: str, message: str, nominated: str | None, 
     return patch or None
 
 
-def _condition(pod: Object, reason: str, message: str, now: datetime) -> Object | None:
-    """The new condition, or None if the pod has it; the transition time is kept while the status stays False."""
-    old = get_condition(pod, POD_SCHEDULED)
-    new: Object = {"type": POD_SCHEDULED, "status": "False", "reason": reason, "message": message, "lastProbeTime": None}
+def changed_condition(pod: Object, kind: str, status: str, reason: str, message: str, now: datetime) -> Object | None:
+    """The new condition, or None if the pod has it; the transition time is kept while the status stays (podutil.UpdatePodCondition)."""
+    old = get_condition(pod, kind)
+    new: Object = {"type": kind, "status": status, "reason": reason, "message": message, "lastProbeTime": None}
     generation = pod["metadata"].get("generation")
     if generation:
         new["observedGeneration"] = generation
-    if old is not None and old.get("status") == "False":
+    if old is not None and old.get("status") == status:
         new["lastTransitionTime"] = old.get("lastTransitionTime")
         compared = ("reason", "message", "observedGeneration")
         if all(old.get(name) == new.get(name) for name in compared):

@@ -1,4 +1,4 @@
-"""Waiting with a limit that follows the cluster's clock, where asyncio.timeout follows the event loop's."""
+"""Waiting with a limit that follows the cluster's clock, where asyncio.timeout follows the event loop's; durations as Go writes them."""
 
 from __future__ import annotations
 
@@ -21,3 +21,12 @@ async def within(clock: Clock, seconds: float, work: Coroutine[Any, Any, None]) 
 async def _ring(clock: Clock, seconds: float, working: asyncio.Task[None]) -> None:
     await clock.sleep(seconds)
     working.cancel()
+
+
+def go_duration(seconds: float) -> str:
+    """`1m30s`, `500ms`: how Go prints a time.Duration of a millisecond or more."""
+    if seconds and seconds < 1:
+        return f"{seconds * 1000:g}ms"
+    minutes, rest = divmod(round(seconds, 9), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return (f"{hours}h" if hours else "") + (f"{minutes}m" if hours or minutes else "") + f"{round(rest, 9):.9g}s"

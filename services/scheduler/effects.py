@@ -33,8 +33,7 @@ class RealEffects:
         await self._client.patch(PODS, pod.name, body, pod.namespace, patch_type=PatchType.STRATEGIC, subresource="status")
 
     async def delete_pod(self, pod: PodInfo) -> None:
-        with contextlib.suppress(NotFound):
-            await self._client.delete(PODS, pod.name, pod.namespace, options={"preconditions": {"uid": pod.uid}})
+        await self._client.delete(PODS, pod.name, pod.namespace, options={"preconditions": {"uid": pod.uid}})
 
     async def patch_claim(self, namespace: str, name: str, patch: Object) -> None:
         await self._client.patch(PERSISTENTVOLUMECLAIMS, name, patch, namespace, patch_type=PatchType.MERGE)

@@ -14,7 +14,7 @@ from .algorithm import Outcome
 from .binding import Attempt
 from .extenders.chain import Extenders
 from .extenders.wire import ExtenderError
-from .framework.failures import BUGS
+from .framework.failures import BUGS, PluginError
 from .framework.interface import CycleState, PostFilterResult
 from .framework.profile import PluginScores, Profile
 from .framework.status import EXTENDER, Status, error
@@ -60,8 +60,8 @@ class ExtendedCycle:
             if outcome.node:
                 return scheduler.place(attempt, outcome)
             result = await self._post_filter(attempt, outcome)
-        except ExtenderError as failed:
-            scheduler.failed(attempt, str(failed), frozenset(), frozenset())
+        except (ExtenderError, PluginError) as failed:
+            scheduler.failed(attempt, str(failed), frozenset(), frozenset(), nominated="")
             return None
         except BUGS as failed:
             scheduler.broken(attempt, failed)
@@ -100,15 +100,17 @@ class ExtendedCycle:
 
     async def _post_filter(self, attempt: Attempt, outcome: Outcome) -> PostFilterResult:
         """Preemption whose candidates the extenders may change; other PostFilter plugins as ever."""
-        profile, state, pod, diagnosis = attempt.profile, attempt.state, attempt.pod, outcome.diagnosis
+        scheduler, profile, state, pod = self._scheduler, attempt.profile, attempt.state, attempt.pod
+        diagnosis = outcome.diagnosis
         if not profile.has_post_filter:
-            return PostFilterResult()
+            return PostFilterResult("")
         preemption = profile.plugins.get("DefaultPreemption")
         if not isinstance(preemption, DefaultPreemption) or not self._extenders.interested(pod):
             return profile.run_post_filter(state, pod, diagnosis)
         proposed = preemption.propose(pod, diagnosis)
         if isinstance(proposed, PostFilterResult):
             return profile.run_post_filter(state, pod, diagnosis)
+        scheduler.metrics.preemption_tried()
         left = await self._extenders.preempt(pod, proposed)
         return preemption.carry_out(pod, left) if left and self._is_wanted(attempt) else PostFilterResult("")
 
@@ -119,6 +121,6 @@ class ExtendedCycle:
         try:
             if await self._extenders.bind(pod, node):
                 return None
-        except ExtenderError as failed:
+        except (ExtenderError, PluginError) as failed:
             return error(str(failed))
         return await profile.run_bind(state, pod, node)

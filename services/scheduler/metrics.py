@@ -177,8 +177,12 @@ class SchedulerMetrics:
         label = f"{ATTEMPTS_LABEL_MAX}+" if attempts >= ATTEMPTS_LABEL_MAX else str(attempts)
         self._sli_seconds.labels(label).observe(seconds_since_first)
 
-    def preempted(self, victims: int) -> None:
+    def preemption_tried(self) -> None:
+        """A pod that fits nowhere looked for victims, whether it may preempt or not."""
         self._preemption_attempts.inc()
+
+    def preempted(self, victims: int) -> None:
+        """So many pods were chosen to go."""
         self._victims.observe(victims)
 
     def permit_waited(self, result: str, seconds: float) -> None:

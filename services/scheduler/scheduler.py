@@ -22,7 +22,7 @@ from .conditions import status_patch
 from .decisions import NO_PREEMPTION, Decisions, Preemption
 from .figures import SchedulerFigures
 from .framework.defaults import ProfileConfig
-from .framework.failures import BUGS, describe
+from .framework.failures import BUGS, PluginError, describe
 from .framework.handle import ApiEffects, Handle
 from .framework.interface import CycleState, FilterPlugin, PostFilterResult, QueueSortPlugin
 from .framework.profile import Profile
@@ -64,8 +64,9 @@ class Scheduler:
         self.budgets: dict[str, Object] = {}
         """PodDisruptionBudgets by namespace/name."""
         self.handle = Handle(
-            self.cluster, clock, rng, self.nominator, effects, disruption_budgets=self.budgets, runner=self, preempted=metrics.preempted,
-            evicted=metrics.evicted, claim_created=metrics.claim_created, devices_prepared=metrics.devices_prepared,
+            self.cluster, clock, rng, self.nominator, effects, disruption_budgets=self.budgets, runner=self,
+            preemption_tried=metrics.preemption_tried, preempted=metrics.preempted, evicted=metrics.evicted,
+            claim_created=metrics.claim_created, devices_prepared=metrics.devices_prepared,
         )
         self.profiles = {config.scheduler_name: Profile(config, self.handle, metrics) for config in profiles}
         for profile in self.profiles.values():
@@ -151,12 +152,13 @@ class Scheduler:
     def recheck_gates(self, uid: str) -> None:
         self.queue.recheck_gates(uid)
 
-    def reject_waiting(self, uid: str, plugin: str, why: str) -> bool:
-        """Send back a pod that Permit plugins hold; False if it is not one."""
+    def preempt_unbound(self, uid: str, plugin: str) -> bool:
+        """Send back a pod that Permit or PreBind plugins hold, so that it need not be deleted; False if it is not one."""
         waiting = self.waiting.get(uid)
         if waiting is not None:
-            waiting.reject(plugin, why)
-        return waiting is not None
+            return waiting.preempt(plugin, "preempted")
+        preparing = self.binding.preparing.get(uid)
+        return preparing is not None and preparing.cancel(f"preempted by {plugin}")
 
     def recheck_gated_by(self, plugin: str) -> None:
         """Something that this PreEnqueue plugin waits for has come."""
@@ -174,6 +176,9 @@ class Scheduler:
             if outcome.node:
                 return self.place(attempt, outcome)
             self._unschedulable(attempt, outcome)
+        except PluginError as failed:
+            self.failed(attempt, str(failed), frozenset(), frozenset(), nominated="")
+            return None
         except BUGS as failed:
             self.broken(attempt, failed)
             return None
@@ -184,7 +189,7 @@ class Scheduler:
         """A plugin failed in the midst of an attempt: what it had of the pod so far is undone."""
         if self.cluster.is_assumed(attempt.pod.uid):
             self.binding.take_back(attempt, attempt.pod.node_name)
-        self.failed(attempt, f"running plugins: {describe(failed)}", frozenset(), frozenset())
+        self.failed(attempt, f"running plugins: {describe(failed)}", frozenset(), frozenset(), nominated="")
         self.queue.in_flight.land(attempt.pod.uid)
 
     def begin(self, queued: QueuedPod) -> Attempt | None:
@@ -196,7 +201,7 @@ class Scheduler:
         attempt = Attempt(queued, profile, state, self.clock.monotonic(), self.queue.moves)
         if self.cluster.nodes.count == 0:
             everybody = frozenset(name for name, plugin in profile.plugins.items() if isinstance(plugin, FilterPlugin))
-            self.failed(attempt, NO_NODES, everybody, frozenset())
+            self.failed(attempt, NO_NODES, everybody, frozenset(), nominated="")
             return None
         return attempt
 
@@ -216,7 +221,7 @@ class Scheduler:
     def _unschedulable(self, attempt: Attempt, outcome: Outcome) -> None:
         """No node fits: ask the PostFilter plugins for help, then put the pod back."""
         profile = attempt.profile
-        result = profile.run_post_filter(attempt.state, attempt.pod, outcome.diagnosis) if profile.has_post_filter else PostFilterResult()
+        result = profile.run_post_filter(attempt.state, attempt.pod, outcome.diagnosis) if profile.has_post_filter else PostFilterResult("")
         self.give_up(attempt, outcome, result)
 
     def give_up(self, attempt: Attempt, outcome: Outcome, result: PostFilterResult) -> None:
@@ -236,13 +241,15 @@ class Scheduler:
     # ---- failures
 
     def failed(
-        self, attempt: Attempt, message: str, rejectors: frozenset[str], pending: frozenset[str], *, nominated: str | None = None
-    ) -> None:
-        """Back into the queue, and tell the world why (handleSchedulingFailure). Without rejectors it was an error."""
-        rejected, queued = bool(rejectors or pending), attempt.queued
+        self, attempt: Attempt, message: str, rejectors: frozenset[str], pending: frozenset[str], *, nominated: str | None = None,
+        rejected: bool = False,
+    ) -> None:  # fmt: skip
+        """Back into the queue, and tell the world why (handleSchedulingFailure). Without rejectors it was an error, unless `rejected`."""
+        queued, rejected = attempt.queued, rejected or bool(rejectors or pending)
         took = self.clock.monotonic() - attempt.started
         self.metrics.attempted(UNSCHEDULABLE if rejected else ERROR, attempt.profile.name, took)
         current = self.pending.get(queued.uid)
+        self.effects.event(current or attempt.pod, "Warning", "FailedScheduling", "Scheduling", truncate(message))
         if current is None:
             return  # deleted, or bound by somebody else, meanwhile
         queued.info = current
@@ -253,7 +260,6 @@ class Scheduler:
             self.nominator.remove(current.uid)
         else:
             self.nominator.update(current)
-        self.effects.event(current, "Warning", "FailedScheduling", "Scheduling", truncate(message))
         reason = "Unschedulable" if rejected else "SchedulerError"
         patch = status_patch(current.pod, reason, message, nominated, self.clock.now())
         if patch is not None:

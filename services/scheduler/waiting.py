@@ -1,14 +1,15 @@
-"""Pods that Permit plugins hold back (waiting_pods_map.go)."""
+"""Pods that Permit plugins hold back (waiting_pods_map.go), and pods that PreBind plugins prepare (pods_in_prebind_map.go)."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from typing import Any
 
 from kubecosm.runtime.clock import Clock
 
-from .deadline import within
-from .framework.status import Code, Status
+from .deadline import go_duration, within
+from .framework.status import Code, Status, error
 
 
 class WaitingPod:
@@ -29,9 +30,18 @@ class WaitingPod:
             self._decided.set()
 
     def reject(self, plugin: str, why: str) -> None:
-        if not self._decided.is_set():
-            self._rejection = Status(Code.UNSCHEDULABLE, (why,), plugin)
-            self._decided.set()
+        self._end(Status(Code.UNSCHEDULABLE, (why,), plugin))
+
+    def preempt(self, plugin: str, why: str) -> bool:
+        """Send the pod back to be tried again after its back-off: nothing is wrong with it. False if it has been decided already."""
+        return self._end(Status(Code.ERROR, (f"waiting on permit for pod: {why}",), plugin))
+
+    def _end(self, status: Status) -> bool:
+        if self._decided.is_set():
+            return False
+        self._rejection = status
+        self._decided.set()
+        return True
 
     async def wait_decided(self, clock: Clock) -> Status | None:
         """None when allowed, else the rejection; a plugin that does not speak in time rejects."""
@@ -39,11 +49,32 @@ class WaitingPod:
             return self._rejection
         plugin, seconds = min(self._pending.items(), key=lambda item: item[1])
         if not await within(clock, seconds, self._wait()):
-            self.reject(plugin, f"rejected due to timeout after waiting {seconds:g}s at plugin {plugin}")
+            self.reject(plugin, f"rejected due to timeout after waiting {go_duration(seconds)} at plugin {plugin}")
         return self._rejection
 
     async def _wait(self) -> None:
         await self._decided.wait()
+
+
+class PreparedPod:
+    """A pod whose PreBind plugins run; a preemptor may call it back before it is bound."""
+
+    def __init__(self) -> None:
+        self._work: asyncio.Task[Status | None] | None = None
+        self._why = ""
+
+    async def prepare(self, work: Coroutine[Any, Any, Status | None]) -> Status | None:
+        """What the plugins answer, or that the pod was called back."""
+        async with asyncio.TaskGroup() as tasks:
+            self._work = tasks.create_task(work, name="pre-bind")
+        return error(self._why) if self._work.cancelled() else self._work.result()
+
+    def cancel(self, why: str) -> bool:
+        """Call the pod back; False if its plugins have finished."""
+        if self._work is None or self._work.done():
+            return False
+        self._why = why
+        return self._work.cancel()
 
 
 class WaitingPods:

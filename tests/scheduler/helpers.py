@@ -49,6 +49,7 @@ class FakeApi:
         self.volume_patches: list[tuple[str, Object]] = []
         self.events: list[tuple[str, str, str, str]] = []
         self.bind_failure: Exception | None = None
+        self.delete_failures: dict[str, Exception] = {}
         self.resource_claims: dict[str, Object] = {}
 
     async def bind(self, pod: PodInfo, node_name: str) -> None:
@@ -60,6 +61,8 @@ class FakeApi:
         self.patches.append((pod.key, patch))
 
     async def delete_pod(self, pod: PodInfo) -> None:
+        if pod.key in self.delete_failures:
+            raise self.delete_failures[pod.key]
         self.deleted.append(pod.key)
 
     async def patch_claim(self, namespace: str, name: str, patch: Object) -> None:

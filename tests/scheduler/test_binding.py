@@ -36,7 +36,7 @@ def test_a_failed_binding_gives_the_room_back_and_the_pod_another_try() -> None:
     cluster.api.bind_failure = Conflict(why)
     assert cluster.schedule(pod("p", cpu="1")) == [""]
     assert cluster.scheduler.cluster.nodes.requested("cpu").tolist() == [0]
-    assert cluster.message("default/p") == f'binding rejected: running Bind plugin "DefaultBinder": {why}'
+    assert cluster.message("default/p") == f'running Bind plugin "DefaultBinder": {why}'
     assert cluster.api.patches[-1][1]["conditions"][0]["reason"] == "SchedulerError"
     cluster.api.bind_failure = None
     assert cluster.scheduler.queue.pop() is None
@@ -221,7 +221,10 @@ def test_a_victim_that_still_waits_for_permission_goes_back_to_the_queue(monkeyp
     cluster = run_virtual(scenario())
     cluster.run_background()
     assert (cluster.api.deleted, cluster.api.bound) == ([], {})
-    assert cluster.message("default/low") == "0/1 nodes are available: 1 preempted."
+    assert cluster.message("default/low") == "waiting on permit for pod: preempted"
+    assert len(cluster.scheduler.queue.error_backoff) == 1, "nothing is wrong with it: it is tried again after its back-off"
+    [note] = [note for key, _, reason, note in cluster.api.events if (key, reason) == ("default/low", "Preempted")]
+    assert note == "Preempted by pod uid-default-high on node a (in kube-scheduler memory)."
 
 
 def test_what_cannot_be_reserved_is_refused(monkeypatch: Any) -> None:
@@ -392,6 +395,16 @@ class Broken:
         self._fail("post_filter", pod_info)
         return PostFilterResult(status=unschedulable("no help"))
 
+    def filter(self, state: CycleState, pod_info: PodInfo, rows: Any) -> None:
+        self._fail("filter", pod_info)
+
+    def pre_score(self, state: CycleState, pod_info: PodInfo, rows: Any) -> None:
+        self._fail("pre_score", pod_info)
+
+    def permit(self, state: CycleState, pod_info: PodInfo, node_name: str) -> tuple[None, float]:
+        self._fail("permit", pod_info)
+        return None, 0.0
+
     def pre_bind_pre_flight(self, state: CycleState, pod_info: PodInfo) -> bool:
         return self._point == "pre_bind"
 
@@ -406,7 +419,16 @@ class Broken:
         self._fail("post_bind", pod_info)
 
 
-@pytest.mark.parametrize("point", ["pre_filter", "score", "reserve", "post_filter", "pre_bind", "bind", "post_bind"])
+WORDS = {
+    "pre_filter": 'running PreFilter plugin "Broken": {}', "filter": 'running "Broken" filter plugin: {}',
+    "pre_score": 'running PreScore plugin "Broken": {}', "score": 'running Score plugins: plugin "Broken" failed with: {}',
+    "reserve": 'running Reserve plugin "Broken": {}', "permit": 'running Permit plugin "Broken": {}',
+    "pre_bind": 'running PreBind plugin "Broken": {}', "bind": 'running Bind plugin "Broken": {}',
+    "post_filter": "0/2 nodes are available: 2 node(s) didn't match Pod's node affinity/selector. {}",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("point", [*WORDS, "post_bind"])
 def test_a_plugin_that_fails_harms_its_own_pod_only(point: str, monkeypatch: Any) -> None:
     monkeypatch.setattr(registry, "IN_TREE", {**registry.IN_TREE, "Broken": lambda handle, args: Broken(point)})
     plugins = {"Broken": 1, **DEFAULT_PLUGINS}
@@ -433,8 +455,8 @@ def test_a_plugin_that_fails_harms_its_own_pod_only(point: str, monkeypatch: Any
     assert second in ("a", "b")
     assert bool(first) is (point == "post_bind")
     if point != "post_bind":
-        assert "KeyError('a mistake')" in cluster.message("default/unlucky")
-        assert len(cluster.scheduler.queue.error_backoff) == 1
+        assert cluster.message("default/unlucky") == WORDS[point].format("KeyError('a mistake')")
+        assert len(cluster.scheduler.queue.error_backoff) == (point != "post_filter")
         assert sum(cluster.scheduler.cluster.nodes.requested("cpu").tolist()) == 1000
 
 

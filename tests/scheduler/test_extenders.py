@@ -206,7 +206,7 @@ def test_an_extender_binds_instead_of_the_scheduler() -> None:
 def test_a_binding_that_an_extender_fails_gives_the_room_back() -> None:
     cluster = Cluster(node("a", cpu="1"))
     run(cluster, Server(bind=lambda body: {"Error": "not today"}), pod("p", cpu="1"), bind_verb="bind")
-    assert cluster.message("default/p") == "binding rejected: not today"
+    assert cluster.message("default/p") == "not today"
     assert cluster.scheduler.cluster.nodes.requested("cpu").tolist() == [0]
 
 

@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from kubecosm.api.errors import Forbidden, NotFound
 from kubecosm.api.resources import Object
 from kubecosm.services.scheduler.framework.status import Status
 from kubecosm.services.scheduler.plugins.defaultpreemption import DefaultPreemption
@@ -38,7 +39,7 @@ def test_a_higher_priority_pod_takes_the_place_of_a_lower_one() -> None:
     assert cluster.api.deleted == ["default/low"]
     assert ("default/low", {"conditions": [{
         "type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler", "lastTransitionTime": "2026-01-01T00:00:00Z",
-        "message": "default-scheduler: preempting to accommodate a higher priority pod",
+        "message": "default-scheduler: preempting to accommodate a higher priority pod", "observedGeneration": 1, "lastProbeTime": None,
     }]}) in cluster.api.patches  # fmt: skip
     assert ("default/low", "Normal", "Preempted", "Preempted by pod uid-default-high on node a") in cluster.api.events
     assert [patch["nominatedNodeName"] for key, patch in cluster.api.patches if "nominatedNodeName" in patch] == ["a"]
@@ -263,3 +264,64 @@ def test_a_nomination_by_somebody_else_keeps_its_room_until_it_is_cleared() -> N
     cluster.handlers.pod_updated(nominated, waiting)
     cluster.scheduler.queue.activate("uid-default-low")
     assert cluster.schedule_next() == "a"
+
+
+def scraped(cluster: Cluster, name: str) -> float:
+    return cluster.metrics.registry.get_sample_value(name) or 0.0
+
+
+def test_victims_that_are_leaving_already_are_not_told_again() -> None:
+    cluster = Cluster(node("a", cpu="1"))
+    leaving = pod("low", cpu="1", node_name="a")
+    leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    cluster.add(leaving)
+    cluster.schedule(pod("high", cpu="1", priority=10))
+    assert cluster.api.deleted == []
+    assert [reason for key, _, reason, _ in cluster.api.events if key == "default/low"] == []
+    assert ("default/high", "a") in [(key, patch.get("nominatedNodeName")) for key, patch in cluster.api.patches]
+    assert (scraped(cluster, "scheduler_preemption_attempts_total"), scraped(cluster, "scheduler_preemption_victims_count")) == (1, 0)
+
+
+def test_every_search_for_victims_is_an_attempt_even_of_pods_that_may_not_preempt() -> None:
+    cluster = Cluster(node("a", cpu="1"))
+    cluster.add(pod("low", cpu="1", node_name="a"))
+    cluster.schedule(pod("meek", cpu="1", priority=10, preemptionPolicy="Never"), pod("high", cpu="1", priority=10))
+    assert scraped(cluster, "scheduler_preemption_attempts_total") == 2
+    assert (scraped(cluster, "scheduler_preemption_victims_count"), scraped(cluster, "scheduler_preemption_victims_sum")) == (1, 1)
+
+
+def test_a_victim_that_has_gone_by_itself_is_not_said_to_be_preempted() -> None:
+    cluster = Cluster(node("a", cpu="1"))
+    cluster.add(pod("low", cpu="1", node_name="a"))
+    cluster.api.delete_failures["default/low"] = NotFound('pods "low" not found')
+    cluster.schedule(pod("high", cpu="1", priority=10))
+    assert [reason for key, _, reason, _ in cluster.api.events if key == "default/low"] == []
+    assert scraped(cluster, "scheduler_preemption_goroutines_execution_total") == 0
+    result = cluster.metrics.registry.get_sample_value("scheduler_preemption_goroutines_execution_total", {"result": "success"})
+    assert result == 1
+
+
+def test_the_last_victim_stays_while_another_cannot_be_deleted() -> None:
+    cluster = Cluster(node("a", cpu="2"))
+    cluster.add(pod("older", cpu="1", node_name="a", start="2025-01-01T00:00:00Z"))
+    cluster.add(pod("younger", cpu="1", node_name="a", start="2025-06-01T00:00:00Z"))
+    cluster.api.delete_failures["default/older"] = Forbidden("no")
+    cluster.add(pod("high", cpu="2", priority=10))
+    queued = cluster.scheduler.queue.pop()
+    assert queued is not None
+    cluster.scheduler.schedule_one(queued)
+    with pytest.raises(ExceptionGroup):
+        cluster.run_background()
+    cluster.run_background()
+    assert cluster.api.deleted == []
+    assert len(cluster.scheduler.queue.active) == 1, "the preemptor tries again at once"
+
+
+def test_budgets_do_not_cover_pods_without_labels() -> None:
+    cluster = Cluster(node("a", cpu="1"), node("b", cpu="1"))
+    cluster.add(pod("bare", cpu="1", node_name="a"), pod("dressed", cpu="1", node_name="b", labels={"app": "x"}, priority=1))
+    strict = budget("strict", 0, {})
+    strict["spec"]["selector"] = {"matchExpressions": [{"key": "no", "operator": "DoesNotExist"}]}
+    cluster.handlers.budget_set(strict)
+    cluster.schedule(pod("high", cpu="1", priority=10))
+    assert cluster.api.deleted == ["default/bare"]

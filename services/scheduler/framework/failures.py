@@ -16,6 +16,10 @@ BUGS = (ArithmeticError, AssertionError, AttributeError, LookupError, NameError,
 log = get_logger("kube-scheduler")
 
 
+class PluginError(Exception):
+    """A plugin failed in a scheduling cycle: the attempt ends as an error with this message."""
+
+
 def describe(failed: BaseException) -> str:
     """One line for events; never empty. A bug is logged with where it happened."""
     if isinstance(failed, API_FAILURES):

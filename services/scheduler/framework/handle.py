@@ -33,7 +33,7 @@ class ApiEffects(Protocol):
         """Strategic merge patch of the pod's status."""
 
     async def delete_pod(self, pod: PodInfo) -> None:
-        """Graceful deletion of that very pod (by uid); one that is gone is fine."""
+        """Graceful deletion of that very pod: NotFound if it is gone, Conflict if its name belongs to another."""
 
     async def patch_claim(self, namespace: str, name: str, patch: Object) -> None:
         """Merge patch of a PersistentVolumeClaim."""
@@ -85,8 +85,8 @@ class Runner(Protocol):
     def activate(self, uid: str) -> None:
         """Try this pending pod at once."""
 
-    def reject_waiting(self, uid: str, plugin: str, why: str) -> bool:
-        """Send back a pod that Permit plugins hold; False if it is not one."""
+    def preempt_unbound(self, uid: str, plugin: str) -> bool:
+        """Send back a pod that Permit or PreBind plugins hold, so that it need not be deleted; False if it is not one."""
 
     def recheck_gates(self, uid: str) -> None:
         """A PreEnqueue plugin may have changed its mind about this pod."""
@@ -108,6 +108,8 @@ class Handle:
     """PodDisruptionBudgets by namespace/name."""
     framework: Framework | None = None
     runner: Runner | None = None
+    preemption_tried: Callable[[], None] | None = None
+    """Told of each search for victims, for metrics."""
     preempted: Callable[[int], None] | None = None
     """Told of each preemption's number of victims, for metrics."""
     claim_created: Callable[[str], None] | None = None

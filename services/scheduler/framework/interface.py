@@ -44,6 +44,13 @@ class Verdict:
     statuses: Sequence[Status]
     codes: IntArray | None = None
 
+    def failure(self, refused: IntArray) -> Status | None:
+        """The first status of the refused rows that is no refusal but an error."""
+        if all(status.is_rejected for status in self.statuses):
+            return None
+        given = self.statuses[:1] if self.codes is None else [self.statuses[code] for code in self.codes[refused].tolist()]
+        return next((status for status in given if not status.is_rejected), None)
+
 
 @dataclass(frozen=True, slots=True)
 class PostFilterResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,22 +14,15 @@ from ..queue.hints import HintMap
 from ..state.columns import ALL, BoolArray, IntArray, Rows
 from ..state.podinfo import PodInfo
 from ..state.requests import Requests
+from .bindingpoints import BindingPoints, PointObserver
 from .defaults import ProfileConfig
 from .diagnosis import Diagnosis
-from .failures import API_FAILURES, BUGS, describe
+from .failures import BUGS, PluginError, describe
 from .handle import Handle, ResourceFit
-from .interface import CycleState, PostFilterResult, QueueSortPlugin
+from .interface import SCORE_MAX, CycleState, PostFilterResult, QueueSortPlugin
 from .pluginset import PluginSet
+from .registry import IN_TREE
 from .status import Code, Status, error, merge, unresolvable
-from .timed import TimedSet
-
-
-class PointObserver(Protocol):
-    """Told how long each extension point took, for metrics."""
-
-    def point(self, profile: str, extension_point: str, status: str, seconds: float) -> None: ...
-
-    def plugin(self, plugin: str, extension_point: str, status: str, seconds: float) -> None: ...
 
 
 class PluginScores(NamedTuple):
@@ -47,16 +40,14 @@ class PreFiltered(NamedTuple):
     narrowing: Sequence[str]
 
 
-class Profile:
+class Profile(BindingPoints):
     """Built once from its configuration; StartupError if the configuration will not do."""
 
     def __init__(self, config: ProfileConfig, handle: Handle, observer: PointObserver) -> None:
         self.name = config.scheduler_name
         self.config = config
         handle = self._handle = replace(handle, framework=self)
-        self._observer = observer
-        self._set = PluginSet(config, handle)
-        self._timed: TimedSet | None = None
+        super().__init__(config.scheduler_name, PluginSet(config, handle), handle.clock.monotonic, observer)
         self.plugins = self._set.all
         self.evaluations: defaultdict[tuple[str, str], int] = defaultdict(int)
         """(plugin, extension point) → how often it was asked."""
@@ -77,8 +68,16 @@ class Profile:
     # ---- before the cycle
 
     def gate(self, pod: PodInfo) -> str:
-        """The PreEnqueue plugin that holds the pod back, or empty."""
-        return next((plugin.name for plugin in self._set.pre_enqueue if plugin.pre_enqueue(pod) is not None), "")
+        """The PreEnqueue plugin that holds the pod back, or empty. One that raises holds it, too."""
+        for plugin in self._set.pre_enqueue:
+            try:
+                status = plugin.pre_enqueue(pod)
+            except BUGS as failed:
+                describe(failed)
+                return plugin.name
+            if status is not None:
+                return plugin.name
+        return ""
 
     def ask_gate(self, plugin: str, pod: PodInfo) -> Status | None:
         """Why this PreEnqueue plugin holds the pod back; None if it does not (any more)."""
@@ -95,9 +94,13 @@ class Profile:
     def _ask_pre_filter(self, state: CycleState, pod: PodInfo) -> PreFiltered:
         names: frozenset[str] | None = None
         narrowing: list[str] = []
+        rejection: Status | None = None
         for plugin in self._of(state).pre_filter:
             self.evaluations[plugin.name, "PreFilter"] += 1
-            answer = plugin.pre_filter(state, pod)
+            try:
+                answer = plugin.pre_filter(state, pod)
+            except BUGS as failed:
+                answer = error(describe(failed))
             if answer is None:
                 continue
             if isinstance(answer, frozenset):
@@ -107,22 +110,32 @@ class Profile:
                     return PreFiltered(_none_left(narrowing), names, narrowing)
             elif answer.code is Code.SKIP:
                 state.skip_filter.add(plugin.name)
-            else:
+            elif answer.code is Code.UNSCHEDULABLE:
+                rejection = answer.of(plugin.name)  # preemption may help, and needs what the others prepare
+            elif answer.is_rejected:
                 return PreFiltered(answer.of(plugin.name), None, narrowing)
-        return PreFiltered(None, names, narrowing)
+            else:
+                failure = error(f'running PreFilter plugin "{plugin.name}": {answer.message}')
+                return PreFiltered(failure.of(plugin.name), None, narrowing)
+        return PreFiltered(rejection, names, narrowing)
 
     def run_filter(self, state: CycleState, pod: PodInfo, diagnosis: Diagnosis, alive: BoolArray) -> BoolArray:
-        """The rows of `alive` that pass every Filter; the first plugin to refuse a node gives the reason."""
+        """The rows of `alive` that pass every Filter; the first plugin to refuse a node gives the reason. PluginError if one fails."""
         started = self._now()
         for plugin in self._of(state).filter:
             if plugin.name in state.skip_filter:
                 continue
             self.evaluations[plugin.name, "Filter"] += 1
-            verdict = plugin.filter(state, pod, ALL)
+            try:
+                verdict = plugin.filter(state, pod, ALL)
+            except BUGS as failed:
+                raise self._broken("Filter", started, f'running "{plugin.name}" filter plugin: {describe(failed)}') from failed
             if verdict is None:
                 continue
             refused = np.flatnonzero(alive & ~verdict.ok)
             if len(refused):
+                if failure := verdict.failure(refused):
+                    raise self._broken("Filter", started, f'running "{plugin.name}" filter plugin: {failure.message}')
                 diagnosis.refuse(refused, plugin.name, verdict)
                 alive = alive & verdict.ok
                 if not alive.any():
@@ -177,22 +190,23 @@ class Profile:
         statuses: list[Status] = []
         nominated: str | None = None
         for plugin in self._of(state).post_filter:
-            result = plugin.post_filter(state, pod, diagnosis)
-            if result.status is None or result.status.code is Code.ERROR:
+            try:
+                result = plugin.post_filter(state, pod, diagnosis)
+            except BUGS as failed:
+                result = PostFilterResult(None, error(describe(failed)))
+            if result.status is None:
                 return result
+            if result.status.code is Code.UNSCHEDULABLE_AND_UNRESOLVABLE:
+                return replace(result, status=result.status.of(plugin.name))
+            if not result.status.is_rejected:
+                return PostFilterResult(None, error(result.status.message).of(plugin.name))
             statuses.append(result.status.of(plugin.name))
             nominated = result.nominated_node if result.nominated_node is not None else nominated
         return PostFilterResult(nominated, merge(statuses))
 
     def run_score(self, state: CycleState, pod: PodInfo, rows: Rows, count: int) -> tuple[IntArray, list[PluginScores]]:
-        """The total per row, and what each plugin gave (already weighted)."""
-        started = self._now()
-        for pre in self._of(state).pre_score:
-            self.evaluations[pre.name, "PreScore"] += 1
-            answer = pre.pre_score(state, pod, rows)
-            if answer is not None and answer.code is Code.SKIP:
-                state.skip_score.add(pre.name)
-        self._observed("PreScore", started)
+        """The total per row, and what each plugin gave (already weighted). PluginError if one fails."""
+        self._run_pre_score(state, pod, rows)
         started = self._now()
         total: IntArray = np.zeros(count, np.int64)
         parts: list[PluginScores] = []
@@ -200,103 +214,48 @@ class Profile:
             if plugin.name in state.skip_score:
                 continue
             self.evaluations[plugin.name, "Score"] += 1
-            scores = plugin.score(state, pod, rows)
-            if isinstance(scores, np.ndarray) and plugin.name in self._set.normalizers:
-                scores = self._set.normalizers[plugin.name].normalize_score(state, pod, scores)
+            try:
+                scores = plugin.score(state, pod, rows)
+                if isinstance(scores, np.ndarray) and plugin.name in self._set.normalizers:
+                    scores = self._set.normalizers[plugin.name].normalize_score(state, pod, scores)
+            except BUGS as failed:
+                why = f'running Score plugins: plugin "{plugin.name}" failed with: {describe(failed)}'
+                raise self._broken("Score", started, why) from failed
+            if plugin.name not in IN_TREE and (wrong := out_of_range(scores)) is not None:
+                why = f'plugin "{plugin.name}" returns an invalid score {wrong}, it should in the range of [0, {SCORE_MAX}]'
+                raise self._broken("Score", started, f"applying score defaultWeights on Score plugins: {why} after normalizing")
             weighted = scores * self._set.weights[plugin.name]
             total += weighted
             parts.append(PluginScores(plugin.name, weighted))
         self._observed("Score", started)
         return total, parts
 
-    def run_reserve(self, state: CycleState, pod: PodInfo, node: str) -> Status | None:
-        started = self._now()
-        rejection = None
-        for plugin in self._of(state).reserve:
-            rejection = plugin.reserve(state, pod, node)
-            if rejection is not None:
-                rejection = rejection.of(plugin.name)
-                break
-        self._observed("Reserve", started, rejection)
-        return rejection
 
-    def run_unreserve(self, state: CycleState, pod: PodInfo, node: str) -> None:
-        """In reverse order, as what comes later may lean on what came earlier."""
-        for plugin in reversed(self._set.reserve):
+    def _run_pre_score(self, state: CycleState, pod: PodInfo, rows: Rows) -> None:
+        started = self._now()
+        for plugin in self._of(state).pre_score:
+            self.evaluations[plugin.name, "PreScore"] += 1
             try:
-                plugin.unreserve(state, pod, node)
+                answer = plugin.pre_score(state, pod, rows)
             except BUGS as failed:
-                describe(failed)  # the others are to give back what they have all the same
-
-    def run_permit(self, state: CycleState, pod: PodInfo, node: str) -> tuple[Status | None, dict[str, float]]:
-        """A rejection, or the plugins that want the pod to wait and for how many seconds at most."""
-        started = self._now()
-        rejection, waits = None, {}
-        for plugin in self._of(state).permit:
-            answer, seconds = plugin.permit(state, pod, node)
+                answer = error(describe(failed))
             if answer is None:
                 continue
-            if answer.code is not Code.WAIT:
-                rejection = answer.of(plugin.name)
-                break
-            waits[plugin.name] = seconds
-        self._observed("Permit", started, rejection)
-        return rejection, waits
+            if answer.code is not Code.SKIP:
+                raise self._broken("PreScore", started, f'running PreScore plugin "{plugin.name}": {answer.message}')
+            state.skip_score.add(plugin.name)
+        self._observed("PreScore", started)
 
-    # ---- binding cycle
+    def _broken(self, point: str, started: float, why: str) -> PluginError:
+        self._observed(point, started, error(why))
+        return PluginError(why)
 
-    def has_pre_bind_work(self, state: CycleState, pod: PodInfo) -> bool:
-        """Whether any PreBind plugin has something to do for this pod (PreBindPreFlight)."""
-        return any(plugin.pre_bind_pre_flight(state, pod) for plugin in self._set.pre_bind)
 
-    async def run_pre_bind(self, state: CycleState, pod: PodInfo, node: str) -> Status | None:
-        started = self._now()
-        answer = None
-        for plugin in self._of(state).pre_bind:
-            if not plugin.pre_bind_pre_flight(state, pod):
-                continue
-            try:
-                answer = await plugin.pre_bind(state, pod, node)
-            except (*API_FAILURES, *BUGS) as failed:
-                answer = error(describe(failed))
-            if answer is not None:
-                answer = error(f'running PreBind plugin "{plugin.name}": {answer.message}').of(plugin.name)
-                break
-        self._observed("PreBind", started, answer)
-        return answer
-
-    async def run_bind(self, state: CycleState, pod: PodInfo, node: str) -> Status | None:
-        """The first Bind plugin that does not skip binds."""
-        started = self._now()
-        answer: Status | None = error("no Bind plugin took the pod")
-        for plugin in self._of(state).bind:
-            try:
-                given = await plugin.bind(state, pod, node)
-            except (*API_FAILURES, *BUGS) as failed:
-                given = error(f'running Bind plugin "{plugin.name}": {describe(failed)}')
-            if given is None or given.code is not Code.SKIP:
-                answer = given
-                break
-        self._observed("Bind", started, answer)
-        return answer
-
-    def run_post_bind(self, state: CycleState, pod: PodInfo, node: str) -> None:
-        for plugin in self._of(state).post_bind:
-            plugin.post_bind(state, pod, node)
-
-    def _of(self, state: CycleState) -> PluginSet | TimedSet:
-        """The plugins, or for an attempt that is measured closely their timed stand-ins."""
-        if not state.measured:
-            return self._set
-        if self._timed is None:
-            self._timed = TimedSet(self._set, self._now, self._observer.plugin)
-        return self._timed
-
-    def _now(self) -> float:
-        return self._handle.clock.monotonic()
-
-    def _observed(self, point: str, started: float, status: Status | None = None) -> None:
-        self._observer.point(self.name, point, status.code_name if status else "Success", self._now() - started)
+def out_of_range(scores: IntArray | int) -> int | None:
+    """A score outside of 0 … SCORE_MAX, None if there is none."""
+    array = np.atleast_1d(scores)
+    wrong = array[(array < 0) | (array > SCORE_MAX)]
+    return int(wrong[0]) if len(wrong) else None
 
 
 def not_considered(narrowing: Iterable[str]) -> Status:

@@ -22,15 +22,12 @@ from ..state.cluster import Simulation
 from ..state.podinfo import PodInfo
 from .preemption_choice import Candidate, importance, pick, split_by_budget
 from .preemption_quick import NO_VICTIMS, QuickVictims
-from .preemption_victims import evict
+from .preemption_victims import DISRUPTION_TARGET, REASON_PREEMPTED, evict
 
 NOT_HELPFUL = "Preemption is not helpful for scheduling"
 NEVER = "not eligible due to preemptionPolicy=Never."
 TERMINATING = "not eligible due to a terminating pod on the nominated node."
 IN_PROGRESS = "waiting for the preemption for this pod to be finished"
-
-DISRUPTION_TARGET = "DisruptionTarget"
-REASON_PREEMPTED = "PreemptionByScheduler"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +60,8 @@ class DefaultPreemption:
         return unresolvable(IN_PROGRESS) if pod.uid in self._in_progress else None
 
     def post_filter(self, state: CycleState, pod: PodInfo, diagnosis: Diagnosis) -> PostFilterResult:
+        if self._handle.preemption_tried is not None:
+            self._handle.preemption_tried()
         proposed = self.propose(pod, diagnosis)
         return proposed if isinstance(proposed, PostFilterResult) else self.carry_out(pod, proposed)
 
@@ -172,6 +171,9 @@ class DefaultPreemption:
         """Ask the victims to leave, in the background, and take back the nominations that the pod outranks."""
         handle = self._handle
         assert handle.runner is not None, "plugins run inside a scheduler"
+        victims = [victim for victim in chosen.victims if not victim.is_terminating]
+        if not victims:
+            return  # all of them have been told to go
         node = self._cluster.nodes.names[chosen.row]
         outranked = [other for other in handle.nominator.on(node) if other.priority < pod.priority]
         for other in outranked:
@@ -179,7 +181,7 @@ class DefaultPreemption:
         if handle.preempted is not None:
             handle.preempted(len(chosen.victims))
         self._in_progress.add(pod.uid)
-        handle.runner.spawn("preemption", self._finish(pod, node, chosen.victims, outranked))
+        handle.runner.spawn("preemption", self._finish(pod, node, victims, outranked))
 
     async def _finish(self, pod: PodInfo, node: str, victims: Sequence[PodInfo], outranked: Sequence[PodInfo]) -> None:
         runner = self._handle.runner

@@ -117,7 +117,7 @@ def split_by_budget(pods: Iterable[PodInfo], budgets: Sequence[Object]) -> tuple
     others: list[PodInfo] = []
     for pod in pods:
         breaks = False
-        for index, budget in enumerate(budgets):
+        for index, budget in enumerate(budgets if pod.labels else ()):
             selector, same_namespace = compiled[index], budget["metadata"].get("namespace") == pod.namespace
             if not same_namespace or selector.is_everything or not selector.matches(pod.labels):
                 continue
