@@ -13,8 +13,9 @@ from kubecosm.api.names import NAMESPACE_NODE_LEASE, TAINT_NOT_READY, TAINT_OUT_
 from kubecosm.api.resources import EVENTS, LEASES, NODES, PODDISRUPTIONBUDGETS, PODS, REPLICASETS, Object
 from kubecosm.api.times import format_micro_time, format_time
 from kubecosm.services.controller.cluster import node_lifecycle, pod_gc, taint_eviction
-from kubecosm.services.controller.cluster.node_lifecycle.health import ZoneState, plan_taints, zone_state
-from kubecosm.services.controller.cluster.taint_eviction import plan_eviction
+from kubecosm.services.controller.cluster.node_lifecycle.health import plan_taints
+from kubecosm.services.controller.cluster.node_lifecycle.zones import Zone, Zones, ZoneState, zone_of
+from kubecosm.services.controller.cluster.taint_eviction import NOT_AT_ALL, exposed_since, tolerated_seconds
 from kubecosm.services.controller.common.nodes import taints_of
 from kubecosm.services.controller.config import Config
 from kubecosm.services.controller.workloads import disruption
@@ -109,9 +110,7 @@ def test_a_cluster_without_any_healthy_node_is_not_emptied() -> None:
             await beats.run(20)
             beats.alive.clear()
             await beats.run(200)
-        assert taints(api, "a") == taints(api, "b") == {(TAINT_UNREACHABLE, "NoSchedule")} or (
-            taints(api, "a") != taints(api, "b")  # the first of two to fall silent was not the last
-        )
+        assert taints(api, "a") == taints(api, "b") == {(TAINT_UNREACHABLE, "NoSchedule")}
 
     run(test)
 
@@ -166,7 +165,7 @@ def test_a_cordoned_and_a_pressed_node_are_tainted_against_scheduling() -> None:
     ],
 )
 def test_the_state_of_a_zone(ready: list[bool], state: ZoneState) -> None:
-    assert zone_state(ready, 0.55) is state
+    assert Zone(ready.count(True), ready.count(False)).state(0.55) is state
 
 
 def taint(key: str = "k") -> Object:
@@ -176,17 +175,120 @@ def taint(key: str = "k") -> Object:
 @pytest.mark.parametrize(
     ("tolerations", "seconds"),
     [
-        pytest.param([], 60, id="no toleration: now"),
+        pytest.param([], NOT_AT_ALL, id="no toleration: now"),
         pytest.param([{"key": "k", "operator": "Exists"}], None, id="tolerated for good"),
         pytest.param([{"key": "k", "operator": "Exists", "tolerationSeconds": 300}], 300, id="tolerated for a while"),
         pytest.param([{"operator": "Exists"}, {"key": "k", "operator": "Exists", "tolerationSeconds": 90}], 90, id="the shortest counts"),
         pytest.param([{"key": "k", "operator": "Exists", "tolerationSeconds": -1}], 0, id="negative: at once"),
     ],
 )
-def test_when_a_pod_must_go(tolerations: list[Object], seconds: int | None) -> None:
+def test_how_long_a_pod_bears_a_taint(tolerations: list[Object], seconds: int | None) -> None:
+    assert tolerated_seconds(pod_on("a", tolerations=tolerations), [taint()]) == seconds
+
+
+def test_tolerated_seconds_count_from_the_newest_taint_or_from_when_the_pod_came() -> None:
     now = EPOCH + timedelta(seconds=60)
-    found = plan_eviction(pod_on("a", tolerations=tolerations), [taint()], now)
-    assert found == (None if seconds is None else EPOCH + timedelta(seconds=seconds))
+    assert exposed_since(pod_on("a"), [taint()], now) == EPOCH
+    late = pod_on("a")
+    late["metadata"]["creationTimestamp"] = format_time(EPOCH + timedelta(seconds=20))
+    assert exposed_since(late, [taint()], now) == EPOCH + timedelta(seconds=20)
+    assert exposed_since(late, [taint(), {"key": "k", "effect": "NoExecute"}], now) == now
+
+
+def test_a_scheduled_eviction_stays_when_another_taint_takes_over_and_says_when_it_is_overtaken() -> None:
+    async def test(api: FakeApi) -> None:
+        keys = ("x", "y", "z")
+        tainted = node("a")
+        tainted["spec"]["taints"] = [{**taint("x"), "timeAdded": format_time(api.clock.now())}]
+        api.put(NODES, tainted)
+        patient = [{"key": key, "operator": "Exists", "tolerationSeconds": 60} for key in keys[:2]]
+        api.put(PODS, pod_on("a", tolerations=patient))
+        api.put(PODS, pod_on("a", name="q", tolerations=patient))
+        async with controllers(api, taint_eviction.build(None)):
+            await settle(40)
+            api.put(NODES, {**the_node(api, "a"), "spec": {"taints": [{**taint("y"), "timeAdded": format_time(api.clock.now())}]}})
+            await settle(10)
+            await api.delete(PODS, "q", "default", options={"gracePeriodSeconds": 0})
+            await wait_for(lambda: api.all(EVENTS))
+            assert [event["message"] for event in api.all(EVENTS)] == ["Cancelling deletion of Pod default/q"]
+            await settle(15)
+            assert not [pod for pod in api.all(PODS) if not is_deleting(pod)], "60 s after the first taint"
+        assert api.all(EVENTS)[-1]["message"] == "Marking for deletion Pod default/p"
+
+    run(test)
+
+
+def test_beta_labels_of_system_and_architecture_follow_the_stable_ones() -> None:
+    async def test(api: FakeApi) -> None:
+        api.put(NODES, node("a", **{"kubernetes.io/os": "linux", "kubernetes.io/arch": "arm64", "beta.kubernetes.io/arch": "amd64"}))
+        async with controllers(api, node_lifecycle.build(LIFECYCLE)):
+            await wait_for(lambda: "beta.kubernetes.io/os" in the_node(api, "a")["metadata"]["labels"])
+        labels = the_node(api, "a")["metadata"]["labels"]
+        assert (labels["beta.kubernetes.io/os"], labels["beta.kubernetes.io/arch"]) == ("linux", "arm64")
+
+    run(test)
+
+
+def test_when_the_last_node_falls_silent_all_taints_that_evict_are_lifted_and_come_back_when_a_node_does() -> None:
+    async def test(api: FakeApi) -> None:
+        beats = Heartbeats(api, "a", "b", "c")
+        no_execute = (TAINT_UNREACHABLE, "NoExecute")
+        async with controllers(api, node_lifecycle.build(LIFECYCLE)):
+            await beats.run(30)
+            beats.alive.remove("a")
+            await beats.run(80)
+            assert no_execute in taints(api, "a")
+            beats.alive.clear()
+            await beats.run(80)
+            assert [taints(api, name) for name in "abc"] == [{(TAINT_UNREACHABLE, "NoSchedule")}] * 3
+            beats.alive.add("b")
+            told = {"type": "Ready", "status": "True", "lastTransitionTime": format_time(api.clock.now())}
+            api.set_status(NODES, the_node(api, "b"), conditions=[told])
+            await beats.run(40)
+            assert no_execute in taints(api, "a")
+            assert no_execute in taints(api, "c")
+            assert not taints(api, "b")
+
+    run(test)
+
+
+def test_a_node_that_says_itself_that_it_is_not_ready_still_speaks_for_its_pods() -> None:
+    async def test(api: FakeApi) -> None:
+        beats = Heartbeats(api, "a", "b")
+        api.put(PODS, {**pod_on("a"), "status": running(api)})
+        async with controllers(api, node_lifecycle.build(LIFECYCLE)):
+            await beats.run(10)
+            told = {"type": "Ready", "status": "False", "lastTransitionTime": format_time(api.clock.now())}
+            api.set_status(NODES, the_node(api, "a"), conditions=[told])
+            await beats.run(20)
+            assert (TAINT_NOT_READY, "NoExecute") in taints(api, "a")
+            ready = get_condition(api.all(PODS)[0], "Ready")
+            assert ready is not None
+            assert ready["status"] == "True"
+            late = api.put(PODS, {**pod_on("", name="late"), "status": running(api)})
+            api.put(PODS, {**late, "spec": {**late["spec"], "nodeName": "a"}})
+            await beats.run(10)
+        (ready,) = (get_condition(pod, "Ready") for pod in api.all(PODS) if pod["metadata"]["name"] == "late")
+        assert ready is not None
+        assert ready["status"] == "False", "bound to a node that was not ready"
+        assert "NodeNotReady" not in {event["reason"] for event in api.all(EVENTS) if event["involvedObject"]["kind"] == "Node"}
+
+    run(test)
+
+
+def test_a_node_without_region_and_zone_is_in_the_zone_without_name() -> None:
+    assert zone_of(node("a")) == ""
+    assert zone_of(node("a", **{"topology.kubernetes.io/zone": "z"})) == ":\x00:z"
+
+
+def test_nodes_excluded_from_disruption_checks_make_no_zone_unhealthy() -> None:
+    zones = Zones(0.55)
+    for index in range(4):
+        body = node(f"n{index}", **({"node.kubernetes.io/exclude-disruption": ""} if index else {}))
+        body["status"]["conditions"][0]["status"] = "Unknown" if index else "True"
+        zones.put(body)
+    assert zones.size_and_state("") == (1, ZoneState.NORMAL)
+    assert not zones.all_disrupted
 
 
 def test_pods_of_a_deleted_node_are_removed_and_marked() -> None:

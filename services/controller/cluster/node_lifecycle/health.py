@@ -5,15 +5,15 @@ Imitates pkg/controller/nodelifecycle/node_lifecycle_controller.go.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
 
 from kubecosm.api.meta import get_condition, labels_of
 from kubecosm.api.names import (
-    LABEL_REGION,
-    LABEL_ZONE,
+    LABEL_ARCH,
+    LABEL_ARCH_BETA,
+    LABEL_OS,
+    LABEL_OS_BETA,
     TAINT_DISK_PRESSURE,
     TAINT_MEMORY_PRESSURE,
     TAINT_NETWORK_UNAVAILABLE,
@@ -42,14 +42,8 @@ MANAGED_NO_SCHEDULE = frozenset({*CONDITION_TAINTS.values(), TAINT_UNSCHEDULABLE
 EVICTING = {"False": TAINT_NOT_READY, "Unknown": TAINT_UNREACHABLE}
 """Status of Ready → key of the NoExecute taint."""
 MANAGED_NO_EXECUTE = frozenset(EVICTING.values())
-
-
-class ZoneState(Enum):
-    """How bad it is; it decides how fast nodes are emptied."""
-
-    NORMAL = "Normal"
-    PARTIAL = "PartialDisruption"
-    FULL = "FullDisruption"
+LABEL_PAIRS = ((LABEL_OS, LABEL_OS_BETA), (LABEL_ARCH, LABEL_ARCH_BETA))
+"""(label, the name it had in beta): the second follows the first."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +67,12 @@ def heartbeat_of(node: Object, lease: Object | None) -> Heartbeat:
     ready = get_condition(node, "Ready") or {}
     told = "" if ready.get("status") == "Unknown" else f"{ready.get('status')} since {ready.get('lastTransitionTime')}"
     return Heartbeat(((lease or {}).get("spec") or {}).get("renewTime") or "", ready.get("lastHeartbeatTime") or "", told)
+
+
+def existed_seconds(node: Object, now: datetime) -> float:
+    """How long the node has been registered."""
+    created = node["metadata"].get("creationTimestamp")
+    return max((now - parse_time(created)).total_seconds(), 0.0) if created else 0.0
 
 
 def age_seconds(heartbeat: Heartbeat, now: datetime) -> float:
@@ -132,29 +132,7 @@ def has_no_execute(node: Object, key: str) -> bool:
     return any(taint["key"] == key and taint["effect"] == NO_EXECUTE for taint in taints_of(node))
 
 
-def zone_of(node: Object) -> str:
-    """Region and zone as one key; nodes without labels form a zone of their own."""
+def plan_labels(node: Object) -> dict[str, str]:
+    """The beta labels of system and architecture that are missing, or differ from the stable ones."""
     labels = labels_of(node)
-    return f"{labels.get(LABEL_REGION, '')}:\x00:{labels.get(LABEL_ZONE, '')}"
-
-
-def zone_state(ready: Sequence[bool], unhealthy_threshold: float) -> ZoneState:
-    """The state of a zone whose nodes are (not) ready."""
-    not_ready = len(ready) - sum(ready)
-    if not_ready and not_ready == len(ready):
-        return ZoneState.FULL
-    if not_ready > 2 and not_ready / len(ready) >= unhealthy_threshold:
-        return ZoneState.PARTIAL
-    return ZoneState.NORMAL
-
-
-ZoneStates = dict[str, tuple[ZoneState, int]]
-"""State and size of every zone."""
-
-
-def zone_states(nodes: Iterable[Object], unhealthy_threshold: float) -> ZoneStates:
-    """The zones that these nodes form, and how they are."""
-    zones: dict[str, list[bool]] = {}
-    for node in nodes:
-        zones.setdefault(zone_of(node), []).append(ready_status(node) == "True")
-    return {zone: (zone_state(ready, unhealthy_threshold), len(ready)) for zone, ready in zones.items()}
+    return {beta: labels[stable] for stable, beta in LABEL_PAIRS if stable in labels and labels.get(beta) != labels[stable]}
