@@ -53,6 +53,8 @@ def test_the_pull_policy_follows_the_tag(image, policy):
     ("readinessProbe", {"httpGet": {"port": 80}},
      {"failureThreshold": 3, "httpGet": {"path": "/", "port": 80, "scheme": "HTTP"}, "periodSeconds": 10, "successThreshold": 1,
       "timeoutSeconds": 1}),
+    ("livenessProbe", {"grpc": {"port": 80, "service": None}},
+     {"failureThreshold": 3, "grpc": {"port": 80, "service": ""}, "periodSeconds": 10, "successThreshold": 1, "timeoutSeconds": 1}),
     ("lifecycle", {"preStop": {"httpGet": {"port": "web"}}}, {"preStop": {"httpGet": {"path": "/", "port": "web", "scheme": "HTTP"}}}),
 ])  # fmt: skip
 def test_containers_get_their_defaults(field, given, stored):

@@ -167,8 +167,8 @@ def _default_probe(probe: Object) -> None:
         if not probe.get(field):
             probe[field] = value
     _default_http_get(probe)
-    if "grpc" in probe:
-        probe["grpc"].setdefault("service", "")
+    if "grpc" in probe and probe["grpc"].get("service") is None:  # Go writes the unset pointer as null
+        probe["grpc"]["service"] = ""
 
 
 def _default_http_get(handler: Object) -> None:
