@@ -254,10 +254,13 @@ def _port(wanted: int | None, own: slots.Slots, taken: list[int]) -> int:
 
 
 def _spawn_supervisor(prepared: Prepared) -> Started:
-    """The supervisor in a session of its own, its log as stderr, a control connection as stdin."""
+    """The supervisor in a session of its own, its log as stderr, a control connection as stdin.
+
+    `-P`: modules in the directory where the user happens to be (`queue.py`) must not stand in for ours and Python's.
+    """
     ours, theirs = socket.socketpair()
     held = [prepared.lock, *prepared.claim.filenos()]
-    command = [sys.executable, "-m", "kubecosm.cluster.supervisor", str(prepared.paths.root), *map(str, held)]
+    command = [sys.executable, "-P", "-m", "kubecosm.cluster.supervisor", str(prepared.paths.root), *map(str, held)]
     log_path = prepared.paths.log_of("supervisor")
     with startup(f"write the log {log_path}"):
         log = open(log_path, "ab")  # noqa: SIM115  closed below

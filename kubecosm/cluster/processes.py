@@ -131,7 +131,7 @@ class Zygote:
 
     def _replace(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-m", "kubecosm.cluster.zygote", str(theirs.fileno()), self._cluster, *self._components]
+        command = [sys.executable, "-P", "-m", "kubecosm.cluster.zygote", str(theirs.fileno()), self._cluster, *self._components]
         self.pid = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]).pid
         theirs.close()
         self._connection = ours

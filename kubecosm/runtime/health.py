@@ -56,7 +56,7 @@ class HealthEndpoints:
     async def answer(self, path: str, query: MultiMapping[str], accept: str = "") -> Answer | None:
         """The answer to a GET of `path`, or None when the path is not one of ours."""
         if path == "/metrics":
-            content_type, body = self.metrics.render(accept)
+            content_type, body = await self.metrics.render_in_turns(accept)
             return Answer(200, content_type, body)
         endpoint, _, single = path.lstrip("/").partition("/")
         if endpoint not in ("livez", "readyz", "healthz"):

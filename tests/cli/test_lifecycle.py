@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -86,6 +87,15 @@ def test_a_cluster_of_fewer_nodes_forgets_the_others(kubecosm: CommandLine) -> N
     kubecosm("down")
     kubecosm("up", "--nodes", "1", "--detach")
     assert kubecosm.kubectl("get", "nodes", "-o", "name") == "node/node-0\n"
+    kubecosm("down")
+
+
+def test_modules_in_the_users_directory_do_not_stand_in_for_a_clusters_own(kubecosm: CommandLine, tmp_path: Path) -> None:
+    for name in ("click", "yaml", "queue", "kubecosm"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')")
+    command = [sys.executable, "-P", "-m", "kubecosm.cli", "up", "--detach"]
+    subprocess.run(command, env=kubecosm.environ, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+    assert status(kubecosm)["state"] == "Running"
     kubecosm("down")
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 from pathlib import Path
 
 import pytest
+from prometheus_client import generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
 
 from kubecosm.client.config import ConfigError
 from kubecosm.runtime.errors import StartupError, explain_os_error, find_startup_error, startup
-from kubecosm.runtime.metrics import Metrics, exponential_buckets
+from kubecosm.runtime.metrics import SAMPLES_AT_ONCE, Encoder, Metrics, exponential_buckets
 
 
 def test_exponential_buckets_grow_by_the_factor() -> None:
@@ -32,6 +35,41 @@ def test_two_services_in_one_process_keep_their_metrics_apart() -> None:
     second.gauge("things", "Things.").set(2)
     assert b"things 1.0" in first.render()[1]
     assert b"things 2.0" in second.render()[1]
+
+
+def many_series() -> Metrics:
+    metrics = Metrics()
+    waits = metrics.histogram("wait_seconds", "Wait.", ("queue",))
+    for number in range(SAMPLES_AT_ONCE // 2):
+        waits.labels(str(number)).observe(1)
+    metrics.counter("authenticated_user_requests_total", "Requests.").inc()
+    metrics.gauge("nobody", "Has no series.", ("label",))
+    return metrics
+
+
+@pytest.mark.parametrize(
+    ("accept", "encoder"),
+    [("", generate_latest), ("application/openmetrics-text; version=1.0.0", openmetrics.generate_latest)],
+    ids=["text", "openmetrics"],
+)
+def test_metrics_written_in_pieces_are_the_same(accept: str, encoder: Encoder) -> None:
+    metrics = many_series()
+    whole = encoder(metrics.registry).split(b"\n")
+    told = metrics.render(accept)[1].split(b"\n")
+    changing = (b"process_", b"authenticated_user_requests", b"# HELP authenticated_user", b"# TYPE authenticated_user")
+    assert [line for line in told if not line.startswith(changing)] == [line for line in whole if not line.startswith(changing)]
+
+
+def test_other_work_goes_on_while_metrics_are_written() -> None:
+    async def scrape() -> int:
+        turns = 0
+        writing = asyncio.ensure_future(many_series().render_in_turns())
+        while not writing.done():
+            turns += 1
+            await asyncio.sleep(0)
+        return turns
+
+    assert asyncio.run(scrape()) > 5
 
 
 @pytest.mark.parametrize(
