@@ -12,6 +12,12 @@ from kubecosm.api.meta import Key, get_condition, is_deleting, uid_of
 from kubecosm.api.resources import JOBS, Object
 from kubecosm.api.times import parse_time
 from kubecosm.client.controller import Context, ControllerSpec, Result, done, requeue
+from kubecosm.client.metrics import HISTOGRAM, Family
+
+DELETION_SECONDS = Family(
+    "ttl_after_finished_controller_job_deletion_duration_seconds", HISTOGRAM, "How long after the end of its TTL a Job was deleted.",
+    buckets=tuple(0.1 * 2**exponent for exponent in range(14)),
+)  # fmt: skip
 
 
 def finished_at(job: Object) -> datetime | None:
@@ -45,9 +51,12 @@ async def reconcile(ctx: Context, key: Key) -> Result:
             return done() if left is None else requeue(after_seconds=left)
         options = {"propagationPolicy": "Foreground", "preconditions": {"uid": uid_of(fresh)}}
         await ctx.client.delete(JOBS, key.name, key.namespace, options=options)
+        ctx.meter.observe(DELETION_SECONDS, -left)
     except (NotFound, Conflict):
         return done()
     return done()
 
 
-SPEC = ControllerSpec(name="ttl_jobs_to_delete", component="ttl-after-finished-controller", primary=JOBS, workers=5)
+SPEC = ControllerSpec(
+    name="ttl_jobs_to_delete", component="ttl-after-finished-controller", primary=JOBS, metrics=(DELETION_SECONDS,), workers=5
+)

@@ -1,5 +1,5 @@
 """CronJob controller: makes Jobs by schedule, and forgets old ones; see controller.py."""
 
-from .controller import SPEC, reconcile
+from .controller import CronJobs, build
 
-__all__ = ["SPEC", "reconcile"]
+__all__ = ["CronJobs", "build"]

@@ -1,14 +1,14 @@
 """Cron schedules: five fields, names, steps, `@daily` and `@every 1h30m`. Pure functions.
 
 The grammar is that of robfig/cron's standard parser, which Kubernetes uses: a day matches both day fields if one of them is a star, else
-either. A local time that a change of clocks skips does not happen; one that it repeats happens once.
+either. A local time that a change of clocks skips does not happen; one that it repeats happens twice.
 """
 
 from __future__ import annotations
 
 import calendar
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
@@ -22,8 +22,8 @@ MACROS = {
     "@midnight": "0 0 * * *", "@hourly": "0 * * * *",
 }  # fmt: skip
 BOUNDS: tuple[tuple[int, int, dict[str, int]], ...] = ((0, 59, {}), (0, 23, {}), (1, 31, {}), (1, 12, MONTHS), (0, 6, DAYS))
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|m|s)")
-_UNIT_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+_DURATION = re.compile(r"(\d+\.?\d*|\.\d+)(h|ms|m|s|us|µs|μs|ns)")
+_UNIT_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ns": 1e-9}
 
 
 class ScheduleError(ValueError):
@@ -62,13 +62,19 @@ class Schedule:
         """The first moment (UTC) after `after` at which the zone's clock matches; None if there is none in the next years."""
         local = after.astimezone(zone)
         for day in self._days(local.date()):
-            for hour in sorted(self.hour.values):
-                for minute in sorted(self.minute.values):
-                    moment = datetime.combine(day, time(hour, minute), zone).astimezone(UTC)
-                    exists = moment.astimezone(zone).time() == time(hour, minute)
-                    if exists and moment > after:
-                        return moment
+            for moment in self._moments(day, zone):
+                if moment > after:
+                    return moment
         return None
+
+    def _moments(self, day: date, zone: tzinfo) -> Iterable[datetime]:
+        times = (time(hour, minute) for hour in sorted(self.hour.values) for minute in sorted(self.minute.values))
+        offsets = {datetime.combine(one, time(), zone).utcoffset() for one in (day, day + timedelta(days=1))}
+        if len(offsets) == 1:
+            return (datetime.combine(day, one, zone).astimezone(UTC) for one in times)
+        # The clocks change on this day: some times happen twice, some not at all.
+        twice = ((datetime.combine(day, one, zone).replace(fold=fold).astimezone(UTC), one) for one in times for fold in (0, 1))
+        return sorted({moment for moment, one in twice if moment.astimezone(zone).time() == one})
 
     def _days(self, first: date) -> Iterator[date]:
         day, last = first, first + timedelta(days=366 * YEARS_AHEAD_MAX)
@@ -115,7 +121,7 @@ def _range(text: str, low: int, high: int, names: dict[str, int]) -> tuple[froze
 def _field(text: str, low: int, high: int, names: dict[str, int]) -> Field:
     values: frozenset[int] = frozenset()
     has_star = False
-    for part in text.split(","):
+    for part in filter(None, text.split(",")):
         found, is_star = _range(part, low, high, names)
         values |= found
         has_star |= is_star
@@ -138,7 +144,7 @@ def parse(text: str) -> Schedule | Every:
 
 def _every(text: str) -> Every:
     duration = text.removeprefix("@every ")
-    if not re.fullmatch(rf"(?:{_DURATION.pattern})+", duration):
+    if duration != "0" and not re.fullmatch(rf"[+-]?(?:{_DURATION.pattern})+", duration):
         raise ScheduleError(f'failed to parse duration {text}: time: invalid duration "{duration}"')
     seconds = sum(float(number) * _UNIT_SECONDS[unit] for number, unit in _DURATION.findall(duration))
-    return Every(max(int(seconds), 1))
+    return Every(1 if duration.startswith("-") else max(int(seconds), 1))
