@@ -230,3 +230,13 @@ def test_budgets_bound_one_side():
     ]
 
 
+
+
+def test_stateful_sets_do_not_take_max_unavailable_whose_gate_is_off():
+    rolling = {"type": "RollingUpdate", "rollingUpdate": {"partition": 1, "maxUnavailable": 2}}
+    kept = {"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}
+    before = created(STATEFULSETS, workload(serviceName="s"))
+    assert created(STATEFULSETS, workload(serviceName="s", updateStrategy=rolling))["spec"]["updateStrategy"] == kept
+    assert updated(STATEFULSETS, before, {"spec": {**before["spec"], "updateStrategy": rolling}})["spec"]["updateStrategy"] == kept
+    stored = {**before, "spec": {**before["spec"], "updateStrategy": rolling}}
+    assert updated(STATEFULSETS, stored, stored)["spec"]["updateStrategy"] == rolling

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from kubecosm.api.errors import Forbidden
 from kubecosm.api.meta import is_deleting, labels_of
-from kubecosm.api.resources import CONTROLLERREVISIONS, PERSISTENTVOLUMECLAIMS, PODS, STATEFULSETS, Object
+from kubecosm.api.resources import CONTROLLERREVISIONS, EVENTS, PERSISTENTVOLUMECLAIMS, PODS, STATEFULSETS, Object
+from kubecosm.services.controller.common.hashing import revision_hash
 from kubecosm.services.controller.common.pods import is_ready
+from kubecosm.services.controller.common.revisions import template_patch
 from kubecosm.services.controller.workloads import statefulset
+from kubecosm.services.controller.workloads.statefulset.claims import plan_claim_owners
 
 from .fake_api import FakeApi
 from .harness import Kubelet, controllers, ended, pod_template, run, settle, wait_for
@@ -202,5 +208,166 @@ def test_a_pending_pod_whose_claim_was_deleted_gets_a_new_one() -> None:
             await wait_for(lambda: api.all(PERSISTENTVOLUMECLAIMS))
             (found,) = api.all(PERSISTENTVOLUMECLAIMS)
             assert (found["metadata"]["name"], found["metadata"]["uid"] != lost["metadata"]["uid"]) == ("data-web-0", True)
+
+    run(test)
+
+
+def events_of(api: FakeApi) -> list[tuple[str, str, str]]:
+    return [(event["type"], event["reason"], event["message"]) for event in api.all(EVENTS)]
+
+
+def a_claim(**meta: Any) -> Object:
+    spec = {"accessModes": ["ReadWriteOnce"]}
+    metadata = {"name": "data-web-0", "namespace": "default", **meta}
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
+
+
+def owner(kind: str, name: str, uid: str, *, controller: bool = True) -> Object:
+    api_version = "v1" if kind == "Pod" else "apps/v1"
+    return {"apiVersion": api_version, "kind": kind, "name": name, "uid": uid, "controller": controller, "blockOwnerDeletion": controller}
+
+
+def test_revisions_have_the_names_that_kubernetes_gives_them() -> None:
+    container = {
+        "image": "test", "imagePullPolicy": "Always", "name": "test", "resources": {}, "terminationMessagePath": "/dev/termination-log",
+        "terminationMessagePolicy": "File",
+    }  # fmt: skip
+    spec = {
+        "containers": [container], "dnsPolicy": "ClusterFirst", "restartPolicy": "Always", "schedulerName": "default-scheduler",
+        "securityContext": {}, "terminationGracePeriodSeconds": 30,
+    }  # fmt: skip
+    metadata = {"annotations": {"test": "value"}, "labels": {"app": "foo"}}
+    data = template_patch({"spec": {"template": {"metadata": metadata, "spec": spec}}})
+    assert revision_hash(data, 0) == "776999688b"  # as a cluster of 1.34 and later has it
+
+
+def test_a_pod_that_does_not_bear_the_name_of_the_set_is_released() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, statefulset), Kubelet(api).at_work():
+            created = await api.create(STATEFULSETS, stateful_set(1))
+            await wait_for(lambda: status(api).get("readyReplicas") == 1)
+            refs = [owner("StatefulSet", "web", created["metadata"]["uid"])]
+            meta = {"name": "stray-7", "namespace": "default", "labels": {"app": "web"}, "ownerReferences": refs}
+            await api.create(PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": pod_template()["spec"]})
+            await wait_for(lambda: not (await_pod(api, "stray-7")["metadata"].get("ownerReferences")))
+            await settle()
+            assert names(api) == ["stray-7", "web-0"]
+            assert status(api)["replicas"] == 1
+
+    run(test)
+
+
+def await_pod(api: FakeApi, name: str) -> Object:
+    return next(pod for pod in api.all(PODS) if pod["metadata"]["name"] == name)
+
+
+def test_a_pod_that_lost_its_name_label_gets_it_back_and_an_event_tells_so() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, statefulset), Kubelet(api).at_work():
+            await api.create(STATEFULSETS, stateful_set(1))
+            await wait_for(lambda: status(api).get("readyReplicas") == 1)
+            pod = api.all(PODS)[0]
+            before = labels_of(pod)
+            kept = {name: value for name, value in before.items() if name != "statefulset.kubernetes.io/pod-name"}
+            api.put(PODS, {**pod, "metadata": {**pod["metadata"], "labels": kept}})
+            await wait_for(lambda: labels_of(api.all(PODS)[0]) == before)
+            await settle()
+        assert ("Normal", "SuccessfulUpdate", "update Pod web-0 in StatefulSet web successful") in events_of(api)
+
+    run(test)
+
+
+def test_a_new_pod_waits_until_the_claim_of_the_one_scaled_down_is_gone() -> None:
+    async def test(api: FakeApi) -> None:
+        policy = {"whenDeleted": "Retain", "whenScaled": "Delete"}
+        await api.create(PERSISTENTVOLUMECLAIMS, a_claim(ownerReferences=[owner("Pod", "web-0", "uid-of-the-pod-before")]))
+        async with controllers(api, statefulset), Kubelet(api).at_work():
+            await api.create(STATEFULSETS, stateful_set(1, persistentVolumeClaimRetentionPolicy=policy))
+            await settle()
+            assert names(api) == []
+            api.remove(PERSISTENTVOLUMECLAIMS, api.all(PERSISTENTVOLUMECLAIMS)[0])
+            await wait_for(lambda: status(api).get("readyReplicas") == 1)
+        assert not api.all(PERSISTENTVOLUMECLAIMS)[0]["metadata"].get("ownerReferences")
+
+    run(test)
+
+
+def test_an_event_tells_that_a_claim_on_its_way_out_holds_a_pod_up() -> None:
+    async def test(api: FakeApi) -> None:
+        await api.create(PERSISTENTVOLUMECLAIMS, a_claim(finalizers=["kubernetes.io/pvc-protection"]))
+        await api.delete(PERSISTENTVOLUMECLAIMS, "data-web-0", "default")
+        async with controllers(api, statefulset), Kubelet(api).at_work():
+            await api.create(STATEFULSETS, stateful_set(1))
+            await settle()
+            assert names(api) == []
+            reason = "create Pod web-0 in StatefulSet web failed error: pvc data-web-0 is being deleted"
+            assert ("Warning", "FailedCreate", reason) in events_of(api)
+            api.remove(PERSISTENTVOLUMECLAIMS, api.all(PERSISTENTVOLUMECLAIMS)[0])
+            await wait_for(lambda: status(api).get("readyReplicas") == 1)
+
+    run(test)
+
+
+def test_a_claim_that_could_not_be_made_fails_the_pod_in_the_words_of_kubernetes() -> None:
+    async def test(api: FakeApi) -> None:
+        api.answer_with(Forbidden("exceeded quota: few"), "create", "persistentvolumeclaims")
+        async with controllers(api, statefulset), Kubelet(api).at_work():
+            await api.create(STATEFULSETS, stateful_set(1))
+            await wait_for(lambda: status(api).get("readyReplicas") == 1)
+            await settle()
+        assert {event for event in events_of(api) if event[0] == "Warning"} == {
+            ("Warning", "FailedCreate", "create Claim data-web-0 for Pod web-0 in StatefulSet web failed error: exceeded quota: few"),
+            ("Warning", "FailedCreate",
+             "create Pod web-0 in StatefulSet web failed error: failed to create PVC data-web-0: exceeded quota: few"),
+        }  # fmt: skip
+
+    run(test)
+
+
+SET: Object = {**stateful_set(1), "metadata": {"name": "web", "namespace": "default", "uid": "set"}}
+OURS, POD = owner("StatefulSet", "web", "set"), owner("Pod", "web-0", "pod")
+STRANGER, OLD_SET = owner("Database", "db", "db"), owner("StatefulSet", "web", "set-before")
+
+
+@pytest.mark.parametrize(
+    ("deleted", "scaled", "replicas", "refs", "wanted"),
+    [
+        pytest.param("Retain", "Retain", 1, [], None, id="retained: nobody's"),
+        pytest.param("Retain", "Retain", 1, [OURS], [], id="retained: no longer the set's"),
+        pytest.param("Delete", "Retain", 1, [], [OURS], id="deleted with the set: the set's"),
+        pytest.param("Delete", "Retain", 0, [POD], [OURS], id="scaled down but retained: the set's"),
+        pytest.param("Retain", "Delete", 1, [POD], [], id="scaled up again: nobody's"),
+        pytest.param("Delete", "Delete", 0, [OURS], [POD], id="scaled down: the pod's"),
+        pytest.param("Delete", "Delete", 1, [owner("StatefulSet", "web", "set", controller=False)], [OURS], id="owners must control"),
+        pytest.param("Delete", "Delete", 1, [OLD_SET], None, id="an earlier set's: not touched"),
+        pytest.param("Delete", "Delete", 0, [owner("Pod", "web-0", "pod-before")], None, id="an earlier pod's: not touched"),
+        pytest.param("Delete", "Delete", 1, [STRANGER], None, id="a stranger's: not touched"),
+        pytest.param("Delete", "Delete", 1, [STRANGER, OURS], [STRANGER], id="a stranger's: left to him alone"),
+        pytest.param("Retain", "Retain", 1, [STRANGER], None, id="a stranger may own what is retained"),
+    ],
+)
+def test_owners_of_a_claim_are_what_the_retention_policy_says(
+    deleted: str, scaled: str, replicas: int, refs: list[Object], wanted: list[Object] | None
+) -> None:
+    policy = {"whenDeleted": deleted, "whenScaled": scaled}
+    the_set = {**SET, "spec": {**SET["spec"], "replicas": replicas, "persistentVolumeClaimRetentionPolicy": policy}}
+    assert plan_claim_owners(the_set, {"metadata": {"name": "web-0", "uid": "pod"}}, a_claim(ownerReferences=refs)) == wanted
+
+
+def test_an_event_tells_that_a_stranger_controls_a_claim() -> None:
+    async def test(api: FakeApi) -> None:
+        await api.create(PERSISTENTVOLUMECLAIMS, a_claim(ownerReferences=[STRANGER]))
+        kubelet = Kubelet(api)
+        kubelet.starts = lambda pod: None
+        async with controllers(api, statefulset), kubelet.at_work():
+            policy = {"whenDeleted": "Delete", "whenScaled": "Retain"}
+            await api.create(STATEFULSETS, stateful_set(1, persistentVolumeClaimRetentionPolicy=policy))
+            await settle()
+        assert (
+            "Warning", "ConflictingController",
+            "PersistentVolumeClaim data-web-0 has a conflicting OwnerReference that acts as a managing controller, "
+            "the retention policy is ignored for this claim",
+        ) in events_of(api)  # fmt: skip
+        assert api.all(PERSISTENTVOLUMECLAIMS)[0]["metadata"]["ownerReferences"] == [STRANGER]
 
     run(test)

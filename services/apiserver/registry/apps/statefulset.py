@@ -62,6 +62,11 @@ class StatefulSetStrategy(TemplatedStrategy):
     def prepare_for_create(self, obj: Object) -> None:
         obj["status"] = {"replicas": 0, "availableReplicas": 0}
         obj["metadata"]["generation"] = 1
+        _drop_disabled_fields(obj, None)
+
+    def prepare_for_update(self, obj: Object, old: Object) -> None:
+        _drop_disabled_fields(obj, old)
+        super().prepare_for_update(obj, old)
 
     def validate(self, obj: Object) -> list[FieldError]:
         errors: Errors = []
@@ -77,6 +82,17 @@ class StatefulSetStrategy(TemplatedStrategy):
 
     def selectable_fields(self, obj: Object) -> dict[str, str]:
         return {}
+
+
+def _rolling_update(obj: Object | None) -> Object:
+    found: Object = (((obj or {}).get("spec") or {}).get("updateStrategy") or {}).get("rollingUpdate") or {}
+    return found
+
+
+def _drop_disabled_fields(obj: Object, old: Object | None) -> None:
+    """maxUnavailable is a beta whose feature gate (MaxUnavailableStatefulSet) is off in 1.36: what is not stored already is not taken."""
+    if "maxUnavailable" not in _rolling_update(old):
+        _rolling_update(obj).pop("maxUnavailable", None)
 
 
 def _check_spec(spec: Object, errors: Errors) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from kubecosm.api.errors import ApiError, NotFound
-from kubecosm.api.meta import Key, controller_of, is_deleting, key_of, labels_of, uid_of
+from kubecosm.api.errors import AlreadyExists, ApiError, NotFound
+from kubecosm.api.meta import Key, controller_of, key_of, labels_of, uid_of
 from kubecosm.api.names import LABEL_CONTROLLER_REVISION_DATA_HASH
 from kubecosm.api.resources import CONTROLLERREVISIONS, PERSISTENTVOLUMECLAIMS, PODS, STATEFULSETS, Object
 from kubecosm.api.selectors import from_label_selector
@@ -20,15 +20,15 @@ from ...common import revisions as history
 from ...common.adoption import claim, plan_claim
 from ...common.batches import all_settled, raise_first, slow_start
 from ...common.hashing import revision_hash
-from ...common.pods import phase_of, seconds_until_available
+from ...common.pods import seconds_until_available
 from ...common.status import update_status
 from ...common.templates import is_namespace_terminating
 from . import identity
-from .claims import ClaimNotReady, create_claims, fix_claim_owners
-from .plan import Revisions, StatefulPlan, is_ordered, plan_pods, plan_status
+from .claims import ClaimNotReady, are_claims_settled, create_claims, fix_claim_owners, is_claim_stale
+from .plan import Revisions, StatefulPlan, plan_pods, plan_status
 
 CLAIM_RETRY_SECONDS = 1.0
-"""How soon to look again at a claim that is on its way out."""
+"""How soon to look again at a claim that goes with an earlier pod."""
 
 
 class History(NamedTuple):
@@ -77,7 +77,7 @@ def _event(ctx: Context, statefulset: Object, pod_name: str, verb: str, error: E
     text = f"{verb} Pod {pod_name} in StatefulSet {statefulset['metadata']['name']}"
     if error is None:
         ctx.recorder.event(statefulset, STATEFULSETS, "Normal", f"Successful{verb.title()}", f"{text} successful")
-    else:
+    elif not is_namespace_terminating(error):
         ctx.recorder.event(statefulset, STATEFULSETS, "Warning", f"Failed{verb.title()}", f"{text} failed error: {error}")
 
 
@@ -87,9 +87,10 @@ async def _create(ctx: Context, statefulset: Object, past: History, ordinal: int
     try:
         await create_claims(ctx, statefulset, pod)
         created = await ctx.client.create(PODS, pod, pod["metadata"]["namespace"])
-    except ApiError as error:
-        if not is_namespace_terminating(error):
-            _event(ctx, statefulset, name, "create", error)
+    except AlreadyExists:
+        raise  # the cache was behind, or it is a stranger's: not worth an event
+    except (ApiError, ClaimNotReady) as error:
+        _event(ctx, statefulset, name, "create", error)
         raise
     ctx.expect_written(created)
     _event(ctx, statefulset, name, "create", None)
@@ -109,36 +110,38 @@ async def _delete(ctx: Context, statefulset: Object, pod: Object) -> None:
     _event(ctx, statefulset, meta["name"], "delete", None)
 
 
-async def _fix_identity(ctx: Context, statefulset: Object, pods: Iterable[Object]) -> None:
-    """Give adopted pods the labels that tell their ordinal."""
-    for pod in pods:
-        wanted = identity.identity_labels(statefulset, identity.ordinal_of(pod))
-        if is_deleting(pod) or wanted.items() <= labels_of(pod).items():
-            continue
-        body = {**pod, "metadata": {**pod["metadata"], "labels": {**labels_of(pod), **wanted}}}
-        ctx.expect_written(await ctx.client.update(PODS, body))
-
-
-async def _mend_claims(ctx: Context, statefulset: Object, pods: Iterable[Object]) -> None:
-    """A pod that waits for a claim which somebody deleted gets a new one."""
-    for pod in pods:
-        if phase_of(pod) == "Pending" and not is_deleting(pod) and identity.is_in_range(statefulset, identity.ordinal_of(pod)):
+async def _settle(ctx: Context, statefulset: Object, pod: Object) -> None:
+    """Give the pod the labels that tell its ordinal, the volumes of its claims, and its claims their owners."""
+    storage = identity.has_storage(statefulset, pod)
+    conforms = storage and identity.has_identity(statefulset, pod)
+    if conforms and are_claims_settled(ctx, statefulset, pod):
+        return
+    try:
+        if not storage:
             await create_claims(ctx, statefulset, pod)
+        await fix_claim_owners(ctx, statefulset, pod)
+        if not conforms:
+            ctx.expect_written(await ctx.client.update(PODS, identity.conformed(statefulset, pod)))
+    except (ApiError, ClaimNotReady) as error:
+        _event(ctx, statefulset, pod["metadata"]["name"], "update", error)
+        raise
+    _event(ctx, statefulset, pod["metadata"]["name"], "update", None)
 
 
 async def _apply(ctx: Context, statefulset: Object, past: History, plan: StatefulPlan) -> None:
-    errors: list[Exception] = []
-    if plan.create:
-        _, errors = await slow_start(plan.create, lambda item: _create(ctx, statefulset, past, *item))
-    if not errors and plan.delete:
-        await fix_claim_owners(ctx, statefulset, plan.delete)
-        if is_ordered(statefulset):
-            for pod in plan.delete:
-                await _delete(ctx, statefulset, pod)
-        else:
-            raise_first(await all_settled([_delete(ctx, statefulset, pod) for pod in plan.delete]))
-    if errors and not is_namespace_terminating(errors[0]):
-        raise errors[0]
+    """Carry out the plan as far as it goes; the first error ends it."""
+    if statefulset["spec"].get("volumeClaimTemplates"):
+        for pod in plan.pending:  # a pod that waits for a claim which somebody deleted gets a new one
+            await create_claims(ctx, statefulset, pod)
+            await fix_claim_owners(ctx, statefulset, pod)
+    for pod in plan.settle:
+        await _settle(ctx, statefulset, pod)
+    _, errors = await slow_start(plan.create, lambda item: _create(ctx, statefulset, past, *item))
+    raise_first(errors)
+    for pod in plan.condemned:
+        if not are_claims_settled(ctx, statefulset, pod):
+            await fix_claim_owners(ctx, statefulset, pod)
+    raise_first(await all_settled([_delete(ctx, statefulset, pod) for pod in plan.delete]))
 
 
 async def reconcile(ctx: Context, key: Key) -> Result:
@@ -148,25 +151,31 @@ async def reconcile(ctx: Context, key: Key) -> Result:
     now = ctx.clock.now()
     past = await _read_history(ctx, statefulset)
     candidates = ctx.owned(PODS, statefulset) + ctx.orphans(PODS, key.namespace)
-    claims_pods = plan_claim(statefulset, candidates, matcher(statefulset), lambda pod: identity.is_member(statefulset, pod))
-    pods = await claim(ctx, STATEFULSETS, statefulset, PODS, claims_pods)
+    pods = await claim(ctx, STATEFULSETS, statefulset, PODS, plan_claim(statefulset, candidates, _membership(statefulset)))
     names = Revisions(past.current["metadata"]["name"], past.update["metadata"]["name"])
-    plan = plan_pods(statefulset, pods, names, now)
+
+    def is_stale(ordinal: int) -> bool:
+        return is_claim_stale(ctx, statefulset, identity.new_pod(statefulset, past.template(names.update), names.update, ordinal))
+
+    plan = plan_pods(statefulset, pods, names, now, is_stale)
     status = plan_status(statefulset, pods, names, past.collision_count, now)
     try:
-        await _fix_identity(ctx, statefulset, pods)
-        await fix_claim_owners(ctx, statefulset, pods)
-        if statefulset["spec"].get("volumeClaimTemplates"):
-            await _mend_claims(ctx, statefulset, pods)
         await _apply(ctx, statefulset, past, plan)
-    except ClaimNotReady:
-        return requeue(after_seconds=CLAIM_RETRY_SECONDS)
+    except ApiError as error:
+        if not is_namespace_terminating(error):
+            raise
     finally:
         await update_status(ctx, STATEFULSETS, statefulset, status)
     live = {names.current, names.update, *map(identity.revision_name_of, pods)}
     await history.truncate(ctx, past.revisions, live, statefulset["spec"].get("revisionHistoryLimit"))
-    wait_seconds = seconds_until_available(pods, statefulset["spec"].get("minReadySeconds", 0), now)
+    wait_seconds = CLAIM_RETRY_SECONDS if plan.stale else seconds_until_available(pods, statefulset["spec"].get("minReadySeconds", 0), now)
     return done() if wait_seconds is None else requeue(after_seconds=wait_seconds)
+
+
+def _membership(statefulset: Object) -> Callable[[Object], bool]:
+    """Whether a pod is one of the StatefulSet's by labels and by name; a pod of another name is released."""
+    matches = matcher(statefulset)
+    return lambda pod: matches(pod) and identity.is_member(statefulset, pod)
 
 
 def map_orphan_pod(reader: Reader, pod: Object) -> Iterable[Key]:

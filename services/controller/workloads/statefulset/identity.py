@@ -88,6 +88,25 @@ def _volumes(statefulset: Object, own: Sequence[Object], ordinal: int) -> list[O
     return [*claimed, *(volume for volume in own if volume["name"] not in names)]
 
 
+def has_identity(statefulset: Object, pod: Object) -> bool:
+    """The pod's labels tell its name (identityMatches)."""
+    return labels_of(pod).get(LABEL_STATEFULSET_POD_NAME) == pod["metadata"]["name"]
+
+
+def has_storage(statefulset: Object, pod: Object) -> bool:
+    """The pod has a volume for each of its claims (storageMatches)."""
+    claimed = {v["name"]: (v.get("persistentVolumeClaim") or {}).get("claimName") for v in pod["spec"].get("volumes") or ()}
+    templates = statefulset["spec"].get("volumeClaimTemplates") or ()
+    return all(claimed.get(t["metadata"]["name"]) == claim_name(statefulset, t, ordinal_of(pod)) for t in templates)
+
+
+def conformed(statefulset: Object, pod: Object) -> Object:
+    """The pod with the labels and volumes it should have."""
+    ordinal, spec = ordinal_of(pod), pod["spec"]
+    meta = {**pod["metadata"], "labels": {**labels_of(pod), **identity_labels(statefulset, ordinal)}}
+    return {**pod, "metadata": meta, "spec": {**spec, "volumes": _volumes(statefulset, spec.get("volumes") or (), ordinal)}}
+
+
 def identity_labels(statefulset: Object, ordinal: int) -> dict[str, str]:
     return {LABEL_STATEFULSET_POD_NAME: pod_name(statefulset, ordinal), LABEL_POD_INDEX: str(ordinal)}
 

@@ -1,16 +1,16 @@
 """Which pods of a StatefulSet to create and to delete next, and the status its pods give. Pure functions.
 
 Imitates pkg/controller/statefulset/stateful_set_control.go. OrderedReady (here: ordered) takes one step at a time, in order of ordinals,
-and waits for each pod to be available; Parallel takes all steps at once. Updates go from the highest ordinal down to the partition.
+and waits for each pod to be available; Parallel takes all steps at once. Updates go from the highest ordinal down to the partition, one
+pod at a time: the API server drops maxUnavailable, whose feature gate is off in 1.36.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from kubecosm.api.intstr import scaled_value
 from kubecosm.api.meta import is_deleting
 from kubecosm.api.resources import Object
 
@@ -28,9 +28,18 @@ class Revisions:
 
 @dataclass
 class StatefulPlan:
-    """Create pods of these (ordinal, revision name), in order; delete these pods, in order."""
+    """What to do, in order; lists of pods are in order too."""
 
+    pending: list[Object] = field(default_factory=list)
+    """Pods that may wait for claims which somebody deleted."""
+    settle: list[Object] = field(default_factory=list)
+    """Pods in range whose labels, volumes and claims must be right."""
     create: list[tuple[int, str]] = field(default_factory=list)
+    """(ordinal, revision name) of new pods."""
+    stale: list[int] = field(default_factory=list)
+    """Ordinals without a pod whose claims still go with the pod before: nothing is created there until they are gone."""
+    condemned: list[Object] = field(default_factory=list)
+    """Pods beyond the range, if this round got to them: their claims must be right before they go."""
     delete: list[Object] = field(default_factory=list)
 
 
@@ -56,6 +65,10 @@ def is_running_and_available(statefulset: Object, pod: Object, now: datetime) ->
     return phase_of(pod) == "Running" and is_available(pod, statefulset["spec"].get("minReadySeconds", 0), now)
 
 
+def is_unavailable(statefulset: Object, pod: Object, now: datetime) -> bool:
+    return is_deleting(pod) or not is_running_and_available(statefulset, pod, now)
+
+
 def revision_for(statefulset: Object, ordinal: int, revisions: Revisions) -> str:
     """The revision a pod created now gets: the old one below the partition, or below the old pods not yet replaced."""
     if _strategy(statefulset) != "RollingUpdate":
@@ -68,73 +81,76 @@ def revision_for(statefulset: Object, ordinal: int, revisions: Revisions) -> str
     return revisions.current if ordinal < start_ordinal(statefulset) + bound else revisions.update
 
 
-def plan_pods(statefulset: Object, pods: Sequence[Object], revisions: Revisions, now: datetime) -> StatefulPlan:
+def plan_pods(
+    statefulset: Object, pods: Sequence[Object], revisions: Revisions, now: datetime, is_stale: Callable[[int], bool] = lambda _: False
+) -> StatefulPlan:
     """The next steps: first living replicas, then the condemned (those beyond the range), then the update."""
     plan = StatefulPlan()
     if is_deleting(statefulset):
         return plan
     replicas = {ordinal_of(pod): pod for pod in pods if is_in_range(statefulset, ordinal_of(pod))}
     condemned = sorted((pod for pod in pods if not is_in_range(statefulset, ordinal_of(pod))), key=ordinal_of, reverse=True)
-    if _plan_living(plan, statefulset, replicas, revisions, now) or _plan_condemned(plan, statefulset, replicas, condemned, now):
+    if _plan_living(plan, statefulset, replicas, revisions, now, is_stale):
+        return plan
+    plan.condemned = condemned
+    if _plan_condemned(plan, statefulset, condemned, now):
         return plan
     if _strategy(statefulset) != "OnDelete":
         _plan_update(plan, statefulset, replicas, revisions, now)
     return plan
 
 
-def _plan_living(plan: StatefulPlan, statefulset: Object, replicas: dict[int, Object], revisions: Revisions, now: datetime) -> bool:
-    """Fill gaps and replace ended pods; True if nothing else may happen before the next sync."""
-    ordered, blocked = is_ordered(statefulset), False
-    start = start_ordinal(statefulset)
+def _plan_living(
+    plan: StatefulPlan, statefulset: Object, replicas: dict[int, Object], revisions: Revisions, now: datetime, is_stale: Callable[[int], bool]
+) -> bool:
+    """Fill gaps and replace ended pods; True if nothing else may happen before the next sync, which only order demands."""
+    ordered, start = is_ordered(statefulset), start_ordinal(statefulset)
     for ordinal in range(start, start + replica_count(statefulset)):
         pod = replicas.get(ordinal)
         if pod is None:
-            plan.create.append((ordinal, revision_for(statefulset, ordinal, revisions)))
-            if ordered:
-                return True
+            if is_stale(ordinal):
+                plan.stale.append(ordinal)
+            else:
+                plan.create.append((ordinal, revision_for(statefulset, ordinal, revisions)))
         elif is_terminal(pod):
-            if not is_deleting(pod):
-                plan.delete.append(pod)
-            if ordered:
-                return True
-            blocked = True
-        elif ordered and (is_deleting(pod) or not is_running_and_available(statefulset, pod, now)):
+            plan.delete += [] if is_deleting(pod) else [pod]
+        else:
+            plan.pending += [pod] if phase_of(pod) == "Pending" else []
+            if not ordered or not is_unavailable(statefulset, pod, now):
+                plan.settle.append(pod)
+                continue
+        if ordered:
             return True
-    return blocked
+    return False
 
 
-def _plan_condemned(
-    plan: StatefulPlan, statefulset: Object, replicas: dict[int, Object], condemned: Sequence[Object], now: datetime
-) -> bool:
+def _plan_condemned(plan: StatefulPlan, statefulset: Object, condemned: Sequence[Object], now: datetime) -> bool:
+    """In order only the highest one goes: when it is healthy, or when no other pod is unhealthy (those in range are healthy by now)."""
     if not is_ordered(statefulset):
         plan.delete += [pod for pod in condemned if not is_deleting(pod)]
         return False
     if not condemned:
         return False
     target = condemned[0]
-    unhealthy = [pod for pod in (*replicas.values(), *reversed(condemned)) if not is_running_and_ready(pod) or is_deleting(pod)]
-    healthy = is_running_and_available(statefulset, target, now)
-    if not is_deleting(target) and (healthy or unhealthy[0] is target):
+    others_unhealthy = any(is_unavailable(statefulset, pod, now) for pod in condemned[1:])
+    if not is_deleting(target) and not (others_unhealthy and is_unavailable(statefulset, target, now)):
         plan.delete.append(target)
     return True
 
 
 def _plan_update(plan: StatefulPlan, statefulset: Object, replicas: dict[int, Object], revisions: Revisions, now: datetime) -> None:
-    """Delete old pods from the highest ordinal down, while no more than maxUnavailable replacements are under way."""
-    rolling = _rolling(statefulset) or {}
+    """Delete one old pod, the highest, when all above it are new and available."""
     start, count = start_ordinal(statefulset), replica_count(statefulset)
-    slots = max(scaled_value(rolling.get("maxUnavailable") or 1, count, round_up=False), 1) - len(plan.create)
-    for pod in replicas.values():
-        replaced = revision_name_of(pod) == revisions.update or is_deleting(pod)
-        slots -= replaced and (is_deleting(pod) or not is_running_and_available(statefulset, pod, now))
-    for ordinal in range(start + count - 1, start + rolling.get("partition", 0) - 1, -1):
-        old = replicas.get(ordinal)
-        if old is None or is_deleting(old) or revision_name_of(old) == revisions.update:
-            continue
-        if slots <= 0:
+    partition = (_rolling(statefulset) or {}).get("partition", 0)
+    for ordinal in range(start + count - 1, start + partition - 1, -1):
+        pod = replicas.get(ordinal)
+        if pod is None or is_terminal(pod):
             return
-        plan.delete.append(old)
-        slots -= 1
+        if revision_name_of(pod) != revisions.update and not is_deleting(pod):
+            plan.delete.append(pod)
+            return
+        if is_unavailable(statefulset, pod, now):
+            return
 
 
 def plan_status(statefulset: Object, pods: Sequence[Object], revisions: Revisions, collision_count: int, now: datetime) -> Object:
