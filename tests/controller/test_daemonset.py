@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from kubecosm.api.meta import is_deleting
+from kubecosm.api.meta import is_deleting, labels_of
 from kubecosm.api.resources import CONTROLLERREVISIONS, DAEMONSETS, EVENTS, NODES, PODS, Object
 from kubecosm.services.controller.common.pods import is_ready
+from kubecosm.services.controller.common.revisions import template_patch
 from kubecosm.services.controller.workloads import daemonset
-from kubecosm.services.controller.workloads.daemonset.placement import target_node
+from kubecosm.services.controller.workloads.daemonset.controller import plan_history_cleanup
+from kubecosm.services.controller.workloads.daemonset.placement import is_updated, new_pod, target_node, tolerations
 
 from .fake_api import FakeApi
-from .harness import Kubelet, controllers, ended, node, pod_template, run, settle, wait_for
+from .harness import Kubelet, controllers, ended, node, pod_template, run, running, settle, wait_for
 
 
 class PinningKubelet(Kubelet):
@@ -168,3 +170,115 @@ def test_a_pod_that_has_ended_and_only_waits_for_a_finalizer_is_replaced() -> No
             await wait_for(lambda: sorted(pod["status"]["phase"] for pod in api.all(PODS)) == ["Running", "Succeeded"])
 
     run(test)
+
+
+def test_the_pod_of_a_node_is_pinned_to_it_in_place_of_what_chose_the_node() -> None:
+    required = {"nodeSelectorTerms": [{"matchExpressions": [{"key": "disk", "operator": "Exists"}]}]}
+    preferred = [{"weight": 1, "preference": {"matchExpressions": [{"key": "zone", "operator": "Exists"}]}}]
+    names = {"required": "requiredDuringSchedulingIgnoredDuringExecution", "preferred": "preferredDuringSchedulingIgnoredDuringExecution"}
+    template = pod_template()
+    template["spec"]["affinity"] = {"nodeAffinity": {names["required"]: required, names["preferred"]: preferred}}
+    owner = daemon_set(template=template)
+    owner["metadata"]["uid"] = "d"
+    pinned = {"nodeSelectorTerms": [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n"]}]}]}
+    found = new_pod(owner, "n", "hash")["spec"]["affinity"]
+    assert found == {"nodeAffinity": {names["required"]: pinned, names["preferred"]: preferred}}
+
+
+def test_tolerations_of_daemons_take_the_place_of_those_that_give_up() -> None:
+    own = [
+        {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30},
+        {"key": "own", "operator": "Exists"},
+    ]
+    found = tolerations({"tolerations": own})
+    assert found[:2] == [{"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"}, own[1]]
+    assert [toleration["key"].rpartition("/")[2] for toleration in found[2:]] == [
+        "not-ready", "disk-pressure", "memory-pressure", "pid-pressure", "unschedulable",
+    ]  # fmt: skip
+
+
+def test_an_adopted_pod_that_belongs_to_no_node_is_left_alone() -> None:
+    async def test(api: FakeApi) -> None:
+        api.put(NODES, node("a"))
+        kubelet = PinningKubelet(api)
+        async with controllers(api, daemonset.DaemonSets()), kubelet.at_work():
+            await api.create(DAEMONSETS, daemon_set())
+            await wait_for(lambda: status(api).get("numberReady") == 1)
+            kubelet.starts = lambda pod: None
+            lone = {"metadata": {"name": "lone", "namespace": "default", "labels": {"app": "web"}}, "spec": pod_template()["spec"]}
+            await api.create(PODS, {"apiVersion": "v1", "kind": "Pod", **lone})
+            await settle()
+        assert api.count("delete", "pods") == 0
+        assert status(api)["numberReady"] == 1
+
+    run(test)
+
+
+def test_a_daemon_set_on_its_way_out_does_nothing() -> None:
+    async def test(api: FakeApi) -> None:
+        api.put(NODES, node("a"))
+        body = daemon_set()
+        body["metadata"] |= {"finalizers": ["orphan"], "deletionTimestamp": "2020-01-01T00:00:00Z"}
+        async with controllers(api, daemonset.DaemonSets()), PinningKubelet(api).at_work():
+            api.put(DAEMONSETS, body)
+            await settle()
+        assert not api.all(PODS)
+        assert not api.all(CONTROLLERREVISIONS)
+        assert status(api) == {}
+
+    run(test)
+
+
+def test_a_pod_of_the_same_template_generation_counts_as_updated() -> None:
+    """A DaemonSet that takes over the pods of another, both at their first template, does not replace them."""
+    owner = daemon_set()
+    owner["metadata"]["annotations"] = {"deprecated.daemonset.template.generation": "1"}
+    pod = {"metadata": {"name": "p", "labels": {"pod-template-generation": "1", "controller-revision-hash": "other"}}}
+    assert is_updated(owner, pod, "hash")
+    owner["metadata"]["annotations"] = {"deprecated.daemonset.template.generation": "2"}
+    assert not is_updated(owner, pod, "hash")
+    assert is_updated(owner, pod, "other")
+
+
+def test_a_changed_daemon_set_retries_failed_pods_without_the_wait_of_the_old_one() -> None:
+    async def test(api: FakeApi) -> None:
+        api.put(NODES, node("n"))
+        kubelet = PinningKubelet(api)
+        kubelet.starts = lambda pod: ended("Failed")
+        async with controllers(api, daemonset.DaemonSets()), kubelet.at_work():
+            await api.create(DAEMONSETS, daemon_set())
+            await settle(300)  # it waits for minutes by now
+            kubelet.starts = lambda pod: running(api)
+            await change(api, template=pod_template("v2"))
+            before = api.clock.monotonic()
+            await wait_for(lambda: status(api).get("numberReady") == 1)
+            assert api.clock.monotonic() - before < 5
+
+    run(test)
+
+
+def test_a_claimed_revision_without_a_hash_gets_its_name_for_one() -> None:
+    async def test(api: FakeApi) -> None:
+        api.put(NODES, node("a"))
+        data = template_patch(daemon_set())
+        meta = {"name": "d-by-hand", "namespace": "default", "labels": {"app": "web"}}
+        await api.create(CONTROLLERREVISIONS, {"metadata": meta, "data": data, "revision": 1})
+        async with controllers(api, daemonset.DaemonSets()), PinningKubelet(api).at_work():
+            await api.create(DAEMONSETS, daemon_set())
+            await wait_for(lambda: status(api).get("numberReady") == 1)
+        (revision,) = api.all(CONTROLLERREVISIONS)
+        assert labels_of(revision)["controller-revision-hash"] == "d-by-hand"
+        assert labels_of(api.all(PODS)[0])["controller-revision-hash"] == "d-by-hand"
+
+    run(test)
+
+
+def revision_of(name: str, number: int) -> Object:
+    return {"metadata": {"name": name, "labels": {"controller-revision-hash": name}}, "revision": number}
+
+
+def test_history_counts_the_revisions_that_pods_still_have_but_keeps_them() -> None:
+    revisions = [revision_of(f"r{number}", number) for number in (1, 2, 3, 4, 5)]
+    pods = [{"metadata": {"name": "p", "labels": {"controller-revision-hash": "r1"}}}]
+    doomed = plan_history_cleanup(revisions, revisions[-1], pods, 2)
+    assert [revision["metadata"]["name"] for revision in doomed] == ["r2", "r3"]

@@ -10,6 +10,8 @@ from kubecosm.api.names import ANNOTATION_DEPLOYMENT_REVISION, ANNOTATION_DEPLOY
 from kubecosm.api.resources import DEPLOYMENTS, EVENTS, PODS, REPLICASETS, Object
 from kubecosm.services.controller.common.pods import is_ready
 from kubecosm.services.controller.workloads import deployment, replicaset
+from kubecosm.services.controller.workloads.deployment.replicasets import plan_annotations
+from kubecosm.services.controller.workloads.deployment.scaling import plan_rolling
 
 from .fake_api import FakeApi
 from .harness import Kubelet, controllers, pod_template, run, running, settle, wait_for
@@ -219,3 +221,60 @@ def test_a_stranger_with_the_hashed_name_raises_the_collision_count() -> None:
         assert the_deployment(api)["status"]["collisionCount"] == 1
 
     run(test)
+
+
+def sized(name: str, size: int, available: int) -> Object:
+    meta = {"name": name, "uid": name, "creationTimestamp": "2026-01-01T00:00:00Z"}
+    return {"metadata": meta, "spec": {"replicas": size}, "status": {"replicas": available, "availableReplicas": available}}
+
+
+def test_a_replica_set_is_scaled_for_its_sick_pods_and_then_for_those_that_can_be_spared() -> None:
+    strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 3, "maxUnavailable": 2}}
+    scales = plan_rolling(deployment_of(10, strategy=strategy), sized("new", 5, 5), [sized("old", 8, 6)])
+    assert [(scale.replicaset["metadata"]["name"], scale.replicas) for scale in scales] == [("old", 6), ("old", 3)]
+
+
+def test_each_scale_down_of_a_replica_set_has_its_event() -> None:
+    async def test(api: FakeApi) -> None:
+        kubelet = Kubelet(api)
+        strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 2}}
+        async with controllers(api, deployment, replicaset.build(None)), kubelet.at_work():
+            await api.create(DEPLOYMENTS, deployment_of(4, strategy=strategy))
+            await wait_for(lambda: is_rolled_out(api))
+            api.set_status(PODS, api.all(PODS)[0], conditions=[{"type": "Ready", "status": "False"}])
+            await settle()
+            await change(api, set_image("v2"))
+            await wait_for(lambda: is_rolled_out(api) and images(api) == {"v2"})
+            await settle()
+        (old,) = [rs["metadata"]["name"] for rs in api.all(REPLICASETS) if rs["spec"]["replicas"] == 0]
+        messages = [event["message"] for event in api.all(EVENTS) if event["reason"] == "ScalingReplicaSet"]
+        assert [message for message in messages if "down" in message][:2] == [
+            f"Scaled down replica set {old} from 4 to 3", f"Scaled down replica set {old} from 3 to 2",
+        ]  # fmt: skip
+
+    run(test)
+
+
+def test_a_replica_set_that_has_not_caught_up_with_its_last_scale_down_holds_the_next_one_up() -> None:
+    strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 3, "maxUnavailable": 2}}
+    scales = plan_rolling(deployment_of(10, strategy=strategy), sized("new", 5, 2), [sized("old", 8, 10)])
+    assert scales == []  # of its ten available pods two are on their way out
+
+
+def test_a_deployment_on_its_way_out_tells_nothing_of_pauses() -> None:
+    async def test(api: FakeApi) -> None:
+        body = deployment_of(1, paused=True)
+        body["metadata"] |= {"finalizers": ["foregroundDeletion"], "deletionTimestamp": "2020-01-01T00:00:00Z"}
+        async with controllers(api, deployment, replicaset.build(None)):
+            api.put(DEPLOYMENTS, body)
+            await wait_for(lambda: the_deployment(api).get("status"))
+        assert get_condition(the_deployment(api), "Progressing") is None
+
+    run(test)
+
+
+def test_annotations_are_not_touched_where_the_revision_is_no_number() -> None:
+    annotations = {ANNOTATION_DEPLOYMENT_REVISION: "seven"}
+    owner = deployment_of(1)
+    owner["metadata"]["annotations"] = {"own": "yes"}
+    assert plan_annotations(owner, {"metadata": {"annotations": annotations}}, 2, exists=True) == annotations

@@ -137,3 +137,41 @@ def test_a_replication_controller_keeps_its_pods() -> None:
         assert api.all(REPLICATIONCONTROLLERS)[0]["status"]["replicas"] == 3
 
     run(test)
+
+
+def test_nodes_do_not_matter_to_a_replica_set_that_stands_alone() -> None:
+    """Only siblings under one Deployment are ranked by the nodes they share; else it is the uid among pods of like age."""
+
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, replicaset.build(None)), Kubelet(api).at_work():
+            await api.create(REPLICASETS, replica_set(3))
+            await wait_for(lambda: status(api).get("readyReplicas") == 3)
+            first, *others = sorted(api.all(PODS), key=lambda pod: str(pod["metadata"]["uid"]))
+            for pod, node_name in ((first, "a"), (others[0], "b"), (others[1], "b")):
+                api.put(PODS, {**pod, "spec": {**pod["spec"], "nodeName": node_name}})
+            await settle()
+            found = await api.get(REPLICASETS, "web", "default")
+            await api.update(REPLICASETS, {**found, "spec": {**found["spec"], "replicas": 2}})
+            await wait_for(lambda: len(api.all(PODS)) == 2)
+        assert {pod["spec"]["nodeName"] for pod in api.all(PODS)} == {"b"}
+
+    run(test)
+
+
+def test_a_refused_deletion_is_told_of_in_a_condition_and_an_event() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, replicaset.build(None)), Kubelet(api).at_work():
+            await api.create(REPLICASETS, replica_set(1))
+            await wait_for(lambda: status(api).get("readyReplicas") == 1)
+            api.answer_with(Forbidden("not now"), "delete", "pods", times=3)
+            found = await api.get(REPLICASETS, "web", "default")
+            await api.update(REPLICASETS, {**found, "spec": {**found["spec"], "replicas": 0}})
+            await wait_for(lambda: get_condition(api.all(REPLICASETS)[0], "ReplicaFailure"))
+            condition = get_condition(api.all(REPLICASETS)[0], "ReplicaFailure")
+            assert condition is not None
+            assert (condition["reason"], condition["message"]) == ("FailedDelete", "unable to delete pods: not now")
+            await wait_for(lambda: not api.all(PODS))
+            await settle()
+        assert ("FailedDelete", "Error deleting: not now") in {(event["reason"], event["message"]) for event in api.all(EVENTS)}
+
+    run(test)

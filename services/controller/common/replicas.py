@@ -105,11 +105,12 @@ def is_mere_growth(owner: Object, status: Object) -> bool:
     return all((old.get(name) or 0) == (status.get(name) or 0) for name in same)
 
 
-def related_pods(ctx: Context, kind: ReplicaKind, owner: Object, active: list[Object]) -> list[Object]:
-    """Pods of all owners under the same controller: a Deployment's ReplicaSets shrink where its pods are dense."""
+def related_pods(ctx: Context, kind: ReplicaKind, owner: Object) -> list[Object]:
+    """Pods of all owners under the same controller: a Deployment's ReplicaSets shrink where its pods are dense. An owner that stands
+    alone has none, not even its own, so that nodes do not matter to it."""
     parent = controller_of(owner)
     if parent is None:
-        return active
+        return []
     siblings = ctx.cache(kind.resource).by_index(INDEX_CONTROLLER_UID, parent["uid"])
     return [pod for sibling in siblings for pod in ctx.owned(PODS, sibling)]
 
@@ -131,10 +132,11 @@ async def sync(ctx: Context, kind: ReplicaKind, owner: Object) -> Result:
     active = await claim(ctx, kind.resource, owner, PODS, plan_claim(owner, candidates, matches, is_active))
     plan = plan_replicas(owner, active, (), now)
     if plan.delete and len(plan.delete) < len(active):
-        plan = plan_replicas(owner, active, related_pods(ctx, kind, owner, active), now)
+        plan = plan_replicas(owner, active, related_pods(ctx, kind, owner), now)
     errors = await _apply(ctx, kind, owner, plan)
     terminating = sum(is_terminating(pod) and matches(pod) for pod in owned) if kind.counts_terminating else None
-    status = plan_status(owner, active, terminating, str(errors[0]) if errors else None, now)
+    told = f"{'unable to delete pods: ' if plan.delete else ''}{errors[0]}" if errors else None
+    status = plan_status(owner, active, terminating, told, now)
     unwritten_seconds = 0.0
     if is_mere_growth(owner, status):
         unwritten_seconds = kind.patience.seconds_left(uid_of(owner), ctx.clock.monotonic())

@@ -5,7 +5,7 @@ Imitates pkg/controller/history/controller_history.go. `plan_*` functions decide
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from kubecosm.api.errors import AlreadyExists, NotFound
@@ -123,9 +123,9 @@ async def renumber_revision(ctx: Context, revision: Object, number: int) -> Obje
     return updated
 
 
-async def truncate(ctx: Context, revisions: Sequence[Object], live: Collection[str], limit: int | None) -> None:
-    """Delete the revisions that history no longer needs."""
-    for revision in plan_truncation(revisions, live, limit):
+async def delete_all(ctx: Context, revisions: Iterable[Object]) -> None:
+    """Delete these revisions, one after the other; one that is gone already is fine."""
+    for revision in revisions:
         meta = revision["metadata"]
         try:
             await ctx.client.delete(CONTROLLERREVISIONS, meta["name"], meta["namespace"])

@@ -9,8 +9,8 @@ from kubecosm.api.meta import controller_ref, uid_of
 from kubecosm.api.resources import PODS, Object, Resource
 from kubecosm.client.controller import Context
 
-POD_PREFIX_LENGTH_MAX = 253 - 5
-"""A generated name is the prefix and five random characters."""
+POD_PREFIX_LENGTH_MAX = 253
+"""As long as a pod's name may be."""
 
 
 def generate_name(owner_name: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from kubecosm.api.hashing import object_hash
-from kubecosm.api.meta import Key, controller_of, is_deleting, key_of, labels_of
+from kubecosm.api.meta import Key, controller_of, is_deleting, key_of, labels_of, uid_of
 from kubecosm.api.names import LABEL_CONTROLLER_REVISION_HASH
 from kubecosm.api.resources import CONTROLLERREVISIONS, DAEMONSETS, NODES, PODS, Object
 from kubecosm.api.selectors import from_label_selector
@@ -53,18 +53,18 @@ class DaemonSets:
             message = "This daemon set is selecting all pods. A non-empty selector is required."
             ctx.recorder.event(daemonset, DAEMONSETS, "Warning", "SelectingAll", message)
             return done()
+        if is_deleting(daemonset):
+            return done()  # its history may be gone already: nothing sure can be told of its pods
         revision, revisions, collisions = await _read_history(ctx, daemonset)
         hash_text = labels_of(revision)[LABEL_CONTROLLER_REVISION_HASH]
         nodes, now = ctx.cache(NODES).list(), ctx.clock.now()
         candidates = ctx.owned(PODS, daemonset) + ctx.orphans(PODS, key.namespace)
         owned = await claim(ctx, DAEMONSETS, daemonset, PODS, plan_claim(daemonset, candidates, matcher(daemonset)))
         pods = by_target(pod for pod in owned if not (is_deleting(pod) and is_terminal(pod)))  # those wait for finalizers alone
-        errors: list[Exception] = []
-        if not is_deleting(daemonset):
-            errors = await self._manage(ctx, daemonset, nodes, pods, hash_text)
-            if not errors:
-                live = {revision["metadata"]["name"], *_used(revisions, owned)}
-                await history.truncate(ctx, revisions, live, daemonset["spec"].get("revisionHistoryLimit"))
+        errors = await self._manage(ctx, daemonset, nodes, pods, hash_text)
+        if not errors:
+            limit = daemonset["spec"].get("revisionHistoryLimit")
+            await history.delete_all(ctx, plan_history_cleanup(revisions, revision, owned, limit))
         await update_status(ctx, DAEMONSETS, daemonset, plan_status(daemonset, nodes, pods, hash_text, collisions, now))
         if errors:
             raise errors[0]
@@ -74,28 +74,51 @@ class DaemonSets:
         self, ctx: Context, daemonset: Object, nodes: Sequence[Object], pods: dict[str, list[Object]], hash_text: str
     ) -> list[Exception]:
         """Place pods; when all are in place, take a step of the update."""
-        now, uid = ctx.clock.now(), daemonset["metadata"]["uid"]
-        plan = plan_placement(daemonset, nodes, pods, hash_text, now, lambda node: self._backoffs.seconds_left(f"{uid}/{node}", now) > 0)
+        now = ctx.clock.now()
+
+        def in_backoff(node: str) -> bool:
+            return self._backoffs.seconds_left(_backoff_key(daemonset, node), now) > 0
+
+        plan = plan_placement(daemonset, nodes, pods, hash_text, now, in_backoff)
         for pod in plan.failed:
-            self._backoffs.next(f"{uid}/{node_of(pod)}", now)
+            self._backoffs.next(_backoff_key(daemonset, node_of(pod)), now)
         _tell_ended(ctx, daemonset, plan)
         if not plan.create and not plan.delete and is_rolling(daemonset):
             plan = plan_update(daemonset, nodes, pods, hash_text, now)
         return await _apply(ctx, daemonset, plan, hash_text)
 
     def _result(self, ctx: Context, daemonset: Object, nodes: Sequence[Object], pods: Sequence[Object]) -> Result:
-        now, uid = ctx.clock.now(), daemonset["metadata"]["uid"]
-        waits = [left for node in nodes if (left := self._backoffs.seconds_left(f"{uid}/{node['metadata']['name']}", now)) > 0]
+        now = ctx.clock.now()
+        keys = [_backoff_key(daemonset, node["metadata"]["name"]) for node in nodes]
+        waits = [left for key in keys if (left := self._backoffs.seconds_left(key, now)) > 0]
         available = seconds_until_available(pods, daemonset["spec"].get("minReadySeconds", 0), now)
         if available is not None:
             waits.append(available)
         return requeue(after_seconds=min(waits)) if waits else done(rest_seconds=REST_SECONDS_PER_NODE * len(nodes))
 
 
-def _used(revisions: Iterable[Object], pods: Iterable[Object]) -> set[str]:
-    """Names of the revisions that some pod still has."""
+def _backoff_key(daemonset: Object, node_name: str) -> str:
+    """A change of the DaemonSet begins anew with every node."""
+    return f"{uid_of(daemonset)}/{(daemonset.get('status') or {}).get('observedGeneration', 0)}/{node_name}"
+
+
+def plan_history_cleanup(revisions: Sequence[Object], current: Object, pods: Iterable[Object], limit: int | None) -> list[Object]:
+    """The oldest revisions beyond the limit; those that some pod still has count, but are kept."""
+    old = [r for r in history.by_revision(revisions) if r["metadata"]["name"] != current["metadata"]["name"] and not is_deleting(r)]
     hashes = {labels_of(pod).get(LABEL_CONTROLLER_REVISION_HASH) for pod in pods}
-    return {r["metadata"]["name"] for r in revisions if labels_of(r).get(LABEL_CONTROLLER_REVISION_HASH) in hashes}
+    idle = [r for r in old if labels_of(r).get(LABEL_CONTROLLER_REVISION_HASH) not in hashes]
+    return [] if limit is None else idle[: max(len(old) - limit, 0)]
+
+
+async def _labelled(ctx: Context, revision: Object) -> Object:
+    """A revision that came without the hash label gets its name for it."""
+    labels = labels_of(revision)
+    if LABEL_CONTROLLER_REVISION_HASH in labels:
+        return revision
+    meta = {**revision["metadata"], "labels": {**labels, LABEL_CONTROLLER_REVISION_HASH: revision["metadata"]["name"]}}
+    updated = await ctx.client.update(CONTROLLERREVISIONS, {**revision, "metadata": meta})
+    ctx.expect_written(updated)
+    return updated
 
 
 async def _read_history(ctx: Context, daemonset: Object) -> tuple[Object, list[Object], int | None]:
@@ -103,7 +126,8 @@ async def _read_history(ctx: Context, daemonset: Object) -> tuple[Object, list[O
     namespace = daemonset["metadata"]["namespace"]
     candidates = ctx.owned(CONTROLLERREVISIONS, daemonset) + ctx.orphans(CONTROLLERREVISIONS, namespace)
     plan_of_claims = plan_claim(daemonset, candidates, matcher(daemonset))
-    revisions = await claim(ctx, DAEMONSETS, daemonset, CONTROLLERREVISIONS, plan_of_claims)
+    claimed = await claim(ctx, DAEMONSETS, daemonset, CONTROLLERREVISIONS, plan_of_claims)
+    revisions = [await _labelled(ctx, revision) for revision in claimed]
     data = history.template_patch(daemonset)
     plan = history.plan_history(revisions, data)
     collisions = (daemonset.get("status") or {}).get("collisionCount")
@@ -131,7 +155,7 @@ def _tell_ended(ctx: Context, daemonset: Object, plan: DaemonPlan) -> None:
 async def _apply(ctx: Context, daemonset: Object, plan: DaemonPlan, hash_text: str) -> list[Exception]:
     bodies = [new_pod(daemonset, node, hash_text) for node in plan.create[:BURST_REPLICAS]]
     _, errors = await slow_start(bodies, lambda body: create_pod(ctx, body, daemonset, DAEMONSETS))
-    deletions = await all_settled([delete_pod(ctx, pod, daemonset, DAEMONSETS) for pod in plan.delete])
+    deletions = await all_settled([delete_pod(ctx, pod, daemonset, DAEMONSETS) for pod in plan.delete[:BURST_REPLICAS]])
     return [error for error in (*errors, *errors_of(deletions)) if not is_namespace_terminating(error)]
 
 

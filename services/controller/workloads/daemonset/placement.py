@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kubecosm.api.meta import annotations_of
+from kubecosm.api.meta import annotations_of, labels_of
 from kubecosm.api.names import (
     ANNOTATION_DAEMONSET_TEMPLATE_GENERATION,
     LABEL_CONTROLLER_REVISION_HASH,
@@ -39,10 +39,15 @@ TOLERATED = (
 
 def tolerations(pod_spec: Object) -> list[Object]:
     """The template's own and those every daemon pod gets."""
-    own: list[Object] = list(pod_spec.get("tolerations") or ())
+    found: list[Object] = list(pod_spec.get("tolerations") or ())
     pairs = (*TOLERATED, (TAINT_NETWORK_UNAVAILABLE, NO_SCHEDULE)) if pod_spec.get("hostNetwork") else TOLERATED
-    added = [{"key": key, "operator": "Exists", "effect": effect} for key, effect in pairs]
-    return own + [toleration for toleration in added if toleration not in own]
+    for key, effect in pairs:
+        added = {"key": key, "operator": "Exists", "effect": effect}
+        same = [index for index, own in enumerate(found) if {**own, "tolerationSeconds": None} == {**added, "tolerationSeconds": None}]
+        for index in same:  # those of the template that give up after a while do so no longer
+            found[index] = added
+        found += [] if same else [added]
+    return found
 
 
 def should_run(daemonset: Object, node: Object) -> tuple[bool, bool]:
@@ -57,20 +62,32 @@ def should_run(daemonset: Object, node: Object) -> tuple[bool, bool]:
 
 
 def _pinned(affinity: Object | None, node_name: str) -> Object:
-    """The affinity with every required term bound to the node by name; the scheduler does the rest."""
-    fields = [{"key": "metadata.name", "operator": "In", "values": [node_name]}]
+    """The affinity with its required node terms, which the node was chosen by, replaced by the node's name; the scheduler does the rest."""
+    terms = [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node_name]}]}]
     node_affinity = (affinity or {}).get("nodeAffinity") or {}
-    required = node_affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
-    terms = [{**term, "matchFields": fields} for term in required.get("nodeSelectorTerms") or ()] or [{"matchFields": fields}]
     pinned = {**node_affinity, "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
     return {**(affinity or {}), "nodeAffinity": pinned}
+
+
+def template_generation(daemonset: Object) -> str:
+    """The generation of the template as the deprecated annotation counts it; empty if it does not."""
+    text = annotations_of(daemonset).get(ANNOTATION_DAEMONSET_TEMPLATE_GENERATION, "")
+    return str(int(text)) if text.isdigit() else ""
+
+
+def is_updated(daemonset: Object, pod: Object, hash_text: str) -> bool:
+    """The pod is of the newest template, by its hash or by the deprecated generation (IsPodUpdated)."""
+    labels, generation = labels_of(pod), template_generation(daemonset)
+    if generation and labels.get(LABEL_POD_TEMPLATE_GENERATION) == generation:
+        return True
+    return labels.get(LABEL_CONTROLLER_REVISION_HASH) == hash_text
 
 
 def new_pod(daemonset: Object, node_name: str, hash_text: str) -> Object:
     """The daemon pod for one node."""
     pod = pod_from_template(daemonset["spec"]["template"], daemonset, DAEMONSETS)
     pod["metadata"]["labels"][LABEL_CONTROLLER_REVISION_HASH] = hash_text
-    if generation := annotations_of(daemonset).get(ANNOTATION_DAEMONSET_TEMPLATE_GENERATION):
+    if generation := template_generation(daemonset):
         pod["metadata"]["labels"][LABEL_POD_TEMPLATE_GENERATION] = generation
     spec = pod["spec"]
     spec["affinity"] = _pinned(spec.get("affinity"), node_name)
@@ -93,8 +110,9 @@ def target_node(pod: Object) -> str:
 
 
 def by_target(pods: Iterable[Object]) -> dict[str, list[Object]]:
-    """Pods by the node they belong to."""
+    """Pods by the node they belong to; those that belong to none are left alone."""
     found: dict[str, list[Object]] = {}
     for pod in pods:
-        found.setdefault(target_node(pod), []).append(pod)
+        if name := target_node(pod):
+            found.setdefault(name, []).append(pod)
     return found

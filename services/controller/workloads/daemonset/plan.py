@@ -15,7 +15,7 @@ from kubecosm.api.names import LABEL_CONTROLLER_REVISION_HASH
 from kubecosm.api.resources import Object
 
 from ...common.pods import is_available, is_ready, node_of, phase_of
-from .placement import should_run
+from .placement import is_updated, should_run
 
 BURST_REPLICAS = 250
 """At most so many pods are created by one sync."""
@@ -58,10 +58,6 @@ def update_limits(daemonset: Object, desired: int) -> tuple[int, int]:
     unavailable = _rolling(daemonset).get("maxUnavailable")
     most = scaled_value(1 if unavailable is None else unavailable, desired, round_up=True)
     return surge, most if most or surge else 1
-
-
-def is_updated(pod: Object, hash_text: str) -> bool:
-    return labels_of(pod).get(LABEL_CONTROLLER_REVISION_HASH) == hash_text
 
 
 def _by_age(pods: Iterable[Object]) -> list[Object]:
@@ -121,19 +117,19 @@ def _plan_node(
 def _superfluous(daemonset: Object, running: Sequence[Object], hash_text: str, now: datetime) -> list[Object]:
     """With surge a node may have an old and a new pod, until the new one is available or the old one is not ready."""
     ordered = _by_age(running)
-    new = [pod for pod in ordered if is_updated(pod, hash_text)]
-    old = [pod for pod in ordered if not is_updated(pod, hash_text)]
+    new = [pod for pod in ordered if labels_of(pod).get(LABEL_CONTROLLER_REVISION_HASH) == hash_text]
+    old = [pod for pod in ordered if labels_of(pod).get(LABEL_CONTROLLER_REVISION_HASH) != hash_text]
     extra = new[1:] + old[1:]
     if new and old and (not is_ready(old[0]) or is_available(new[0], daemonset["spec"].get("minReadySeconds", 0), now)):
         extra.append(old[0])
     return extra
 
 
-def _new_and_old(pods: Sequence[Object], hash_text: str) -> tuple[Object | None, Object | None] | None:
+def _new_and_old(daemonset: Object, pods: Sequence[Object], hash_text: str) -> tuple[Object | None, Object | None] | None:
     """The updated and the old pod of a node; None if there are more than one of either: the placement puts that right first."""
     standing = [pod for pod in pods if not is_deleting(pod)]
-    new = [pod for pod in standing if is_updated(pod, hash_text)]
-    old = [pod for pod in standing if not is_updated(pod, hash_text)]
+    new = [pod for pod in standing if is_updated(daemonset, pod, hash_text)]
+    old = [pod for pod in standing if not is_updated(daemonset, pod, hash_text)]
     if len(new) > 1 or len(old) > 1:
         return None
     return new[0] if new else None, old[0] if old else None
@@ -144,7 +140,7 @@ def plan_update(daemonset: Object, nodes: Sequence[Object], pods: PodsByNode, ha
     wanted = {node["metadata"]["name"] for node in nodes if should_run(daemonset, node)[0]}
     surge, unavailable = update_limits(daemonset, len(wanted))
     names = {node["metadata"]["name"] for node in nodes}
-    pairs = {name: _new_and_old(found, hash_text) for name, found in sorted(pods.items()) if name in names}
+    pairs = {name: _new_and_old(daemonset, found, hash_text) for name, found in sorted(pods.items()) if name in names}
 
     def available(pod: Object) -> bool:
         return is_available(pod, daemonset["spec"].get("minReadySeconds", 0), now)
@@ -216,7 +212,7 @@ def plan_status(
         current += 1
         ready += is_ready(found[0])
         available += is_available(found[0], daemonset["spec"].get("minReadySeconds", 0), now)
-        updated += is_updated(found[0], hash_text)
+        updated += is_updated(daemonset, found[0], hash_text)
     status: Object = {
         "currentNumberScheduled": current,
         "numberMisscheduled": misscheduled,

@@ -101,13 +101,14 @@ class Rollout:
         raise HashCollision(f"replica set name {meta['name']} is taken")
 
     async def scale(self, scales: Iterable[Scale]) -> bool:
-        """Write the sizes; True if any size changed."""
+        """Write the sizes, in order; True if any size changed."""
         changed = False
         for scale in scales:
-            body = scaling.scaled(self.deployment, scale)
+            newest = next(rs for rs in self.all if uid_of(rs) == uid_of(scale.replicaset))
+            body = scaling.scaled(self.deployment, Scale(newest, scale.replicas))
             if body is None:
                 continue
-            before = sets.spec_replicas(scale.replicaset)
+            before = sets.spec_replicas(newest)
             written = await self._update(body)
             if scale.replicas != before:
                 changed = True
@@ -189,7 +190,7 @@ async def _resize(rollout: Rollout) -> None:
 async def _sync(ctx: Context, deployment: Object, owned: Sequence[Object]) -> float | None:
     """One sync; returns the seconds after which the progress deadline wants another."""
     now = ctx.clock.now()
-    rollout = Rollout(ctx, status.plan_paused(deployment, now), owned)
+    rollout = Rollout(ctx, deployment if is_deleting(deployment) else status.plan_paused(deployment, now), owned)
     judge = status.plan_counts
     try:
         if is_deleting(deployment):

@@ -131,7 +131,7 @@ def plan_annotations(deployment: Object, replicaset: Object, new_revision: int, 
     annotations = {**old, **{name: value for name, value in annotations_of(deployment).items() if name not in ANNOTATIONS_NOT_COPIED}}
     old_revision = old.get(ANNOTATION_DEPLOYMENT_REVISION, "")
     if old_revision and not old_revision.isdigit():
-        return annotations
+        return dict(old)
     if int(old_revision or 0) < new_revision:
         annotations[ANNOTATION_DEPLOYMENT_REVISION] = str(new_revision)
         if old_revision:

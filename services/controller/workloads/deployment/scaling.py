@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kubecosm.api.meta import annotations_of
+from kubecosm.api.meta import annotations_of, uid_of
 from kubecosm.api.names import ANNOTATION_DEPLOYMENT_DESIRED_REPLICAS, ANNOTATION_DEPLOYMENT_MAX_REPLICAS
 from kubecosm.api.resources import Object
 
@@ -48,7 +48,7 @@ def is_scaling_event(deployment: Object, replicasets: Sequence[Object]) -> bool:
 
 def plan_rolling(deployment: Object, new: Object, old: Sequence[Object]) -> list[Scale]:
     """One step of a rolling update: first the new ReplicaSet grows as far as surge allows, then old ones shrink as far as availability
-    allows, unhealthy replicas first."""
+    allows, unhealthy replicas first. A ReplicaSet may be scaled twice: for what was unhealthy, and for what can be spared."""
     grown = _plan_grow_new(deployment, new, old)
     return grown or _plan_shrink_old(deployment, new, active(old))
 
@@ -71,19 +71,35 @@ def _plan_shrink_old(deployment: Object, new: Object, old: Sequence[Object]) -> 
     if removable <= 0:
         return []
     ordered = by_age(old)
-    sizes = {rs["metadata"]["name"]: spec_replicas(rs) for rs in ordered}
-    for rs in ordered:  # unhealthy replicas go first: removing them costs no availability
-        size = sizes[rs["metadata"]["name"]]
-        unhealthy = size - status_count(rs, "availableReplicas")
-        take = min(removable, max(unhealthy, 0))
-        sizes[rs["metadata"]["name"]] -= take
-        removable -= take
+    cleaned, is_current = _plan_unhealthy(ordered, removable)
+    if not is_current:
+        return cleaned
+    sizes = {uid_of(rs): spec_replicas(rs) for rs in ordered} | {uid_of(scale.replicaset): scale.replicas for scale in cleaned}
     spare = total_status([*old, new], "availableReplicas") - available_min
+    spared: list[Scale] = []
     for rs in ordered:
-        take = min(sizes[rs["metadata"]["name"]], max(spare, 0))
-        sizes[rs["metadata"]["name"]] -= take
+        take = min(sizes[uid_of(rs)], max(spare, 0))
         spare -= take
-    return _changes([Scale(rs, sizes[rs["metadata"]["name"]]) for rs in ordered])
+        if take:
+            spared.append(Scale(rs, sizes[uid_of(rs)] - take))
+    return [*cleaned, *spared]
+
+
+def _plan_unhealthy(ordered: Sequence[Object], most: int) -> tuple[list[Scale], bool]:
+    """Old replicas that are not available go first: removing them costs no availability. And whether the counts can be trusted: where
+    more are available than there shall be, the ReplicaSet has not caught up with its last scale-down, and nothing further may go."""
+    scales: list[Scale] = []
+    for rs in ordered:
+        if most <= 0:
+            break
+        unhealthy = spec_replicas(rs) - status_count(rs, "availableReplicas")
+        if unhealthy < 0:
+            return scales, False
+        take = min(most, unhealthy)
+        most -= take
+        if take:
+            scales.append(Scale(rs, spec_replicas(rs) - take))
+    return scales, True
 
 
 def plan_proportional(deployment: Object, new: Object | None, old: Sequence[Object]) -> list[Scale]:

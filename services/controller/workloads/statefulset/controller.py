@@ -167,7 +167,8 @@ async def reconcile(ctx: Context, key: Key) -> Result:
     finally:
         await update_status(ctx, STATEFULSETS, statefulset, status)
     live = {names.current, names.update, *map(identity.revision_name_of, pods)}
-    await history.truncate(ctx, past.revisions, live, statefulset["spec"].get("revisionHistoryLimit"))
+    limit = statefulset["spec"].get("revisionHistoryLimit")
+    await history.delete_all(ctx, history.plan_truncation(past.revisions, live, limit))
     wait_seconds = CLAIM_RETRY_SECONDS if plan.stale else seconds_until_available(pods, statefulset["spec"].get("minReadySeconds", 0), now)
     return done() if wait_seconds is None else requeue(after_seconds=wait_seconds)
 

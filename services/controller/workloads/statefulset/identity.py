@@ -90,7 +90,8 @@ def _volumes(statefulset: Object, own: Sequence[Object], ordinal: int) -> list[O
 
 def has_identity(statefulset: Object, pod: Object) -> bool:
     """The pod's labels tell its name (identityMatches)."""
-    return labels_of(pod).get(LABEL_STATEFULSET_POD_NAME) == pod["metadata"]["name"]
+    name: str = pod["metadata"]["name"]
+    return labels_of(pod).get(LABEL_STATEFULSET_POD_NAME) == name
 
 
 def has_storage(statefulset: Object, pod: Object) -> bool:

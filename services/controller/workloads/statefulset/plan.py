@@ -17,6 +17,9 @@ from kubecosm.api.resources import Object
 from ...common.pods import is_available, is_ready, is_terminal, phase_of
 from .identity import is_in_range, ordinal_of, replica_count, revision_name_of, start_ordinal
 
+IsStale = Callable[[int], bool]
+"""Whether the claims of this ordinal still go with the pod before."""
+
 
 @dataclass(frozen=True)
 class Revisions:
@@ -82,7 +85,7 @@ def revision_for(statefulset: Object, ordinal: int, revisions: Revisions) -> str
 
 
 def plan_pods(
-    statefulset: Object, pods: Sequence[Object], revisions: Revisions, now: datetime, is_stale: Callable[[int], bool] = lambda _: False
+    statefulset: Object, pods: Sequence[Object], revisions: Revisions, now: datetime, is_stale: IsStale = lambda _: False
 ) -> StatefulPlan:
     """The next steps: first living replicas, then the condemned (those beyond the range), then the update."""
     plan = StatefulPlan()
@@ -101,7 +104,7 @@ def plan_pods(
 
 
 def _plan_living(
-    plan: StatefulPlan, statefulset: Object, replicas: dict[int, Object], revisions: Revisions, now: datetime, is_stale: Callable[[int], bool]
+    plan: StatefulPlan, statefulset: Object, replicas: dict[int, Object], revisions: Revisions, now: datetime, is_stale: IsStale
 ) -> bool:
     """Fill gaps and replace ended pods; True if nothing else may happen before the next sync, which only order demands."""
     ordered, start = is_ordered(statefulset), start_ordinal(statefulset)
