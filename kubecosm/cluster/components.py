@@ -103,7 +103,7 @@ def _kubelet(spec: ClusterSpec, paths: ClusterPaths) -> dict[str, str]:
         "tls-cert-file": str(paths.cert(pki.KUBELET)),
         "tls-private-key-file": str(paths.key(pki.KUBELET)),
         "client-ca-file": str(paths.cert(pki.CA)),
-        "root-dir": str(paths.root / "kubelet"),
+        "root-dir": str(paths.kubelet),
         "adopt-nodes": "true",
     }
 

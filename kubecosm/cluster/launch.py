@@ -106,6 +106,7 @@ def start(prepared: Prepared, clock: Clock, *, foreground: bool) -> Started:
     try:
         pki.ensure(prepared.paths, prepared.spec, clock)
         kubeconfig.write_all(prepared.paths, prepared.spec)
+        prepared.paths.powers.unlink(missing_ok=True)  # a cluster that is started has all its machines on
     except BaseException:
         started.client.close()
         started.process.kill()  # it has started nothing yet but the warm parent, which dies with it

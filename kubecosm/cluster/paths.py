@@ -57,6 +57,15 @@ class ClusterPaths:
     def socket(self) -> Path:
         return self.root / "supervisor.sock"
 
+    @property
+    def kubelet(self) -> Path:
+        """What the kubelet keeps: the logs of containers, and which nodes are off."""
+        return self.root / "kubelet"
+
+    @property
+    def powers(self) -> Path:
+        return self.kubelet / "power.json"
+
     def log_of(self, component: str) -> Path:
         return self.logs / f"{component}.log"
 

@@ -32,17 +32,16 @@ from .env.objects import NamedObjects, Needed, ObjectCache
 from .metrics import KubeletCollector, PodMetrics
 from .network.listeners import PodNetwork
 from .nodes.addresses import NodeRanges, NodeSpec, plan_nodes
-from .nodes.adopted import AdoptedNodes
-from .nodes.heartbeat import Heartbeat
+from .nodes.events import Told
+from .nodes.hosting import HostedNodes, NodeSettings
 from .nodes.objects import NodeShape, allocatable_memory
 from .nodes.power import Powers
-from .nodes.registration import RegisteredNode, Registrar
 from .nodes.shutdown import NodeShutdown, plan_periods
 from .pipeline import ApiPipeline
 from .pods.admission import NodeBudget, amounts
 from .pods.backoff import Backoff
 from .pods.context import PodContext, PodResources
-from .pods.events import PodEvents
+from .pods.events import KubeletEvents
 from .pods.hooks import exec_check
 from .pods.manager import PodManager
 from .pods.sharing import Sharer
@@ -123,13 +122,12 @@ class Kubelet:
         self._tasks = tasks
         self._pipeline = pipeline
         self.metrics = metrics
-        self._heartbeat: Heartbeat | None = None
         self.is_ready = False
         self.nodes: dict[str, NodeInfo] = {}
         self._shapes: dict[str, NodeShape] = {}
         """Of adopted nodes."""
         self.timers = Timers(clock)
-        self.powers = Powers()
+        self.powers = Powers(config.root_dir)
         self.pods = PodManager(self.nodes, self._new_budget, self.powers)
         self.factory = InformerFactory(client, clock, transform=drop_managed_fields)
         self.objects = self._object_cache()
@@ -149,14 +147,22 @@ class Kubelet:
         periods = plan_periods(
             config.shutdown_grace_period, config.shutdown_grace_period_critical_pods, config.shutdown_grace_period_by_pod_priority
         )  # fmt: skip
-        self.shutdown = NodeShutdown(self.powers, self.pods, pipeline, clock, self.recorder, tasks, periods)
         self.context = self._context(rng)
+        settings = NodeSettings(
+            config.node_cidr, config.cluster_cidr, config.node_status_report_frequency, config.adopt_nodes, self._only_node
+        )  # fmt: skip
+        self.hosted = HostedNodes(
+            client, pipeline, clock, settings, self.nodes, self.powers, tell=self._tell, host=self._host, drop=self._drop
+        )  # fmt: skip
+        self.shutdown = NodeShutdown(
+            self.powers, self.pods, pipeline, clock, tasks, periods, tell=self._tell, start=self.hosted.switch_on
+        )  # fmt: skip
         self.runtime.set_listener(self.pods)
         self.metrics.registry.register(
             KubeletCollector(
                 nodes=self.nodes, statuses=self.runtime.statuses, probes=self.context.probes, status_manager=self.statuses,
                 events=self.context.events,
-                heartbeat=lambda: self._heartbeat,
+                heartbeat=lambda: self.hosted.heartbeat,
             )
         )  # fmt: skip
 
@@ -188,7 +194,7 @@ class Kubelet:
             on_failure=self.pods.unhealthy,
         )  # fmt: skip
         volumes = VolumeManager(self._clock, self.objects.get, self._token, self._allocatable)
-        events = PodEvents(self.recorder, self._clock, self.timers, qps=self._config.event_qps, burst=self._config.event_burst)
+        events = KubeletEvents(self.recorder, self._clock, self.timers, qps=self._config.event_qps, burst=self._config.event_burst)
         return PodContext(
             runtime_of=self.runtime_of, clock=self._clock, timers=self.timers, tasks=self._tasks, probes=probes, statuses=self.statuses,
             events=events,
@@ -233,6 +239,9 @@ class Kubelet:
         offered = {**self._allocatable(node), **(shape.extended if shape is not None else {})}
         return NodeBudget(amounts(offered), (shape or self._config).max_pods)
 
+    def _tell(self, node: str, told: Told) -> None:
+        self.context.events.node(node, told.type, told.reason, told.message)
+
     def _host(self, node: NodeInfo, shape: NodeShape) -> None:
         """An adopted node: its pods are run from now on."""
         self.nodes[node.name] = node
@@ -276,13 +285,6 @@ class Kubelet:
         uids = [worker.uid for worker in self.pods.workers() if not node or worker.node.name == node]
         return [usage for uid in uids if (usage := self.runtime.usage(uid)) is not None]
 
-    def _adopted(self, shape: NodeShape) -> AdoptedNodes:
-        config = self._config
-        return AdoptedNodes(
-            self._client, self._pipeline, self._clock, shape, node_cidr=config.node_cidr, cluster_cidr=config.cluster_cidr,
-            status_seconds=config.node_status_report_frequency, powers=self.powers, host=self._host, drop=self._drop,
-        )  # fmt: skip
-
     async def run(self, specs: list[NodeSpec], labels: dict[str, str], stop: asyncio.Event, on_ready: Callable[[ReadyInfo], None]) -> None:
         config = self._config
         running = [
@@ -297,23 +299,12 @@ class Kubelet:
             runtime_version=f"{self.runtime.name}://1.36.0", labels=labels, zones=config.node_zones,
             lease_seconds=config.node_lease_duration_seconds, version=config.node_version,
         )  # fmt: skip
-        registrar = Registrar(self._pipeline, self._clock, shape)
         mine = f"spec.nodeName={self._only_node}" if self._only_node else "spec.nodeName!="
         pods = Informer(self._client, PODS, clock=self._clock, field_selector=mine, transform=Sharer().share)
         running.append(self._tasks.create_task(pods.run(), name="pods"))
-        registered: list[RegisteredNode] = await registrar.register(specs)
-        for node in registered:
-            self.nodes[node.info.name] = node.info
+        await self.hosted.start(specs, shape, lambda work, name: running.append(self._tasks.create_task(work, name=name)))
         self.objects.add_listener(self.pods.object_changed)
-        heartbeat = self._heartbeat = Heartbeat(
-            self._pipeline, self._clock, shape, registrar, status_seconds=config.node_status_report_frequency, powers=self.powers
-        )  # fmt: skip
-        running.append(self._tasks.create_task(heartbeat.run(registered), name="heartbeat"))
         await pods.wait_synced()
-        if config.adopt_nodes:
-            adopted = self._adopted(shape)
-            running.append(self._tasks.create_task(adopted.run(), name="adopted-nodes"))
-            await adopted.wait_synced()
         self.pods.start(self.context, pods)
         self.pods.recovered()
         self.logs.sweep(worker.uid for worker in self.pods.workers())

@@ -11,7 +11,7 @@ from kubecosm.runtime.metrics import Metrics
 
 from .cri.types import ContainerKind, ContainerState, NodeInfo, PodStatus
 from .nodes.heartbeat import Heartbeat
-from .pods.events import PodEvents
+from .pods.events import KubeletEvents
 from .pods.status_manager import StatusManager
 from .probes.manager import ProbeManager
 
@@ -57,7 +57,7 @@ class KubeletCollector(Collector):
     def __init__(
         self, *, nodes: Mapping[str, NodeInfo], statuses: Callable[[], list[PodStatus]], probes: ProbeManager,
         status_manager: StatusManager,
-        events: PodEvents, heartbeat: Callable[[], Heartbeat | None],
+        events: KubeletEvents, heartbeat: Callable[[], Heartbeat | None],
     ) -> None:  # fmt: skip
         self._nodes = nodes
         self._statuses = statuses
@@ -73,7 +73,7 @@ class KubeletCollector(Collector):
         writes = CounterMetricFamily("kubecosm_kubelet_pod_status_writes", "Pod statuses written to the API.")
         writes.add_metric([], self._status_manager.writes)
         yield writes
-        dropped = CounterMetricFamily("kubecosm_kubelet_events_dropped", "Events of pods that were dropped because too many waited.")
+        dropped = CounterMetricFamily("kubecosm_kubelet_events_dropped", "Events that were dropped because too many waited.")
         dropped.add_metric([], self._events.dropped)
         yield dropped
 

@@ -17,11 +17,13 @@ from kubecosm.client.config import ClientConfig
 from kubecosm.client.connection import Answer
 from kubecosm.runtime.errors import StartupError
 from kubecosm.services.kubelet.nodes.addresses import NodeRanges, NodeSpec, plan_nodes
+from kubecosm.services.kubelet.nodes.events import start_events
 from kubecosm.services.kubelet.nodes.heartbeat import Heartbeat
-from kubecosm.services.kubelet.nodes.objects import NodeShape, heartbeat_patch, node_object
+from kubecosm.services.kubelet.nodes.objects import NodeShape, heartbeat_patch, node_object, node_status
 from kubecosm.services.kubelet.nodes.power import Powers
 from kubecosm.services.kubelet.nodes.registration import Registrar
 from kubecosm.services.kubelet.pipeline import ApiPipeline, Request
+from kubecosm.services.kubelet.pods.events import NODE_EVENTS_QUEUED_MAX, KubeletEvents
 from kubecosm.services.kubelet.timers import Timers
 from kubecosm.testing.virtualtime import EPOCH, VirtualClock, run_virtual
 from tests.kubelet.served import Served
@@ -111,7 +113,7 @@ def heartbeats(count: int, seconds: float, prepare: Callable[[ScriptedApi], Awai
     async def main() -> ScriptedApi:
         clock = VirtualClock()
         api: Any = ScriptedApi(clock)
-        registrar = Registrar(api, clock, SHAPE)
+        registrar = Registrar(api, clock, SHAPE, tell=lambda node, told: None)
         nodes = await registrar.register(plan_nodes(NodeRanges(count, "node-", "127.16.0.0/16", "127.64.0.0/10")))
         async with asyncio.TaskGroup() as tasks:
             beating = tasks.create_task(Heartbeat(api, clock, SHAPE, registrar, status_seconds=300, powers=Powers()).run(nodes))
@@ -149,6 +151,89 @@ def test_a_lease_that_was_deleted_is_made_again() -> None:
     assert sum(path.endswith("/leases/node-0") for path in api.objects) == 1
 
 
+def test_a_node_that_was_deleted_stays_away_while_its_kubelet_runs_on() -> None:
+    async def main() -> None:
+        clock = VirtualClock()
+        api: Any = ScriptedApi(clock)
+        registrar = Registrar(api, clock, SHAPE, tell=lambda node, told: None)
+        nodes = await registrar.register(plan_nodes(NodeRanges(2, "node-", "127.16.0.0/16", "127.64.0.0/10")))
+        heartbeat = Heartbeat(api, clock, SHAPE, registrar, status_seconds=60, powers=Powers())
+        async with asyncio.TaskGroup() as tasks:
+            beating = tasks.create_task(heartbeat.run(nodes))
+            await clock.sleep(15)
+            api.objects = {path: obj for path, obj in api.objects.items() if not path.endswith("/node-0")}
+            heartbeat.node_gone("node-0")
+            await clock.sleep(400)
+            assert [path for path in api.objects if path.endswith("/node-0")] == []
+            api.objects["/api/v1/nodes/node-0"] = {"metadata": {"name": "node-0", "uid": "another"}, "spec": {}}
+            heartbeat.node_there("node-0", "another")
+            await clock.sleep(20)
+            lease = api.objects["/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/node-0"]
+            assert lease["metadata"]["ownerReferences"][0]["uid"] == "another", "whoever creates it gets a node that is alive"
+            beating.cancel()
+
+    run_virtual(main())
+
+
+def start_told(before: Any) -> list[str]:
+    """The reasons of the events of a kubelet that starts and finds this Node."""
+    status = node_status(NodeSpec(0, "node-0", "127.16.0.1", "127.64.0.0/24"), SHAPE, EPOCH)
+    return [told.reason for told in start_events("node-0", before, status)]
+
+
+def test_a_kubelet_that_starts_tells_so_and_how_its_node_is() -> None:
+    first = ["Starting", "NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID", "NodeAllocatableEnforced"]
+    assert start_told(None) == [*first, "NodeReady"]
+    known = node_object(NodeSpec(0, "node-0", "127.16.0.1", "127.64.0.0/24"), SHAPE, EPOCH)
+    assert start_told(known) == first, "it was ready before"
+    known["spec"]["unschedulable"] = True
+    known["status"]["conditions"][-1]["status"] = "Unknown"
+    known["status"]["nodeInfo"]["bootID"] = "another"
+    assert start_told(known) == ["Starting", "Rebooted", *first[1:], "NodeNotSchedulable", "NodeReady"]
+
+
+def test_the_events_of_a_node_have_the_kubelets_words() -> None:
+    status = node_status(NodeSpec(0, "n", "127.16.0.1", "127.64.0.0/24"), SHAPE, EPOCH)
+    told = {one.reason: one.message for one in start_events("n", None, status)}
+    assert told["Starting"] == "Starting kubelet."
+    assert told["NodeAllocatableEnforced"] == "Updated Node Allocatable limit across pods"
+    assert told["NodeReady"] == "Node n status is now: NodeReady"
+
+
+class RecordedWrites:
+    """Stands in for the recorder: what would be written, by whom."""
+
+    def __init__(self) -> None:
+        self.written: list[tuple[str, str]] = []
+
+    def event(
+        self, obj: Any, resource: Any, type: str, reason: str, message: str, *, field_path: str = "", host: str = ""
+    ) -> None:  # fmt: skip
+        self.written.append((host, reason))
+
+
+def test_all_nodes_of_a_process_share_the_rate_of_events_and_pods_go_first() -> None:
+    async def main() -> None:
+        clock = VirtualClock()
+        timers, recorder = Timers(clock), RecordedWrites()
+        events = KubeletEvents(recorder, clock, timers, qps=50, burst=100)  # type: ignore[arg-type]
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(timers.run())
+            for number in range(5000):
+                events.node(f"node-{number}", "Normal", "NodeReady", "")
+            assert len(recorder.written) == 100
+            assert events.dropped == 5000 - 100 - NODE_EVENTS_QUEUED_MAX
+            events.pod({"metadata": {}, "spec": {"nodeName": "node-4999"}}, "Normal", "Pulled", "")
+            await clock.sleep(1)
+            assert recorder.written[100] == ("node-4999", "Pulled")
+            assert len(recorder.written) == pytest.approx(150, abs=2)
+            await clock.sleep(30)
+            assert len(recorder.written) == 100 + NODE_EVENTS_QUEUED_MAX + 1
+            running.cancel()
+
+    run_virtual(main())
+
+
 def test_existing_nodes_are_adopted_with_their_pod_range() -> None:
     async def main() -> str:
         clock = VirtualClock()
@@ -158,7 +243,7 @@ def test_existing_nodes_are_adopted_with_their_pod_range() -> None:
         existing["metadata"]["uid"] = "old"
         existing["spec"]["podCIDR"] = "127.64.77.0/24"
         api.objects["/api/v1/nodes/node-0"] = existing
-        (node,) = await Registrar(api, clock, SHAPE).register([spec])
+        (node,) = await Registrar(api, clock, SHAPE, tell=lambda node, told: None).register([spec])
         return node.info.pod_cidr
 
     assert run_virtual(main()) == "127.64.77.0/24"

@@ -124,3 +124,21 @@ def test_pods_find_each_other_by_name(cluster: ClusterUnderTest, namespace: str)
     address = cluster.kubectl("-n", namespace, "get", "service", "web", "-o", "jsonpath={.spec.clusterIP}")
     assert address in cluster.kubectl(*inside, "nslookup", "web")
     assert "Welcome" in cluster.kubectl(*inside, "sh", "-c", "curl -s web.$(cat /etc/resolv.conf | grep search | cut -d' ' -f2):18082")
+
+
+def node_events(cluster: ClusterUnderTest, node: str) -> set[str]:
+    events = json.loads(cluster.kubectl("get", "events", "--field-selector", f"involvedObject.uid={node}", "-o", "json"))["items"]
+    return {event["reason"] for event in events}
+
+
+def test_a_node_tells_of_its_start_and_of_being_cordoned(cluster: ClusterUnderTest) -> None:
+    pressures = {"NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID"}
+    started = pressures | {"Starting", "NodeAllocatableEnforced", "NodeReady"}
+    wait_for(lambda: started <= node_events(cluster, "node-1"), "the start is told")
+    assert "Starting kubelet." in cluster.kubectl("describe", "node", "node-1")
+    cluster.kubectl("cordon", "node-2")
+    try:
+        wait_for(lambda: "NodeNotSchedulable" in node_events(cluster, "node-2"), "cordoning is told")
+    finally:
+        cluster.kubectl("uncordon", "node-2")
+    wait_for(lambda: "NodeSchedulable" in node_events(cluster, "node-2"), "uncordoning is told")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -11,6 +12,7 @@ import pytest
 
 from kubecosm.api.resources import Object
 from kubecosm.runtime.errors import StartupError
+from kubecosm.services.kubelet.nodes.events import Told
 from kubecosm.services.kubelet.nodes.objects import heartbeat_patch
 from kubecosm.services.kubelet.nodes.power import Power, Powers
 from kubecosm.services.kubelet.nodes.shutdown import NodeShutdown, Period, plan_groups, plan_periods
@@ -80,6 +82,10 @@ class RecordedPods:
 class RecordedApi:
     def __init__(self) -> None:
         self.patches: list[Object] = []
+        self.started: list[str] = []
+
+    async def start(self, node: str, boot: str) -> None:
+        self.started.append(boot)
 
     async def request(self, method: str, path: str, body: bytes = b"", content_type: str = "") -> Answer:
         if method == "PATCH":
@@ -87,31 +93,24 @@ class RecordedApi:
         return Answer(200, b"{}")
 
 
-class RecordedNodeEvents:
-    def __init__(self) -> None:
-        self.told: list[tuple[str, str]] = []
-
-    def event(self, obj: Object, resource: object, kind: str, reason: str, message: str) -> None:
-        self.told.append((reason, message))
-
-
 def pod(name: str, priority: int = 0) -> Object:
     return {"name": name, "spec": {"priority": priority}}
 
 
-def shut_down(*pods: Object, periods: Sequence[Period]) -> tuple[RecordedPods, RecordedApi, RecordedNodeEvents]:
+def shut_down(*pods: Object, periods: Sequence[Period]) -> tuple[RecordedPods, RecordedApi, list[Told]]:
     """A node is shut down and, a minute later, switched on again."""
 
-    async def main() -> tuple[RecordedPods, RecordedApi, RecordedNodeEvents]:
+    async def main() -> tuple[RecordedPods, RecordedApi, list[Told]]:
         clock = VirtualClock()
-        recorded, api, events = RecordedPods(clock, *pods), RecordedApi(), RecordedNodeEvents()
+        recorded, api = RecordedPods(clock, *pods), RecordedApi()
+        events: list[Told] = []
         powers = Powers()
         async with asyncio.TaskGroup() as tasks:
-            shutdown = NodeShutdown(powers, recorded, api, clock, events, tasks, periods)  # type: ignore[arg-type]
+            shutdown = NodeShutdown(
+                powers, recorded, api, clock, tasks, periods, tell=lambda _, told: events.append(told), start=api.start  # type: ignore[arg-type]
+            )  # fmt: skip
             shutdown.begin("n", at_once=False)
             assert "already" in shutdown.begin("n", at_once=False)
-            if periods:
-                assert "still" in shutdown.switch_on("n")
             await clock.sleep(60)
             assert powers.of("n") is Power.OFF
             shutdown.switch_on("n")
@@ -124,17 +123,51 @@ def shut_down(*pods: Object, periods: Sequence[Period]) -> tuple[RecordedPods, R
 def test_groups_end_one_after_the_other_each_within_its_period() -> None:
     pods, api, events = shut_down(pod("3"), pod("99"), pod("4", CRITICAL), periods=[Period(0, 20), Period(1000, 7), Period(CRITICAL, 10)])
     assert pods.log == [(0, "end", ["3", "99"]), (20, "end", ["4"]), (24, "off", "n"), (60, "on", "n")]
-    first, last = (patch["status"]["conditions"][-1] for patch in api.patches)
-    assert (first["status"], last["status"]) == ("False", "True")
-    assert api.patches[-1]["status"]["nodeInfo"]["bootID"]
-    assert events.told[0] == ("NodeShutdown", "Shutdown manager detected shutdown event")
-    assert events.told[1][1].startswith("Node n has been rebooted, boot id: ")
+    (patch,) = api.patches
+    assert patch["status"]["conditions"][-1]["status"] == "False"
+    assert len(api.started) == 1, "it is registered anew, with a boot id"
+    assert ("Normal", "NodeShutdown", "Shutdown manager detected shutdown event") in events
+    assert ("Normal", "NodeNotReady", "Node n status is now: NodeNotReady") in events
 
 
 def test_without_periods_a_node_goes_off_at_once_and_tells_nothing() -> None:
     pods, api, _ = shut_down(pod("3"), periods=[])
     assert pods.log == [(0, "off", "n"), (60, "on", "n")]
-    assert len(api.patches) == 1, "that it started again"
+    assert (api.patches, len(api.started)) == ([], 1)
+
+
+def test_a_shutdown_that_is_called_off_ends_no_further_pods_and_the_node_is_ready_again() -> None:
+    async def main() -> None:
+        clock = VirtualClock()
+        recorded, api, events = RecordedPods(clock, pod("15"), pod("5", CRITICAL)), RecordedApi(), list[Told]()
+        powers = Powers()
+        async with asyncio.TaskGroup() as tasks:
+            shutdown = NodeShutdown(
+                powers, recorded, api, clock, tasks, [Period(0, 20), Period(CRITICAL, 10)],  # type: ignore[arg-type]
+                tell=lambda _, told: events.append(told), start=api.start,
+            )  # fmt: skip
+            shutdown.begin("n", at_once=False)
+            await clock.sleep(5)
+            assert "called off" in shutdown.switch_on("n")
+            await clock.sleep(60)
+            assert powers.of("n") is Power.ON
+        assert recorded.log == [(0, "end", ["15"])], "neither the critical pod nor the node"
+        assert [patch["status"]["conditions"][-1]["status"] for patch in api.patches] == ["False", "True"]
+        assert Told("Normal", "NodeShutdown", "Shutdown manager detected shutdown cancellation") in events
+
+    run_virtual(main())
+
+
+def test_a_node_that_is_off_stays_off_over_a_restart_of_its_kubelet(tmp_path: Path) -> None:
+    powers = Powers(str(tmp_path))
+    powers.put("a", Power.OFF)
+    powers.put("b", Power.SHUTTING_DOWN)
+    powers.put("c", Power.OFF)
+    powers.put("c", Power.ON)
+    anew = Powers(str(tmp_path))
+    assert [anew.of(name) for name in "abc"] == [Power.OFF, Power.OFF, Power.ON]
+    (tmp_path / "power.json").write_bytes(b"rubbish")
+    assert Powers(str(tmp_path)).of("a") is Power.ON
 
 
 SHUTDOWN = Verdict("Terminated", "Pod was terminated in response to imminent node shutdown.", grace_seconds=5, is_disruption=True)

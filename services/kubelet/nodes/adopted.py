@@ -22,6 +22,7 @@ from kubecosm.runtime.logs import get_logger
 from ..cri.types import NodeInfo
 from ..pipeline import ApiPipeline
 from .addresses import POD_SUBNET_BITS, NodeSpec
+from .events import Told
 from .heartbeat import Heartbeat
 from .objects import NodeShape
 from .power import Power, Powers
@@ -64,15 +65,17 @@ class AdoptedNodes:
     def __init__(
         self, client: ApiClient, pipeline: ApiPipeline, clock: Clock, shape: NodeShape, *, node_cidr: str, cluster_cidr: str,
         status_seconds: float, powers: Powers, host: Callable[[NodeInfo, NodeShape], None], drop: Callable[[str], None],
+        tell: Callable[[str, Told], None],
     ) -> None:  # fmt: skip
         self._informer = Informer(client, NODES, clock=clock, label_selector=SELECTOR, transform=drop_managed_fields)
         self._pipeline, self._clock, self._shape = pipeline, clock, shape
         self._node_cidr, self._cluster_cidr = node_cidr, cluster_cidr
         self._status_seconds = status_seconds
         self._powers = powers
-        self._host, self._drop = host, drop
+        self._host, self._drop, self._tell = host, drop, tell
         self._hosted: dict[str, asyncio.Task[None]] = {}
         """Uid → what keeps the node alive."""
+        self._beating: dict[str, tuple[Heartbeat, NodeSpec]] = {}
         self._tasks: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
@@ -97,17 +100,26 @@ class AdoptedNodes:
         log.info("hosting a node", node=spec.name, address=spec.ip)
 
     async def _keep(self, spec: NodeSpec, shape: NodeShape) -> None:
-        registrar = Registrar(self._pipeline, self._clock, shape, may_create=False)
-        node = await registrar.register([spec])
+        registrar = Registrar(self._pipeline, self._clock, shape, tell=self._tell, may_create=False)
         heartbeat = Heartbeat(
             self._pipeline, self._clock, shape, registrar, status_seconds=self._status_seconds, powers=self._powers
         )  # fmt: skip
-        await heartbeat.run(node)
+        self._beating[spec.name] = heartbeat, spec
+        await heartbeat.run(await registrar.register([spec]) if self._powers.of(spec.name) is not Power.OFF else [])
+
+    async def start(self, name: str, boot: str) -> bool:
+        """A node is switched on; false if it is none of these."""
+        found = self._beating.get(name)
+        if found is not None:
+            heartbeat, spec = found
+            await heartbeat.start(spec, boot)
+        return found is not None
 
     def _deleted(self, node: Object) -> None:
         keeping = self._hosted.pop(node["metadata"]["uid"], None)
         if keeping is not None:
             keeping.cancel()
+            self._beating.pop(node["metadata"]["name"], None)
             self._powers.put(node["metadata"]["name"], Power.ON)  # a new node of this name is another machine
             self._drop(node["metadata"]["name"])
             log.info("no longer hosting a node", node=node["metadata"]["name"])

@@ -16,6 +16,7 @@ from kubecosm.runtime.clock import Clock
 from kubecosm.runtime.logs import get_logger
 
 from ..pipeline import ApiPipeline, Request
+from .addresses import NodeSpec
 from .objects import NodeShape, heartbeat_patch, lease_object
 from .power import Power, Powers
 from .registration import RegisteredNode, Registrar
@@ -35,10 +36,18 @@ class _Beat:
     node: RegisteredNode
     has_lease: bool = False
     status_due: float = 0.0
+    is_gone: bool = False
+    """Its Node was deleted: nothing is told until there is one again."""
+    has_returned: bool = False
+    """There is a Node that knows nothing of this kubelet yet."""
 
 
 class Heartbeat:
-    """`run` renews until cancelled. A node whose object has been deleted from the API is registered anew."""
+    """`run` renews until cancelled.
+
+    A kubelet registers its node when it starts and never again (kubelet_node_status.go): a Node that is deleted stays away, and its Lease
+    with it, until the kubelet is started anew. One that somebody else creates meanwhile is filled in.
+    """
 
     def __init__(
         self, pipeline: ApiPipeline, clock: Clock, shape: NodeShape, registrar: Registrar, *, status_seconds: float, powers: Powers
@@ -49,33 +58,63 @@ class Heartbeat:
         self._registrar = registrar
         self._status_seconds = status_seconds
         self._powers = powers
+        self._beats: list[_Beat] = []
+        self._by_name: dict[str, _Beat] = {}
+        self._filled = asyncio.Event()
         self.renewals = 0
         self.failures = 0
 
     async def run(self, nodes: list[RegisteredNode]) -> None:
-        if not nodes:
-            return
+        for index, node in enumerate(nodes):
+            self.add(node, status_seconds=self._status_seconds * (0.5 + index / len(nodes)))
+        await self._filled.wait()
         interval = self._shape.lease_seconds / RENEWALS_PER_LEASE
-        beats = [_Beat(node) for node in nodes]
-        now = self._clock.monotonic()
-        for index, beat in enumerate(beats):
-            beat.status_due = now + self._status_seconds * (0.5 + index / len(beats))
-        await self._renew_all(beats)
-        slots = min(len(beats), SLOTS_MAX)
-        groups = [beats[slot::slots] for slot in range(slots)]
-        due = self._clock.monotonic()
-        slot = 0
+        await self._renew_all(self._beats)
+        due, slot = self._clock.monotonic(), 0
         while True:
+            slots = min(len(self._beats), SLOTS_MAX)
             due += interval / slots
             pause = due - self._clock.monotonic()
             if pause < -interval:
                 due = self._clock.monotonic()  # the process was stopped for a while: do not catch up in a burst
             await self._clock.sleep(max(0.0, pause))
-            await self._renew_all(groups[slot])
-            slot = (slot + 1) % slots
+            slot %= slots
+            await self._renew_all(self._beats[slot::slots])
+            slot += 1
+
+    def add(self, node: RegisteredNode, *, status_seconds: float) -> None:
+        """Keep this node alive from now on, or go on with what became of it; its status is posted again after so long."""
+        beat = self._by_name.get(node.spec.name)
+        if beat is None:
+            beat = self._by_name[node.spec.name] = _Beat(node)
+            self._beats.append(beat)
+        beat.node, beat.is_gone, beat.has_returned = node, False, False
+        beat.status_due = self._clock.monotonic() + status_seconds
+        self._filled.set()
+
+    async def start(self, spec: NodeSpec, boot: str) -> RegisteredNode:
+        """The node is switched on: its kubelet registers it, and tells of its new boot."""
+        (node,) = await self._registrar.register([spec], boot=boot)
+        self.add(node, status_seconds=self._status_seconds)
+        return node
+
+    def node_gone(self, name: str) -> None:
+        """The Node was deleted. Its lease goes with it: the garbage collector sees to that."""
+        beat = self._by_name.get(name)
+        if beat is not None:
+            beat.is_gone, beat.has_returned, beat.has_lease = True, False, False
+
+    def node_there(self, name: str, uid: str) -> None:
+        """There is a Node of this name, perhaps another than before."""
+        beat = self._by_name.get(name)
+        if beat is not None and (beat.is_gone or beat.node.uid != uid):
+            beat.is_gone, beat.has_returned, beat.has_lease = False, True, False
 
     async def _renew_all(self, beats: list[_Beat]) -> None:
         """Send one group's renewals; answers are looked at as they come."""
+        for beat in beats:
+            if beat.has_returned and self._powers.of(beat.node.spec.name) is Power.ON:
+                self.add(await self._registrar.fill_in(beat.node.spec), status_seconds=self._status_seconds)
         requests, owners = self._requests(beats)
         if not requests:
             return
@@ -90,7 +129,7 @@ class Heartbeat:
             if future.cancelled() or future.exception() is not None:
                 self._failed(str(future.exception()))
             else:
-                await self._answered(beat, future.result(), is_lease)
+                self._answered(beat, future.result(), is_lease)
 
     def _requests(self, beats: list[_Beat]) -> tuple[list[Request], list[tuple[_Beat, bool]]]:
         requests, owners = [], []
@@ -99,8 +138,7 @@ class Heartbeat:
         for beat in beats:
             spec = beat.node.spec
             power = self._powers.of(spec.name)
-            if power is Power.OFF:
-                beat.status_due = 0.0  # once it is on again, the API shall hear of it, and have it if it was deleted meanwhile
+            if power is Power.OFF or beat.is_gone or beat.has_returned:
                 continue
             if beat.has_lease:
                 requests.append(Request("PATCH", LEASES.path(NAMESPACE_NODE_LEASE, spec.name), renewal, PatchType.MERGE))
@@ -115,7 +153,7 @@ class Heartbeat:
                 owners.append((beat, False))
         return requests, owners
 
-    async def _answered(self, beat: _Beat, answer: Answer, is_lease: bool) -> None:
+    def _answered(self, beat: _Beat, answer: Answer, is_lease: bool) -> None:
         if answer.code < 300:
             self.renewals += is_lease
             beat.has_lease = beat.has_lease or is_lease
@@ -124,11 +162,8 @@ class Heartbeat:
             beat.has_lease = True  # it is there from before a restart: the next beat renews it
             return
         self._failed(f"{answer.code}")
-        if answer.code == 404:
-            if is_lease:
-                beat.has_lease = False
-            else:
-                beat.node = (await self._registrar.register([beat.node.spec]))[0]
+        if answer.code == 404 and is_lease:
+            beat.has_lease = False
 
     def _failed(self, why: str) -> None:
         self.failures += 1

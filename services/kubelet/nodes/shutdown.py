@@ -2,26 +2,27 @@
 
 Imitates pkg/kubelet/nodeshutdown: the node says that it is not ready, refuses new pods, ends those it has in groups by priority, the least
 important first, each within its period; then it is off. Without any period it goes off at once, as by a loss of power: its pods are told
-nothing, and the API server hears no more of it. Leaves out: a shutdown that is called off half way.
+nothing, and the API server hears no more of it. Switching a node on while it shuts down calls that off: pods that were told to end do,
+those whose turn had not come live on (a real kubelet would hear of it only after it had ended them all).
 """
 
 from __future__ import annotations
 
 import asyncio
 import bisect
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 import orjson
 
 from kubecosm.api.resources import NODES, Object
-from kubecosm.client.events import EventRecorder
 from kubecosm.client.http import PatchType
 from kubecosm.runtime.clock import Clock
 from kubecosm.runtime.errors import StartupError
 from kubecosm.runtime.logs import get_logger
 
 from ..pipeline import FAILURES, ApiPipeline
+from .events import NORMAL, Told, condition_events
 from .objects import boot_id, heartbeat_patch
 from .power import Power, Powers
 
@@ -85,15 +86,25 @@ def plan_groups(periods: Sequence[Period], pods: Iterable[Object]) -> list[tuple
     return [(period, members) for period, members in zip(periods, groups, strict=True) if members]
 
 
+class _Going(NamedTuple):
+    """A node on its way down."""
+
+    ending: asyncio.Task[None]
+    telling: asyncio.Task[None]
+
+
 class NodeShutdown:
     """Does it, for all nodes of the process; `begin` and `switch_on` return at once with what is to be told to who asked."""
 
     def __init__(
-        self, powers: Powers, pods: Pods, pipeline: ApiPipeline, clock: Clock, recorder: EventRecorder, tasks: asyncio.TaskGroup,
-        periods: Sequence[Period],
+        self, powers: Powers, pods: Pods, pipeline: ApiPipeline, clock: Clock, tasks: asyncio.TaskGroup, periods: Sequence[Period], *,
+        tell: Callable[[str, Told], None], start: Callable[[str, str], Awaitable[None]],
     ) -> None:  # fmt: skip
+        """`tell` takes events of nodes; `start` registers a node (by name) that runs anew, with its boot id."""
         self._powers, self._pods, self._pipeline, self._clock = powers, pods, pipeline, clock
-        self._recorder, self._tasks, self._periods = recorder, tasks, periods
+        self._tasks, self._periods = tasks, periods
+        self._tell, self._start = tell, start
+        self._going: dict[str, _Going] = {}
 
     def begin(self, node: str, *, at_once: bool) -> str:
         """Shut the node down: gracefully, or `at_once` as if the power had gone."""
@@ -104,52 +115,62 @@ class NodeShutdown:
             self._switch_off(node)
             return f"node {node} is off"
         self._powers.put(node, Power.SHUTTING_DOWN)
-        self._tasks.create_task(self._shut_down(node), name="node-shutdown")
+        self._tell(node, Told(NORMAL, "NodeShutdown", "Shutdown manager detected shutdown event"))
+        telling = self._tasks.create_task(self._post(node, SHUTTING_DOWN_MESSAGE), name="node-status")
+        self._going[node] = _Going(self._tasks.create_task(self._shut_down(node, telling), name="node-shutdown"), telling)
         return f"node {node} is shutting down; its pods have up to {sum(period.seconds for period in self._periods)} s"
 
     def switch_on(self, node: str) -> str:
-        if self._powers.of(node) is Power.SHUTTING_DOWN:
-            return f"node {node} is still shutting down"
+        """Start the node, or call its shutdown off."""
         if self._powers.of(node) is Power.ON:
             return f"node {node} is on already"
+        if self._powers.of(node) is Power.SHUTTING_DOWN:
+            going = self._going.pop(node)
+            going.ending.cancel()
+            self._powers.put(node, Power.ON)
+            self._tell(node, Told(NORMAL, "NodeShutdown", "Shutdown manager detected shutdown cancellation"))
+            self._tasks.create_task(self._tell_ready(node, going.telling), name="node-status")
+            return f"the shutdown of node {node} is called off; pods that were told to end do"
         self._powers.put(node, Power.ON)
         self._pods.switch_on(node)
-        self._tasks.create_task(self._tell_started(node), name="node-start")
+        self._tasks.create_task(self._start_anew(node), name="node-start")
         return f"node {node} starts"
 
     def _switch_off(self, node: str) -> None:
+        going = self._going.pop(node, None)
+        if going is not None and going.ending is not asyncio.current_task():
+            going.ending.cancel()
         self._powers.put(node, Power.OFF)
         self._pods.switch_off(node)
         log.info("node is off", node=node)
 
-    async def _shut_down(self, node: str) -> None:
-        self._event(node, "Normal", "NodeShutdown", "Shutdown manager detected shutdown event")
-        telling = self._tasks.create_task(self._post(node, SHUTTING_DOWN_MESSAGE), name="node-status")
+    async def _shut_down(self, node: str, telling: asyncio.Task[None]) -> None:
         for period, pods in plan_groups(self._periods, self._pods.active(node)):
             try:
                 async with asyncio.timeout(period.seconds):
                     await self._pods.end(pods, period.seconds, REASON, MESSAGE)
             except TimeoutError:
                 log.info("pods have not ended in time", node=node, priority=period.priority, seconds=period.seconds)
-        await telling
-        if self._powers.of(node) is Power.SHUTTING_DOWN:
-            self._switch_off(node)
+        await asyncio.wait((telling,))
+        self._switch_off(node)
 
-    async def _tell_started(self, node: str) -> None:
-        boot = boot_id(node, self._clock.now())
-        await self._post(node, "", {"nodeInfo": {"bootID": boot}})
-        self._event(node, "Warning", "Rebooted", f"Node {node} has been rebooted, boot id: {boot}")
+    async def _tell_ready(self, node: str, telling: asyncio.Task[None]) -> None:
+        await asyncio.wait((telling,))  # or the older news might be written last
+        await self._post(node, "")
 
-    async def _post(self, node: str, not_ready: str, more: Object | None = None) -> None:
+    async def _start_anew(self, node: str) -> None:
+        await self._start(node, boot_id(node, self._clock.now()))
+
+    async def _post(self, node: str, not_ready: str) -> None:
         """Write the node's conditions now. One that cannot be written is put right by a later heartbeat."""
         path = NODES.path(None, node)
         try:
             found = (await self._pipeline.request("GET", path)).object()
-            patch = heartbeat_patch((found.get("status") or {}).get("conditions") or [], self._clock.now(), not_ready)
-            patch["status"] |= more or {}
+            before = (found.get("status") or {}).get("conditions") or []
+            patch = heartbeat_patch(before, self._clock.now(), not_ready)
             (await self._pipeline.request("PATCH", f"{path}/status", orjson.dumps(patch), PatchType.STRATEGIC)).check()
         except FAILURES as failure:
             log.warning("node status not written", node=node, error=str(failure) or type(failure).__name__)
-
-    def _event(self, node: str, kind: str, reason: str, message: str) -> None:
-        self._recorder.event({"metadata": {"name": node, "uid": node}}, NODES, kind, reason, message)
+        else:
+            for told in condition_events(node, before, patch["status"]["conditions"]):
+                self._tell(node, told)

@@ -28,7 +28,7 @@ from ..volumes.filesystem import Node
 from ..volumes.volumes import VolumeManager, check, references, required
 from .admission import Refusal
 from .backoff import Backoff
-from .events import PodEvents
+from .events import KubeletEvents
 from .status_manager import StatusManager
 
 
@@ -126,7 +126,7 @@ class PodContext:
     tasks: asyncio.TaskGroup
     probes: ProbeManager
     statuses: StatusManager
-    events: PodEvents
+    events: KubeletEvents
     resources: PodResources
     backoff: Backoff
     image_backoff: Backoff

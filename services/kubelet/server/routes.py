@@ -120,8 +120,11 @@ class Routes:
                     await exchange.answer(answer.status, answer.body, answer.content_type)
 
     async def _power(self, exchange: Exchange, shutdown: NodeShutdown) -> None:
-        """`?state=`: `shutdown` gracefully, `off` at once, `on` again. Ours: real machines have a button for it."""
-        node, state = self._asked_node(exchange), dict(exchange.request.query).get("state", "")
+        """`?state=`: `shutdown` gracefully, `off` at once, `on` again; `&node=`: of another of this process. Ours."""
+        query = dict(exchange.request.query)
+        node, state = query.get("node") or self._asked_node(exchange), query.get("state", "")
+        if node and node not in self._nodes:
+            raise BadOptions(f"node {node} is not run by this kubelet")
         if not node:
             raise BadOptions("this is not the address of a node")
         if state not in ("shutdown", "off", "on"):
