@@ -16,6 +16,7 @@ ACCOUNTS = {
     "cronjob-controller": "cronjob-controller",
     "daemonset-controller": "daemon-set-controller",
     "deployment-controller": "deployment-controller",
+    "device-taint-eviction-controller": "device-taint-eviction-controller",
     "disruption-controller": "disruption-controller",
     "endpoints-controller": "endpoint-controller",
     "endpointslice-controller": "endpointslice-controller",

@@ -72,6 +72,7 @@ TABLE = (
     Row("persistentvolume-attach-detach-controller", "storage.attach_detach"),
     Row("ephemeral-volume-controller", "storage.ephemeral"),
     Row("resourceclaim-controller", "workloads.resource_claims"),
+    Row("device-taint-eviction-controller", "workloads.device_taint_eviction"),
     Row("resourcequota-controller", "cluster.resource_quota", "concurrent_resource_quota_syncs"),
     Row("certificatesigningrequest-approving-controller", "certificates.approving"),
     Row("certificatesigningrequest-signing-controller", "certificates.signing"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kubecosm.api.resources import PODS, RESOURCECLAIMS, RESOURCECLAIMTEMPLATES, Object
+from kubecosm.api.resources import EVENTS, PODS, RESOURCECLAIMS, RESOURCECLAIMTEMPLATES, Object
 from kubecosm.services.controller.workloads import resource_claims
 
 from .fake_api import FakeApi
@@ -88,5 +88,42 @@ def test_a_claim_that_is_deleted_goes_once_nobody_uses_it() -> None:
             assert len(api.all(RESOURCECLAIMS)) == 1
             await api.delete(PODS, "p", "default")
             await wait_for(lambda: not api.all(RESOURCECLAIMS))
+
+    run(test)
+
+
+def test_long_names_of_generated_claims_keep_something_of_pod_and_entry() -> None:
+    assert resource_claims.generated_base("p", "gpu") == "p-gpu-"
+    base = resource_claims.generated_base("p" * 100, "g" * 50)
+    assert base == "p" * 37 + "-" + "g" * 18
+
+
+def test_a_claim_is_reserved_for_a_pod_that_was_placed_by_hand() -> None:
+    async def test(api: FakeApi) -> None:
+        claim = await api.create(RESOURCECLAIMS, {"metadata": {"name": "c", "namespace": "default"}, "spec": SPEC})
+        async with controllers(api, resource_claims):
+            first = await api.create(PODS, pod(resourceClaimName="c"))
+            placed = pod("q", resourceClaimName="c")
+            placed["spec"]["nodeName"] = "n"
+            await api.create(PODS, placed)
+            await settle()
+            assert not status_of(api, "c").get("reservedFor")
+            await reserve(api, claim, first)
+            await wait_for(lambda: [user["name"] for user in status_of(api, "c")["reservedFor"]] == ["p", "q"])
+
+    run(test)
+
+
+def test_a_pod_whose_claim_is_anothers_waits_in_silence() -> None:
+    async def test(api: FakeApi) -> None:
+        await api.create(RESOURCECLAIMTEMPLATES, TEMPLATE)
+        await api.create(RESOURCECLAIMS, {"metadata": {"name": "foreign", "namespace": "default"}, "spec": SPEC})
+        waiting = pod(resourceClaimTemplateName="t")
+        api.put(PODS, {**waiting, "status": {"resourceClaimStatuses": [{"name": "gpu", "resourceClaimName": "foreign"}]}})
+        async with controllers(api, resource_claims):
+            await settle()
+            assert not api.all(EVENTS)
+            await api.delete(RESOURCECLAIMS, "foreign", "default")
+            await wait_for(lambda: resource_claims.generated(api.all(PODS)[0])["gpu"] != "foreign")
 
     run(test)

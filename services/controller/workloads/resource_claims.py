@@ -1,7 +1,8 @@
 """Resource claim controller: makes the claims of pods from templates, and takes claims back from pods that are done.
 
 Watches Pods and ResourceClaims. Writes ResourceClaims, their status, and the status of Pods. Imitates pkg/controller/resourceclaim. Work
-items are `pod:<name>` and `claim:<name>`. Left out: claims for extended resources, and reservations for pods that were placed by hand.
+items are `pod:<name>` and `claim:<name>`. The scheduler reserves claims for the pods it places; for pods that were placed by hand, this
+controller does. Left out: claims of pod groups (alpha).
 """
 
 from __future__ import annotations
@@ -15,9 +16,14 @@ from kubecosm.api.resources import PODS, RESOURCECLAIMS, RESOURCECLAIMTEMPLATES,
 from kubecosm.client.controller import OWNER_INDEXERS, Context, ControllerSpec, Reader, ReconcileError, Result, done
 from kubecosm.client.http import PatchType
 
+from ..common.deviceclaims import INDEX_CLAIM_USER, claim_keys, claim_names, extended_claim_name, generated
 from ..common.pods import is_terminal, node_of
 
 POD, CLAIM = "pod:", "claim:"
+GENERATED_BASE_MAX = 57
+"""What a generated name may be made of, so that a hyphen and five random characters fit behind."""
+RESERVED_MAX = 256
+"""So many users a claim can have."""
 
 
 def templated(pod: Object) -> list[Object]:
@@ -25,29 +31,26 @@ def templated(pod: Object) -> list[Object]:
     return [wanted for wanted in pod["spec"].get("resourceClaims") or () if wanted.get("resourceClaimTemplateName")]
 
 
-def generated(pod: Object) -> dict[str, str]:
-    """Entry of spec.resourceClaims → name of the claim that was made for it."""
-    statuses = (pod.get("status") or {}).get("resourceClaimStatuses") or ()
-    return {status["name"]: status.get("resourceClaimName") or "" for status in statuses}
-
-
-def claim_names(pod: Object) -> set[str]:
-    """Every claim that the pod uses."""
-    named = {wanted["resourceClaimName"] for wanted in pod["spec"].get("resourceClaims") or () if wanted.get("resourceClaimName")}
-    named |= {name for name in generated(pod).values() if name}
-    extended = extended_claim_name(pod)
-    return named | {extended} if extended else named
-
-
-def extended_claim_name(pod: Object) -> str:
-    """The claim that the scheduler has made for the pod's extended resources; empty if there is none."""
-    name: str = ((pod.get("status") or {}).get("extendedResourceClaimStatus") or {}).get("resourceClaimName") or ""
-    return name
-
-
 def is_done(pod: Object) -> bool:
     """The pod does not use its devices any more, or never will."""
     return is_terminal(pod) or (is_deleting(pod) and not node_of(pod))
+
+
+def generated_base(pod_name: str, entry: str) -> str:
+    """generateName of a claim; where it would be too long, both its parts are cut in proportion."""
+    base = f"{pod_name}-{entry}-"
+    if len(base) <= GENERATED_BASE_MAX:
+        return base
+    return f"{pod_name[: len(pod_name) * GENERATED_BASE_MAX // len(base)]}-{entry[: len(entry) * GENERATED_BASE_MAX // len(base)]}"
+
+
+def plan_reservation(pod: Object, claim: Object) -> list[Object] | None:
+    """status.reservedFor with a pod that was placed without the scheduler's help; None if it is there, or must not be."""
+    status = claim.get("status") or {}
+    users = status.get("reservedFor") or []
+    if not status.get("allocation") or len(users) >= RESERVED_MAX or any(user.get("uid") == uid_of(pod) for user in users):
+        return None
+    return [*users, {"resource": PODS.plural, "name": pod["metadata"]["name"], "uid": uid_of(pod)}]
 
 
 def plan_claim(pod: Object, wanted: Object, template: Object) -> Object:
@@ -57,7 +60,7 @@ def plan_claim(pod: Object, wanted: Object, template: Object) -> Object:
         "apiVersion": RESOURCECLAIMS.api_version,
         "kind": RESOURCECLAIMS.kind,
         "metadata": {
-            "generateName": f"{pod['metadata']['name']}-{wanted['name']}-",
+            "generateName": generated_base(pod["metadata"]["name"], wanted["name"]),
             "namespace": pod["metadata"]["namespace"],
             "labels": dict(meta.get("labels") or {}),
             "annotations": {**(meta.get("annotations") or {}), ANNOTATION_POD_CLAIM_NAME: wanted["name"]},
@@ -87,15 +90,28 @@ async def _sync_pod(ctx: Context, key: Key) -> None:
     made: list[Object] = []
     for wanted in templated(pod):
         name = known.get(wanted["name"], "")
+        if wanted["name"] in known and not name:
+            continue  # it was found that no claim is needed
         existing = ctx.cache(RESOURCECLAIMS).get(Key(key.namespace, name)) if name else None
         if existing is None:
             made.append({"name": wanted["name"], "resourceClaimName": await _ensure(ctx, pod, wanted)})
         elif not is_controlled_by(existing, pod):
-            raise ReconcileError(f"ResourceClaim {key.namespace}/{name} was not created for pod {key} (pod is not owner)")
+            return  # nothing can be done for the pod until that other claim is gone
     if made:
         body = {"metadata": {"uid": uid_of(pod)}, "status": {"resourceClaimStatuses": made}}
         patched = await ctx.client.patch(PODS, key.name, body, key.namespace, patch_type=PatchType.STRATEGIC, subresource="status")
         ctx.expect_written(patched)
+    if node_of(pod):
+        await _reserve(ctx, pod)
+
+
+async def _reserve(ctx: Context, pod: Object) -> None:
+    for name in sorted(claim_names(pod) - {extended_claim_name(pod)}):
+        claim = ctx.cache(RESOURCECLAIMS).get(Key(pod["metadata"]["namespace"], name))
+        users = plan_reservation(pod, claim) if claim is not None else None
+        if claim is not None and users is not None:
+            status = {**claim["status"], "reservedFor": users}
+            ctx.expect_written(await ctx.client.update(RESOURCECLAIMS, {**claim, "status": status}, subresource="status"))
 
 
 async def _ensure(ctx: Context, pod: Object, wanted: Object) -> str:
@@ -111,7 +127,8 @@ async def _ensure(ctx: Context, pod: Object, wanted: Object) -> str:
             raise ReconcileError(f'resource claim template "{template_name}": {missing}')
         created = await ctx.client.create(RESOURCECLAIMS, plan_claim(pod, wanted, template), namespace)
     except (ApiError, ReconcileError) as error:
-        message = f"PodResourceClaim {wanted['name']}: {error}"
+        why = f"create ResourceClaim : {error}" if isinstance(error, ApiError) else str(error)
+        message = f"PodResourceClaim {wanted['name']}: {why}"
         ctx.recorder.event(pod, PODS, "Warning", "FailedResourceClaimCreation", message)
         raise
     ctx.expect_written(created)
@@ -192,23 +209,34 @@ def _owner_is_done(ctx: Context, claim: Object) -> bool:
 
 
 def map_pod(reader: Reader, pod: Object) -> Iterable[Key]:
-    """The pod while claims are to be made for it, and its claims when it is done or gone."""
+    """The pod while claims are to be made or reserved for it, and its claims when it is done or gone."""
     if not pod["spec"].get("resourceClaims") and not extended_claim_name(pod):
         return
     key = key_of(pod)
-    if templated(pod):
+    if templated(pod) or node_of(pod):
         yield Key(key.namespace, f"{POD}{key.name}")
     for name in claim_names(pod):
         yield Key(key.namespace, f"{CLAIM}{name}")
 
 
 def map_claim(reader: Reader, claim: Object) -> Iterable[Key]:
-    """The claim, and the pod that it was made for: if the claim is deleted, the pod gets another."""
+    """The claim; the pod that it was made for; and pods that may get another one, or that are on nodes without its being reserved."""
     key = key_of(claim)
     yield Key(key.namespace, f"{CLAIM}{key.name}")
     for reference in claim["metadata"].get("ownerReferences") or ():
         if reference.get("controller") and reference["kind"] == PODS.kind:
             yield Key(key.namespace, f"{POD}{reference['name']}")
+    gone = key not in reader.cache(RESOURCECLAIMS)
+    for pod in reader.cache(PODS).by_index(INDEX_CLAIM_USER, str(key)):
+        if gone or (node_of(pod) and plan_reservation(pod, claim) is not None):
+            yield Key(key.namespace, f"{POD}{pod['metadata']['name']}")
+
+
+def pod_matters(old: Object, new: Object) -> bool:
+    if is_done(old) != is_done(new) or generated(old) != generated(new):
+        return True
+    has_claims = bool(new["spec"].get("resourceClaims"))
+    return (has_claims and node_of(old) != node_of(new)) or extended_claim_name(old) != extended_claim_name(new)
 
 
 SPEC = ControllerSpec(
@@ -216,7 +244,7 @@ SPEC = ControllerSpec(
     component="resource_claim",
     watches={PODS: map_pod, RESOURCECLAIMS: map_claim},
     reads=(RESOURCECLAIMTEMPLATES,),
-    indexers={RESOURCECLAIMS: OWNER_INDEXERS},
-    cares={PODS: lambda old, new: is_done(old) != is_done(new) or generated(old) != generated(new)},
+    indexers={RESOURCECLAIMS: OWNER_INDEXERS, PODS: {INDEX_CLAIM_USER: claim_keys}},
+    cares={PODS: pod_matters},
     workers=10,
 )
