@@ -314,6 +314,8 @@ def test_eviction_respects_the_budget(tmp_path: Path) -> None:
         budget = await api.get(f"{budgets}/b")
         assert budget["status"]["disruptionsAllowed"] == 0
         assert list(budget["status"]["disruptedPods"]) == ["web"]
+        (condition,) = budget["status"]["conditions"]
+        assert (condition["status"], condition["reason"], condition["observedGeneration"]) == ("False", "InsufficientPods", 1)
         assert (await api.call("GET", f"{PODS}/web"))[0] == 404
 
     with_api(tmp_path, test)

@@ -21,12 +21,12 @@ from kubecosm.services.controller.cluster import namespace
 from kubecosm.services.controller.common import replicas
 from kubecosm.services.controller.network import endpoints, endpointslice
 from kubecosm.services.controller.storage import claims
-from kubecosm.services.controller.workloads import disruption
 from kubecosm.services.controller.workloads.daemonset import plan as daemons
 from kubecosm.services.controller.workloads.daemonset.placement import by_target
 from kubecosm.services.controller.workloads.deployment import replicasets as sets
 from kubecosm.services.controller.workloads.deployment import scaling
 from kubecosm.services.controller.workloads.deployment import status as deployments
+from kubecosm.services.controller.workloads.disruption import plan as disruption
 from kubecosm.services.controller.workloads.job import counting as job_counting
 from kubecosm.services.controller.workloads.job import plan as job_plans
 from kubecosm.services.controller.workloads.job import target as job_targets
@@ -227,10 +227,14 @@ def budget_status(given: Object) -> Any:
     pods = pods_of(given)
     if "scale" in given:
         for pod in pods:
-            pod["metadata"]["ownerReferences"] = [{"kind": "ReplicaSet", "name": "rs", "uid": "uid-rs", "controller": True}]
+            owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "rs", "uid": "uid-rs", "controller": True}
+            pod["metadata"]["ownerReferences"] = [owner]
     scales = {name_of(pod): (("uid-rs", given["scale"]) if "scale" in given else None) for pod in pods}
-    status, expiry = disruption.plan_status(workload(given, "PodDisruptionBudget"), pods, scales, EPOCH)
-    return {"status": status, "expiry": expiry}
+    budget = workload(given, "PodDisruptionBudget")
+    granted = disruption.plan_granted(budget, pods, EPOCH)
+    status = disruption.plan_status(budget, pods, scales, granted.standing, EPOCH)
+    overdue = [name_of(pod) for pod in granted.overdue]
+    return {"status": status, "granted": granted.standing, "expiry": granted.next_expiry, "overdue": overdue}
 
 
 def volume_match(given: Object) -> Any:

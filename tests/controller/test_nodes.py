@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from kubecosm.api.errors import NotFound
 from kubecosm.api.meta import get_condition, is_deleting
 from kubecosm.api.names import NAMESPACE_NODE_LEASE, TAINT_NOT_READY, TAINT_OUT_OF_SERVICE, TAINT_UNREACHABLE
-from kubecosm.api.resources import EVENTS, LEASES, NODES, PODDISRUPTIONBUDGETS, PODS, REPLICASETS, Object
+from kubecosm.api.resources import EVENTS, LEASES, NODES, PODS, Object
 from kubecosm.api.times import format_micro_time, format_time
 from kubecosm.services.controller.cluster import node_lifecycle, pod_gc, taint_eviction
 from kubecosm.services.controller.cluster.node_lifecycle.health import plan_taints
@@ -18,11 +17,10 @@ from kubecosm.services.controller.cluster.node_lifecycle.zones import Zone, Zone
 from kubecosm.services.controller.cluster.taint_eviction import NOT_AT_ALL, exposed_since, tolerated_seconds
 from kubecosm.services.controller.common.nodes import taints_of
 from kubecosm.services.controller.config import Config
-from kubecosm.services.controller.workloads import disruption
 from kubecosm.testing.virtualtime import EPOCH
 
 from .fake_api import FakeApi
-from .harness import Kubelet, controllers, node, run, running, settle, wait_for
+from .harness import controllers, node, run, running, settle, wait_for
 
 LIFECYCLE = Config()
 
@@ -339,102 +337,6 @@ def test_ended_pods_beyond_the_threshold_go_oldest_first() -> None:
     run(test)
 
 
-def budget(**spec: Any) -> Object:
-    return {
-        "metadata": {"name": "b", "namespace": "default", "generation": 1},
-        "spec": {"selector": {"matchLabels": {"app": "web"}}, **spec},
-    }
-
-
-@pytest.mark.parametrize(
-    ("spec", "allowed", "desired", "expected"),
-    [
-        pytest.param({"minAvailable": 2}, 2, 2, 4, id="minAvailable"),
-        pytest.param({"maxUnavailable": 1}, 1, 3, 4, id="maxUnavailable"),
-        pytest.param({"minAvailable": "50%"}, 2, 2, 4, id="minAvailable percent"),
-        pytest.param({"maxUnavailable": "50%"}, 2, 2, 4, id="maxUnavailable percent"),
-    ],
-)
-def test_a_budget_allows_what_healthy_pods_can_spare(spec: Object, allowed: int, desired: int, expected: int) -> None:
-    async def test(api: FakeApi) -> None:
-        owner = {"metadata": {"name": "rs", "namespace": "default", "uid": "rs-uid"}, "spec": {"replicas": 4, "template": {}}}
-        api.put(REPLICASETS, owner)
-        ref = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "rs", "uid": "rs-uid", "controller": True}
-        async with controllers(api, disruption.build(None)), Kubelet(api).at_work():
-            for index in range(4):
-                body = pod_on("a", f"p{index}")
-                api.put(PODS, {**body, "metadata": {**body["metadata"], "ownerReferences": [ref]}, "status": running(api)})
-            await api.create(PODDISRUPTIONBUDGETS, budget(**spec))
-            await wait_for(lambda: api.all(PODDISRUPTIONBUDGETS)[0].get("status"))
-            await settle()
-            status = api.all(PODDISRUPTIONBUDGETS)[0]["status"]
-            counts = [status[field] for field in ("disruptionsAllowed", "desiredHealthy", "expectedPods", "currentHealthy")]
-            assert counts == [allowed, desired, expected, 4]
-            assert status["conditions"][0]["reason"] == "SufficientPods"
-            api.set_status(PODS, api.all(PODS)[0], conditions=[])
-            await wait_for(lambda: api.all(PODDISRUPTIONBUDGETS)[0]["status"]["disruptionsAllowed"] == allowed - 1)
-
-    run(test)
-
-
-def owned_by(api_version: str, kind: str, uid: str) -> Object:
-    ref = {"apiVersion": api_version, "kind": kind, "name": "owner", "uid": uid, "controller": True}
-    body = pod_on("a")
-    return {**body, "metadata": {**body["metadata"], "ownerReferences": [ref]}}
-
-
-def budget_condition(api: FakeApi) -> tuple[str, str]:
-    condition = api.all(PODDISRUPTIONBUDGETS)[0]["status"]["conditions"][0]
-    return condition["reason"], condition["message"]
-
-
-def test_pods_without_controller_do_not_count_by_size() -> None:
-    async def test(api: FakeApi) -> None:
-        async with controllers(api, disruption.build(None)):
-            api.put(PODS, {**pod_on("a"), "status": running(api)})
-            await api.create(PODDISRUPTIONBUDGETS, budget(maxUnavailable=1))
-            await wait_for(lambda: api.all(PODDISRUPTIONBUDGETS)[0].get("status"))
-        assert budget_condition(api) == ("InsufficientPods", "")
-        assert api.all(PODDISRUPTIONBUDGETS)[0]["status"]["expectedPods"] == 0
-
-    run(test)
-
-
-def test_a_budget_over_pods_of_a_custom_resource_asks_for_its_scale() -> None:
-    async def test(api: FakeApi) -> None:
-        gadgets = api.serve_custom("example.com", "v1", "Gadget", "gadgets")
-        owner = await api.create(gadgets, {"metadata": {"name": "owner", "namespace": "default"}, "spec": {"replicas": 4}})
-        api.put(PODS, {**owned_by("example.com/v1", "Gadget", owner["metadata"]["uid"]), "status": running(api)})
-        async with controllers(api, disruption.build(None)):
-            await api.create(PODDISRUPTIONBUDGETS, budget(maxUnavailable=1))
-            await wait_for(lambda: api.all(PODDISRUPTIONBUDGETS)[0].get("status"))
-        status = api.all(PODDISRUPTIONBUDGETS)[0]["status"]
-        assert (status["expectedPods"], status["desiredHealthy"], status["currentHealthy"]) == (4, 3, 1)
-
-    run(test)
-
-
-@pytest.mark.parametrize(
-    ("error", "message"),
-    [
-        pytest.param(NotFound("no"), "jobs.batch does not implement the scale subresource", id="no scale"),
-        pytest.param(NotFound("no", details={"name": "owner"}), 'found no controllers for pod "p"', id="no such object"),
-    ],
-)
-def test_a_budget_over_pods_of_unknown_size_allows_nothing_and_says_why(error: NotFound, message: str) -> None:
-    async def test(api: FakeApi) -> None:
-        api.put(PODS, {**owned_by("batch/v1", "Job", "u"), "status": running(api)})
-        api.answer_with(error, "get", "jobs", 9)
-        async with controllers(api, disruption.build(None)):
-            await api.create(PODDISRUPTIONBUDGETS, budget(maxUnavailable=1))
-            await wait_for(lambda: api.all(PODDISRUPTIONBUDGETS)[0].get("status"))
-            await settle()
-        assert budget_condition(api) == ("SyncFailed", message)
-        assert api.all(EVENTS)[0]["reason"] == "CalculateExpectedPodCountFailed"
-
-    run(test)
-
-
 def test_an_eviction_is_called_off_when_the_taint_goes() -> None:
     async def test(api: FakeApi) -> None:
         tainted = node("a")
@@ -450,32 +352,5 @@ def test_an_eviction_is_called_off_when_the_taint_goes() -> None:
             assert not is_deleting(api.all(PODS)[0])
         (event,) = api.all(EVENTS)
         assert (event["reason"], event["message"]) == ("TaintManagerEviction", "Cancelling deletion of Pod default/p")
-
-    run(test)
-
-
-def test_a_disruption_that_does_not_come_about_is_called_off_after_two_minutes() -> None:
-    async def test(api: FakeApi) -> None:
-        condition = {
-            "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "lastTransitionTime": format_time(EPOCH),
-        }  # fmt: skip
-
-        def status() -> str:
-            found = get_condition(api.all(PODS)[0], "DisruptionTarget")
-            assert found is not None
-            return str(found["status"])
-
-        api.put(PODS, {**pod_on("a"), "status": {"phase": "Running", "conditions": [condition]}})
-        async with controllers(api, disruption.build(None)):
-            await settle(110)
-            assert status() == "True"
-            await settle(20)
-            assert status() == "False"
-            condition_again = {**condition, "lastTransitionTime": format_time(api.clock.now())}
-            api.set_status(PODS, api.all(PODS)[0], conditions=[condition_again])
-            await settle(110)
-            assert status() == "True", "counted anew"
-            await settle(20)
-            assert status() == "False"
 
     run(test)

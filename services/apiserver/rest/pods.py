@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from kubecosm.api import errors
-from kubecosm.api.errors import ApiError, BadRequest, Conflict, InternalError, TooManyRequests
+from kubecosm.api.errors import ApiError, BadRequest, Conflict, Forbidden, InternalError, TooManyRequests
 from kubecosm.api.field import FieldError, invalid_kind, not_supported, required
 from kubecosm.api.meta import get_condition
 from kubecosm.api.resources import BINDINGS, PODDISRUPTIONBUDGETS, PODS, Object
@@ -110,16 +110,23 @@ async def evict(store: ResourceStore, request: Request) -> Answer:
     options = write_options(request, "CreateOptions")
     info = request.info
     eviction = decode_body(PODS, request, await request.read(), options.field_validation, subresource=PODS.subresource("eviction"))
-    if eviction["metadata"].get("name", info.name) != info.name:
+    if eviction["metadata"].get("name", "") != info.name:
         raise BadRequest("name in URL does not match name in Eviction object")
     deletion = delete_options(request, eviction.get("deleteOptions") or {})
     caller = Caller(request.user, options.dry_run or deletion.dry_run, options=options, notes=request)
     await admit_create(store.state, store.row, "eviction", info.namespace, info.name, eviction, caller)
     pod = store.entry(info.namespace, info.name).decode()
-    if needs_budget(pod):
-        await _spend_budget(store, pod, caller)
-    deletion = await _mark_disrupted(store, pod, deletion, caller)
-    await store.delete(info.namespace, info.name, deletion, caller, is_admitted=True)
+    unspent = await _spend_budget(store, pod, caller) if needs_budget(pod) else None
+    pinned = unspent is not None and deletion.resource_version is None
+    if pinned:
+        deletion = replace(deletion, resource_version=pod["metadata"]["resourceVersion"])
+    try:
+        deletion = await _mark_disrupted(store, pod, deletion, caller)
+        await store.delete(info.namespace, info.name, deletion, caller, is_admitted=True)
+    except Conflict as conflict:
+        if unspent is None or not pinned:
+            raise
+        raise _not_settled(unspent) from conflict  # it may be ready by now
     return answer_object(request, SUCCESS, 201)
 
 
@@ -143,7 +150,8 @@ def needs_budget(pod: Object) -> bool:
     return (pod.get("status") or {}).get("phase") not in (*TERMINAL_PHASES, "Pending") and not pod["metadata"].get("deletionTimestamp")
 
 
-async def _spend_budget(store: ResourceStore, pod: Object, caller: Caller) -> None:
+async def _spend_budget(store: ResourceStore, pod: Object, caller: Caller) -> Object | None:
+    """Take the eviction from the pod's budget. Answers a budget that need not be spent, as the pod is not healthy anyway."""
     budgets_store = store.state.store(PODDISRUPTIONBUDGETS.group, PODDISRUPTIONBUDGETS.version, PODDISRUPTIONBUDGETS.plural)
     labels = pod["metadata"].get("labels") or {}
     namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
@@ -153,13 +161,13 @@ async def _spend_budget(store: ResourceStore, pod: Object, caller: Caller) -> No
         if from_label_selector((budget := entry.decode())["spec"].get("selector")).matches(labels)
     ]
     if not matching:
-        return
+        return None
     if len(matching) > 1:
         raise InternalError(
-            "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.", reason="InternalError"
-        )
+            "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.", reason=""
+        )  # fmt: skip
     if _is_unhealthy_and_free(pod, matching[0]):
-        return
+        return matching[0]
     now = format_time(store.state.clock.now())
 
     def spend(budget: Object) -> Object:
@@ -167,6 +175,7 @@ async def _spend_budget(store: ResourceStore, pod: Object, caller: Caller) -> No
         return budget
 
     await budgets_store.change_system_fields(namespace, matching[0]["metadata"]["name"], spend, caller)
+    return None
 
 
 def _is_unhealthy_and_free(pod: Object, budget: Object) -> bool:
@@ -184,22 +193,56 @@ def spend_disruption(budget: Object, pod_name: str, now: str) -> None:
     """checkAndDecrement: take one from disruptionsAllowed. Raises TooManyRequests, Forbidden."""
     status, meta = budget.setdefault("status", {}), budget["metadata"]
     if status.get("observedGeneration", 0) < meta.get("generation", 0):
-        raise _budget_error(budget, f"The disruption budget {meta['name']} is still being processed by the server.")
+        raise _not_settled(budget)
     if status.get("disruptionsAllowed", 0) < 0:
-        raise errors.forbidden(PODDISRUPTIONBUDGETS, meta["name"], "pdb disruptions allowed is negative")
+        raise _forbidden(budget, "pdb disruptions allowed is negative")
     if len(status.get("disruptedPods") or {}) > DISRUPTED_PODS_MAX:
-        why = "DisruptedPods map too big - too many evictions not confirmed by PDB controller"
-        raise errors.forbidden(PODDISRUPTIONBUDGETS, meta["name"], why)
+        raise _forbidden(budget, "DisruptedPods map too big - too many evictions not confirmed by PDB controller")
     if status.get("disruptionsAllowed", 0) == 0:
-        needs, has = status.get("desiredHealthy", 0), status.get("currentHealthy", 0)
-        raise _budget_error(budget, f"The disruption budget {meta['name']} needs {needs} healthy pods and has {has} currently")
+        raise _budget_error(f"The disruption budget {meta['name']} {_why_not(budget)}")
     status["disruptionsAllowed"] -= 1
+    if not status["disruptionsAllowed"]:
+        _say_insufficient(status, now)
     status["disruptedPods"] = {**(status.get("disruptedPods") or {}), pod_name: now}
 
 
-def _budget_error(budget: Object, why: str) -> ApiError:
-    cause = {"reason": "DisruptionBudget", "message": why}
+def _why_not(budget: Object) -> str:
+    """Why a budget allows no disruption now."""
+    status = budget["status"]
+    needs, has = status.get("desiredHealthy", 0), status.get("currentHealthy", 0)
+    condition = get_condition(budget, "DisruptionAllowed") or {}
+    explained = condition.get("status") == "False" and condition.get("message")
+    if explained and condition["reason"] == "SyncFailed":
+        return f"does not allow evicting pods currently because it failed sync: {condition['message']}"
+    if has <= needs:
+        return f"needs {needs} healthy pods and has {has} currently"
+    told = f" ({condition['reason']}): {condition['message']}" if explained else ""
+    return f"does not allow evicting pods currently{told}"
+
+
+def _say_insufficient(status: Object, now: str) -> None:
+    """UpdateDisruptionAllowedCondition for a budget that is spent."""
+    conditions = status.get("conditions") or []
+    new = {"type": "DisruptionAllowed", "status": "False", "observedGeneration": status.get("observedGeneration", 0)}
+    old = next((condition for condition in conditions if condition["type"] == new["type"]), None)
+    kept = old["lastTransitionTime"] if old is not None and old["status"] == "False" else now
+    new |= {"lastTransitionTime": kept, "reason": "InsufficientPods", "message": ""}
+    status["conditions"] = [new if condition is old else condition for condition in conditions] if old is not None else [*conditions, new]
+
+
+def _not_settled(budget: Object) -> ApiError:
+    why = f"The disruption budget {budget['metadata']['name']} is still being processed by the server."
+    return _budget_error(why, retry_after_seconds=EVICTION_RETRY_SECONDS)
+
+
+def _budget_error(why: str, retry_after_seconds: int | None = None) -> ApiError:
     return TooManyRequests(
-        "Cannot evict pod as it would violate the pod's disruption budget.", details={"causes": [cause]},
-        retry_after_seconds=EVICTION_RETRY_SECONDS if "still being processed" in why else None,
+        "Cannot evict pod as it would violate the pod's disruption budget.",
+        details={"causes": [{"reason": "DisruptionBudget", "message": why}]}, retry_after_seconds=retry_after_seconds,
     )  # fmt: skip
+
+
+def _forbidden(budget: Object, why: str) -> ApiError:
+    name = budget["metadata"]["name"]
+    details = {"name": name, "group": "policy", "kind": "poddisruptionbudget"}
+    return Forbidden(f'poddisruptionbudget.policy "{name}" is forbidden: {why}', details=details)

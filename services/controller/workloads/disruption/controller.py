@@ -1,17 +1,15 @@
 """Disruption controller: how many pods of a PodDisruptionBudget may be evicted now.
 
 Watches PodDisruptionBudgets and Pods; reads the workloads that say how many pods there should be. Writes the budget's status, which the
-eviction API spends. Imitates pkg/controller/disruption. Leaves out scale subresources of custom resources.
+eviction API spends. Imitates pkg/controller/disruption.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
 
 from kubecosm.api.errors import NotFound
-from kubecosm.api.intstr import scaled_value
-from kubecosm.api.meta import Key, controller_of, get_condition, is_condition_true, is_deleting, key_of, labels_of
+from kubecosm.api.meta import Key, controller_of, is_condition_true, is_deleting, key_of, labels_of
 from kubecosm.api.resources import (
     DEPLOYMENTS,
     PODDISRUPTIONBUDGETS,
@@ -23,24 +21,34 @@ from kubecosm.api.resources import (
     Resource,
 )
 from kubecosm.api.selectors import from_label_selector
-from kubecosm.api.times import format_time, parse_time
+from kubecosm.api.times import format_time
 from kubecosm.client.controller import Context, ControllerSpec, Reader, Result, done, requeue
 from kubecosm.client.http import PatchType
 
-from ..common.conditions import find, without
-from ..common.pods import is_ready, is_terminal
-from ..common.status import update_status
-from ..common.targets import TargetError, Targets
+from ...common.goprint import go_selector
+from ...common.pods import is_ready, is_terminal
+from ...common.status import update_status
+from ...common.targets import TargetError, Targets
+from .plan import (
+    DISRUPTION_TARGET,
+    SyncFailure,
+    by_size,
+    plan_failed_status,
+    plan_granted,
+    plan_status,
+    seconds_until_stale,
+)
 
-DELETION_TIMEOUT_SECONDS = 120.0
-"""An eviction that was granted is forgotten if its pod has not begun to terminate after this."""
-STALE_DISRUPTION_SECONDS = 120.0
-"""After so long a pod that was to be disrupted, and is not being deleted, no longer is."""
-DISRUPTION_TARGET = "DisruptionTarget"
 POD = "pod:"
 """Work items that are pods; no budget has a name with a colon."""
-SCALED = {resource.kind: resource for resource in (REPLICASETS, STATEFULSETS, REPLICATIONCONTROLLERS)}
-SyncFailure = ValueError
+SCALED = {(resource.group, resource.kind): resource for resource in (REPLICASETS, STATEFULSETS, REPLICATIONCONTROLLERS)}
+TOLD_PODS_MAX = 10_000
+"""Pods under several budgets that were told of; those beyond are told again."""
+UNMANAGED = (
+    "Pods selected by this PodDisruptionBudget (selector: {}) were found to be unmanaged. As a result, the status of the PDB cannot be "
+    'calculated correctly, which may result in undefined behavior. To account for these pods please set ".spec.minAvailable" field of the '
+    "PDB to an integer value."
+)
 
 
 def matcher(budget: Object) -> Callable[[Object], bool]:
@@ -49,12 +57,21 @@ def matcher(budget: Object) -> Callable[[Object], bool]:
     return lambda pod: matches(labels_of(pod))
 
 
+def _group_kind(ref: Object) -> tuple[str, str]:
+    return ref["apiVersion"].rpartition("/")[0], ref["kind"]
+
+
+def _is_scaled(ref: Object) -> bool:
+    """Whether a reference is to a workload of Kubernetes' own; others have kinds of the same names."""
+    return _group_kind(ref) in SCALED
+
+
 def _scale_of(reader: Reader, pod: Object) -> tuple[str, int] | None:
     """The uid and size of what controls the pod: of the Deployment, when a ReplicaSet stands between."""
     ref = controller_of(pod)
-    if ref is None or ref["kind"] not in SCALED:
+    if ref is None or not _is_scaled(ref):
         return None
-    owner = reader.cache(SCALED[ref["kind"]]).get(Key(pod["metadata"]["namespace"], ref["name"]))
+    owner = reader.cache(SCALED[_group_kind(ref)]).get(Key(pod["metadata"]["namespace"], ref["name"]))
     if owner is None or owner["metadata"]["uid"] != ref["uid"]:
         return None
     above = controller_of(owner)
@@ -65,96 +82,6 @@ def _scale_of(reader: Reader, pod: Object) -> tuple[str, int] | None:
     return owner["metadata"]["uid"], owner["spec"].get("replicas", 1)
 
 
-def plan_expected(budget: Object, pods: Sequence[Object], scales: Mapping[str, tuple[str, int] | None]) -> tuple[int, int]:
-    """(pods there should be, pods that must stay healthy); ValueError when a pod has a controller whose size is not known.
-
-    `scales` tells, by pod name, the uid and size of the pod's controller. Pods without a controller are not counted by size.
-    """
-    spec = budget["spec"]
-    minimum, maximum = spec.get("minAvailable"), spec.get("maxUnavailable")
-    if maximum is None and not isinstance(minimum, str):
-        return len(pods), int(minimum or 0)
-    sizes: dict[str, int] = {}
-    for pod in pods:
-        if controller_of(pod) is None:
-            continue
-        found = scales.get(pod["metadata"]["name"])
-        if found is None:
-            raise SyncFailure(f'found no controllers for pod "{pod["metadata"]["name"]}"')
-        sizes[found[0]] = found[1]
-    expected = sum(sizes.values())
-    if maximum is not None:
-        return expected, max(expected - scaled_value(maximum, expected, round_up=True), 0)
-    assert minimum is not None, "one of the two is set, or the minimum is 0"
-    return expected, scaled_value(minimum, expected, round_up=True)
-
-
-def plan_granted(budget: Object, pods: Sequence[Object], now: datetime) -> tuple[dict[str, str], float | None]:
-    """Evictions granted whose pods still stand, and the seconds until the next of them is forgotten."""
-    known = {pod["metadata"]["name"]: pod for pod in pods}
-    granted: dict[str, str] = {}
-    next_expiry: float | None = None
-    for name, stamp in ((budget.get("status") or {}).get("disruptedPods") or {}).items():
-        pod = known.get(name)
-        left = (parse_time(stamp) + timedelta(seconds=DELETION_TIMEOUT_SECONDS) - now).total_seconds()
-        if pod is None or is_deleting(pod) or left <= 0:
-            continue
-        granted[name] = stamp
-        next_expiry = left if next_expiry is None else min(next_expiry, left)
-    return granted, next_expiry
-
-
-def plan_status(
-    budget: Object, pods: Sequence[Object], scales: Mapping[str, tuple[str, int] | None], now: datetime
-) -> tuple[Object, float | None]:
-    """The budget's status, and the seconds after which it changes by itself. ValueError as plan_expected."""
-    standing = [pod for pod in pods if not is_terminal(pod)]
-    expected, desired = plan_expected(budget, standing, scales)
-    granted, next_expiry = plan_granted(budget, pods, now)
-    healthy = sum(is_ready(pod) and not is_deleting(pod) and pod["metadata"]["name"] not in granted for pod in standing)
-    allowed = max(healthy - desired, 0) if expected > 0 else 0
-    verdict = ("True", "SufficientPods") if allowed > 0 else ("False", "InsufficientPods")
-    status: Object = {"observedGeneration": budget["metadata"].get("generation", 0)}
-    if granted:
-        status["disruptedPods"] = granted
-    status |= {"disruptionsAllowed": allowed, "currentHealthy": healthy, "desiredHealthy": desired, "expectedPods": expected}
-    status["conditions"] = _conditions(budget, *verdict, "", now)
-    return status, next_expiry
-
-
-def plan_failed_status(budget: Object, message: str, now: datetime) -> Object:
-    """The status when the number of pods is not known: no disruption is allowed."""
-    old = dict.fromkeys(("currentHealthy", "desiredHealthy", "expectedPods"), 0) | (budget.get("status") or {})
-    generation = budget["metadata"].get("generation", 0)
-    return {
-        **old,
-        "observedGeneration": generation,
-        "disruptionsAllowed": 0,
-        "conditions": _conditions(budget, "False", "SyncFailed", message, now),
-    }
-
-
-def _conditions(budget: Object, status: str, reason: str, message: str, now: datetime) -> list[Object]:
-    conditions = (budget.get("status") or {}).get("conditions") or []
-    new = {
-        "type": "DisruptionAllowed", "status": status, "observedGeneration": budget["metadata"].get("generation", 0),
-        "lastTransitionTime": format_time(now), "reason": reason, "message": message,
-    }  # fmt: skip
-    old = find(conditions, "DisruptionAllowed")
-    if old is not None and old["status"] == status:
-        new["lastTransitionTime"] = old["lastTransitionTime"]
-    return [*without(conditions, "DisruptionAllowed"), new]
-
-
-def seconds_until_stale(pod: Object, now: datetime) -> float | None:
-    """How long the pod may still be about to be disrupted, as its condition says; None if it is not, or goes already."""
-    condition = get_condition(pod, DISRUPTION_TARGET)
-    if condition is None or condition["status"] != "True" or is_deleting(pod):
-        return None
-    since = parse_time(condition["lastTransitionTime"]) if condition.get("lastTransitionTime") else now
-    return (since + timedelta(seconds=STALE_DISRUPTION_SECONDS) - now).total_seconds()
-
-
 async def _settle_disruption(ctx: Context, pod: Object) -> Result:
     """A disruption that did not come about in time is called off, so that nobody takes the pod's later end for one."""
     left = seconds_until_stale(pod, ctx.clock.now())
@@ -163,7 +90,8 @@ async def _settle_disruption(ctx: Context, pod: Object) -> Result:
     if left > 0:
         return requeue(after_seconds=left)
     meta = pod["metadata"]
-    condition = {"type": DISRUPTION_TARGET, "status": "False", "lastTransitionTime": format_time(ctx.clock.now())}
+    condition: Object = {"type": DISRUPTION_TARGET, "status": "False", "lastTransitionTime": format_time(ctx.clock.now())}
+    condition |= {"reason": None, "message": None, "observedGeneration": meta.get("generation")}
     patch = {"metadata": {"uid": meta["uid"], "resourceVersion": meta["resourceVersion"]}, "status": {"conditions": [condition]}}
     try:
         written = await ctx.client.patch(
@@ -181,6 +109,7 @@ class Disruption:
     def __init__(self) -> None:
         self.SPEC = SPEC
         self._targets: Targets | None = None
+        self._told: set[str] = set()
 
     async def reconcile(self, ctx: Context, key: Key) -> Result:
         if key.name.startswith(POD):
@@ -193,24 +122,45 @@ class Disruption:
         pods = [pod for pod in ctx.cache(PODS).list(key.namespace) if matches(pod)]
         if not pods:
             ctx.recorder.event(budget, PODDISRUPTIONBUDGETS, "Normal", "NoPods", "No matching pods found")
+        self._tell_of_others(ctx, budget, pods)
+        granted = plan_granted(budget, pods, now)
         try:
-            status, expiry = plan_status(budget, pods, await self._scales(ctx, budget, pods), now)
+            status = plan_status(budget, pods, await self._scales(ctx, budget, pods), granted.standing, now)
         except (SyncFailure, TargetError) as failure:
             message = f"Failed to calculate the number of expected pods: {failure}"
             ctx.recorder.event(budget, PODDISRUPTIONBUDGETS, "Warning", "CalculateExpectedPodCountFailed", message)
-            status, expiry = plan_failed_status(budget, str(failure), now), None
-        await update_status(ctx, PODDISRUPTIONBUDGETS, budget, status)
-        return done() if expiry is None else requeue(after_seconds=expiry)
+            await update_status(ctx, PODDISRUPTIONBUDGETS, budget, plan_failed_status(budget, str(failure), now))
+            return done()
+        if by_size(budget) and any(controller_of(pod) is None for pod in pods):
+            message = UNMANAGED.format(go_selector(budget["spec"].get("selector")))
+            ctx.recorder.event(budget, PODDISRUPTIONBUDGETS, "Warning", "UnmanagedPods", message)
+        for pod in granted.overdue:
+            ctx.recorder.event(pod, PODS, "Warning", "NotDeleted", f"Pod was expected by PDB {key} to be deleted but it wasn't")
+        await update_status(ctx, PODDISRUPTIONBUDGETS, budget, status | ({"disruptedPods": granted.standing} if granted.standing else {}))
+        return done() if granted.next_expiry is None else requeue(after_seconds=granted.next_expiry)
+
+    def _tell_of_others(self, ctx: Context, budget: Object, pods: Sequence[Object]) -> None:
+        """Pods under several budgets cannot be evicted: each is told of once."""
+        name, namespace = budget["metadata"]["name"], budget["metadata"]["namespace"]
+        others = [matcher(one) for one in ctx.cache(PODDISRUPTIONBUDGETS).list(namespace) if one["metadata"]["name"] != name]
+        for pod in pods if others else ():
+            if pod["metadata"]["uid"] in self._told or not any(matches(pod) for matches in others):
+                continue
+            if len(self._told) >= TOLD_PODS_MAX:
+                self._told.clear()
+            self._told.add(pod["metadata"]["uid"])
+            which = f'Pod "{namespace}"/"{pod["metadata"]["name"]}" matches multiple PodDisruptionBudgets.  Chose "{name}" arbitrarily.'
+            ctx.recorder.event(pod, PODS, "Warning", "MultiplePodDisruptionBudgets", which)
 
     async def _scales(self, ctx: Context, budget: Object, pods: Sequence[Object]) -> Mapping[str, tuple[str, int] | None]:
         """By pod name, the uid and size of what controls the pod. TargetError where that has no scale."""
         scales = {pod["metadata"]["name"]: _scale_of(ctx, pod) for pod in pods}
-        if budget["spec"].get("maxUnavailable") is None and not isinstance(budget["spec"].get("minAvailable"), str):
+        if not by_size(budget):
             return scales  # a number of pods: sizes do not matter
         asked: dict[str, tuple[str, int] | None] = {}
         for pod in pods:
             ref = controller_of(pod)
-            if ref is not None and ref["kind"] not in SCALED and not is_terminal(pod):
+            if ref is not None and not _is_scaled(ref):
                 if ref["uid"] not in asked:
                     asked[ref["uid"]] = await self._asked_scale(ctx, ref, pod["metadata"]["namespace"])
                 scales[pod["metadata"]["name"]] = asked[ref["uid"]]
