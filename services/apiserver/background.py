@@ -19,7 +19,7 @@ BOOKMARK_SECONDS = 60.0
 EXPIRY_SECONDS = 60.0
 EXPIRY_WORKERS = 32
 HISTORY_REVISIONS_MAX = 10_000
-"""Compaction always leaves this many revisions, so that watches and pages of lists can go on."""
+"""Compaction leaves this many revisions, so that watches and pages of lists can go on, unless the disk is full."""
 
 
 async def compact_forever(state: State, interval_seconds: float) -> None:
@@ -27,7 +27,8 @@ async def compact_forever(state: State, interval_seconds: float) -> None:
     previous = 0
     while True:
         await state.clock.sleep(interval_seconds)
-        upto = min(previous, state.storage.revision - HISTORY_REVISIONS_MAX)
+        kept = 0 if state.storage.is_full else HISTORY_REVISIONS_MAX
+        upto = min(previous, state.storage.revision - kept)
         previous = state.storage.revision
         if upto <= state.storage.compacted_revision:
             continue

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -12,7 +15,7 @@ import pytest
 
 from kubecosm.runtime.errors import StartupError
 from kubecosm.services.apiserver.storage import groupcommit
-from kubecosm.services.apiserver.storage.contract import Change, StorageError, Store, Written
+from kubecosm.services.apiserver.storage.contract import Change, DiskFullError, StorageError, Store, Written, is_removal
 from kubecosm.services.apiserver.storage.groupcommit import GroupCommitStore, Row, open_store
 from kubecosm.services.apiserver.storage.memory import MemoryLog, open_memory
 from kubecosm.services.apiserver.storage.sqlite import open_sqlite
@@ -174,6 +177,118 @@ def test_a_compare_that_failed_against_a_write_that_failed_is_made_again() -> No
         assert second.result().succeeded or first.result() == "stored"
 
     asyncio.run(main())
+
+
+class TightLog(MemoryLog):
+    """A log whose disk can be full, with some room left for removals."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.full = False
+        self.commits: list[list[bool]] = []
+
+    def append(self, rows: Sequence[Row]) -> None:
+        self.commits.append([is_removal(row.value) for row in rows])
+        if self.full and not all(self.commits[-1]):
+            raise DiskFullError("the disk is full")
+        super().append(rows)
+
+
+def test_on_a_full_disk_removals_are_written_and_others_wait_for_room() -> None:
+    async def main() -> None:
+        log = TightLog()
+        store = open_store(log, InlineWorker(), InlineWorker())
+        revisions = [(await store.create(key=f"/{n}", value=b"")).revision for n in range(3)]
+        log.full = True
+        async with asyncio.TaskGroup() as tasks:
+            writes = [tasks.create_task(_outcome(store, n)) for n in range(10, 13)]
+            deletes = [tasks.create_task(store.delete(key=f"/{n}", expected_revision=revisions[n])) for n in range(2)]
+            marked = b'{"metadata":{"deletionTimestamp":"2026-01-01T00:00:00Z"}}'
+            deletes.append(tasks.create_task(store.update(key="/2", value=marked, expected_revision=revisions[2])))
+        assert [task.result() for task in writes] == ["failed"] * 3
+        assert all(task.result().succeeded for task in deletes)
+        assert store.is_full
+        assert await _outcome(store, 14) == "failed"
+        assert [item.key for item in (await store.list(prefix="/")).items] == ["/2"]
+        log.full = False
+        assert await _outcome(store, 15) == "stored"
+        assert not store.is_full
+
+    asyncio.run(main())
+
+
+def test_while_the_disk_is_full_no_removal_shares_the_fate_of_another_write() -> None:
+    async def main() -> None:
+        log = TightLog()
+        store = open_store(log, InlineWorker(), InlineWorker())
+        revisions = [(await store.create(key=f"/{n}", value=b"")).revision for n in range(20)]
+        log.full = True
+        assert await _outcome(store, 100) == "failed"
+        log.commits.clear()
+        async with asyncio.TaskGroup() as tasks:
+            for n, revision in enumerate(revisions):
+                tasks.create_task(_outcome(store, 200 + n))
+                tasks.create_task(store.delete(key=f"/{n}", expected_revision=revision))
+        assert all(len(set(commit)) == 1 for commit in log.commits)
+        assert not (await store.list(prefix="/")).items
+
+    asyncio.run(main())
+
+
+FULL_DISK = """
+import asyncio, os, pathlib, sys
+from kubecosm.services.apiserver.storage.contract import DiskFullError
+from kubecosm.services.apiserver.storage.sqlite import open_sqlite
+
+async def main(folder):
+    store = open_sqlite(folder / "store.db")
+    revisions = [(await store.create(key=f"/{n}", value=b"x" * 1000)).revision for n in range(300)]
+    fill = folder / "fill"
+    try:
+        with open(fill, "wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+    except OSError:
+        pass
+    count = 0
+    try:
+        while True:
+            await store.create(key=f"/more-{count}", value=b"x" * 1000)
+            count += 1
+    except DiskFullError as error:
+        print(error)
+    for n, revision in enumerate(revisions):
+        assert (await store.delete(key=f"/{n}", expected_revision=revision)).succeeded
+    assert len((await store.list(prefix="/")).items) == count
+    try:
+        await store.create(key="/refused", value=b"")
+        sys.exit("room for removals was given to others")
+    except DiskFullError:
+        fill.unlink()
+    assert (await store.create(key="/after", value=b"")).succeeded
+    assert not store.is_full and (folder / "reserve").exists()
+    await store.close()
+    store = open_sqlite(folder / "store.db")
+    assert len((await store.list(prefix="/")).items) == count + 1
+    await store.close()
+
+asyncio.run(main(pathlib.Path(sys.argv[1])))
+"""
+
+
+@pytest.mark.process
+def test_what_is_set_aside_on_a_disk_lets_deletes_go_on_when_it_is_full(tmp_path: Path) -> None:
+    script, disk = tmp_path / "full.py", tmp_path / "disk"
+    script.write_text(FULL_DISK)
+    disk.mkdir()
+    alone = ["unshare", "--user", "--map-root-user", "--mount"]
+    mount = f"mount -t tmpfs -o size=24m tmpfs {disk}"
+    if shutil.which("unshare") is None or subprocess.run([*alone, "sh", "-c", mount], capture_output=True, check=False).returncode:
+        pytest.skip("no file system of a given size can be mounted here")
+    command = f"{mount} && exec {sys.executable} {script} {disk}"
+    ran = subprocess.run([*alone, "sh", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "store.db: the disk is full: free some space" in ran.stdout
 
 
 def test_writes_of_one_key_over_several_commits_stay_in_order(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,6 +69,10 @@ class EncryptingStore:
     def compacted_revision(self) -> int:
         return self._inner.compacted_revision
 
+    @property
+    def is_full(self) -> bool:
+        return self._inner.is_full
+
     async def create(self, *, key: str, value: bytes) -> Written:
         return await self._inner.create(key=key, value=self._encrypted(key, value))
 

@@ -89,6 +89,15 @@ class StorageError(Exception):
     """The backend could not do it (disk full, I/O error). Nothing of the failed write is visible."""
 
 
+class DiskFullError(StorageError):
+    """There is no room to write; removals may still be possible."""
+
+
+def is_removal(value: bytes | None) -> bool:
+    """Whether a write removes its key or is on the way to that: an object that is being deleted. What is encrypted does not tell."""
+    return value is None or b'"deletionTimestamp":' in value
+
+
 class Store(Protocol):
     """What the apiserver knows of its storage."""
 
@@ -99,6 +108,10 @@ class Store(Protocol):
     @property
     def compacted_revision(self) -> int:
         """Reads at older revisions, and watches from before this one, are refused."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether removals alone are written for want of room: whatever can be compacted should be."""
 
     async def create(self, *, key: str, value: bytes) -> Written:
         """Write a key that must not exist. Raises StorageError."""

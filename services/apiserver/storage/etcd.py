@@ -57,6 +57,10 @@ class EtcdStore:
     def compacted_revision(self) -> int:
         return self._compacted
 
+    @property
+    def is_full(self) -> bool:
+        return False  # etcd keeps room for deletes by itself
+
     async def open(self) -> None:
         """Raises StorageError."""
         key = encoded(self._marker)

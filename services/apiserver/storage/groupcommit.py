@@ -4,6 +4,9 @@ Writes are checked against the newest pending state and given revisions on the e
 is on its way becomes the next one. A commit is one `Log.append` on the log's own thread. When it is durable, the loop publishes its
 changes to the subscribers and answers its writers, in that order, so whoever was answered reads his own write. If it fails, it fails
 its writers and those queued behind it (they were checked against state that never came to be), and memory is as it was.
+
+While the disk is full, removals have commits of their own, for which a log may have kept some room; whether there is room again shows when
+another write succeeds.
 """
 
 from __future__ import annotations
@@ -12,13 +15,27 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from .contract import Change, CompactedError, Deliver, Found, FutureRevisionError, Item, Listed, StorageError, Written
+from .contract import (
+    Change,
+    CompactedError,
+    Deliver,
+    DiskFullError,
+    Found,
+    FutureRevisionError,
+    Item,
+    Listed,
+    StorageError,
+    Written,
+    is_removal,
+)
 from .subscriptions import Subscribed, Subscriptions
 
 T = TypeVar("T")
 
 LINGER_TURNS = 3
 """Turns of the event loop that a commit waits for what depends on a write that has just been accepted, so that both share it."""
+REMOVAL_RETRIES_MAX = 1
+"""A removal that failed in the company of other writes, since the disk is full, is tried again without them."""
 COMMIT_ROWS_MAX = 512
 """Writes in one commit; more would only make the first of them wait longer."""
 
@@ -39,7 +56,7 @@ class Log(Protocol):
         """The live keys with their revisions, the newest revision and the compacted revision."""
 
     def append(self, rows: Sequence[Row]) -> None:
-        """Make rows durable, all or none. Raises StorageError."""
+        """Make rows durable, all or none. Raises StorageError; DiskFullError where removals alone might succeed."""
 
     def compact(self, revision: int) -> None:
         """Drop rows replaced or deleted at or before `revision`. Raises StorageError."""
@@ -90,6 +107,8 @@ class GroupCommitStore:
         self._subscriptions = Subscriptions()
         self._loop = asyncio.get_running_loop()
         self._closed = False
+        self._full = False
+        self._removes = False  # what the pending writes are while the disk is full
 
     @property
     def revision(self) -> int:
@@ -98,6 +117,10 @@ class GroupCommitStore:
     @property
     def compacted_revision(self) -> int:
         return self._compacted
+
+    @property
+    def is_full(self) -> bool:
+        return self._full
 
     async def create(self, *, key: str, value: bytes) -> Written:
         return await self._write(key, 0, value)
@@ -111,16 +134,34 @@ class GroupCommitStore:
         return await self._write(key, expected_revision, None)
 
     async def _write(self, key: str, expected: int, value: bytes | None, accepted: Callable[[], None] | None = None) -> Written:
+        retries = REMOVAL_RETRIES_MAX if is_removal(value) else 0
         while True:
             if self._closed:
                 raise StorageError("the storage is closed")
             pending = self._pending.get(key)
             present = self._live.get(key, 0) if pending is None else 0 if pending.value is None else pending.revision
-            if present == expected:
-                break
-            if pending is None:
-                return Written(False, present)
-            await self._wait_settled()  # the compare failed against a write that may yet fail, and that nobody can read yet
+            if present != expected:
+                if pending is None:
+                    return Written(False, present)
+                await self._wait_settled()  # the compare failed against a write that may yet fail, and that nobody can read yet
+                continue
+            if self._full and not self._may_join(value):
+                await self._wait_settled()
+                continue
+            try:
+                return await self._enqueue(key, expected, value, accepted)
+            except DiskFullError:
+                if not retries:
+                    raise
+                retries -= 1  # now by itself
+
+    def _may_join(self, value: bytes | None) -> bool:
+        """Whether a write is of the sort that those are which are pending: removals, or others."""
+        if not self._pending:
+            self._removes = is_removal(value)
+        return self._removes == is_removal(value)
+
+    def _enqueue(self, key: str, expected: int, value: bytes | None, accepted: Callable[[], None] | None) -> asyncio.Future[Written]:
         self._assigned += 1
         row = Row(self._assigned, key, expected, value)
         self._pending[key] = row
@@ -131,7 +172,7 @@ class GroupCommitStore:
             self._loop.call_soon(*((self._kick,) if accepted is None else (self._linger, LINGER_TURNS)))
         if accepted is not None:
             accepted()
-        return await answer
+        return answer
 
     def _linger(self, turns: int) -> None:
         """Kick after so many turns of the loop."""
@@ -154,8 +195,10 @@ class GroupCommitStore:
     def _on_committed(self, _result: None, error: BaseException | None) -> None:
         writes, self._in_flight = self._in_flight, []
         if error is None:
+            self._full = self._full and self._removes
             self._accept(writes)
         else:
+            self._full = self._full or isinstance(error, DiskFullError)
             self._fail([*writes, *self._queue], error)
         settled, self._settled = self._settled, None
         if settled is not None:
@@ -185,7 +228,7 @@ class GroupCommitStore:
         self._assigned = self._revision
         for write in writes:
             if not write.answer.done():
-                write.answer.set_exception(StorageError(str(error)))
+                write.answer.set_exception((DiskFullError if isinstance(error, DiskFullError) else StorageError)(str(error)))
 
     async def get(self, *, key: str, revision: int = 0) -> Found:
         at = self._readable(revision)

@@ -2,21 +2,24 @@
 
 A commit is one multi-row INSERT: SQLite makes a lone statement a transaction, and Python's interpreter lock is given up once for the
 whole of it. One thread writes, another reads through a connection of its own. A lock file keeps a second server away from the database.
+Some room on the disk is set aside for deletes (reserve.py).
 """
 
 from __future__ import annotations
 
 import fcntl
+import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from kubecosm.runtime.errors import StartupError, startup
 
-from .contract import Change, Item, StorageError
+from .contract import Change, DiskFullError, Item, StorageError, is_removal
 from .groupcommit import GroupCommitStore, Row, open_store
+from .reserve import ROOM_BYTES_MIN, Reserve
 from .worker import ThreadWorker
 
 SCHEMA_VERSION = 1
@@ -24,6 +27,10 @@ STATEMENTS_CACHED = 1024
 """Compiled statements kept: one INSERT per batch size, at most COMMIT_ROWS_MAX of them."""
 COMPACT_ROWS_MAX = 5000
 """Revisions compacted in one transaction, so that a commit never waits long behind compaction."""
+
+FREE_BYTES_MIN = 64 * 1024
+"""With less on the disk, a write that failed did so for want of room."""
+DISK_FULL = "the disk is full: free some space; until then objects are served and deletes may succeed, other writes do not"
 
 _SCHEMA = """
 CREATE TABLE log (revision INTEGER PRIMARY KEY, key TEXT NOT NULL, previous INTEGER NOT NULL, value BLOB);
@@ -46,6 +53,7 @@ class SqliteLog:
                 _prepare(self._writer, path)
                 self._reader = opened.enter_context(closing(_connect(path)))
                 self._loaded = _load(self._writer)
+                self._reserve = Reserve(path.with_name("reserve"))
             except sqlite3.Error as error:
                 raise _startup_error(path, error) from error
             self._opened = opened.pop_all()
@@ -54,11 +62,36 @@ class SqliteLog:
         return self._loaded
 
     def append(self, rows: Sequence[Row]) -> None:
+        """Raises DiskFullError when there is no room; removals then get what is set aside."""
+        if self._reserve.is_spent and not all(is_removal(row.value) for row in rows):
+            self._reserve.keep()
+            if self._reserve.is_spent and not self._has_free_pages():
+                raise DiskFullError(f"cannot write {self._path}: {DISK_FULL}")
+        try:
+            self._insert(rows)
+        except DiskFullError:
+            if not all(is_removal(row.value) for row in rows):
+                raise
+            self._make_room()
+            self._insert(rows)
+
+    def _has_free_pages(self) -> bool:
+        """Whether what was compacted left room within the file."""
+        pages, size = (self._writer.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_size"))
+        return bool(pages * size >= ROOM_BYTES_MIN)
+
+    def _insert(self, rows: Sequence[Row]) -> None:
         values: list[Any] = []
         for row in rows:
             values += (row.revision, row.key, row.previous, row.value)
         with self._failing_clearly():
             self._writer.execute("INSERT INTO log VALUES (?,?,?,?)" + ",(?,?,?,?)" * (len(rows) - 1), values)
+
+    def _make_room(self) -> None:
+        """With what was set aside the database can take up its write-ahead log, which then begins anew."""
+        self._reserve.spend()
+        with suppress(sqlite3.Error):
+            self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def compact(self, revision: int) -> None:
         with self._failing_clearly():
@@ -102,6 +135,8 @@ class SqliteLog:
         except sqlite3.Error as error:
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
+            if _is_disk_full(error, self._path):
+                raise DiskFullError(f"cannot write {self._path}: {DISK_FULL}") from error
             raise StorageError(f"cannot write {self._path}: {error}") from error
 
 
@@ -148,6 +183,12 @@ def _lock(path: Path) -> IO[bytes]:
     return file
 
 
+def _is_disk_full(error: sqlite3.Error, path: Path) -> bool:
+    """Not every call that finds no room says so: some only say that they failed."""
+    name = getattr(error, "sqlite_errorname", "")
+    return name.startswith("SQLITE_FULL") or (name.startswith("SQLITE_IOERR") and shutil.disk_usage(path.parent).free < FREE_BYTES_MIN)
+
+
 def _startup_error(path: Path, error: sqlite3.Error) -> StartupError:
     advice = {
         "SQLITE_NOTADB": "the file is not a database: restore it from a copy, or move it away to start empty",
@@ -156,6 +197,6 @@ def _startup_error(path: Path, error: sqlite3.Error) -> StartupError:
         "SQLITE_READONLY": "it is read-only: check its permissions",
         "SQLITE_FULL": "the disk is full: free some space and start again; nothing written before is lost",
     }
-    name = getattr(error, "sqlite_errorname", "")
+    name = "SQLITE_FULL" if _is_disk_full(error, path) else getattr(error, "sqlite_errorname", "")
     why = next((text for prefix, text in advice.items() if name.startswith(prefix)), str(error))
     return StartupError(f"cannot use the database {path}: {why}")
