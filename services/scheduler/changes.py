@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kubecosm.api.meta import labels_of
+from kubecosm.api.meta import annotations_of, labels_of
 from kubecosm.api.resources import Object
 
 from .framework.events import Action
@@ -70,15 +70,16 @@ def pod_action(old: PodInfo, new: PodInfo) -> Action:
 
 
 def _claims_of(pod: Object) -> object:
-    """The claims that were made for the pod from templates."""
-    return (pod.get("status") or {}).get("resourceClaimStatuses") or None
+    """The claims that were made for the pod, from templates and for its extended resources."""
+    status = pod.get("status") or {}
+    return status.get("resourceClaimStatuses") or None, status.get("extendedResourceClaimStatus")
 
 
 def node_action(old: Object, new: Object) -> Action:
-    """How a node changed (NodeSchedulingPropertiesChange); nothing for a heartbeat."""
+    """How a node changed (NodeSchedulingPropertiesChange); nothing for a heartbeat, or for being cordoned."""
     action = Action(0)
     before, after = old.get("spec") or {}, new.get("spec") or {}
-    if before.get("unschedulable") != after.get("unschedulable") or (before.get("taints") or []) != (after.get("taints") or []):
+    if (before.get("unschedulable") and not after.get("unschedulable")) or (before.get("taints") or []) != (after.get("taints") or []):
         action |= Action.UPDATE_NODE_TAINT
     if labels_of(old) != labels_of(new):
         action |= Action.UPDATE_NODE_LABEL
@@ -87,6 +88,8 @@ def node_action(old: Object, new: Object) -> Action:
         action |= Action.UPDATE_NODE_ALLOCATABLE
     if _conditions(was) != _conditions(now):
         action |= Action.UPDATE_NODE_CONDITION
+    if annotations_of(old) != annotations_of(new):
+        action |= Action.UPDATE_NODE_ANNOTATION
     if was.get("declaredFeatures") != now.get("declaredFeatures"):
         action |= Action.UPDATE_NODE_DECLARED_FEATURE
     return action

@@ -53,7 +53,7 @@ async def _extend(scheduler: Scheduler, settings: Sequence[ExtenderSettings], st
 
     session = await stack.enter_async_context(aiohttp.ClientSession())
     chain = Extenders([HttpExtender(one, session) for one in settings], scheduler.cluster.nodes)
-    scheduler.extended = ExtendedCycle(scheduler, chain)
+    scheduler.extended, scheduler.any_update_matters = ExtendedCycle(scheduler, chain), True
     scheduler.algorithm.extenders_filter = any(one.filter_verb for one in settings)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kubecosm.api.meta import labels_of
 from kubecosm.api.resources import (
     NAMESPACES,
     NODES,
@@ -31,7 +30,7 @@ from .framework.events import (
     Action,
     ClusterEvent,
     EventResource,
-    changed,
+    changes,
 )
 from .ondemand import OnDemand, on_demand
 from .scheduler import Scheduler
@@ -39,6 +38,7 @@ from .state.podinfo import PodInfo, compile_pod
 from .watched import pods_of
 
 TERMINAL_PHASES = ("Succeeded", "Failed")
+NOTHING = Action(0)
 
 
 class EventHandlers:
@@ -113,12 +113,14 @@ class EventHandlers:
         self._queue.move(NODE_ADD, None, node)
 
     def node_updated(self, old: Object, new: Object) -> None:
-        if old.get("spec") == new.get("spec") and old.get("status") == new.get("status") and labels_of(old) == labels_of(new):
+        before, after = old["metadata"], new["metadata"]
+        same = old.get("spec") == new.get("spec") and old.get("status") == new.get("status")
+        if same and all(before.get(what) == after.get(what) for what in ("labels", "annotations")):
             return  # a heartbeat
         self._cluster.set_node(new)
-        action = node_action(old, new)
-        if action:
-            self._queue.move(changed(EventResource.NODE, action), old, new)
+        if actions := node_action(old, new):
+            for event in changes(EventResource.NODE, actions):
+                self._queue.move(event, old, new)
 
     def node_deleted(self, node: Object) -> None:
         self._cluster.remove_node(node["metadata"]["name"])
@@ -158,12 +160,20 @@ class EventHandlers:
         was_nominated = bool(self._scheduler.nominator.node_of(uid))
         self._scheduler.nominator.remove(uid)
         self._queue.delete(uid)
-        self._scheduler.waiting.reject(uid, "removed")
-        if placed is not None and not self._cluster.is_assumed(uid):
+        if placed is not None and self._cluster.is_assumed(uid):
+            self._assumed_deleted(placed)
+        elif placed is not None:
             self._cluster.remove_pod(uid)
             self._queue.move(ASSIGNED_POD_DELETE, placed, None)
         elif pending is not None and was_nominated:
-            self._queue.move(ASSIGNED_POD_DELETE, pending, None)
+            self._queue.move(ASSIGNED_POD_DELETE, pending, None, up_to=pending.priority)
+
+    def _assumed_deleted(self, pod: PodInfo) -> None:
+        """A pod goes while it is being bound: its room is free at once, though its binding will take a while to fail."""
+        if self._scheduler.waiting.reject(pod.uid, "removed"):
+            return  # what it has reserved is given back with its room
+        self._cluster.forget(pod)
+        self._queue.move(ASSIGNED_POD_DELETE, pod, None)
 
     def _assumed_as(self, pod: Object) -> PodInfo | None:
         """The pod as it was assumed, if nothing that counts has changed since: most bindings are ours."""
@@ -196,12 +206,14 @@ class EventHandlers:
             known.pod = new
             if started_between(old, new):
                 self._cluster.touch(known.uid)
+            if self._scheduler.any_update_matters:
+                [update] = changes(EventResource.ASSIGNED_POD, NOTHING)
+                self._queue.move(update, known, known)
             return
         info = compile_pod(new)
         self._cluster.set_pod(info)
-        action = pod_action(known, info)
-        if action:
-            self._queue.move(changed(EventResource.ASSIGNED_POD, action), known, info)
+        for event in changes(EventResource.ASSIGNED_POD, pod_action(known, info)):
+            self._queue.move(event, known, info)
 
     def _pend(self, info: PodInfo) -> None:
         if info.claims and self._storage is not None:
@@ -214,11 +226,14 @@ class EventHandlers:
     def _renominate(self, old: Object, info: PodInfo) -> None:
         """Somebody, perhaps we, has written or cleared the pod's status.nominatedNodeName; in-memory nominations outlive other changes."""
         before = nominated_node_of(old)
-        if before != info.nominated_node:
-            if info.nominated_node:
-                self._scheduler.nominator.add(info, info.nominated_node)
-            else:
-                self._scheduler.nominator.remove(info.uid)
+        if before == info.nominated_node:
+            return
+        if info.nominated_node:
+            self._scheduler.nominator.add(info, info.nominated_node)
+        else:
+            self._scheduler.nominator.remove(info.uid)
+        if before and not self._cluster.is_assumed(info.uid):
+            self._queue.move(ASSIGNED_POD_DELETE, info, None, up_to=info.priority)
 
     def _pending_changed(self, old: Object, new: Object) -> None:
         known = self._scheduler.pending.get(new["metadata"].get("uid", ""))
@@ -229,14 +244,16 @@ class EventHandlers:
             known.pod = new
             known.nominated_node = nominated_node_of(new)
             self._renominate(old, known)
+            if self._scheduler.any_update_matters and not self._cluster.is_assumed(known.uid):
+                self._queue.update(known, known, changes(EventResource.UNSCHEDULED_POD, NOTHING))
             return
         info = compile_pod(new)
         self._pend(info)
         self._renominate(old, info)
         if not self._cluster.is_assumed(info.uid):
-            action = pod_action(known, info)
-            event = changed(EventResource.UNSCHEDULED_POD, action) if action else None
-            self._queue.update(info, event)
+            self._queue.update(known, info, changes(EventResource.UNSCHEDULED_POD, pod_action(known, info)))
+        elif info.is_terminating and not known.is_terminating and (assumed := self._cluster.pod(info.uid)) is not None:
+            self._assumed_deleted(assumed)
 
 
 def _is_terminal(pod: Object) -> bool:

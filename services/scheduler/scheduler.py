@@ -79,6 +79,8 @@ class Scheduler:
         """Pods without a node that are ours to schedule, by uid, as the API server has them."""
         self.extended: ExtendedCycle | None = None
         """How pods that concern extenders are scheduled; None without extenders."""
+        self.any_update_matters = any(profile.hints.any_update_matters for profile in self.profiles.values())
+        """Somebody may refuse pods for reasons that any update of any pod may change: a plugin that says so, or an extender."""
         self.binding = BindingCycle(self, bindings_max)
         self._tasks: asyncio.TaskGroup | None = None
         self._early: list[tuple[str, Coroutine[Any, Any, None]]] = []

@@ -29,8 +29,9 @@ class WaitingPod:
         if not self._pending:
             self._decided.set()
 
-    def reject(self, plugin: str, why: str) -> None:
-        self._end(Status(Code.UNSCHEDULABLE, (why,), plugin))
+    def reject(self, plugin: str, why: str) -> bool:
+        """Send the pod back, until an event comes that the plugin cares about. False if it has been decided already."""
+        return self._end(Status(Code.UNSCHEDULABLE, (why,), plugin))
 
     def preempt(self, plugin: str, why: str) -> bool:
         """Send the pod back to be tried again after its back-off: nothing is wrong with it. False if it has been decided already."""
@@ -97,6 +98,7 @@ class WaitingPods:
         finally:
             del self._pods[uid]
 
-    def reject(self, uid: str, why: str) -> None:
-        if waiting := self._pods.get(uid):
-            waiting.reject("", why)
+    def reject(self, uid: str, why: str) -> bool:
+        """Send a pod back that is held; False if it is not."""
+        waiting = self._pods.get(uid)
+        return waiting is not None and waiting.reject("", why)

@@ -215,7 +215,7 @@ def test_pods_wait_in_silence_for_their_claims(name: str, why: str) -> None:
     cluster = with_devices(resource_slice("a", device("0")), claims=(going,))
     cluster.add(user("p", name))
     assert cluster.scheduler.queue.pop() is None
-    [gated] = cluster.scheduler.queue.gated.values()
+    [gated] = cluster.scheduler.queue.gated
     status = cluster.scheduler.profiles["default-scheduler"].ask_gate(gated.gated_by, gated.info)
     assert status is not None
     assert (gated.gated_by, status.message, cluster.api.events) == ("DynamicResources", why, [])

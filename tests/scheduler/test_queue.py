@@ -177,7 +177,7 @@ def test_incoming_pods_are_counted_by_queue_and_event() -> None:
     cluster.schedule(pod("p"))
     cluster.handlers.node_updated(node("n", unschedulable=True), node("n"))
     text = cluster.metrics.render()[1].decode()
-    assert 'scheduler_queue_incoming_pods_total{event="PodAdd",queue="active"} 1.0' in text
+    assert 'scheduler_queue_incoming_pods_total{event="UnscheduledPodAdd",queue="active"} 1.0' in text
     assert 'scheduler_queue_incoming_pods_total{event="ScheduleAttemptFailure",queue="unschedulable"} 1.0' in text
     assert 'scheduler_queue_incoming_pods_total{event="NodeUpdateNodeTaint",queue="backoff"} 1.0' in text
     assert 'scheduler_pending_pods{queue="backoff"} 1.0' in text

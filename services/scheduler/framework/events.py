@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntFlag, StrEnum, auto
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ class Action(IntFlag):
     UPDATE_NODE_LABEL = auto()
     UPDATE_NODE_TAINT = auto()
     UPDATE_NODE_CONDITION = auto()
+    UPDATE_NODE_ANNOTATION = auto()
     UPDATE_NODE_DECLARED_FEATURE = auto()
     UPDATE_POD_LABEL = auto()
     UPDATE_POD_SCALE_DOWN = auto()
@@ -29,7 +31,8 @@ class Action(IntFlag):
     UPDATE_OTHER = auto()
 
     UPDATE_NODE = (
-        UPDATE_NODE_ALLOCATABLE | UPDATE_NODE_LABEL | UPDATE_NODE_TAINT | UPDATE_NODE_CONDITION | UPDATE_NODE_DECLARED_FEATURE
+        UPDATE_NODE_ALLOCATABLE | UPDATE_NODE_LABEL | UPDATE_NODE_TAINT | UPDATE_NODE_CONDITION | UPDATE_NODE_ANNOTATION
+        | UPDATE_NODE_DECLARED_FEATURE
     )  # fmt: skip
     UPDATE_POD = (
         UPDATE_POD_LABEL | UPDATE_POD_SCALE_DOWN | UPDATE_POD_TOLERATION | UPDATE_POD_GATES_ELIMINATED
@@ -47,14 +50,14 @@ class EventResource(StrEnum):
     NODE = "Node"
     PERSISTENT_VOLUME = "PersistentVolume"
     PERSISTENT_VOLUME_CLAIM = "PersistentVolumeClaim"
-    STORAGE_CLASS = "StorageClass"
-    CSI_NODE = "CSINode"
-    CSI_DRIVER = "CSIDriver"
-    CSI_STORAGE_CAPACITY = "CSIStorageCapacity"
-    VOLUME_ATTACHMENT = "VolumeAttachment"
-    RESOURCE_CLAIM = "ResourceClaim"
-    RESOURCE_SLICE = "ResourceSlice"
-    DEVICE_CLASS = "DeviceClass"
+    STORAGE_CLASS = "storage.k8s.io/StorageClass"
+    CSI_NODE = "storage.k8s.io/CSINode"
+    CSI_DRIVER = "storage.k8s.io/CSIDriver"
+    CSI_STORAGE_CAPACITY = "storage.k8s.io/CSIStorageCapacity"
+    VOLUME_ATTACHMENT = "storage.k8s.io/VolumeAttachment"
+    RESOURCE_CLAIM = "resource.k8s.io/ResourceClaim"
+    RESOURCE_SLICE = "resource.k8s.io/ResourceSlice"
+    DEVICE_CLASS = "resource.k8s.io/DeviceClass"
     NAMESPACE = "Namespace"
     WILDCARD = "*"
 
@@ -73,6 +76,9 @@ class ClusterEvent:
         return same and bool(self.action & other.action)
 
 
+CHANGES_MAX = 1024
+"""Combinations of what an update changed."""
+
 _NAMES = {Action.UPDATE_POD_GATES_ELIMINATED: "UpdatePodSchedulingGatesEliminated", Action.UPDATE_OTHER: "Update"}
 
 
@@ -81,9 +87,12 @@ def action_name(action: Action) -> str:
     return _NAMES.get(action) or "".join(part.capitalize() for part in (action.name or "").split("_"))
 
 
-def changed(resource: EventResource, action: Action) -> ClusterEvent:
-    """An update, labelled by the first of what it changed, as kube-scheduler would tell it first."""
-    return ClusterEvent(resource, action, f"{resource}{action_name(next(iter(action)))}")
+@lru_cache(maxsize=CHANGES_MAX)
+def changes(resource: EventResource, actions: Action) -> tuple[ClusterEvent, ...]:
+    """One event for each thing that an update changed; a general one if it changed nothing that has a name."""
+    if not actions:
+        return (ClusterEvent(resource, Action.UPDATE_OTHER, f"{resource}Update"),)
+    return tuple(ClusterEvent(resource, action, f"{resource}{action_name(action)}") for action in actions)
 
 
 Hint = Callable[["PodInfo", Any, Any], bool]
@@ -99,7 +108,7 @@ class HintedEvent:
     hint: Hint | None = None
 
 
-POD_ADD = ClusterEvent(EventResource.UNSCHEDULED_POD, Action.ADD, "PodAdd")
+POD_ADD = ClusterEvent(EventResource.UNSCHEDULED_POD, Action.ADD, "UnscheduledPodAdd")
 ASSIGNED_POD_ADD = ClusterEvent(EventResource.ASSIGNED_POD, Action.ADD, "AssignedPodAdd")
 ASSIGNED_POD_DELETE = ClusterEvent(EventResource.ASSIGNED_POD, Action.DELETE, "AssignedPodDelete")
 NODE_ADD = ClusterEvent(EventResource.NODE, Action.ADD, "NodeAdd")
@@ -108,4 +117,4 @@ SCHEDULE_ATTEMPT_FAILURE = "ScheduleAttemptFailure"
 BACKOFF_COMPLETE = "BackoffComplete"
 POP_FROM_BACKOFF = "PopFromBackoffQ"
 UNSCHEDULABLE_TIMEOUT = ClusterEvent(EventResource.WILDCARD, Action.ALL, "UnschedulableTimeout")
-FORCE_ACTIVATE = "ForceActivate"
+FORCE_ACTIVATE = ClusterEvent(EventResource.WILDCARD, Action.ALL, "ForceActivate")

@@ -59,14 +59,20 @@ class InterPodAffinity:
         ]
 
     def _pod_changed(self, pod: PodInfo, old: PodInfo | None, new: PodInfo | None) -> bool:
-        """Worth a try when wanted company came, or unwanted company went."""
-        if new is not None and any(self._about(term, new) for term in pod.affinity.required):
+        """Worth a try when wanted company came, or unwanted company went: by being placed or deleted, or by its labels."""
+        if new is not None and self._is_company(pod, new) and not (old is not None and self._is_company(pod, old)):
             return True
-        if old is None:
-            return False
-        return any(self._about(term, old) for term in pod.affinity.anti_required) or any(
-            self._about(term, pod) for term in old.affinity.anti_required
-        )
+        return old is not None and self._is_unwanted(pod, old) and not (new is not None and self._is_unwanted(pod, new))
+
+    def _is_company(self, pod: PodInfo, other: PodInfo) -> bool:
+        """Whether all affinity that `pod` requires is about `other`."""
+        required = pod.affinity.required
+        return bool(required) and all(self._about(term, other) for term in required)
+
+    def _is_unwanted(self, pod: PodInfo, other: PodInfo) -> bool:
+        """Whether any required anti-affinity of the one is about the other."""
+        mine, theirs = pod.affinity.anti_required, other.affinity.anti_required
+        return any(self._about(term, other) for term in mine) or any(self._about(term, pod) for term in theirs)
 
     def _node_changed(self, pod: PodInfo, old: Any, new: Any) -> bool:
         """Worth a try when the node brings, or changes, the value of a topology that a term of the pod is about."""

@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from kubecosm.api.meta import labels_of
+from kubecosm.api.resources import Object
+
 from ..framework.events import Action, ClusterEvent, EventResource, HintedEvent
 from ..framework.handle import Handle
 from ..framework.interface import CycleState, Verdict
@@ -35,9 +38,12 @@ class NodeAffinity:
         return [HintedEvent(ClusterEvent(EventResource.NODE, Action.ADD | Action.UPDATE_NODE_LABEL), self._node_changed)]
 
     def _node_changed(self, pod: PodInfo, old: Any, new: Any) -> bool:
-        """Worth a try when the node matches now; that it did not before is likely, since the pod was refused."""
-        row = self._nodes.row_of.get(new["metadata"]["name"])
-        return row is not None and self.filter(CycleState(), pod, slice(row, row + 1)) is None
+        """Worth a try when the node matches now and did not before, or was not there."""
+        return self._wants(pod, new) and not (old is not None and self._wants(pod, old))
+
+    def _wants(self, pod: PodInfo, node: Object) -> bool:
+        name, labels = node["metadata"]["name"], labels_of(node)
+        return all(terms is None or terms.matches(name, labels) for terms in (self._added_required, pod.node_required))
 
     def pre_filter(self, state: CycleState, pod: PodInfo) -> Status | frozenset[str] | None:
         if pod.node_required is None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from kubecosm.api import names
+from kubecosm.api.meta import labels_of
 from kubecosm.api.selectors import LabelSelector
 
 from ..framework.events import Action, ClusterEvent, EventResource, HintedEvent
@@ -21,7 +22,7 @@ from ..framework.interface import SCORE_MAX, CycleState, Verdict
 from ..framework.status import SKIP_STATUS, Status, unresolvable, unschedulable
 from ..state.columns import MISSING, BoolArray, FloatArray, IdArray, IntArray, LabelColumn, Rows
 from ..state.counters import PodQuery
-from ..state.nodes import NodeTable
+from ..state.nodes import NodeTable, taints_of
 from ..state.podinfo import PodInfo, SpreadConstraint, compile_spread_constraints
 from ..state.tolerations import untolerated
 
@@ -81,13 +82,14 @@ class PodTopologySpread:
         return any(c.selector.matches(other.labels) for c in constraints for other in changed)
 
     def _node_changed(self, pod: PodInfo, old: Any, new: Any) -> bool:
-        """Worth a try when a node that has all topology labels came, went, or moved to another domain."""
+        """Worth a try when a node with all topology labels came, went, moved to another domain or has other taints."""
         keys = [c.topology_key for c in self._constraints(pod, hard=True)]
-        before, after = ([(n or {}).get("metadata", {}).get("labels", {}).get(key) for key in keys] for n in (old, new))
-        if old is not None and new is not None:
-            taints_matter = any(c.honor_taints for c in self._constraints(pod, hard=True))
-            return before != after or taints_matter
-        return None not in (after if new is not None else before)
+        before, after = ([labels_of(n or {"metadata": {}}).get(key) for key in keys] for n in (old, new))
+        if old is None or new is None:
+            return None not in (after if old is None else before)
+        if (None in before) is not (None in after):
+            return True
+        return None not in after and (before != after or taints_of(old) != taints_of(new))
 
     # ---- filter
 

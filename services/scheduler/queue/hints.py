@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import Enum
 from typing import Any
 
 from ..framework.events import Action, ClusterEvent, EventResource, Hint, HintedEvent
-from ..framework.interface import EnqueueExtensions, Plugin
+from ..framework.failures import BUGS, describe
+from ..framework.interface import (
+    EnqueueExtensions,
+    FilterPlugin,
+    PermitPlugin,
+    Plugin,
+    PreEnqueuePlugin,
+    PreFilterPlugin,
+    ReservePlugin,
+)
 from ..framework.status import EXTENDER
 from .podqueue import QueuedPod
 
-QUEUE, QUEUE_SKIP = "Queue", "QueueSkip"
+QUEUE, QUEUE_SKIP, ERROR = "Queue", "QueueSkip", "Error"
 HintObserver = Callable[[str, str, str, float], None]
 """(plugin, label of the event, answer, seconds)"""
 
@@ -25,20 +34,24 @@ class Worth(Enum):
     AT_ONCE = "at once"
 
 
+POD_RESOURCES = (EventResource.ASSIGNED_POD, EventResource.UNSCHEDULED_POD, EventResource.WILDCARD)
+REJECTING = (PreEnqueuePlugin, PreFilterPlugin, FilterPlugin, ReservePlugin, PermitPlugin)
 ALL_EVENTS = HintedEvent(ClusterEvent(EventResource.WILDCARD, Action.ALL))
 
 
 class HintMap:
     """The registered events of one profile."""
 
-    def __init__(self, plugins: Iterable[Plugin]) -> None:
+    def __init__(self, plugins: Collection[Plugin]) -> None:
         self._events: dict[str, tuple[HintedEvent, ...]] = {}
         for plugin in plugins:
             registered = plugin.events_to_register() if isinstance(plugin, EnqueueExtensions) else (ALL_EVENTS,)
             self._events[plugin.name] = tuple(registered)
+        self.any_update_matters = any(_hears_of_updates(self._events[plugin.name]) for plugin in plugins if isinstance(plugin, REJECTING))
+        """Whether a plugin that may reject pods wants to hear of updates of pods that change nothing in particular."""
         self._events[EXTENDER] = (ALL_EVENTS,)
         self._interested: dict[tuple[EventResource, int], Mapping[str, list[Hint | None]]] = {}
-        self._now: Callable[[], float] | None = None
+        self._now: Callable[[], float] = lambda: 0.0
         self._observe: HintObserver = lambda plugin, event, answer, seconds: None
 
     def observe_with(self, now: Callable[[], float], observe: HintObserver) -> None:
@@ -82,9 +95,18 @@ class HintMap:
         return best
 
     def _ask(self, plugin: str, hint: Hint, pod: QueuedPod, event: ClusterEvent, old: Any, new: Any) -> bool:
-        if self._now is None:
-            return hint(pod.info, old, new)
+        """What the hint says; one that fails is taken for a yes, so that no pod is forgotten."""
         started = self._now()
-        answer = hint(pod.info, old, new)
-        self._observe(plugin, event.label, QUEUE if answer else QUEUE_SKIP, self._now() - started)
+        try:
+            answer = hint(pod.info, old, new)
+            told = QUEUE if answer else QUEUE_SKIP
+        except BUGS as failed:
+            describe(failed)
+            answer, told = True, ERROR
+        self._observe(plugin, event.label, told, self._now() - started)
         return answer
+
+
+def _hears_of_updates(events: Iterable[HintedEvent]) -> bool:
+    """Of a pod, and of updates as such."""
+    return any(one.event.resource in POD_RESOURCES and one.event.action & Action.UPDATE_OTHER for one in events)

@@ -37,7 +37,9 @@ class QueuedPod:
 
     @property
     def rejectors(self) -> frozenset[str]:
-        """The plugins whose events may help; empty after an error."""
+        """The plugins whose events may help; empty after an error. While a plugin gates the pod, only that one's."""
+        if self.gated_by:
+            return frozenset((self.gated_by,))
         return self.unschedulable_plugins | self.pending_plugins
 
 
@@ -101,7 +103,7 @@ Group = tuple[str, frozenset[str]]
 
 @dataclass
 class UnschedulablePods:
-    """Rejected pods by uid, the longest waiting first; and by group, so that an event passes by thousands it cannot help."""
+    """Rejected or gated pods by uid, the longest waiting first; and by group, so that an event passes by thousands it cannot help."""
 
     _pods: dict[str, QueuedPod] = field(default_factory=dict)
     _groups: dict[Group, dict[str, QueuedPod]] = field(default_factory=dict)

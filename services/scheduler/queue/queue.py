@@ -3,7 +3,7 @@
 - active: to be tried, in the order of the QueueSort plugin.
 - back-off: to be tried once a penalty has passed, 1 s doubling to 10 s per rejected attempt; sooner when nothing else waits.
 - unschedulable: rejected, waiting for a cluster event that the rejecting plugins care about, for five minutes at most.
-- gated: held by a PreEnqueue plugin; Kubernetes counts them among the unschedulable ones.
+- gated: held by a PreEnqueue plugin until an event comes that this plugin cares about; in incoming pods they count as unschedulable.
 
 Decisions are synchronous, so no event slips in between a decision and its coming back here. Where a pod comes back later (extenders were
 asked, its binding failed), the events it has missed are asked about then (inflight.py).
@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from kubecosm.runtime.clock import Clock
 
 from ..framework.events import (
+    ASSIGNED_POD_DELETE,
     BACKOFF_COMPLETE,
     FORCE_ACTIVATE,
     POD_ADD,
@@ -74,7 +75,7 @@ class SchedulingQueue:
         self.backoff = PodHeap(self._backoff_key)
         self.error_backoff = PodHeap(lambda pod: pod.backoff_until)
         self.unschedulable = UnschedulablePods()
-        self.gated: dict[str, QueuedPod] = {}
+        self.gated = UnschedulablePods()
         self.in_flight = InFlight()
         """Pods whose attempt waits for somebody: they come back by themselves."""
         self.moves = 0
@@ -100,7 +101,7 @@ class SchedulingQueue:
         for heap in (self.active, self.backoff, self.error_backoff):
             yield from heap
         yield from self.unschedulable
-        yield from self.gated.values()
+        yield from self.gated
 
     # ---- pods come, change and go
 
@@ -109,20 +110,24 @@ class SchedulingQueue:
         self.delete(pod.uid)
         self._activate(QueuedPod(pod, self._clock.monotonic()), POD_ADD.label)
 
-    def update(self, pod: PodInfo, event: ClusterEvent | None) -> None:
-        """The pod changed; `event` says how, if in a way that matters for scheduling. Unknown pods are added."""
+    def update(self, old: PodInfo, pod: PodInfo, events: Sequence[ClusterEvent]) -> None:
+        """The pod changed; `events` say how. Unknown pods are added; of one that is away, it is remembered for its return."""
+        if pod.uid in self.in_flight:
+            for event in events:
+                self._happened(event, old, pod)
+            return
         queued = self.get(pod.uid)
         if queued is None:
-            if pod.uid not in self.in_flight:
-                self.add(pod)
+            self.add(pod)
             return
-        old, queued.info = queued.info, pod
-        if pod.uid in self.gated:
-            if event is not None:
-                self._requeue(queued, event.label)
-        elif pod.uid in self.unschedulable:
-            if event is not None and self._rules.hints(pod.scheduler_name).worth(queued, event, old, pod) is not Worth.NOTHING:
-                self._requeue(queued, event.label)
+        queued.info = pod
+        if pod.uid in self.gated or pod.uid in self.unschedulable:
+            hints = self._rules.hints(pod.scheduler_name)
+            for event in events:
+                worth = hints.worth(queued, event, old, pod)
+                if worth is not Worth.NOTHING:
+                    self._requeue(queued, event.label, at_once=worth is Worth.AT_ONCE)
+                    break
         else:
             for heap in (self.active, self.backoff):
                 if heap.get(pod.uid):
@@ -133,7 +138,7 @@ class SchedulingQueue:
         for heap in (self.active, self.backoff, self.error_backoff):
             heap.remove(uid)
         self.unschedulable.pop(uid)
-        self.gated.pop(uid, None)
+        self.gated.pop(uid)
 
     # ---- attempts
 
@@ -153,13 +158,10 @@ class SchedulingQueue:
 
     def _pop_from_backoff(self) -> QueuedPod | None:
         """Nothing else waits, so a penalty would serve nobody; pods that met an error are spared nothing."""
-        while (pod := self.backoff.pop()) is not None:
-            pod.gated_by = self._rules.gate(pod.info)
-            if not pod.gated_by:
-                self._observer.incoming("active", POP_FROM_BACKOFF)
-                return pod
-            self.gated[pod.uid] = pod
-        return None
+        pod = self.backoff.pop()
+        if pod is not None:
+            self._observer.incoming("active", POP_FROM_BACKOFF)
+        return pod
 
     def rejected(self, pod: QueuedPod, unschedulable: frozenset[str], pending: frozenset[str], moves: int | None = None) -> None:
         """An attempt failed: by these plugins, or by an error if there are none. (AddUnschedulableIfNotPresent)
@@ -190,7 +192,7 @@ class SchedulingQueue:
             return Worth.AFTER_BACKOFF
         hints, best = self._rules.hints(pod.info.scheduler_name), Worth.NOTHING
         for _, event, old, new in missed:
-            if isinstance(old, PodInfo) and old.uid == pod.uid:
+            if event is ASSIGNED_POD_DELETE and old.uid == pod.uid:
                 continue
             worth = hints.worth(pod, event, old, new)
             if worth is Worth.AT_ONCE:
@@ -199,11 +201,13 @@ class SchedulingQueue:
         return best
 
     def activate(self, uid: str) -> None:
-        """Try this pod at once, whatever it waits for but a gate that is still there."""
-        pod = self.backoff.remove(uid) or self.error_backoff.remove(uid)
-        pod = pod or self.unschedulable.pop(uid) or self.gated.pop(uid, None)
-        if pod is not None:
-            self._activate(pod, FORCE_ACTIVATE)
+        """Try this pod at once, whatever it waits for but a gate that is still there; one that is away, when it comes back."""
+        if uid in self.in_flight:
+            self._happened(FORCE_ACTIVATE, None, None)
+        if (pod := self.backoff.remove(uid) or self.error_backoff.remove(uid)) is not None:
+            self._push(pod, FORCE_ACTIVATE.label)
+        elif (pod := self.unschedulable.pop(uid) or self.gated.pop(uid)) is not None:
+            self._activate(pod, FORCE_ACTIVATE.label)
 
     def recheck_gates(self, uid: str) -> None:
         """If the pod is gated, ask the PreEnqueue plugins again."""
@@ -212,31 +216,40 @@ class SchedulingQueue:
 
     def recheck_gated_by(self, plugin: str) -> None:
         """Ask again about all pods that this plugin holds back."""
-        for uid in [uid for uid, pod in self.gated.items() if pod.gated_by == plugin]:
+        for uid in [pod.uid for pod in self.gated if pod.gated_by == plugin]:
             self.activate(uid)
 
     # ---- events
 
-    def move(self, event: ClusterEvent, old: Any = None, new: Any = None) -> None:
-        """Something happened in the cluster: requeue the rejected pods for which it may matter."""
+    def move(self, event: ClusterEvent, old: Any = None, new: Any = None, *, up_to: int | None = None) -> None:
+        """Something happened in the cluster: requeue the pods for which it may matter, those that plugins rejected and those they gate.
+
+        `up_to`: it can only matter to pods of this priority or less.
+        """
         started = self._clock.monotonic()
+        self._happened(event, old, new)
+        for pods in (self.unschedulable, self.gated):
+            for group in pods.groups():
+                scheduler_name, rejectors = group
+                hints = self._rules.hints(scheduler_name)
+                if not hints.may_help(rejectors, event):
+                    continue
+                for pod in pods.members(group):
+                    if up_to is not None and pod.info.priority > up_to:
+                        continue
+                    worth = hints.worth(pod, event, old, new)
+                    if worth is not Worth.NOTHING:
+                        self._requeue(pod, event.label, at_once=worth is Worth.AT_ONCE)
+        self._observer.handled(event.label, self._clock.monotonic() - started)
+
+    def _happened(self, event: ClusterEvent, old: Any, new: Any) -> None:
         self.moves += 1
         self.in_flight.happened(self.moves, event, old, new)
-        for group in self.unschedulable.groups():
-            scheduler_name, rejectors = group
-            hints = self._rules.hints(scheduler_name)
-            if not hints.may_help(rejectors, event):
-                continue
-            for pod in self.unschedulable.members(group):
-                worth = hints.worth(pod, event, old, new)
-                if worth is not Worth.NOTHING:
-                    self._requeue(pod, event.label, at_once=worth is Worth.AT_ONCE)
-        self._observer.handled(event.label, self._clock.monotonic() - started)
 
     def _requeue(self, pod: QueuedPod, event: str, *, at_once: bool = False) -> None:
         """Out of the unschedulable pods, into the back-off queue while its penalty lasts."""
         self.unschedulable.pop(pod.uid)
-        self.gated.pop(pod.uid, None)
+        self.gated.pop(pod.uid)
         pod.backoff_until = pod.timestamp + self.backoff_seconds(pod)
         if at_once or pod.backoff_until <= self._clock.monotonic():
             self._activate(pod, event)
@@ -245,16 +258,25 @@ class SchedulingQueue:
 
     def _activate(self, pod: QueuedPod, event: str) -> None:
         """Into the active queue, unless a PreEnqueue plugin objects."""
-        pod.gated_by = self._rules.gate(pod.info)
-        if pod.gated_by:
-            self.gated[pod.uid] = pod
-            self._observer.incoming("gated", event)
-            return
+        if not self._is_gated(pod, event):
+            self._push(pod, event)
+
+    def _push(self, pod: QueuedPod, event: str) -> None:
         self.active.push(pod)
         self._observer.incoming("active", event)
         self._ready.set()
 
+    def _is_gated(self, pod: QueuedPod, event: str) -> bool:
+        """Ask the PreEnqueue plugins: before a pod becomes active, or before it backs off, for which it is not asked again."""
+        pod.gated_by = self._rules.gate(pod.info)
+        if pod.gated_by:
+            self.gated.add(pod)
+            self._observer.incoming("unschedulable", event)
+        return bool(pod.gated_by)
+
     def _back_off(self, pod: QueuedPod, event: str) -> None:
+        if self._is_gated(pod, event):
+            return
         pod.backoff_until = pod.timestamp + self.backoff_seconds(pod)
         heap = self.backoff if pod.rejectors else self.error_backoff
         heap.push(pod)
@@ -288,7 +310,7 @@ class SchedulingQueue:
         for heap in (self.backoff, self.error_backoff):
             while (first := heap.peek()) is not None and first.backoff_until <= now:
                 heap.pop()
-                self._activate(first, BACKOFF_COMPLETE)
+                self._push(first, BACKOFF_COMPLETE)
         oldest = now - self._limits.unschedulable_seconds_max
         while (waiting := self.unschedulable.first()) is not None and waiting.timestamp <= oldest:
             waiting.flushed = True

@@ -8,7 +8,7 @@ import numpy as np
 
 from .columns import MISSING, BoolArray, LabelColumn
 from .nodes import NodeTable
-from .nodeselector import NodeRequirement, NodeTerm, NodeTerms
+from .nodeselector import NodeRequirement, NodeTerm, NodeTerms, integer
 
 CACHED_MASKS_BYTES_MAX = 8 * 1024 * 1024
 
@@ -91,17 +91,10 @@ def _in(column: LabelColumn, values: tuple[str, ...]) -> BoolArray:
 
 def _compare(column: LabelColumn, requirement: NodeRequirement) -> BoolArray:
     """Gt and Lt: both sides must be integers; anything else matches nothing."""
-    bound = _integer(requirement.values[0]) if len(requirement.values) == 1 else None
+    bound = integer(requirement.values[0]) if len(requirement.values) == 1 else None
     verdicts = np.zeros(len(column.values) + 1, np.bool_)
     if bound is not None and requirement.operator in ("Gt", "Lt"):
         for value, index in column.id_of.items():
-            number = _integer(value)
+            number = integer(value)
             verdicts[index] = number is not None and (number > bound if requirement.operator == "Gt" else number < bound)
     return verdicts[column.ids]
-
-
-def _integer(text: str) -> int | None:
-    try:
-        return int(text) if text.isascii() and "_" not in text and text == text.strip() else None
-    except ValueError:
-        return None

@@ -58,6 +58,36 @@ class NodeTerms:
         return frozenset(names)
 
 
+    def matches(self, name: str, labels: Mapping[str, str]) -> bool:
+        """Whether one node, described by its name and labels, is such a node. NodeMatcher asks this of all nodes at once."""
+        if not all(_holds(one, labels) for one in self.selector):
+            return False
+        fields = {"metadata.name": name}
+        return self.terms is None or any(
+            all(_holds(one, labels) for one in term.labels) and all(_holds(one, fields) for one in term.fields) for term in self.terms
+        )
+
+
+def integer(text: str) -> int | None:
+    """A label value as Gt and Lt read it; None if it is no integer."""
+    try:
+        return int(text) if text.isascii() and "_" not in text and text == text.strip() else None
+    except ValueError:
+        return None
+
+
+def _holds(requirement: NodeRequirement, labels: Mapping[str, str]) -> bool:
+    key, operator, values = requirement
+    if operator in ("Exists", "DoesNotExist"):
+        return (key in labels) is (operator == "Exists")
+    if operator in ("In", "NotIn"):
+        return (labels.get(key) in values) is (operator == "In")
+    number, bound = integer(labels.get(key, "")), integer(values[0]) if len(values) == 1 else None
+    if number is None or bound is None:
+        return False
+    return number > bound if operator == "Gt" else number < bound if operator == "Lt" else False
+
+
 def compile_required(node_selector: Mapping[str, str] | None, affinity: Object | None) -> NodeTerms | None:
     """nodeSelector and required node affinity together; None if the pod asks for neither."""
     required = (affinity or {}).get(REQUIRED)
