@@ -68,7 +68,7 @@ async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: 
     """Host the nodes until `stop`. Pods' simulated containers end with the process; the next start takes them up again."""
     specs = plan_nodes(_ranges(config))
     labels = _labels(config.node_labels)
-    profiles = ImageProfiles.load(config.image_profiles)
+    profiles = ImageProfiles.load(config.image_profiles, config.preloaded_images)
     try:
         client_config = ClientConfig.from_kubeconfig(config.kubeconfig or None)
     except ConfigError as failure:

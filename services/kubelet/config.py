@@ -36,9 +36,7 @@ class Config:
     authorization_webhook_cache_unauthorized_ttl: Duration = field(
         default=Duration(30.0), metadata={"help": "how long it is remembered what a caller may not"}
     )
-    authentication_token_webhook: bool = field(
-        default=True, metadata={"help": "take bearer tokens, about which the API server is asked"}
-    )
+    authentication_token_webhook: bool = field(default=True, metadata={"help": "take bearer tokens, about which the API server is asked"})
     authentication_token_webhook_cache_ttl: Duration = field(
         default=Duration(120.0), metadata={"help": "how long it is remembered whose a token is"}
     )
@@ -73,6 +71,9 @@ class Config:
     event_qps: float = field(default=50.0, metadata={"help": "events written per second once the burst is spent; 0: no limit"})
     event_burst: int = field(default=100, metadata={"help": "events written at once"})
     image_profiles: str = field(default="", metadata={"help": "YAML file of image profiles that come before the built-in ones"})
+    preloaded_images: tuple[str, ...] = field(
+        default=(), metadata={"help": "globs of images that every node has: what imagePullPolicy Never finds (`*` for all)"}
+    )
     seed: int = field(default=0, metadata={"help": "seed of what is random about simulated pods; 0: a new one each start"})
 
     def __post_init__(self) -> None:

@@ -62,6 +62,9 @@ class Runtime(Protocol):
 
     def image_id(self, image: str) -> str: ...
 
+    def image_user(self, image: str) -> str | None:
+        """The user that the image names: a number or a name, empty for none (root); None if nobody knows."""
+
     async def create_container(self, config: ContainerConfig) -> str:
         """Create (not start) a container; returns its id."""
 

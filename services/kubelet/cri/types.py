@@ -43,6 +43,8 @@ class ContainerStatus:
     exit_code: int = 0
     reason: str = ""
     message: str = ""
+    uid: int = 0
+    """The user that its main process runs as."""
     sandbox_attempt: int = 0
     """Which sandbox of its pod it was made in; one of an earlier sandbox counts for restarts only."""
 

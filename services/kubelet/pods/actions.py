@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from kubecosm.api.resources import Object
 
+from ..cri.images import full_name
 from ..cri.types import ContainerKind, ContainerState, ContainerStatus, PodStatus
 from .spec import containers, ephemeral_containers, init_containers, is_sidecar, restart_policy, should_restart
 
@@ -147,7 +148,7 @@ def _plan_containers(pod: Object, status: PodStatus, probes: ProbeResults, actio
                 starting += 1
             continue
         restart = should_restart(pod, spec, 1)
-        if current.image != spec.get("image", ""):
+        if current.image != (image := spec.get("image", "")) and full_name(current.image) != full_name(image):
             message, reason, restart = f"Container {spec['name']} definition changed", "", True
         elif message := _probe_failure(spec, current, probes):
             reason = "LivenessProbe"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from kubecosm.api.resources import Object
 from kubecosm.api.times import format_time
 
+from ..cri.images import full_name
 from ..cri.types import ContainerKind, ContainerState, ContainerStatus, PodStatus
 from .actions import NO_PROBES, ProbeResults
 from .conditions import Verdict
@@ -65,7 +66,7 @@ def _container_status(pod: Object, spec: Object, kind: ContainerKind, seen: Obse
         "lastState": last_state,
         "ready": _is_ready(spec, kind, current, seen.probes),
         "restartCount": current.restart_count,
-        "image": current.image,
+        "image": full_name(current.image),
         "imageID": current.image_id,
         "containerID": current.container_id,
         "started": is_running and seen.probes.is_started(spec, current),
@@ -73,6 +74,8 @@ def _container_status(pod: Object, spec: Object, kind: ContainerKind, seen: Obse
     if kind is ContainerKind.INIT and not is_sidecar(spec) and not is_running:
         status["started"] = False
     _add_resources(status, spec, is_running)
+    if is_running:
+        status["user"] = {"linux": _linux_user(pod, spec, current.uid)}
     return status
 
 
@@ -138,8 +141,6 @@ def _add_resources(status: Object, spec: Object, is_running: bool) -> None:
         status["resources"] = {key: dict(resources[key]) for key in ("limits", "requests") if resources.get(key)}
     if mounts := spec.get("volumeMounts"):
         status["volumeMounts"] = [_mount_status(mount) for mount in mounts]
-    if is_running:
-        status["user"] = {"linux": _linux_user(spec)}
 
 
 def _mount_status(mount: Object) -> Object:
@@ -150,7 +151,9 @@ def _mount_status(mount: Object) -> Object:
     return status
 
 
-def _linux_user(spec: Object) -> Object:
-    context = spec.get("securityContext") or {}
-    gid = context.get("runAsGroup") or 0
-    return {"uid": context.get("runAsUser") or 0, "gid": gid, "supplementalGroups": [gid]}
+def _linux_user(pod: Object, spec: Object, uid: int) -> Object:
+    """Identity of the main process: of the container, else of the pod; the pod's groups come on top (kuberuntime/security_context.go)."""
+    of_pod: Object = pod["spec"].get("securityContext") or {}
+    gid = (spec.get("securityContext") or {}).get("runAsGroup", of_pod.get("runAsGroup")) or 0
+    more = [*([of_pod["fsGroup"]] if of_pod.get("fsGroup") is not None else []), *(of_pod.get("supplementalGroups") or ())]
+    return {"uid": uid, "gid": gid, "supplementalGroups": list(dict.fromkeys([gid, *more]))}

@@ -48,8 +48,7 @@ class PodResources:
             check(pod, self._objects.get)
 
     async def check_environment(self, pod: Object, spec: Object, *, pod_ip: str, node_ip: str) -> None:
-        """ConfigMissing while the container's environment, or a path that depends on it, cannot be made, or it may not have its user."""
-        check_user(pod, spec)
+        """ConfigMissing while the container's environment, or a path that depends on it, cannot be made."""
         if has_computed_paths(spec):
             known = await self.environment(pod, spec, pod_ip=pod_ip, node_ip=node_ip)
             for mount in spec["volumeMounts"]:
@@ -91,13 +90,24 @@ class PodResources:
         self._objects.forget(uid)
 
 
-def check_user(pod: Object, spec: Object) -> None:
-    """ConfigMissing if the container must not run as root and is told to (verifyRunAsNonRoot). What user an image has is not known."""
+def check_user(pod: Object, spec: Object, image_user: str | None) -> None:
+    """ConfigMissing if the container must not run as root and would, or may (security_context.go's verifyRunAsNonRoot)."""
     context = {**(pod["spec"].get("securityContext") or {}), **(spec.get("securityContext") or {})}
-    if context.get("runAsNonRoot") and context.get("runAsUser") == 0:
-        meta = pod["metadata"]
-        where = f'pod: "{meta["name"]}_{meta["namespace"]}({meta["uid"]})", container: {spec["name"]}'
-        raise ConfigMissing(f"container's runAsUser breaks non-root policy ({where})")
+    if not context.get("runAsNonRoot"):
+        return
+    uid, name = context.get("runAsUser"), (image_user or "").partition(":")[0]
+    if uid == 0:
+        problem = "container's runAsUser breaks non-root policy"
+    elif uid is not None or image_user is None:
+        return
+    elif name in ("", "0"):
+        problem = "container has runAsNonRoot and image will run as root"
+    elif not name.isdigit():
+        problem = f"container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root"
+    else:
+        return
+    meta = pod["metadata"]
+    raise ConfigMissing(f'{problem} (pod: "{meta["name"]}_{meta["namespace"]}({meta["uid"]})", container: {spec["name"]})')
 
 
 def shown_objects(pod: Object) -> list[tuple[Resource, str]]:

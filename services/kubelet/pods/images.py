@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from kubecosm.api.resources import Object
 
+from ..cri.images import ImageNameError, parse_image
 from ..cri.runtime import Runtime
 from ..cri.types import ContainerKind, NodeInfo, RuntimeFailure
 from .backoff import format_delay
@@ -16,13 +16,10 @@ from .container_status import Waiting
 from .context import PodContext
 from .events import NORMAL, WARNING
 
-REFERENCE = re.compile(
-    r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?(?::\d+)?/)?[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*"
-    r"(?::[\w][\w.-]{0,127})?(?:@[a-z0-9]+:[0-9a-fA-F]{32,})?"
-)
-
 ANNOUNCE_SECONDS = 1.0
 """How long ErrImagePull shows before it becomes ImagePullBackOff."""
+NEVER_RETRY_SECONDS = 12.5
+"""An image that may not be pulled is looked for again after so long: the mean of a pod worker's jittered back-off."""
 
 
 def pull_policy(spec: Object) -> str:
@@ -71,23 +68,34 @@ class ImagePuller:
             return None
         if name in self._pulls:
             return Waiting("ContainerCreating")
-        if not REFERENCE.fullmatch(image):
-            message = f'Failed to apply default image tag "{image}": couldn\'t parse image name "{image}": invalid reference format'
-            self._warn(pod, kind, name, "InspectFailed", message)
-            self._warn(pod, kind, name, "Failed", "Error: InvalidImageName")
-            return Waiting("InvalidImageName", message)
+        try:
+            parse_image(image)
+        except ImageNameError as wrong:
+            message = f'Failed to apply default image tag "{image}": couldn\'t parse image name "{image}": {wrong}'
+            return self._refuse(pod, kind, name, Waiting("InvalidImageName", message), "InspectFailed")
         policy = pull_policy(spec)
-        if policy == "Never" or (policy == "IfNotPresent" and self._runtime.image_present(pod, spec, self._node)):
+        is_present = policy != "Always" and self._runtime.image_present(pod, spec, self._node)
+        if is_present:
             message = f'Container image "{image}" already present on machine and can be accessed by the pod'
             self._context.events.container(pod, kind, name, NORMAL, "Pulled", message)
             self._ready.add(name)
             return None
+        if policy == "Never":
+            self._context.timers.call_later(NEVER_RETRY_SECONDS, self._wake)
+            message = f'Container image "{image}" is not present with pull policy of Never'
+            return self._refuse(pod, kind, name, Waiting("ErrImageNeverPull", message), "ErrImageNeverPull")
         failure = self._failures.get(name)
         if failure is not None and self._context.clock.monotonic() < failure.retry_at:
             return self._back_off(pod, kind, spec, failure)
         self._context.events.container(pod, kind, name, NORMAL, "Pulling", f'Pulling image "{image}"')
         self._pulls[name] = self._context.tasks.create_task(self._pull(pod, kind, spec), name="image-pull")
         return Waiting("ContainerCreating")
+
+    def _refuse(self, pod: Object, kind: ContainerKind, name: str, waiting: Waiting, reason: str) -> Waiting:
+        """No pull is tried: tell why."""
+        self._warn(pod, kind, name, reason, waiting.message)
+        self._warn(pod, kind, name, "Failed", f"Error: {waiting.reason}")
+        return waiting
 
     def _warn(self, pod: Object, kind: ContainerKind, name: str, reason: str, message: str) -> None:
         self._context.events.container(pod, kind, name, WARNING, reason, message)

@@ -22,7 +22,7 @@ from .backoff import format_delay
 from .conditions import KUBELET_CONDITIONS
 from .conditions import Verdict as ConditionVerdict
 from .container_status import Observation, Waiting
-from .context import PodContext
+from .context import PodContext, check_user
 from .events import NORMAL, WARNING
 from .hooks import run_hook
 from .images import ImagePuller
@@ -296,6 +296,7 @@ class PodWorker:
     async def _create_and_start(self, start: ContainerToStart) -> None:
         name, context = start.spec["name"], self._context
         status = self._runtime_status()
+        check_user(self.pod, start.spec, self._runtime.image_user(start.spec.get("image", "")))
         await context.resources.check_environment(self.pod, start.spec, pod_ip=status.ip, node_ip=self.node.ip)
         current = status.containers.get(name)
         if current is not None:

@@ -61,7 +61,7 @@ class MachineBuilder:
         return Machine(
             fs=fs, hostname=hostname(pod), clock=self._clock, rng=random.Random(self._rng.random()), network=network,
             signal_main=container.signal,
-            unknown=partial(programs.unknown, container), main_command=_main_command(container), uid=context.get("runAsUser") or 0,
+            unknown=partial(programs.unknown, container), main_command=_main_command(container), uid=container.status.uid,
             gid=context.get("runAsGroup") or 0,
         )  # fmt: skip
 

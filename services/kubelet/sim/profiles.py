@@ -19,6 +19,9 @@ import orjson
 
 from kubecosm.runtime.errors import StartupError
 
+from ..cri.images import full_name
+
+OFFICIAL_IMAGES = "docker.io/library/"
 KINDS = ("server", "shell", "exit")
 
 
@@ -39,6 +42,8 @@ class ImageProfile:
     entrypoint: tuple[str, ...] = ()
     arguments_are_command: bool = True
     """Whether `args` alone may name a toolbox program to run (images without an entrypoint of their own)."""
+    user: str | None = None
+    """Who the image runs as: a number or a name, empty for root. Not known of most images: they run as whoever is asked for."""
 
 
 UNKNOWN_IMAGE = ImageProfile("*")
@@ -74,23 +79,37 @@ def _profile(raw: dict[str, Any]) -> ImageProfile:
 class ImageProfiles:
     """The built-in profiles, with a user's in front of them."""
 
-    def __init__(self, extra: Iterable[ImageProfile] = ()) -> None:
+    def __init__(self, extra: Iterable[ImageProfile] = (), preloaded: Iterable[str] = ()) -> None:
+        """`preloaded`: globs of images that every node has without pulling them."""
+        self._preloaded = tuple(preloaded)
         raw = orjson.loads(files(__package__).joinpath("data/images.json").read_bytes())
+        extra = tuple(extra)
+        self._extra = frozenset(profile.match for profile in extra)
         self._profiles = [*extra, *map(_profile, raw)]
         self._cache: dict[str, ImageProfile] = {}
 
     @classmethod
-    def load(cls, path: str) -> ImageProfiles:
+    def load(cls, path: str, preloaded: Iterable[str] = ()) -> ImageProfiles:
         """With the profiles of a YAML or JSON file in front; StartupError if the file is unusable."""
         if not path:
-            return cls()
+            return cls(preloaded=preloaded)
         import yaml
 
         try:
             raw = yaml.safe_load(Path(path).read_text())
-            return cls([_profile(entry) for entry in raw or ()])
+            return cls([_profile(entry) for entry in raw or ()], preloaded)
         except (OSError, yaml.YAMLError, TypeError, ValueError) as failure:
             raise StartupError(f"--image-profiles {path}: {failure}") from failure
+
+    def is_preloaded(self, image: str) -> bool:
+        """Whether nodes have this image (by its full name): a glob is compared with the name and its tails, with and without tag."""
+        return any(fnmatch.fnmatchcase(name, glob) for glob in self._preloaded for name in _tails(image))
+
+    def user_of(self, image: str) -> str | None:
+        """As `image_user` of a Runtime. What the built-in profiles tell of root holds for Docker's official images: others choose users."""
+        profile = self.of(image)
+        is_known = profile.user or profile.match in self._extra or full_name(image).startswith(OFFICIAL_IMAGES)
+        return profile.user if is_known else None
 
     def of(self, image: str) -> ImageProfile:
         found = self._cache.get(image)
@@ -99,9 +118,13 @@ class ImageProfiles:
         return found
 
     def _find(self, name: str) -> ImageProfile:
-        parts = name.split("/")
-        tails = ["/".join(parts[start:]) for start in range(len(parts))]
-        return next((p for p in self._profiles if any(fnmatch.fnmatchcase(tail, p.match) for tail in tails)), UNKNOWN_IMAGE)
+        return next((p for p in self._profiles if any(fnmatch.fnmatchcase(tail, p.match) for tail in _tails(name))), UNKNOWN_IMAGE)
+
+
+def _tails(name: str) -> list[str]:
+    """`a/b/c`, `b/c`, `c`."""
+    parts = name.split("/")
+    return ["/".join(parts[start:]) for start in range(len(parts))]
 
 
 @lru_cache(maxsize=1)

@@ -18,6 +18,7 @@ from kubecosm.api.times import format_time, parse_time
 from kubecosm.runtime.clock import Clock
 
 from .. import notes
+from ..cri.images import ImageNameError, full_name, parse_image
 from ..cri.logs import LogBuffer, LogOptions
 from ..cri.runtime import ConfigOf, RuntimeListener
 from ..cri.stats import PodUsage
@@ -37,12 +38,13 @@ from .container import LogSink, SimContainer, SimPod
 from .logstore import LogStore
 from .machine import MachineBuilder
 from .processes import ProgramRunner
-from .profiles import ImageProfiles, repository
+from .profiles import ImageProfiles
+from .pulls import pull_problem
 
 IMAGE_BYTES_MIN = 2_000_000
 IMAGE_BYTES_SPREAD = 150_000_000
-UNRESOLVABLE_SUFFIX = ".invalid"
-"""A registry of this top-level domain (RFC 2606) never exists, so its images cannot be pulled."""
+ANY_USER = 1000
+"""Who an image runs as of which nothing is known, where it must not be root."""
 
 
 class SimRuntime:
@@ -171,29 +173,25 @@ class SimRuntime:
 
     def image_id(self, image: str) -> str:
         """`registry/name@sha256:…`, the same for the same reference."""
-        name = repository(image)
-        first = name.partition("/")[0]
-        if "/" not in name:
-            name = f"docker.io/library/{name}"
-        elif "." not in first and ":" not in first and first != "localhost":
-            name = f"docker.io/{name}"
-        return f"{name}@sha256:{hashlib.sha256(image.encode()).hexdigest()}"
+        try:
+            name = parse_image(image)
+        except ImageNameError:
+            return ""
+        digest = name.digest or f"sha256:{hashlib.sha256(image.encode()).hexdigest()}"
+        return f"{name.repository}@{digest}"
+
+    def image_user(self, image: str) -> str | None:
+        return self.profiles.user_of(image)
 
     def image_present(self, pod: Object, spec: Object, node: NodeInfo) -> bool:
-        return spec.get("image", "") in self._images.get(node.name, ())
+        image = full_name(spec.get("image", ""))
+        return image in self._images.get(node.name, ()) or self.profiles.is_preloaded(image)
 
     async def pull_image(self, pod: Object, spec: Object, node: NodeInfo) -> int:
-        image = spec.get("image", "")
+        image = full_name(spec.get("image", ""))
         written = annotations_of(pod)
-        if (
-            image.partition("/")[0].endswith(UNRESOLVABLE_SUFFIX)
-            or image.startswith("invalid.")
-            or annotation(written, notes.IMAGE_PULL, spec["name"]) == "fail"
-        ):
-            raise RuntimeFailure(
-                "ErrImagePull",
-                f'failed to pull and unpack image "{image}": failed to resolve reference "{image}": {image}: not found',
-            )
+        if problem := pull_problem(parse_image(image), annotation(written, notes.IMAGE_PULL, spec["name"]) or ""):
+            raise RuntimeFailure("ErrImagePull", problem)
         seconds = parse_seconds(annotation(written, notes.PULL_SECONDS, spec["name"]), self.rng)
         if seconds:
             await self.clock.sleep(seconds)
@@ -210,6 +208,7 @@ class SimRuntime:
             container_id=f"{self.name}://{_random_id(self.rng)}", name=name, image=config.spec.get("image", ""), image_id=config.image_id,
             state=ContainerState.CREATED, created_at=self.clock.now(), restart_count=config.restart_count,
             sandbox_attempt=sim.status.sandbox_attempts,
+            uid=effective_user(sim.pod, config.spec, self.image_user(config.spec.get("image", ""))),
         )  # fmt: skip
         return self._add(sim, config, status).status.container_id
 
@@ -306,7 +305,7 @@ class SimRuntime:
             sim.previous_logs[name] = self._logs.load(sim.uid, name, restarts - 1)
         status = _ended_status(raw, state.get("terminated") or last.get("terminated") or {})
         status.sandbox_attempt = sim.status.sandbox_attempts
-        self._images.setdefault(sim.node.name, set()).add(status.image)
+        self._images.setdefault(sim.node.name, set()).add(full_name(status.image))
         running = state.get("running")
         if running is not None:
             status.container_id, status.state = raw["containerID"], ContainerState.RUNNING
@@ -353,6 +352,18 @@ class SimRuntime:
 STATUS_KEYS = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
 
 
+def effective_user(pod: Object, spec: Object, image_user: str | None) -> int:
+    """The uid of the main process: as the spec says, else as the image does."""
+    context = {**(pod["spec"].get("securityContext") or {}), **(spec.get("securityContext") or {})}
+    uid = context.get("runAsUser")
+    if uid is not None:
+        return int(uid)
+    if image_user is None:
+        return ANY_USER if context.get("runAsNonRoot") else 0
+    name = image_user.partition(":")[0]
+    return int(name) if name.isdigit() else (ANY_USER if name else 0)
+
+
 def _random_id(rng: random.Random) -> str:
     return f"{rng.getrandbits(256):064x}"
 
@@ -380,5 +391,6 @@ def _ended_status(raw: Object, terminated: dict[str, Any]) -> ContainerStatus:
         image_id=raw.get("imageID", ""),
         state=ContainerState.EXITED, created_at=created, restart_count=raw.get("restartCount") or 0, started_at=started,
         finished_at=finished,
+        uid=((raw.get("user") or {}).get("linux") or {}).get("uid") or 0,
         exit_code=terminated.get("exitCode") or 0, reason=terminated.get("reason") or "", message=terminated.get("message") or "",
     )  # fmt: skip
