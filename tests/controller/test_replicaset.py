@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from math import inf
 from typing import Any
 
 from kubecosm.api.errors import Forbidden
 from kubecosm.api.meta import controller_of, get_condition, is_deleting
 from kubecosm.api.resources import EVENTS, PODS, REPLICASETS, REPLICATIONCONTROLLERS, Object
+from kubecosm.api.times import format_time
+from kubecosm.services.controller.common.replicas import age_ratios
 from kubecosm.services.controller.workloads import replicaset, replicationcontroller
+from kubecosm.testing.virtualtime import EPOCH
 
 from .fake_api import FakeApi
 from .harness import Kubelet, controllers, pod_template, run, settle, wait_for
@@ -175,3 +180,14 @@ def test_a_refused_deletion_is_told_of_in_a_condition_and_an_event() -> None:
         assert ("FailedDelete", "Error deleting: not now") in {(event["reason"], event["message"]) for event in api.all(EVENTS)}
 
     run(test)
+
+
+def test_ages_of_the_pods_chosen_are_told_in_relation_to_the_youngest_ready_one() -> None:
+    def pod(seconds_old: float, *, ready: bool = True) -> Object:
+        conditions = [{"type": "Ready", "status": str(ready)}]
+        meta = {"creationTimestamp": format_time(EPOCH - timedelta(seconds=seconds_old))}
+        return {"metadata": meta, "status": {"conditions": conditions}}
+
+    old, young, unready = pod(40), pod(10), pod(1, ready=False)
+    assert age_ratios([old, young, unready], [unready, young, old], EPOCH) == [1.0, 4.0]
+    assert age_ratios([pod(0)], [pod(0)], EPOCH) == [inf]

@@ -9,7 +9,7 @@ from kubecosm.api.resources import PODS, Object, Resource
 from kubecosm.client.controller import OWNER_INDEXERS, Context, ControllerSpec, Reader, Result, done
 
 from .changes import beyond_status
-from .replicas import ReplicaKind, sync
+from .replicas import AGE_RATIO, ReplicaKind, sync
 
 Matcher = Callable[[Object], Callable[[Object], bool]]
 
@@ -48,4 +48,5 @@ def replica_spec(resource: Resource, matcher: Matcher, *, name: str, component: 
         cares={resource: beyond_status},
         indexers={resource: OWNER_INDEXERS},  # siblings under one Deployment
         workers=5,
+        metrics=(AGE_RATIO,),
     )

@@ -5,6 +5,7 @@ Imitates pkg/controller/replicaset/{replica_set,replica_set_utils}.go, where the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,11 +13,12 @@ from datetime import datetime
 from kubecosm.api.meta import controller_of, is_deleting, labels_of, uid_of
 from kubecosm.api.resources import PODS, Object, Resource
 from kubecosm.client.controller import INDEX_CONTROLLER_UID, Context, Result, done, requeue
+from kubecosm.client.metrics import HISTOGRAM, Family
 
 from .adoption import claim, plan_claim
 from .batches import all_settled, errors_of, slow_start
 from .conditions import find, make, without
-from .pods import is_active, is_available, is_ready, is_terminating, rank_for_deletion, seconds_until_available
+from .pods import created_at, is_active, is_available, is_ready, is_terminating, rank_for_deletion, seconds_until_available
 from .status import Patience, update_status
 from .templates import create_pod, delete_pod, is_namespace_terminating, pod_from_template
 
@@ -26,6 +28,11 @@ REST_SECONDS_PER_POD = 40e-6
 """Counting a thousand pods after each single change would cost more than creating them: a big owner takes changes in batches."""
 
 
+AGE_RATIO = Family(
+    "replicaset_controller_sorting_deletion_age_ratio", HISTOGRAM,
+    "Ages of ready pods that a scale-down chose, each divided by the age of the youngest ready pod there was; should be below 2.",
+    (), tuple(0.25 * 2**exponent for exponent in range(6)),
+)  # fmt: skip
 GROWTH_PATIENCE_SECONDS = 0.25
 """A status that says no more than that new pods exist waits so long for the first of them to be ready: one write instead of two."""
 
@@ -61,6 +68,13 @@ def plan_replicas(owner: Object, active: Sequence[Object], related: Sequence[Obj
     count = min(surplus, BURST_REPLICAS)
     ranked = rank_for_deletion(active, related, now) if count < len(active) else active
     return ReplicaPlan(delete=tuple(ranked[:count]))
+
+
+def age_ratios(active: Sequence[Object], doomed: Sequence[Object], now: datetime) -> list[float]:
+    """How much older than the youngest ready pod each ready pod is that goes: how well ages on a logarithmic scale do."""
+    youngest = max((created for pod in active if is_ready(pod) and (created := created_at(pod))), default=now)
+    ages = [now - created for pod in doomed if is_ready(pod) and (created := created_at(pod))]
+    return [age / (now - youngest) if now > youngest else math.inf for age in ages]
 
 
 def _failure_conditions(owner: Object, active_count: int, error: str | None, now: datetime) -> list[Object]:
@@ -133,6 +147,8 @@ async def sync(ctx: Context, kind: ReplicaKind, owner: Object) -> Result:
     plan = plan_replicas(owner, active, (), now)
     if plan.delete and len(plan.delete) < len(active):
         plan = plan_replicas(owner, active, related_pods(ctx, kind, owner), now)
+        for ratio in age_ratios(active, plan.delete, now):
+            ctx.meter.observe(AGE_RATIO, ratio)
     errors = await _apply(ctx, kind, owner, plan)
     terminating = sum(is_terminating(pod) and matches(pod) for pod in owned) if kind.counts_terminating else None
     told = f"{'unable to delete pods: ' if plan.delete else ''}{errors[0]}" if errors else None
