@@ -26,7 +26,7 @@ from kubecosm.services.controller.cluster import (
     serviceaccount_tokens,
 )
 from kubecosm.services.controller.cluster.node_ipam import Ranges
-from kubecosm.services.controller.common.discovery import plan_resources
+from kubecosm.services.controller.common.discovery import plan_discovery
 from kubecosm.services.controller.config import Config
 
 from .fake_api import FakeApi, aggregated_discovery
@@ -38,7 +38,7 @@ def a_namespace(name: str = "shop") -> Object:
 
 
 def test_discovery_finds_every_resource_once() -> None:
-    found = plan_resources(aggregated_discovery("/api")) + plan_resources(aggregated_discovery("/apis"))
+    found = plan_discovery(aggregated_discovery("/api")).resources + plan_discovery(aggregated_discovery("/apis")).resources
     assert {(r.group, r.plural) for r in found} == {(r.group, r.plural) for r in BUILTIN}
     assert next(r for r in found if r.plural == "pods").path("default", "a") == "/api/v1/namespaces/default/pods/a"
 
@@ -83,6 +83,45 @@ def test_a_terminating_namespace_tells_which_finalizers_hold_it() -> None:
             found["metadata"]["finalizers"] = []
             await api.update(CONFIGMAPS, found)
             await wait_for(lambda: not api.all(NAMESPACES))
+
+    run(test)
+
+
+def test_resources_of_a_server_that_does_not_answer_are_unknown_and_told() -> None:
+    rows = [{"resource": "flunders", "responseKind": {"kind": "Flunder"}, "verbs": ["delete", "list"], "scope": "Namespaced"}]
+    versions = [{"version": "v1", "freshness": "Stale", "resources": rows}, {"version": "v1beta1", "resources": rows}]
+    found = plan_discovery({"items": [{"metadata": {"name": "example.com"}, "versions": versions}]})
+    assert [one.version for one in found.resources] == ["v1beta1"]
+    complaint = "unable to retrieve the complete list of server APIs: example.com/v1: stale GroupVersion discovery: example.com/v1"
+    assert found.complaint == complaint
+    findings = namespace.Findings(discovery_error=found.complaint, stale_groups=len(found.stale))
+    condition = namespace.plan_conditions(a_namespace(), findings, datetime(2026, 1, 2, tzinfo=UTC))[0]
+    assert (condition["type"], condition["reason"]) == ("NamespaceDeletionDiscoveryFailure", "DiscoveryFailed")
+    assert condition["message"] == f"Discovery failed for some groups, 1 failing: {complaint}"
+    assert not findings.is_empty
+
+
+def test_pods_that_outlive_their_grace_are_told_as_unexpected() -> None:
+    now, findings = datetime(2026, 1, 2, 0, 0, 40, tzinfo=UTC), namespace.Findings()
+    deleted = {"metadata": {"name": "shop", "deletionTimestamp": "2026-01-02T00:00:00Z"}}
+    pods = [{"metadata": {}, "spec": {"terminationGracePeriodSeconds": 30}, "status": {"phase": "Running"}}]
+    namespace.count_remaining(findings, PODS, pods, deleted, now - timedelta(seconds=20))
+    assert not findings.delete_errors
+    namespace.count_remaining(findings, PODS, pods, deleted, now)
+    assert findings.delete_errors == ["unexpected items still remain in namespace: shop for gvr: /v1, Resource=pods"]
+
+
+def test_a_namespace_that_another_finalizer_keeps_tells_that_it_is_empty() -> None:
+    async def test(api: FakeApi) -> None:
+        api.put(NAMESPACES, {**a_namespace(), "spec": {"finalizers": ["example.com/hold", "kubernetes"]}})
+        async with controllers(api, namespace):
+            await api.delete(NAMESPACES, "shop")
+            await wait_for(lambda: api.all(NAMESPACES)[0]["spec"]["finalizers"] == ["example.com/hold"])
+            found = api.all(NAMESPACES)[0]["status"]["conditions"]
+            assert [(one["status"], one["reason"]) for one in found] == [
+                ("False", "ResourcesDiscovered"), ("False", "ParsedGroupVersions"), ("False", "ContentDeleted"),
+                ("False", "ContentRemoved"), ("False", "ContentHasNoFinalizers"),
+            ]  # fmt: skip
 
     run(test)
 

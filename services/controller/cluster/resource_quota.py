@@ -167,7 +167,7 @@ class ResourceQuotas:
         resources = counted_kinds(hard, self._known())
         if any(not counted_kinds((name,), resources) for name in hard) and ctx.clock.monotonic() >= self._discover_again:
             self._discover_again = ctx.clock.monotonic() + REDISCOVER_SECONDS
-            self._discovered = [found for found in await discover(ctx.client) if {"list", "watch"} <= set(found.verbs)]
+            self._discovered = [found for found in (await discover(ctx.client)).resources if {"list", "watch"} <= set(found.verbs)]
             resources = counted_kinds(hard, self._known())
         held: dict[Resource, Iterable[Object]] = {}
         for resource in resources:

@@ -27,7 +27,7 @@ class Targets:
         if known is not None:
             return known
         try:
-            self._found = {(resource.group, resource.kind): resource for resource in await discover(self._client)}
+            self._found = {(resource.group, resource.kind): resource for resource in (await discover(self._client)).resources}
         except (ApiError, *TRANSPORT_ERRORS) as error:
             raise TargetError(f"unable to determine resource for scale target reference: {error}") from error
         if (group, kind) not in self._found:

@@ -75,7 +75,7 @@ class GarbageCollector:
 
     async def _discover(self, ctx: Context) -> Result:
         """Follow every resource that is new, and no longer those whose CustomResourceDefinition is gone."""
-        for resource in await discover(ctx.client):
+        for resource in (await discover(ctx.client)).resources:
             self._kinds.setdefault((resource.group, resource.kind), resource)
             identity = (resource.group, resource.plural)
             if is_collectable(resource) and identity not in self._followed:
