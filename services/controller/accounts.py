@@ -46,6 +46,7 @@ ACCOUNTS = {
     "taint-eviction-controller": "node-controller",
     "token-cleaner-controller": "token-cleaner",
     "ttl-after-finished-controller": "ttl-after-finished-controller",
+    "ttl-controller": "ttl-controller",
     "volume-provisioner-controller": "volume-provisioner",
     "volumeattributesclass-protection-controller": "volumeattributesclass-protection-controller",
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from kubecosm.api.names import CONFIGMAP_ROOT_CA, SECRET_BOOTSTRAP_TOKEN, SECRET_SERVICE_ACCOUNT_TOKEN
 from kubecosm.api.resources import CONFIGMAPS, CUSTOMRESOURCEDEFINITIONS, RESOURCECLAIMS, SECRETS, Object
@@ -15,6 +15,7 @@ GRAPH_FIELDS = (
     "name", "namespace", "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "ownerReferences", "finalizers", "labels",
 )  # fmt: skip
 """The metadata that the graph of owners is made of."""
+TOKEN_IS_THERE = "…"
 COUNTED_ONLY = {(CONFIGMAPS.api_version, CONFIGMAPS.kind), (SECRETS.api_version, SECRETS.kind)}
 """Kinds that controllers merely count; their data may be large, or secret."""
 
@@ -37,8 +38,8 @@ def slimming(controllers: Iterable[Controller]) -> Transform:
         if kind[1] == CONFIGMAPS.kind and obj["metadata"]["name"] == CONFIGMAP_ROOT_CA:
             return drop_managed_fields(obj)
         slimmed: Object = {"apiVersion": kind[0], "kind": kind[1], "metadata": _graph_fields(obj)}
-        if obj.get("type") == SECRET_SERVICE_ACCOUNT_TOKEN:  # whether a token is there, but not the token
-            slimmed |= {"type": obj["type"], "data": dict.fromkeys(obj.get("data") or {}, "")}
+        if obj.get("type") == SECRET_SERVICE_ACCOUNT_TOKEN:
+            slimmed |= {"type": obj["type"], "data": _without_token(obj.get("data") or {})}
             slimmed["metadata"]["annotations"] = obj["metadata"].get("annotations") or {}
         if obj.get("type") == SECRET_BOOTSTRAP_TOKEN:
             slimmed |= {"type": obj["type"], "data": {key: value for key, value in (obj.get("data") or {}).items() if key in KEPT_KEYS}}
@@ -49,6 +50,12 @@ def slimming(controllers: Iterable[Controller]) -> Transform:
         return slimmed
 
     return slim
+
+
+def _without_token(data: Mapping[str, str]) -> dict[str, str]:
+    """Whether a token is there, but not the token."""
+    kept = {name: data[name] for name in ("ca.crt", "namespace") if name in data}
+    return kept | {"token": TOKEN_IS_THERE if data.get("token") else ""}
 
 
 def _graph_fields(obj: Object) -> Object:

@@ -57,6 +57,7 @@ TABLE = (
     Row("legacy-serviceaccount-token-cleaner-controller", "cluster.legacy_token_cleaner"),
     Row("root-ca-certificate-publisher-controller", "cluster.root_ca_publisher"),
     Row("node-ipam-controller", "cluster.node_ipam"),
+    Row("ttl-controller", "cluster.node_ttl"),
     Row("node-lifecycle-controller", "cluster.node_lifecycle"),
     Row("cluster-autoscaler-controller", "cluster.autoscaler"),
     Row("taint-eviction-controller", "cluster.taint_eviction"),

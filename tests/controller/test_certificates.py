@@ -191,8 +191,10 @@ def test_requests_are_forgotten_once_they_are_settled() -> None:
             assert len(api.all(CSRS)) == 3
             await settle(20)
             assert [obj["metadata"]["name"] for obj in api.all(CSRS)] == ["pending"]
-            await settle(23 * 3600)
-            assert not api.all(CSRS)
+            unsigned = await api.create(CSRS, csr("approved", "example.com/signer", "", username="jane"))
+            api.set_status(CSRS, unsigned, conditions=[{"type": "Approved", "lastUpdateTime": now}])
+            await settle(30 * 3600)
+            assert [obj["metadata"]["name"] for obj in api.all(CSRS)] == ["approved"]
 
     run(test)
 
@@ -212,11 +214,14 @@ def test_bootstrap_tokens_sign_cluster_info_until_they_expire() -> None:
             await api.create(CONFIGMAPS, info)
             await api.create(SECRETS, token("abcdef", "0123456789abcdef", expiration=end))
             await api.create(SECRETS, token("silent", "0123456789abcdef", usage_bootstrap_signing="false"))
+            misnamed = token("ghijkl", "0123456789abcdef", expiration=end)
+            misnamed["metadata"]["name"] = "bootstrap-token-other"
+            await api.create(SECRETS, misnamed)
             await wait_for(lambda: "jws-kubeconfig-abcdef" in api.all(CONFIGMAPS)[0]["data"])
             assert set(api.all(CONFIGMAPS)[0]["data"]) == {"kubeconfig", "jws-kubeconfig-abcdef"}
             check_signature(api.all(CONFIGMAPS)[0]["data"]["jws-kubeconfig-abcdef"], "abcdef", "0123456789abcdef", "content")
             await settle(95)
-            assert len(api.all(SECRETS)) == 2
+            assert len(api.all(SECRETS)) == 3
             await settle(10)
             assert [obj["metadata"]["name"] for obj in api.all(SECRETS)] == ["bootstrap-token-silent"]
             assert set(api.all(CONFIGMAPS)[0]["data"]) == {"kubeconfig"}

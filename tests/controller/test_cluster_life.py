@@ -10,6 +10,7 @@ import pytest
 from kubecosm.api.meta import Key, get_condition
 from kubecosm.api.names import (
     ANNOTATION_SERVICE_ACCOUNT_NAME,
+    ANNOTATION_SERVICE_ACCOUNT_UID,
     LABEL_TOKEN_INVALID_SINCE,
     LABEL_TOKEN_LAST_USED,
     SECRET_SERVICE_ACCOUNT_TOKEN,
@@ -21,6 +22,7 @@ from kubecosm.services.controller.cluster import (
     legacy_token_cleaner,
     namespace,
     node_ipam,
+    node_ttl,
     root_ca_publisher,
     serviceaccount,
     serviceaccount_tokens,
@@ -161,8 +163,67 @@ def test_a_token_secret_is_filled_and_goes_with_its_account() -> None:
             await wait_for(lambda: api.all(SECRETS)[0].get("data"))
             found = {name: base64.b64decode(text).decode() for name, text in api.all(SECRETS)[0]["data"].items()}
             assert found == {"token": "token of bot", "namespace": "one", "ca.crt": "PEM"}
+            tampered = {**api.all(SECRETS)[0]["data"], "ca.crt": "", "namespace": ""}
+            await api.update(SECRETS, {**api.all(SECRETS)[0], "data": {**tampered, "token": "bWluZQ=="}})
+            await wait_for(lambda: api.all(SECRETS)[0]["data"] == {"token": "bWluZQ==", "namespace": "b25l", "ca.crt": "UEVN"})
             await api.delete(SERVICEACCOUNTS, "bot", "one")
             await wait_for(lambda: not api.all(SECRETS))
+
+    run(test)
+
+
+def test_a_token_of_an_account_that_was_replaced_is_deleted_not_renewed() -> None:
+    async def test(api: FakeApi) -> None:
+        old = token_secret("bot-token")
+        old["metadata"]["annotations"][ANNOTATION_SERVICE_ACCOUNT_UID] = "uid of an earlier bot"
+        async with controllers(api, serviceaccount_tokens.Tokens("PEM")):
+            await api.create(SERVICEACCOUNTS, {"metadata": {"name": "bot", "namespace": "one"}})
+            await api.create(SECRETS, old)
+            await wait_for(lambda: not api.all(SECRETS))
+            assert not api.count("create/token", "serviceaccounts")
+
+    run(test)
+
+
+def test_an_account_no_longer_names_a_token_that_is_gone() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, serviceaccount_tokens.Tokens("")):
+            await api.create(SECRETS, {"metadata": {"name": "other", "namespace": "one"}})
+            bot = {"metadata": {"name": "bot", "namespace": "one"}, "secrets": [{"name": "bot-token"}, {"name": "other"}]}
+            await api.create(SERVICEACCOUNTS, bot)
+            await api.create(SECRETS, token_secret("bot-token"))
+            await settle()
+            for name in ("bot-token", "other"):
+                await api.delete(SECRETS, name, "one")
+            await wait_for(lambda: api.all(SERVICEACCOUNTS)[0]["secrets"] == [{"name": "other"}])
+
+    run(test)
+
+
+@pytest.mark.parametrize(("nodes", "step"), [(100, 0), (101, 1), (450, 1), (501, 2), (3000, 4)])
+def test_the_ttl_of_nodes_grows_with_the_cluster(nodes: int, step: int) -> None:
+    assert node_ttl.plan_step(0, nodes) == step
+
+
+def test_a_cluster_that_shrinks_a_little_keeps_its_ttl() -> None:
+    assert [node_ttl.plan_step(1, nodes) for nodes in (95, 90, 89)] == [1, 1, 0]
+
+
+def test_every_node_has_its_ttl_and_gets_a_new_one_when_the_cluster_grows() -> None:
+    def ttls(api: FakeApi) -> set[str]:
+        return {(found["metadata"].get("annotations") or {}).get("node.alpha.kubernetes.io/ttl", "") for found in api.all(NODES)}
+
+    async def test(api: FakeApi) -> None:
+        for number in range(100):
+            api.put(NODES, node(f"n{number}"))
+        async with controllers(api, node_ttl.NodeTtl()):
+            await wait_for(lambda: ttls(api) == {"0"})
+            api.put(NODES, node("n100"))
+            await wait_for(lambda: ttls(api) == {"15"})
+            written = api.count("patch", "nodes")
+            api.put(NODES, {**api.all(NODES)[0], "status": {"phase": "Running"}})
+            await settle()
+            assert written == api.count("patch", "nodes") == 201
 
     run(test)
 

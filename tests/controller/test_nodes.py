@@ -316,12 +316,32 @@ def test_unscheduled_terminating_pods_and_stranded_ones_are_removed() -> None:
             api.put(PODS, {**body, "metadata": {**body["metadata"], **leaving}, "status": {"phase": "Pending"}})
         async with controllers(api, pod_gc.PodGc(10)):
             await wait_for(lambda: [pod["metadata"]["name"] for pod in api.all(PODS)] == ["stranded"])
+            assert [event.object["status"]["phase"] for _, resource, event in api.history if resource == PODS][-2:] == ["Failed"] * 2
             found = the_node(api, "a")
             spec = {**found["spec"], "taints": [{"key": TAINT_OUT_OF_SERVICE, "effect": "NoExecute", "value": "nodeshutdown"}]}
             api.put(NODES, {**found, "spec": spec})
             await wait_for(lambda: not api.all(PODS))
 
     run(test)
+
+
+def test_only_orphans_are_marked_as_disrupted() -> None:
+    pod = {"metadata": {"generation": 3}, "status": {"phase": "Running"}}
+    disrupted = pod_gc.plan_failed_status(pod, pod_gc.ORPHANED, EPOCH)
+    assert disrupted is not None
+    (condition,) = disrupted["conditions"]
+    assert (condition["type"], condition["reason"], condition["observedGeneration"]) == ("DisruptionTarget", "DeletionByPodGC", 3)
+    assert condition["message"] == "PodGC: node no longer exists"
+    assert pod_gc.plan_failed_status(pod, pod_gc.OUT_OF_SERVICE, EPOCH) == {"phase": "Failed"}
+    assert pod_gc.plan_failed_status({**pod, "status": {"phase": "Succeeded"}}, pod_gc.ORPHANED, EPOCH) is None
+
+
+def test_evicted_pods_are_the_first_of_the_ended_to_go() -> None:
+    def ended(name: str, created: str, **status: str) -> Object:
+        return {"metadata": {"name": name, "creationTimestamp": created}, "status": {"phase": "Failed", **status}}
+
+    pods = [ended("old", "2026-01-01T00:00:00Z"), ended("evicted", "2026-01-02T00:00:00Z", reason="Evicted")]
+    assert [pod["metadata"]["name"] for pod in pod_gc.plan_surplus(pods, 1)] == ["evicted"]
 
 
 def test_ended_pods_beyond_the_threshold_go_oldest_first() -> None:

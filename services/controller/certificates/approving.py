@@ -21,6 +21,7 @@ from kubecosm.api.resources import CERTIFICATESIGNINGREQUESTS, Object, builtin
 from kubecosm.api.times import format_time
 from kubecosm.client.controller import Context, ControllerSpec, ReconcileError, Result, done
 
+RETRY_SECONDS = (0.2, 1000.0)
 ACCESS_REVIEWS = builtin("authorization.k8s.io", "v1", "subjectaccessreviews")
 SELF, ANY = "selfnodeclient", "nodeclient"
 MESSAGES = {
@@ -82,4 +83,10 @@ async def reconcile(ctx: Context, key: Key) -> Result:
     return done()
 
 
-SPEC = ControllerSpec(name="certificate_approving", component="certificate-controller", primary=CERTIFICATESIGNINGREQUESTS, workers=1)
+SPEC = ControllerSpec(
+    name="certificate_approving",
+    component="certificate-controller",
+    primary=CERTIFICATESIGNINGREQUESTS,
+    workers=1,
+    retry_seconds=RETRY_SECONDS,
+)

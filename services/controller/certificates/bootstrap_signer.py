@@ -22,6 +22,8 @@ from .bootstrap import expiration_of, is_bootstrap_token, text_of
 
 CLUSTER_INFO = Key(NAMESPACE_PUBLIC, "cluster-info")
 SIGNED, SIGNATURE_PREFIX = "kubeconfig", "jws-kubeconfig-"
+TOKEN_NAME_PREFIX = "bootstrap-token-"
+"""A Secret that is not called after its token is none."""
 RETRY_SECONDS = 0.1
 
 
@@ -72,7 +74,9 @@ async def _tokens(ctx: Context) -> dict[str, str]:
             secret = await ctx.client.get(SECRETS, cached["metadata"]["name"], cached["metadata"]["namespace"])
         except NotFound:
             continue
-        found[text_of(secret, "token-id")] = text_of(secret, "token-secret")
+        token_id, token_secret = text_of(secret, "token-id"), text_of(secret, "token-secret")
+        if token_id and token_secret and secret["metadata"]["name"] == TOKEN_NAME_PREFIX + token_id:
+            found[token_id] = token_secret
     return found
 
 

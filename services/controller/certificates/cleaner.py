@@ -1,7 +1,7 @@
 """CSR cleaner: forgets requests that nobody needs any more.
 
 Watches CertificateSigningRequests; deletes them: an hour after they were issued, denied or failed, a day after nobody decided on them,
-and when what was issued has expired. Imitates pkg/controller/certificates/cleaner.
+and when what was issued has expired. What was approved waits for its signer for ever. Imitates pkg/controller/certificates/cleaner.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ UNDECIDED_FOR = timedelta(hours=24)
 
 
 def plan_end(csr: Object) -> datetime | None:
-    """When a request is to be deleted; None: nothing is known of its age."""
+    """When a request is to be deleted; None: it is still waited for, or nothing is known of its age."""
     status = csr.get("status") or {}
     conditions = {c.get("type"): c.get("lastUpdateTime") for c in status.get("conditions") or ()}
     issued = status.get("certificate")
-    if DENIED not in conditions and FAILED not in conditions and not issued:
+    if not conditions and not issued:
         created = csr["metadata"].get("creationTimestamp")
         return parse_time(created) + UNDECIDED_FOR if created else None
-    ends = [parse_time(conditions[kind]) + DECIDED_FOR for kind in (APPROVED, DENIED, FAILED) if conditions.get(kind)]
+    settled = (APPROVED, DENIED, FAILED) if issued else (DENIED, FAILED)
+    ends = [parse_time(conditions[kind]) + DECIDED_FOR for kind in settled if conditions.get(kind)]
     if issued:
         ends += _expiry(issued)
     return min(ends, default=None)

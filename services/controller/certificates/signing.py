@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 from datetime import timedelta
 
-from kubecosm.api.certificates import APPROVED, FAILED, RequestError, complaint_of_signer, decode_request, has_condition
+from kubecosm.api.certificates import APPROVED, DENIED, FAILED, RequestError, complaint_of_signer, decode_request, has_condition
 from kubecosm.api.errors import Conflict, NotFound
 from kubecosm.api.meta import Key
 from kubecosm.api.names import SIGNER_API_CLIENT, SIGNER_KUBELET_CLIENT, SIGNER_KUBELET_SERVING, SIGNER_LEGACY_UNKNOWN
@@ -19,6 +19,7 @@ from kubecosm.client.controller import Context, ControllerSpec, ReconcileError, 
 from ..config import Config
 from .authority import Authority, plan_lifetime
 
+RETRY_SECONDS = (0.2, 1000.0)
 SIGNERS = frozenset((SIGNER_API_CLIENT, SIGNER_KUBELET_CLIENT, SIGNER_KUBELET_SERVING, SIGNER_LEGACY_UNKNOWN))
 
 
@@ -26,7 +27,7 @@ def is_wanted(csr: Object) -> bool:
     """Approved, for one of our signers, and neither issued nor failed."""
     if csr["spec"].get("signerName") not in SIGNERS or (csr.get("status") or {}).get("certificate"):
         return False
-    return has_condition(csr, APPROVED) and not has_condition(csr, FAILED)
+    return has_condition(csr, APPROVED) and not has_condition(csr, DENIED) and not has_condition(csr, FAILED)
 
 
 def plan_issued(csr: Object, certificate: bytes) -> Object:
@@ -71,7 +72,9 @@ class Signing:
         return done()
 
 
-SPEC = ControllerSpec(name="certificate", component="certificate-controller", primary=CERTIFICATESIGNINGREQUESTS, workers=5)
+SPEC = ControllerSpec(
+    name="certificate", component="certificate-controller", primary=CERTIFICATESIGNINGREQUESTS, workers=5, retry_seconds=RETRY_SECONDS
+)
 
 
 def build(config: Config) -> Signing:

@@ -11,6 +11,10 @@ from kubecosm.api.meta import Key, key_of, labels_of
 from kubecosm.api.resources import CLUSTERROLES, Object
 from kubecosm.api.selectors import from_label_selector
 from kubecosm.client.controller import Context, ControllerSpec, Reader, Result, done
+from kubecosm.client.http import PatchType
+
+FIELD_MANAGER = {"fieldManager": "clusterrole-aggregation-controller", "force": "true"}
+"""The rules are applied, so that they are the controller's own and nothing else of the role is touched."""
 
 
 def selectors_of(role: Object) -> list[Object]:
@@ -37,7 +41,8 @@ async def reconcile(ctx: Context, key: Key) -> Result:
         return done()
     rules = plan_rules(role, ctx.cache(CLUSTERROLES))
     if rules != (role.get("rules") or []):
-        ctx.expect_written(await ctx.client.update(CLUSTERROLES, {**role, "rules": rules}))
+        body = {"apiVersion": CLUSTERROLES.api_version, "kind": CLUSTERROLES.kind, "metadata": {"name": key.name}, "rules": rules}
+        ctx.expect_written(await ctx.client.patch(CLUSTERROLES, key.name, body, patch_type=PatchType.APPLY, params=FIELD_MANAGER))
     return done()
 
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, time, timedelta
 
 from kubecosm.api.errors import Conflict, NotFound
-from kubecosm.api.meta import Key, annotations_of, is_deleting, uid_of
+from kubecosm.api.meta import Key, uid_of
 from kubecosm.api.names import (
-    ANNOTATION_SERVICE_ACCOUNT_UID,
     LABEL_TOKEN_INVALID_SINCE,
     LABEL_TOKEN_LAST_USED,
     NAMESPACE_SYSTEM,
@@ -24,7 +23,7 @@ from kubecosm.api.times import parse_time
 from kubecosm.client.controller import Context, ControllerSpec, Result, done, requeue
 from kubecosm.client.http import PatchType
 
-from ..common.tokensecrets import account_of
+from ..common.tokensecrets import TokenSecret, token_secret
 from ..config import Config
 
 LOOK_SECONDS = 24 * 3600.0
@@ -51,13 +50,11 @@ def is_old(secret: Object, period: timedelta, now: datetime) -> bool:
     return used is not None and used < (now - period).date()
 
 
-def is_of_account(secret: Object, account: Object | None) -> bool:
+def is_named_by(token: TokenSecret, account: Object | None) -> bool:
     """Whether the Secret was made for the account, which then names it."""
-    if account is None:
+    if account is None or not token.is_of(account):
         return False
-    uid = annotations_of(secret).get(ANNOTATION_SERVICE_ACCOUNT_UID, "")
-    named = any(reference.get("name") == secret["metadata"]["name"] for reference in account.get("secrets") or ())
-    return named and uid in ("", uid_of(account))
+    return any(reference.get("name") == token.secret["metadata"]["name"] for reference in account.get("secrets") or ())
 
 
 def plan_step(secret: Object, period: timedelta, tracked_since: datetime, now: datetime) -> str:
@@ -78,13 +75,12 @@ class Cleaner:
         self._period = period
 
     async def reconcile(self, ctx: Context, key: Key) -> Result:
-        secret = ctx.cache(SECRETS).get(key)
-        name = account_of(secret) if secret is not None else ""
-        if secret is None or not name or is_deleting(secret):
+        token = token_secret(ctx, key)
+        if token is None:
             return done()
-        now = ctx.clock.now()
-        is_candidate = is_old(secret, self._period, now) and is_of_account(secret, ctx.cache(SERVICEACCOUNTS).get(Key(key.namespace, name)))
-        if is_candidate and not is_mounted(ctx, key):
+        secret, now = token.secret, ctx.clock.now()
+        account = ctx.cache(SERVICEACCOUNTS).get(Key(key.namespace, token.account))
+        if is_old(secret, self._period, now) and is_named_by(token, account) and not is_mounted(ctx, key):
             since = await tracked_since(ctx)
             step = KEEP if since is None else plan_step(secret, self._period, since, now)
             if step != KEEP:

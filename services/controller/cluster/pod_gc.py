@@ -15,8 +15,10 @@ from kubecosm.api.names import TAINT_OUT_OF_SERVICE
 from kubecosm.api.resources import NODES, PODS, Object
 from kubecosm.client.controller import Context, ControllerSpec, Reader, Result, done, requeue
 from kubecosm.client.http import PatchType
+from kubecosm.client.metrics import COUNTER, Family
 from kubecosm.client.store import IndexFn
 
+from ..common.batches import CALL_ERRORS
 from ..common.conditions import make
 from ..common.nodes import ready_status, taints_of
 from ..common.pods import INDEX_NODE, is_terminal, node_names, node_of
@@ -24,6 +26,11 @@ from ..config import Config
 
 ORPHAN_QUARANTINE_SECONDS = 40.0
 """A node that was not found is looked for again after this, with the server itself, before its pods are removed."""
+TERMINATED, ORPHANED, OUT_OF_SERVICE, UNSCHEDULED = "terminated", "orphaned", "out-of-service", "unscheduled"
+"""Why a pod is removed."""
+_LABELS = ("namespace", "reason")
+DELETED = Family("pod_gc_collector_force_delete_pods_total", COUNTER, "Pods removed by pod GC.", _LABELS)
+ERRORS = Family("pod_gc_collector_force_delete_pod_errors_total", COUNTER, "Pods that pod GC could not remove.", _LABELS)
 INDEX_ENDED = "ended"
 ENDED = "true"
 SURPLUS = Key("", "")
@@ -38,11 +45,16 @@ INDEX_FNS: dict[str, IndexFn] = {INDEX_ENDED: ended, INDEX_NODE: node_names}
 
 
 def plan_surplus(pods: Sequence[Object], threshold: int) -> list[Object]:
-    """The oldest ended pods beyond the threshold; 0 or less keeps all."""
+    """The ended pods beyond the threshold, those that were evicted first and then the oldest; 0 or less keeps all."""
     if threshold <= 0 or len(pods) <= threshold:
         return []
-    ordered = sorted(pods, key=lambda pod: (pod["metadata"].get("creationTimestamp") or "", pod["metadata"]["name"]))
-    return ordered[: len(pods) - threshold]
+
+    def rank(pod: Object) -> tuple[bool, str, str]:
+        meta, status = pod["metadata"], pod.get("status") or {}
+        was_evicted = status.get("phase") == "Failed" and status.get("reason") == "Evicted"
+        return not was_evicted, meta.get("creationTimestamp") or "", meta["name"]
+
+    return sorted(pods, key=rank)[: len(pods) - threshold]
 
 
 def is_stranded(pod: Object, node: Object) -> bool:
@@ -51,11 +63,15 @@ def is_stranded(pod: Object, node: Object) -> bool:
     return out_of_service and is_deleting(pod) and ready_status(node) != "True"
 
 
-def plan_failed_status(pod: Object, message: str, now: datetime) -> Object | None:
-    """The strategic merge patch of status with which an orphan leaves: Failed, and why; None if it has ended anyway."""
+def plan_failed_status(pod: Object, reason: str, now: datetime) -> Object | None:
+    """The strategic merge patch of status with which a pod leaves: Failed, so that its Job counts it; None if it has ended anyway."""
     if is_terminal(pod):
         return None
-    disrupted = make("DisruptionTarget", "True", "DeletionByPodGC", message, now)
+    if reason != ORPHANED:
+        return {"phase": "Failed"}
+    disrupted = make("DisruptionTarget", "True", "DeletionByPodGC", "PodGC: node no longer exists", now)
+    if generation := pod["metadata"].get("generation"):
+        disrupted["observedGeneration"] = generation
     return {"phase": "Failed", "conditions": [disrupted]}
 
 
@@ -70,7 +86,7 @@ class PodGc:
     async def reconcile(self, ctx: Context, key: Key) -> Result:
         if key == SURPLUS:
             for surplus in plan_surplus(ctx.cache(PODS).by_index(INDEX_ENDED, ENDED), self._threshold):
-                await _remove(ctx, surplus, "")
+                await _remove(ctx, surplus, TERMINATED)
             return done(rest_seconds=1)
         pod = ctx.cache(PODS).get(key)
         if pod is None:
@@ -78,14 +94,14 @@ class PodGc:
         node_name = node_of(pod)
         if not node_name:
             if is_deleting(pod):
-                await _remove(ctx, pod, "")
+                await _remove(ctx, pod, UNSCHEDULED)
             return done()
         node = ctx.cache(NODES).get(Key("", node_name))
         if node is None:
             return await self._orphaned(ctx, pod, node_name)
         self._missing_since.pop(node_name, None)
         if is_stranded(pod, node):
-            await _remove(ctx, pod, "PodGC: node is out of service")
+            await _remove(ctx, pod, OUT_OF_SERVICE)
         return done()
 
     async def _orphaned(self, ctx: Context, pod: Object, node_name: str) -> Result:
@@ -97,14 +113,15 @@ class PodGc:
         try:
             await ctx.client.get(NODES, node_name)
         except NotFound:
-            await _remove(ctx, pod, "PodGC: node no longer exists")
+            await _remove(ctx, pod, ORPHANED)
         return done()
 
 
-async def _remove(ctx: Context, pod: Object, message: str) -> None:
-    """Delete without grace; with a message the pod is marked Failed first, so that its Job counts it."""
+async def _remove(ctx: Context, pod: Object, reason: str) -> None:
+    """Mark the pod as Failed and delete it without grace."""
     meta = pod["metadata"]
-    status = plan_failed_status(pod, message, ctx.clock.now()) if message else None
+    status = plan_failed_status(pod, reason, ctx.clock.now())
+    ctx.meter.add(DELETED, meta["namespace"], reason)
     try:
         if status is not None:
             patch = {"metadata": {"uid": uid_of(pod)}, "status": status}
@@ -117,6 +134,9 @@ async def _remove(ctx: Context, pod: Object, message: str) -> None:
         if status is not None:
             raise
         return  # another pod of its name
+    except CALL_ERRORS:
+        ctx.meter.add(ERRORS, meta["namespace"], reason)
+        raise
     ctx.expect_deleted(pod)
 
 
@@ -150,6 +170,7 @@ SPEC = ControllerSpec(
     watches={PODS: map_pod, NODES: map_node},
     cares={PODS: pod_matters, NODES: lambda old, new: taints_of(old) != taints_of(new)},
     indexers={PODS: INDEX_FNS},
+    metrics=(DELETED, ERRORS),
     workers=8,
 )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from kubecosm.api.errors import AlreadyExists, ApiError
+from kubecosm.api.errors import AlreadyExists, ApiError, NotFound
 from kubecosm.api.meta import Key, annotations_of
 from kubecosm.api.names import ANNOTATION_DESCRIPTION, CONFIGMAP_ROOT_CA
 from kubecosm.api.resources import CONFIGMAPS, NAMESPACES, Object
@@ -33,7 +33,7 @@ def plan_config_map(namespace: Object | None, current: Object | None, root_ca: s
     if current is None:
         meta: Object = {"name": CONFIGMAP_ROOT_CA, "namespace": namespace["metadata"]["name"], "annotations": annotations}
         return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}
-    if current.get("data") == data and annotations.items() <= annotations_of(current).items():
+    if current.get("data") == data and annotations_of(current).get(ANNOTATION_DESCRIPTION):
         return None
     return {**current, "metadata": {**current["metadata"], "annotations": {**annotations_of(current), **annotations}}, "data": data}
 
@@ -65,8 +65,8 @@ class RootCaPublisher:
         write = ctx.client.create(CONFIGMAPS, wanted, key.name) if current is None else ctx.client.update(CONFIGMAPS, wanted)
         try:
             ctx.expect_written(await write)
-        except AlreadyExists:
-            return done()  # the cache was behind
+        except (AlreadyExists, NotFound):
+            return done()  # the cache was behind, or the namespace has gone
         except ApiError as error:
             if not is_namespace_terminating(error):
                 raise
