@@ -145,9 +145,7 @@ def invalid_kind(group: str, kind: str, name: str, errors: Sequence[FieldError])
         details["kind"] = kind
     message = f"{qualified} {go_quote(name)} is invalid"
     if errors:
-        details["causes"] = [
-            {"reason": e.type, "message": e.body(), **({"field": e.field} if e.field else {})} for e in errors
-        ]
+        details["causes"] = [{"reason": e.type, "message": e.body(), **({"field": e.field} if e.field else {})} for e in errors]
         texts = list(dict.fromkeys(map(str, errors)))
         message += ": " + (texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]")
     return Invalid(message, details=details)

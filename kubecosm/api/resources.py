@@ -158,9 +158,7 @@ class ResourceTable:
 
 
 def _row(raw: dict[str, Any]) -> Resource:
-    subresources = tuple(
-        Subresource(s["name"], s["kind"], s["group"], s["version"], tuple(s["verbs"])) for s in raw["subresources"]
-    )
+    subresources = tuple(Subresource(s["name"], s["kind"], s["group"], s["version"], tuple(s["verbs"])) for s in raw["subresources"])
     return Resource(
         raw["group"], raw["version"], raw["kind"], raw["plural"], raw["singular"], raw["namespaced"],
         tuple(raw["verbs"]), tuple(raw["short"]), tuple(raw["categories"]), subresources,

@@ -128,7 +128,13 @@ class Kubelet:
         """Of adopted nodes."""
         self.timers = Timers(clock)
         self.powers = Powers(config.root_dir)
-        self.pods = PodManager(self.nodes, self._new_budget, self.powers)
+        settings = NodeSettings(
+            config.node_cidr, config.cluster_cidr, config.node_status_report_frequency, config.adopt_nodes, self._only_node
+        )  # fmt: skip
+        self.hosted = HostedNodes(
+            client, pipeline, clock, settings, self.nodes, self.powers, tell=self._tell, host=self._host, drop=self._drop
+        )  # fmt: skip
+        self.pods = PodManager(self.nodes, self._new_budget, self.powers, self.hosted)
         self.factory = InformerFactory(client, clock, transform=drop_managed_fields)
         self.objects = self._object_cache()
         self.network = PodNetwork(self.timers.call_later)
@@ -148,12 +154,6 @@ class Kubelet:
             config.shutdown_grace_period, config.shutdown_grace_period_critical_pods, config.shutdown_grace_period_by_pod_priority
         )  # fmt: skip
         self.context = self._context(rng)
-        settings = NodeSettings(
-            config.node_cidr, config.cluster_cidr, config.node_status_report_frequency, config.adopt_nodes, self._only_node
-        )  # fmt: skip
-        self.hosted = HostedNodes(
-            client, pipeline, clock, settings, self.nodes, self.powers, tell=self._tell, host=self._host, drop=self._drop
-        )  # fmt: skip
         self.shutdown = NodeShutdown(
             self.powers, self.pods, pipeline, clock, tasks, periods, tell=self._tell, start=self.hosted.switch_on
         )  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 from kubecosm.api.resources import Object
 from kubecosm.services.kubelet.cri.types import ContainerState, ContainerStatus, PodStatus
 from kubecosm.services.kubelet.pods.actions import ProbeResults, compute_actions
-from kubecosm.services.kubelet.pods.admission import NodeBudget, amounts, pod_requests
+from kubecosm.services.kubelet.pods.admission import NodeBudget, Refused, amounts, pod_requests, refusal_of
 from kubecosm.services.kubelet.pods.backoff import Backoff, format_delay
 from kubecosm.services.kubelet.pods.container_status import Observation, Waiting
 from kubecosm.services.kubelet.pods.images import pull_policy
@@ -233,6 +233,14 @@ def test_pods_of_one_template_share_their_equal_parts() -> None:
     assert one["status"] is not two["status"]
 
 
+def let_in(budget: NodeBudget, pod: Object) -> Refused | None:
+    """Why the node refuses the pod; if it does not, it has taken it."""
+    refused = refusal_of(pod, None, budget)
+    if refused is None:
+        budget.take(pod)
+    return refused
+
+
 def test_a_node_refuses_what_does_not_fit_and_takes_it_when_there_is_room_again() -> None:
     def asking(uid: str, cpu: str) -> Object:
         obj = pod()
@@ -241,15 +249,15 @@ def test_a_node_refuses_what_does_not_fit_and_takes_it_when_there_is_room_again(
         return obj
 
     budget = NodeBudget(amounts({"cpu": "2", "memory": "1Gi"}), pods_max=2)
-    assert budget.take(asking("a", "1500m")) is None
-    refused = budget.take(asking("b", "600m"))
+    assert let_in(budget, asking("a", "1500m")) is None
+    refused = let_in(budget, asking("b", "600m"))
     assert refused is not None
     assert refused.reason == "OutOfcpu"
     assert refused.message == "Node didn't have enough resource: cpu, requested: 600, used: 1500, capacity: 2000"
     budget.release("a")
-    assert budget.take(asking("b", "600m")) is None
-    assert budget.take(pod()) is None
-    full = budget.take(asking("d", "1m"))
+    assert let_in(budget, asking("b", "600m")) is None
+    assert let_in(budget, pod()) is None
+    full = let_in(budget, asking("d", "1m"))
     assert full is not None
     assert full.reason == "OutOfpods"
 
@@ -284,16 +292,16 @@ def with_ports(uid: str, *ports: Object, **spec: object) -> Object:
 )
 def test_a_node_refuses_a_second_pod_with_the_same_host_port(taken: Object, wanted: Object, fits: bool) -> None:
     budget = NodeBudget(amounts({"cpu": "2"}), pods_max=10)
-    assert budget.take(with_ports("a", taken)) is None
-    refused = budget.take(with_ports("b", wanted))
+    assert let_in(budget, with_ports("a", taken)) is None
+    refused = let_in(budget, with_ports("b", wanted))
     assert (refused is None) is fits
     if refused is not None:
         told = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
         assert (refused.reason, refused.message) == ("NodePorts", told)
         assert budget.resize(with_ports("a", taken)) is None
-        assert budget.take(with_ports("b", wanted)) is not None, "a change of resources frees no port"
+        assert let_in(budget, with_ports("b", wanted)) is not None, "a change of resources frees no port"
         budget.release("a")
-        assert budget.take(with_ports("b", wanted)) is None
+        assert let_in(budget, with_ports("b", wanted)) is None
 
 
 def test_a_node_counts_the_extended_resources_that_it_has() -> None:
@@ -303,9 +311,9 @@ def test_a_node_counts_the_extended_resources_that_it_has() -> None:
         return obj
 
     budget = NodeBudget(amounts({"cpu": "2", "nvidia.com/gpu": "1"}), pods_max=10)
-    assert budget.take(asking("a", "nvidia.com/gpu")) is None
-    refused = budget.take(asking("b", "nvidia.com/gpu"))
+    assert let_in(budget, asking("a", "nvidia.com/gpu")) is None
+    refused = let_in(budget, asking("b", "nvidia.com/gpu"))
     assert refused is not None
     assert refused.reason == "OutOfnvidia.com/gpu"
     assert refused.message == "Node didn't have enough resource: nvidia.com/gpu, requested: 1, used: 1, capacity: 1"
-    assert budget.take(asking("c", "example.com/unknown")) is None, "what the node does not know is not its business"
+    assert let_in(budget, asking("c", "example.com/unknown")) is None, "what the node does not know is not its business"

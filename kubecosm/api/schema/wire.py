@@ -293,9 +293,7 @@ def _check_identity(target: Target, api_version: str, kind: str) -> None:
         why = f"converting ({version}.{kind}) to ({target.group.partition('.')[0] or 'core'}.{target.kind}): unknown conversion"
         raise cannot_be_handled(kind, version, target.kind, why)
     if api_version != target.api_version:
-        raise BadRequest(
-            f"the API version in the data ({api_version}) does not match the expected API version ({target.api_version})"
-        )
+        raise BadRequest(f"the API version in the data ({api_version}) does not match the expected API version ({target.api_version})")
 
 
 def _explain_custom(target: Target, kind: str, version: str, node: Any, validation: str) -> tuple[Object, list[str]]:

@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import NamedTuple
 
-from kubecosm.client.http import ApiClient
+from kubecosm.api.errors import ApiError
+from kubecosm.api.resources import NODES, Object
+from kubecosm.client.http import TRANSPORT_ERRORS, ApiClient
 from kubecosm.runtime.clock import Clock
 
 from ..cri.types import NodeInfo
@@ -74,6 +76,17 @@ class HostedNodes:
             for informed in (self.watched, self._adopted):
                 if informed is not None:
                     waiting.create_task(informed.wait_synced(), name="nodes-synced")
+
+    def find(self, name: str) -> Object | None:
+        """The Node as last heard of; None if nothing is known."""
+        return self.watched.find(name) if self.watched is not None else None
+
+    async def fetch(self, name: str) -> Object | None:
+        """The Node as it is now; None if nobody says."""
+        try:
+            return await self._client.get(NODES, name)
+        except (ApiError, *TRANSPORT_ERRORS):
+            return None
 
     async def switch_on(self, name: str, boot: str) -> None:
         """The machine runs anew, and its kubelet registers it."""

@@ -90,7 +90,7 @@ def node_status(node: NodeSpec, shape: NodeShape, now: datetime) -> Object:
         "daemonEndpoints": {"kubeletEndpoint": {"Port": shape.port}},
         "nodeInfo": node_info(node, shape),
         "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": False, "userNamespaces": False}}],
-        "features": {"supplementalGroupsPolicy": False},
+        "features": {"supplementalGroupsPolicy": True},
         **declared_features(shape.version),
     }
 

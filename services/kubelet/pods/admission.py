@@ -1,7 +1,8 @@
-"""Whether a node has room for a pod that was bound to it: the kubelet's last word when schedulers disagree (lifecycle/predicate.go).
+"""Whether a node takes a pod that was bound to it: the kubelet's last word when schedulers disagree.
 
-Looks at resources (extended ones too, if the node has them), host ports and the number of pods. Leaves out: node affinity and taints,
-since this process does not follow Node objects.
+Looks at the operating system, resources (extended ones too, if the node has them), the number of pods, node affinity, host ports, taints
+that end pods, and sysctls (lifecycle/predicate.go, sysctl/allowlist.go). Leaves out: making room for critical pods, AppArmor, topology and
+device managers.
 """
 
 from __future__ import annotations
@@ -11,13 +12,22 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kubecosm.api import podresources
+from kubecosm.api.meta import labels_of
+from kubecosm.api.names import LABEL_OS
+from kubecosm.api.placement import NO_EXECUTE, matches_node, taints_of, untolerated
 from kubecosm.api.quantity import Quantity
 from kubecosm.api.resources import Object
 
 from .spec import is_sidecar
 
 ANY_ADDRESS = "0.0.0.0"
-NO_FREE_PORTS = "Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports"
+NODE_OS = "linux"
+NODE_AFFINITY = "NodeAffinity"
+SAFE_SYSCTLS = frozenset((
+    "kernel.shm_rmid_forced", "net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports", "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ping_group_range", "net.ipv4.tcp_fin_timeout", "net.ipv4.tcp_keepalive_intvl", "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_keepalive_time", "net.ipv4.tcp_rmem", "net.ipv4.tcp_syncookies", "net.ipv4.tcp_wmem",
+))  # fmt: skip
 HostPort = tuple[str, str, int]
 """Address, protocol, number."""
 Amounts = dict[str, int]
@@ -57,6 +67,36 @@ class Refused(NamedTuple):
     message: str
 
 
+def _predicate(name: str, reason: str) -> Refused:
+    return Refused(name, f"Predicate {name} failed: {reason}")
+
+
+def refusal_of(pod: Object, node: Object | None, budget: NodeBudget) -> Refused | None:
+    """Why the node does not take a new pod; None if it does. `node` has labels and taints; what is not known of it speaks for the pod."""
+    spec = pod["spec"]
+    if labels_of(pod).get(LABEL_OS, NODE_OS) != NODE_OS:
+        return Refused("PodOSSelectorNodeLabelDoesNotMatch", "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label")
+    if (spec.get("os") or {}).get("name", NODE_OS) != NODE_OS:
+        return Refused("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS")
+    if refused := budget.resource_refusal(pod):
+        return refused
+    if node is not None and not matches_node(spec, node):
+        return _predicate(NODE_AFFINITY, "node(s) didn't match Pod's node affinity/selector")
+    if refused := budget.port_refusal(pod):
+        return refused
+    if node is not None and untolerated(taints_of(node), spec.get("tolerations") or (), (NO_EXECUTE,)) is not None:
+        return _predicate("TaintToleration", "node(s) had taints that the pod didn't tolerate")
+    return _sysctl_refusal(spec)
+
+
+def _sysctl_refusal(spec: Object) -> Refused | None:
+    for sysctl in (spec.get("securityContext") or {}).get("sysctls") or ():
+        name = sysctl["name"].replace("/", ".")
+        if name not in SAFE_SYSCTLS:
+            return Refused("SysctlForbidden", f'forbidden sysctl: "{name}" not allowlisted')
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why a pod does not get more: `may_come` says whether it could once others leave."""
@@ -74,17 +114,17 @@ class NodeBudget:
     _taken: dict[str, Amounts] = field(default_factory=dict)
     _ports: dict[str, frozenset[HostPort]] = field(default_factory=dict)
     _used: Amounts = field(default_factory=dict)
+    _asked: tuple[str, Amounts] = field(default=("", {}))
+    """What the pod (uid) wants that was looked at last: most are let in next."""
 
-    def take(self, pod: Object, *, force: bool = False) -> Refused | None:
-        """Make room for a pod; why not if there is none. `force` is for pods that run already."""
-        wanted, ports = pod_requests(pod), host_ports(pod)
-        verdict = None if force else self._refusal(wanted) or self._port_refusal(ports)
-        if verdict is None:
-            if ports:
-                self._ports[pod["metadata"]["uid"]] = ports
-            self._taken[pod["metadata"]["uid"]] = wanted
-            self._used = _sum(self._used, wanted)
-        return verdict
+    def take(self, pod: Object) -> None:
+        """The pod runs here: its room is gone."""
+        uid, ports = pod["metadata"]["uid"], host_ports(pod)
+        if ports:
+            self._ports[uid] = ports
+        self._give_back(uid)
+        self._taken[uid] = wanted = self._asked[1] if self._asked[0] == uid else pod_requests(pod)
+        self._used = _sum(self._used, wanted)
 
     def resize(self, pod: Object) -> Refusal | None:
         """Give a pod that runs here what it asks for now; why not, if there is no room. Then it keeps what it has."""
@@ -116,13 +156,16 @@ class NodeBudget:
         for name, amount in self._taken.pop(uid, {}).items():
             self._used[name] -= amount
 
-    def _port_refusal(self, ports: frozenset[HostPort]) -> Refused | None:
-        """Somebody else has one of these ports."""
-        if any(conflicts(mine, theirs) for mine in ports for taken in self._ports.values() for theirs in taken):
-            return Refused("NodePorts", NO_FREE_PORTS)
+    def port_refusal(self, pod: Object) -> Refused | None:
+        """Somebody else has one of the ports of the node that the pod wants."""
+        if self._ports and any(conflicts(mine, theirs) for mine in host_ports(pod) for taken in self._ports.values() for theirs in taken):
+            return _predicate("NodePorts", "node(s) didn't have free ports for the requested pod ports")
         return None
 
-    def _refusal(self, wanted: Amounts) -> Refused | None:
+    def resource_refusal(self, pod: Object) -> Refused | None:
+        """The node is full, or has too little of something that the pod requests."""
+        wanted = pod_requests(pod)
+        self._asked = pod["metadata"]["uid"], wanted
         if len(self._taken) >= self.pods_max:
             counts = f"pods, requested: 1, used: {len(self._taken)}, capacity: {self.pods_max}"
             return _out_of("pods", f"Node didn't have enough resource: {counts}")

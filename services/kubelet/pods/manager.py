@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from kubecosm.api.meta import Key
 from kubecosm.api.resources import Object, Resource
@@ -12,12 +13,23 @@ from kubecosm.client.informer import Informer
 from ..cri.types import ContainerState, NodeInfo
 from ..nodes.power import Power, Powers
 from ..probes.manager import ProbeSubject
-from .admission import NodeBudget, Refusal, Refused
+from .admission import NODE_AFFINITY, NodeBudget, Refusal, Refused, refusal_of
 from .context import PodContext
 from .events import WARNING
 from .phase import is_terminal
 from .status import Verdict, refused
 from .worker import PodWorker, has_run
+
+
+class NodeObjects(Protocol):
+    """The Node objects of the API."""
+
+    def find(self, name: str) -> Object | None:
+        """As last heard of; None if nothing is known."""
+
+    async def fetch(self, name: str) -> Object | None:
+        """As it is now; None if nobody says."""
+
 
 SHUTDOWN_REFUSAL = Refused("NodeShutdown", "Pod was rejected as the node is shutting down.")
 
@@ -25,9 +37,12 @@ SHUTDOWN_REFUSAL = Refused("NodeShutdown", "Pod was rejected as the node is shut
 class PodManager:
     """Workers by uid, for the pods bound to `nodes` (by name)."""
 
-    def __init__(self, nodes: Mapping[str, NodeInfo], new_budget: Callable[[str], NodeBudget], powers: Powers) -> None:
+    def __init__(
+        self, nodes: Mapping[str, NodeInfo], new_budget: Callable[[str], NodeBudget], powers: Powers, node_objects: NodeObjects
+    ) -> None:
         self._nodes = nodes
         self._powers = powers
+        self._node_objects = node_objects
         self._awaited: dict[str, asyncio.Event] = {}
         """Pods whose end somebody waits for."""
         self._new_budget = new_budget
@@ -93,21 +108,37 @@ class PodManager:
         if is_terminal(pod) and pod["metadata"].get("deletionTimestamp") is None and not is_known:
             return
         worker = self._workers[uid] = PodWorker(self.context, pod, node)
-        refusal = self._refusal(pod, node.name, is_known=is_known)
         if is_known:
+            self._budget(node.name).take(pod)
             self.context.tasks.create_task(worker.recover(rebooted=rebooted), name="pod-recover")
-        elif refusal is not None:
-            self.context.events.pod(pod, WARNING, refusal.reason, refusal.message)
-            worker.evict(refused(refusal.reason, refusal.message))
+            return
+        refusal = self._refusal(pod, node.name)
+        if refusal is not None and refusal.reason == NODE_AFFINITY:
+            self.context.tasks.create_task(self._look_again(worker), name="pod-admit")
         else:
-            worker.wake()
+            self._settle(worker, refusal)
 
-    def _refusal(self, pod: Object, node: str, *, is_known: bool) -> Refused | None:
-        """Why a pod that was bound to the node is not let in; if it is, it has its room now."""
-        is_leaving = pod["metadata"].get("deletionTimestamp") is not None
-        if self._powers.of(node) is Power.SHUTTING_DOWN and not is_known and not is_leaving:
+    def _refusal(self, pod: Object, node: str) -> Refused | None:
+        """Why a pod that was bound to the node is not let in."""
+        if pod["metadata"].get("deletionTimestamp") is not None:
+            return None
+        if self._powers.of(node) is Power.SHUTTING_DOWN:
             return SHUTDOWN_REFUSAL
-        return self._budget(node).take(pod, force=is_known or is_leaving)
+        return refusal_of(pod, self._node_objects.find(node), self._budget(node))
+
+    async def _look_again(self, worker: PodWorker) -> None:
+        """The node's labels may be newer than what has been heard of them: they are asked for before a pod is turned down for them."""
+        node = await self._node_objects.fetch(worker.node.name)
+        self._settle(worker, refusal_of(worker.pod, node, self._budget(worker.node.name)))
+
+    def _settle(self, worker: PodWorker, refusal: Refused | None) -> None:
+        """Let a pod in, or turn it down."""
+        if refusal is None:
+            self._budget(worker.node.name).take(worker.pod)
+            worker.wake()
+        else:
+            self.context.events.pod(worker.pod, WARNING, refusal.reason, refusal.message)
+            worker.evict(refused(refusal.reason, refusal.message))
 
     # -- nodes that are switched off ---------------------------------------------------------------------------------
 

@@ -14,13 +14,15 @@ from dataclasses import dataclass, field
 from kubecosm.api.resources import Object
 
 from ..cri.types import ContainerState, PodStatus
-from .conditions import Verdict
+from .conditions import KUBELET_CONDITIONS, Verdict
 from .spec import containers, init_containers, is_sidecar
 
 Resources = Mapping[str, Object]
 """Container → its `resources`."""
 PENDING, IN_PROGRESS = "PodResizePending", "PodResizeInProgress"
 RESIZE_CONDITIONS = (PENDING, IN_PROGRESS)
+OWN_CONDITIONS = (*KUBELET_CONDITIONS, *RESIZE_CONDITIONS)
+"""What the kubelet alone tells of pods."""
 DEFERRED, INFEASIBLE = "Deferred", "Infeasible"
 
 

@@ -13,7 +13,7 @@ from .conditions import Verdict as ConditionVerdict
 from .conditions import compute_conditions, merge_conditions
 from .container_status import Observation, container_statuses
 from .phase import PENDING, TERMINAL, compute_phase
-from .resize import RESIZE_CONDITIONS
+from .resize import OWN_CONDITIONS
 from .spec import ephemeral_containers, init_containers, is_host_network, qos_class
 
 DISRUPTION_TARGET = "DisruptionTarget"
@@ -45,7 +45,7 @@ def refusal_status(pod: Object, now: datetime, verdict: Verdict) -> Object:
     return {
         "observedGeneration": pod["metadata"].get("generation") or 1,
         "phase": verdict.phase,
-        "conditions": old.get("conditions") or [],
+        "conditions": [one for one in old.get("conditions") or () if one["type"] not in OWN_CONDITIONS],
         "startTime": old.get("startTime") or format_time(now),
         "qosClass": old.get("qosClass") or qos_class(pod),
         "reason": verdict.reason,
@@ -135,7 +135,7 @@ def status_patch(old: Object, new: Object) -> Object | None:
             before = {c["type"]: c for c in old.get("conditions") or ()}
             changed = [_condition_patch(before.get(c["type"]), c) for c in value if before.get(c["type"]) != c]
             there = {c["type"] for c in value}
-            changed += [{"$patch": "delete", "type": kind} for kind in RESIZE_CONDITIONS if kind in before and kind not in there]
+            changed += [{"$patch": "delete", "type": kind} for kind in OWN_CONDITIONS if kind in before and kind not in there]
             if changed:
                 patch["conditions"] = changed
                 patch["$setElementOrder/conditions"] = [{"type": c["type"]} for c in value]

@@ -27,7 +27,7 @@ from .events import NORMAL, WARNING
 from .hooks import run_hook
 from .images import ImagePuller
 from .phase import RUNNING, TERMINAL, is_terminal
-from .resize import DEFERRED, INFEASIBLE, RESIZE_CONDITIONS, Resize, reported_resources, resources_of, with_resources
+from .resize import DEFERRED, INFEASIBLE, OWN_CONDITIONS, Resize, reported_resources, resources_of, with_resources
 from .spec import all_containers, is_sidecar
 from .status import Verdict, compute_status, held_back, refusal_status
 from .termination import Termination
@@ -37,7 +37,6 @@ VOLUME_RETRY_SECONDS_MAX = 122.0
 CONFIG_RETRY_SECONDS = 10.0
 SANDBOX_RETRY_SECONDS = 5.0
 FAILURE_RETRY_SECONDS = 10.0
-OWN_CONDITIONS = (*KUBELET_CONDITIONS, *RESIZE_CONDITIONS)
 DEADLINE_MESSAGE = "Pod was active on the node longer than the specified deadline"
 
 log = get_logger("kubelet")
