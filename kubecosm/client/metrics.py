@@ -44,6 +44,9 @@ class Meter:
     def observe(self, family: Family, value: float, *labels: str) -> None:
         """One more value of a histogram."""
 
+    def forget(self, family: Family, *labels: str) -> None:
+        """What these labels stood for is gone: no more of them."""
+
 
 class QueueMetrics:
     """The hooks of one work queue; this class counts nothing."""
@@ -140,6 +143,9 @@ class _PrometheusMeter(Meter):
 
     def observe(self, family: Family, value: float, *labels: str) -> None:
         self._of(family, labels).observe(value)
+
+    def forget(self, family: Family, *labels: str) -> None:
+        self._families[family].remove(*labels)
 
 
 class PrometheusClientMetrics(ClientMetrics):

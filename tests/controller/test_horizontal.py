@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from kubecosm.api.errors import NotFound
+from kubecosm.api.errors import NotFound, modified_conflict
 from kubecosm.api.meta import Key, get_condition
 from kubecosm.api.resources import DEPLOYMENTS, EVENTS, HORIZONTALPODAUTOSCALERS, PODS, Object, Resource
 from kubecosm.api.times import format_time
@@ -110,7 +110,30 @@ def test_no_measurement_of_a_ready_pod_is_no_proposal() -> None:
 
 @pytest.mark.parametrize(("current", "ready", "usage", "expected"), [(4, 4, 2000, 8), (4, 4, 1050, 4), (0, 0, 3500, 4), (4, 2, 2000, 4)])
 def test_the_value_of_one_metric_scales_the_ready_pods(current: int, ready: int, usage: int, expected: int) -> None:
-    assert calculator.plan_by_value(current, ready, usage, 1000, TOLERANCE) == expected
+    pods = [a_pod(f"p{i}", ready=i < ready) for i in range(current)]
+    assert calculator.plan_by_value(current, pods, usage, 1000, TOLERANCE) == expected
+
+
+def test_pods_that_do_not_run_are_not_ready_whatever_they_say() -> None:
+    pods = [a_pod("p0"), a_pod("p1", phase="Succeeded")]
+    assert calculator.plan_by_value(2, pods, 4000, 1000, TOLERANCE) == 4
+    with pytest.raises(CalculationError, match="unable to calculate ready pods: no pods returned by selector while calculating replica"):
+        calculator.plan_by_value(2, [], 4000, 1000, TOLERANCE)
+    assert calculator.plan_by_value(2, pods, 10**16, 1, TOLERANCE) == 2**31 - 1
+
+
+def test_requests_of_a_whole_pod_count_before_those_of_its_containers() -> None:
+    pod = a_pod("p0", cpu="250m")
+    pod["spec"]["resources"] = {"requests": {"cpu": "2"}}
+    assert calculator.plan_requests([pod], "", "cpu") == {"p0": 2000}
+    assert calculator.plan_requests([pod], "c", "cpu") == {"p0": 250}
+    pod["spec"]["resources"] = {"requests": {"memory": "1Gi"}}
+    assert calculator.plan_requests([pod], "", "cpu") == {"p0": 250}
+    pod["spec"]["containers"][0]["resources"] = {}
+    with pytest.raises(CalculationError, match="missing pod-level request for cpu in Pod p0"):
+        calculator.plan_requests([pod], "", "cpu")
+    with pytest.raises(CalculationError, match="container other not found in Pod p0"):
+        calculator.plan_requests([pod], "other", "cpu")
 
 
 def test_a_shared_value_is_split_among_replicas() -> None:
@@ -469,5 +492,108 @@ def test_an_idle_autoscaler_writes_nothing() -> None:
         before = len(api.calls)
         await settle(600)
         assert {call[0] for call in api.calls[before:]} == {"get"}
+
+    metered(test)
+
+
+def metric_of(kind: str, target: Object, **selector: Any) -> Object:
+    """An Object metric of an Ingress, or an External one."""
+    described = {"describedObject": {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "name": "i"}} if kind == "Object" else {}
+    return {"type": kind, kind.lower(): {"metric": {"name": "hits", **selector}, "target": target, **described}}
+
+
+AVERAGE, VALUE = {"type": "AverageValue", "averageValue": "10"}, {"type": "Value", "value": "10"}
+NOTHING = "the server could not find the requested resource"
+
+
+@pytest.mark.parametrize(
+    ("metric", "event", "told", "first"),
+    [
+        (
+            metric_of("External", AVERAGE, selector={"matchLabels": {"q": "a"}}), "FailedGetExternalMetric",
+            "unable to get external metric default/hits/&LabelSelector{MatchLabels:map[string]string{q: a,},"
+            f"MatchExpressions:[]LabelSelectorRequirement{{}},}}: unable to fetch metrics from external metrics API: {NOTHING}",
+            "failed to get hits external metric value: failed to get hits external metric: ",
+        ),
+        (
+            metric_of("External", VALUE), "FailedGetExternalMetric",
+            f"unable to get external metric default/hits/nil: unable to fetch metrics from external metrics API: {NOTHING}",
+            "failed to get hits external metric value: failed to get external metric hits: ",
+        ),
+        (
+            metric_of("Object", VALUE), "FailedGetObjectMetric",
+            f"unable to get metric hits: Ingress on default i/unable to fetch metrics from custom metrics API: {NOTHING}",
+            "failed to get object metric value: ",
+        ),
+        (
+            metric_of("Object", AVERAGE), "FailedGetObjectMetric",
+            f"unable to get metric hits: Ingress on default i/unable to fetch metrics from custom metrics API: {NOTHING}",
+            "failed to get object metric value: failed to get hits object metric: ",
+        ),
+        (
+            {"type": "ContainerResource", "containerResource": {"name": "cpu", "container": "x", "target": AVERAGE}},
+            "FailedGetContainerResourceMetric",
+            "failed to get cpu usage: unable to get metrics for resource cpu: failed to get container metrics: container x not present in "
+            "metrics for pod default/p0", "failed to get x container metric value: ",
+        ),
+    ],
+    ids=["external average", "external value", "object value", "object average", "container"],
+)  # fmt: skip
+def test_a_metric_that_cannot_be_had_is_told_in_the_words_of_kubernetes(metric: Object, event: str, told: str, first: str) -> None:
+    async def test(api: MeteredApi) -> None:
+        api.load = 100
+        api.put(HORIZONTALPODAUTOSCALERS, autoscaler(metric))
+        await wait_for(lambda: len(api.all(EVENTS)) == 2)
+        assert {(e["reason"], e["message"]) for e in api.all(EVENTS)} == {
+            (event, told), ("FailedComputeMetricsReplicas", f"invalid metrics (1 invalid out of 1), first error is: {first}{told}"),
+        }  # fmt: skip
+        assert condition(api, "ScalingActive") == ("False", event, f"the HPA was unable to compute the replica count: {told}")
+        status = status_of(api)
+        assert (status["currentReplicas"], status["desiredReplicas"], status["currentMetrics"]) == (2, 0, [{"type": ""}])
+
+    metered(test)
+
+
+def test_a_metric_that_fails_beside_one_that_grows_is_told_only_for_itself() -> None:
+    cpu = autoscaler()["spec"]["metrics"][0]
+
+    async def test(api: MeteredApi) -> None:
+        api.load = 2000
+        api.put(HORIZONTALPODAUTOSCALERS, autoscaler(metric_of("External", VALUE), cpu))
+        await wait_for(lambda: api.size() == 4)
+        await settle(1)
+        assert {event["reason"] for event in api.all(EVENTS)} == {"FailedGetExternalMetric", "SuccessfulRescale"}
+        shown = status_of(api)["currentMetrics"]
+        assert [metric["type"] for metric in shown] == ["", "Resource"]
+
+    metered(test)
+
+
+def test_memory_is_shown_in_powers_of_two() -> None:
+    memory = {"type": "Resource", "resource": {"name": "memory", "target": {"type": "AverageValue", "averageValue": "128Mi"}}}
+
+    async def test(api: MeteredApi) -> None:
+        api.load = 100
+        api.put(HORIZONTALPODAUTOSCALERS, autoscaler(memory))
+        await wait_for(lambda: status_of(api).get("currentMetrics"))
+        (shown,) = status_of(api)["currentMetrics"]
+        assert shown == {"type": "Resource", "resource": {"name": "memory", "current": {"averageValue": "64Mi"}}}
+
+    metered(test)
+
+
+def test_a_target_without_selector_and_a_status_that_cannot_be_written_are_told() -> None:
+    async def test(api: MeteredApi) -> None:
+        api.load = 1000
+        web = api.all(DEPLOYMENTS)[0]
+        api.put(DEPLOYMENTS, {**web, "spec": {**web["spec"], "selector": {"matchLabels": {}}}})
+        api.answer_with(modified_conflict(HORIZONTALPODAUTOSCALERS, "web"), "update/status", "horizontalpodautoscalers")
+        api.put(HORIZONTALPODAUTOSCALERS, autoscaler())
+        await wait_for(lambda: condition(api, "ScalingActive")[1] == "InvalidSelector")
+        assert condition(api, "ScalingActive")[2] == "the HPA target's scale is missing a selector"
+        await wait_for(lambda: len({event["reason"] for event in api.all(EVENTS)}) == 3)
+        found = {event["reason"]: event["message"] for event in api.all(EVENTS)}
+        assert found["SelectorRequired"] == found["FailedComputeMetricsReplicas"] == "selector is required"
+        assert found["FailedUpdateStatus"].startswith('Operation cannot be fulfilled on horizontalpodautoscalers.autoscaling "web"')
 
     metered(test)

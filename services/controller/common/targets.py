@@ -20,8 +20,10 @@ class Targets:
         self._client = client
         self._found: dict[tuple[str, str], Resource] = {}
 
-    async def find(self, api_version: str, kind: str) -> Resource:
-        """Raises TargetError when the server has no such kind."""
+    async def find(self, api_version: str, kind: str, *, any_version: bool = True) -> Resource:
+        """Raises TargetError when the server has no such kind; its words depend on whether `any_version` of the group would do."""
+        if api_version.count("/") > 1:
+            raise TargetError(f"unexpected GroupVersion string: {api_version}")
         group = api_version.rpartition("/")[0]
         known = BUILTIN.by_kind(api_version, kind) or self._found.get((group, kind))
         if known is not None:
@@ -29,10 +31,10 @@ class Targets:
         try:
             self._found = {(resource.group, resource.kind): resource for resource in (await discover(self._client)).resources}
         except (ApiError, *TRANSPORT_ERRORS) as error:
-            raise TargetError(f"unable to determine resource for scale target reference: {error}") from error
+            raise TargetError(str(error)) from error
         if (group, kind) not in self._found:
-            unknown = f'no matches for kind "{kind}" in group "{group}"'
-            raise TargetError(f"unable to determine resource for scale target reference: {unknown}")
+            where = f'group "{group}"' if any_version else f'version "{api_version}"'
+            raise TargetError(f'no matches for kind "{kind}" in {where}')
         return self._found[group, kind]
 
     async def scale(self, reference: Object, namespace: str) -> tuple[Resource, Object]:

@@ -169,7 +169,7 @@ class Disruption:
     async def _asked_scale(self, ctx: Context, ref: Object, namespace: str) -> tuple[str, int] | None:
         """Of a controller that is not cached here: a custom resource, say."""
         self._targets = self._targets or Targets(ctx.client)
-        resource = await self._targets.find(ref["apiVersion"], ref["kind"])
+        resource = await self._targets.find(ref["apiVersion"], ref["kind"], any_version=False)
         try:
             scale = await ctx.client.get(resource, ref["name"], namespace, subresource="scale")
         except NotFound as error:

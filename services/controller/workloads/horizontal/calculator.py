@@ -6,7 +6,7 @@ Imitates pkg/controller/podautoscaler/replica_calculator.go. Amounts are integer
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -15,14 +15,22 @@ from kubecosm.api.quantity import Quantity
 from kubecosm.api.resources import Object
 from kubecosm.api.times import parse_time
 
-from ...common.pods import phase_of
+from ...common.pods import is_ready, phase_of
 
 CPU = "cpu"
 _Ratio = Callable[[Mapping[str, "PodMetric"]], float]
 
 
+REPLICAS_MAX = 2**31 - 1
+
+
 class CalculationError(Exception):
     """The number of replicas cannot be told; the message is Kubernetes'."""
+
+    def __init__(self, message: str, told: str = "") -> None:
+        super().__init__(message)
+        self.told = told or message
+        """How the sum of all failures words it, where that differs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,23 +113,28 @@ def _is_warming_up(pod: Object, metric: PodMetric, warmup: Warmup, now: datetime
 
 def plan_requests(pods: Iterable[Object], container: str, resource: str) -> dict[str, int]:
     """What each pod requests of a resource (of one container, if named), in milli-units. CalculationError if one requests nothing."""
-    requests: dict[str, int] = {}
-    for pod in pods:
-        name, spec = pod["metadata"]["name"], pod["spec"]
-        whole = ((spec.get("resources") or {}).get("requests") or {}).get(resource)
-        if whole is not None and not container:
-            requests[name] = Quantity.of(whole).milli_value()
-            continue
-        sidecars = [one for one in spec.get("initContainers") or () if one.get("restartPolicy") == "Always"]
-        counted = [one for one in (*sidecars, *spec["containers"]) if container in ("", one["name"])]
-        total = 0
-        for one in counted:
-            request = ((one.get("resources") or {}).get("requests") or {}).get(resource)
-            if request is None:
-                raise CalculationError(f"missing request for {resource} in container {one['name']} of Pod {name}")
-            total += Quantity.of(request).milli_value()
-        requests[name] = total
-    return requests
+    return {pod["metadata"]["name"]: _requested(pod, container, resource) for pod in pods}
+
+
+def _requested(pod: Object, container: str, resource: str) -> int:
+    name, spec = pod["metadata"]["name"], pod["spec"]
+    sidecars = [one for one in spec.get("initContainers") or () if one.get("restartPolicy") == "Always"]
+    counted = [one for one in (*spec["containers"], *sidecars) if container in ("", one["name"])]
+    requests = {one["name"]: ((one.get("resources") or {}).get("requests") or {}).get(resource) for one in counted}
+    whole = (spec.get("resources") or {}).get("requests") or {}
+    if whole and not container:
+        known = [whole[resource]] if resource in whole else [request for request in requests.values() if request is not None]
+        if not known:
+            raise CalculationError(f"missing pod-level request for {resource} in Pod {name}")
+        return sum(Quantity.of(request).milli_value() for request in known)
+    if container and not counted:
+        raise CalculationError(f"container {container} not found in Pod {name}")
+    total = 0
+    for one, request in requests.items():
+        if request is None:
+            raise CalculationError(f"missing request for {resource} in container {one} of Pod {name}")
+        total += Quantity.of(request).milli_value()
+    return total
 
 
 def _utilization(metrics: Mapping[str, PodMetric], requests: Mapping[str, int], target: int) -> tuple[float, int, int]:
@@ -144,12 +157,12 @@ def _with_values(metrics: Mapping[str, PodMetric], values: Mapping[str, int], no
     return {**metrics, **{name: PodMetric(value, now, 0.0) for name, value in values.items()}}
 
 
-def _counting(metrics: Mapping[str, PodMetric], groups: Grouped) -> dict[str, PodMetric]:
+def counting(metrics: Mapping[str, PodMetric], groups: Grouped) -> dict[str, PodMetric]:
     """Without the pods whose measurements do not count. CalculationError if none is left."""
-    counting = {name: metric for name, metric in metrics.items() if name not in groups.ignored and name not in groups.unready}
-    if not counting:
+    found = {name: metric for name, metric in metrics.items() if name not in groups.ignored and name not in groups.unready}
+    if not found:
         raise CalculationError("did not receive metrics for targeted pods (pods might be unready)")
-    return counting
+    return found
 
 
 def plan_by_utilization(
@@ -157,14 +170,14 @@ def plan_by_utilization(
     tolerance: Tolerance, now: datetime,
 ) -> Proposal:  # fmt: skip
     """Replicas for a target in percent of what pods request."""
-    counting = _counting(metrics, groups)
-    ratio, percent, average = _utilization(counting, requests, target)
+    counted = counting(metrics, groups)
+    ratio, percent, average = _utilization(counted, requests, target)
     missing = {name: requests[name] * max(100, target) // 100 for name in groups.missing}
 
     def again(assumed: Mapping[str, PodMetric]) -> float:
         return _utilization(assumed, requests, target)[0]
 
-    replicas = _settle(current, ratio, counting, groups, tolerance, again, missing, now)
+    replicas = _settle(current, ratio, counted, groups, tolerance, again, missing, now)
     return Proposal(replicas, percent, average)
 
 
@@ -172,13 +185,13 @@ def plan_by_average(
     current: int, metrics: Mapping[str, PodMetric], groups: Grouped, target: int, tolerance: Tolerance, now: datetime
 ) -> Proposal:
     """Replicas for a target value per pod, in milli-units."""
-    counting = _counting(metrics, groups)
-    ratio, average = _average(counting, target)
+    counted = counting(metrics, groups)
+    ratio, average = _average(counted, target)
 
     def again(assumed: Mapping[str, PodMetric]) -> float:
         return _average(assumed, target)[0]
 
-    replicas = _settle(current, ratio, counting, groups, tolerance, again, dict.fromkeys(groups.missing, target), now)
+    replicas = _settle(current, ratio, counted, groups, tolerance, again, dict.fromkeys(groups.missing, target), now)
     return Proposal(replicas, None, average)
 
 
@@ -206,17 +219,22 @@ def _settle(
     return replicas
 
 
-def plan_by_value(current: int, ready: int, usage: int, target: int, tolerance: Tolerance) -> int:
-    """Replicas for the value of one metric of another object or of the outside world."""
+def plan_by_value(current: int, pods: Sequence[Object], usage: int, target: int, tolerance: Tolerance) -> int:
+    """Replicas for the value of one metric of another object or of the outside world, from the ready ones of the pods."""
     ratio = usage / target
     if current == 0:
         return math.ceil(ratio)
-    return current if tolerance.covers(ratio) else math.ceil(ratio * ready)
+    if tolerance.covers(ratio):
+        return current
+    if not pods:
+        raise CalculationError("unable to calculate ready pods: no pods returned by selector while calculating replica count")
+    ready = sum(phase_of(pod) == "Running" and is_ready(pod) for pod in pods)
+    return min(math.ceil(ratio * ready), REPLICAS_MAX)
 
 
 def plan_by_share(replicas: int, usage: int, target: int, tolerance: Tolerance) -> tuple[int, int]:
     """(replicas, average per replica) for a metric whose value is shared by all replicas of the status."""
     wanted = replicas
     if replicas == 0 or not tolerance.covers(usage / (target * replicas)):
-        wanted = math.ceil(usage / target)
+        wanted = min(math.ceil(usage / target), REPLICAS_MAX)
     return wanted, math.ceil(usage / replicas) if replicas else 0

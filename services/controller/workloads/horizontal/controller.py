@@ -7,7 +7,7 @@ pkg/controller/podautoscaler; a new or changed autoscaler is looked at at once i
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from kubecosm.api.errors import ApiError
 from kubecosm.api.meta import Key, labels_of
@@ -25,7 +25,7 @@ from ...config import Config
 from . import behavior
 from .behavior import Bounds, History, Sample
 from .calculator import Tolerance, Warmup
-from .counters import FAMILIES, count_look, count_proposal
+from .counters import DESIRED, FAMILIES, KNOWN, count_look, count_proposal
 from .metrics import MetricsReader
 from .proposals import MetricFailed, Proposals, Subject
 
@@ -41,7 +41,12 @@ class Wanted(NamedTuple):
 
 
 class NoScaling(Exception):
-    """This time nothing can be decided; conditions and events say why."""
+    """This time nothing can be done; conditions and events say why."""
+
+    def __init__(self, error: str = "internal") -> None:
+        """`error`: whose fault it is, as metrics name it: internal, or spec."""
+        super().__init__(error)
+        self.error = error
 
 
 @dataclass
@@ -54,6 +59,10 @@ class Look:
     metrics: list[Object] = field(default_factory=list)
     action: str = "none"
     """What is done to the target: scale_up, scale_down or none."""
+    error: str = "none"
+    """What went wrong on the way, though something could be decided: internal or none."""
+    current: int | None = None
+    """The target's size, once it is known."""
 
     def condition(self, condition_type: str, is_true: bool, reason: str, message: str) -> None:
         new = make(condition_type, "True" if is_true else "False", reason, message, self.ctx.clock.now())
@@ -67,6 +76,11 @@ class Look:
         spec: Object = self.hpa["spec"]
         return spec
 
+    def status(self) -> Object:
+        """What is known by now; the number of replicas there should be is that of before."""
+        old = {"desiredReplicas": 0, **(self.hpa.get("status") or {}), "conditions": self.conditions}
+        return old if self.current is None else {**old, "currentReplicas": self.current, "currentMetrics": self.metrics or None}
+
 
 class HorizontalPodAutoscaler:
     """The controller; `SPEC` and `reconcile` are what the runner asks for."""
@@ -77,40 +91,57 @@ class HorizontalPodAutoscaler:
         self._histories: dict[Key, History] = {}
         self._selectors: dict[Key, LabelSelector] = {}
         self._targets: Targets | None = None
+        self._known: set[Key] = set()
+        self._sized: set[Key] = set()
+        """Those whose desired replicas are told in metrics."""
 
     async def reconcile(self, ctx: Context, key: Key) -> Result:
         hpa = ctx.cache(HORIZONTALPODAUTOSCALERS).get(key)
         if hpa is None:
-            self._histories.pop(key, None)
-            self._selectors.pop(key, None)
+            self._forget(ctx, key)
             return done()
         look = Look(ctx, hpa, list((hpa.get("status") or {}).get("conditions") or ()))
-        started, error = ctx.clock.monotonic(), "none"
+        started = ctx.clock.monotonic()
+        if key not in self._known:
+            self._known.add(key)
+            ctx.meter.set(KNOWN, len(self._known))
         try:
             status = await self._look(look, key)
-        except NoScaling:
-            status, error = {**(hpa.get("status") or {}), "conditions": look.conditions}, "internal"
-        count_look(ctx, started, look.action, error)
-        await update_status(ctx, HORIZONTALPODAUTOSCALERS, hpa, status)
+            self._sized.add(key)
+            ctx.meter.set(DESIRED, status["desiredReplicas"], key.namespace, key.name)
+        except NoScaling as nothing:
+            status, look.error = look.status(), nothing.error
+        count_look(ctx, started, look.action, look.error)
+        try:
+            await update_status(ctx, HORIZONTALPODAUTOSCALERS, hpa, status)
+        except ApiError as error:
+            look.event("FailedUpdateStatus", str(error))
+            raise
         return requeue(after_seconds=self._config.horizontal_pod_autoscaler_sync_period)
+
+    def _forget(self, ctx: Context, key: Key) -> None:
+        self._histories.pop(key, None)
+        self._selectors.pop(key, None)
+        if key in self._known:
+            self._known.discard(key)
+            ctx.meter.set(KNOWN, len(self._known))
+        if key in self._sized:
+            self._sized.discard(key)
+            ctx.meter.forget(DESIRED, key.namespace, key.name)
 
     async def _look(self, look: Look, key: Key) -> Object:
         """Decide, scale, and say what the status is. Raises NoScaling."""
         resource, scale = await self._scale_of(look, key)
-        current = (scale.get("spec") or {}).get("replicas", 0)
+        current = look.current = (scale.get("spec") or {}).get("replicas", 0)
         history = self._histories.setdefault(key, History([Sample(look.ctx.clock.monotonic(), current)]))
         bounds = Bounds(_minimum(look.spec), look.spec["maxReplicas"], current)
         desired, reason = await self._desired(look, key, scale, bounds, history)
         if desired != current:
-            look.action = action_of(desired, current)
             await self._rescale(look, resource, scale, desired, reason)
+            look.action = action_of(desired, current)
             _remember_change(history, current, desired, look.ctx.clock.monotonic())
-        status: Object = {"currentReplicas": current, "desiredReplicas": desired, "currentMetrics": look.metrics}
-        status["conditions"] = look.conditions
-        last = (look.hpa.get("status") or {}).get("lastScaleTime")
-        if desired != current:
-            last = format_time(look.ctx.clock.now())
-        return {**status, "lastScaleTime": last} if last else status
+        status = {**look.status(), "desiredReplicas": desired}
+        return status if desired == current else {**status, "lastScaleTime": format_time(look.ctx.clock.now())}
 
     def _targets_for(self, ctx: Context) -> Targets:
         if self._targets is None:
@@ -124,7 +155,7 @@ class HorizontalPodAutoscaler:
             look.event("FailedGetScale", str(error))
             message = f"the HPA controller was unable to get the target's current scale: {error}"
             look.condition("AbleToScale", False, "FailedGetScale", message)
-            raise NoScaling from error
+            raise NoScaling("spec" if str(error).startswith("unexpected GroupVersion") else "internal") from error
         look.condition("AbleToScale", True, "SucceededGetScale", "the HPA controller was able to get the target's current scale")
         return found
 
@@ -147,6 +178,7 @@ class HorizontalPodAutoscaler:
     async def _by_metrics(self, look: Look, key: Key, scale: Object, current: int) -> Wanted:
         """The largest proposal; failing metrics only keep replicas from becoming fewer. Raises NoScaling."""
         subject = self._subject(look, key, scale)
+        shown = (look.hpa.get("status") or {}).get("currentReplicas", 0)
         proposals = Proposals(MetricsReader(look.ctx.client), self._targets_for(look.ctx).find)
         failures: list[MetricFailed] = []
         best = Wanted(0, "")
@@ -154,7 +186,7 @@ class HorizontalPodAutoscaler:
             started = look.ctx.clock.monotonic()
             try:
                 outcome = await proposals.propose(spec, subject)
-                count_proposal(look.ctx, started, action_of(outcome.replicas, current), "none", spec["type"])
+                count_proposal(look.ctx, started, action_of(outcome.replicas, shown), "none", spec["type"])
             except MetricFailed as failed:
                 count_proposal(look.ctx, started, "none", "internal", spec["type"])
                 failures.append(failed)
@@ -162,7 +194,7 @@ class HorizontalPodAutoscaler:
                 look.event(failed.reason, failed.message)
                 continue
             look.metrics.append(outcome.status)
-            if not best.metric or outcome.replicas > best.replicas:
+            if best.replicas == 0 or outcome.replicas > best.replicas:
                 best = Wanted(outcome.replicas, outcome.name)
         if failures:
             self._tell_failures(look, failures, best, current)
@@ -173,12 +205,12 @@ class HorizontalPodAutoscaler:
     def _tell_failures(self, look: Look, failures: list[MetricFailed], best: Wanted, current: int) -> None:
         """Raises NoScaling unless the metrics that are left ask for as many replicas as there are."""
         of = len(look.spec["metrics"])
-        summary = f"invalid metrics ({len(failures)} invalid out of {of}), first error is: {failures[0]}"
-        look.event("FailedComputeMetricsReplicas", summary)
         if len(failures) < of and best.replicas >= current:
+            look.error = "internal"
             return
         message = f"the HPA was unable to compute the replica count: {failures[0].message}"
         look.condition("ScalingActive", False, failures[0].reason, message)
+        look.event("FailedComputeMetricsReplicas", f"invalid metrics ({len(failures)} invalid out of {of}), first error is: {failures[0]}")
         raise NoScaling
 
     def _warmup(self) -> Warmup:
@@ -189,15 +221,25 @@ class HorizontalPodAutoscaler:
         """What the metrics are about. Raises NoScaling when its pods cannot be told apart from others."""
         text = (scale.get("status") or {}).get("selector") or ""
         if not text:
-            look.event("SelectorRequired", "selector is required")
-            look.condition("ScalingActive", False, "InvalidSelector", "the HPA target's scale is missing a selector")
-            raise NoScaling
-        selector = self._selectors[key] = parse_labels(text)
+            missing = "the HPA target's scale is missing a selector"
+            self._refuse(look, "InvalidSelector", "selector is required", missing, "SelectorRequired")
+        try:
+            selector = self._selectors[key] = parse_labels(text)
+        except ValueError as error:
+            message = f"couldn't convert selector into a corresponding internal selector object: {error}"
+            self._refuse(look, "InvalidSelector", message, message, "InvalidSelector")
         pods = [pod for pod in look.ctx.cache(PODS).list(key.namespace) if selector.matches(labels_of(pod))]
         self._check_alone(look, key, text, pods)
         wanted, present = ((scale.get(part) or {}).get("replicas", 0) for part in ("spec", "status"))
         tolerance = _tolerance(look.spec, self._config.horizontal_pod_autoscaler_tolerance)
         return Subject(key.namespace, text, pods, wanted, present, tolerance, self._warmup(), look.ctx.clock.now())
+
+    def _refuse(self, look: Look, reason: str, why: str, message: str, event: str) -> NoReturn:
+        """Raises NoScaling: the pods of the target cannot be told apart from others."""
+        look.event(event, why)
+        look.condition("ScalingActive", False, reason, message)
+        look.event("FailedComputeMetricsReplicas", why)
+        raise NoScaling
 
     def _check_alone(self, look: Look, key: Key, text: str, pods: list[Object]) -> None:
         """Raises NoScaling if another autoscaler sizes some of these pods too."""
@@ -210,9 +252,7 @@ class HorizontalPodAutoscaler:
             return
         listed = " ".join(f"{{{other.name} {other.namespace}}}" for other in sorted(others))
         message = f"pods by selector {text} are controlled by multiple HPAs: [{listed}]"
-        look.event("AmbiguousSelector", message)
-        look.condition("ScalingActive", False, "AmbiguousSelector", message)
-        raise NoScaling
+        self._refuse(look, "AmbiguousSelector", message, message, "AmbiguousSelector")
 
     def _slowed(self, look: Look, wanted: int, bounds: Bounds, history: History) -> int:
         """The replicas after windows and limits; both are told in conditions."""

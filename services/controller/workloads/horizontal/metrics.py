@@ -57,13 +57,11 @@ class MetricsReader:
         return {item["describedObject"]["name"]: _pod_metric(item) for item in listed}
 
     async def custom_of_object(self, metric: Object, namespace: str, resource: Resource, name: str) -> int:
-        """A custom metric of one object. CalculationError as above."""
+        """A custom metric of one object of the namespace, or of the namespace itself. CalculationError as above."""
         if resource.plural == "namespaces" and not resource.group:
-            where = f"namespaces/{name}/metrics"
-        elif resource.namespaced:
-            where = f"namespaces/{namespace}/{resource.group_resource}/{name}"
+            where = f"namespaces/{namespace}/metrics"
         else:
-            where = f"{resource.group_resource}/{name}"
+            where = f"namespaces/{namespace}/{resource.group_resource}/{name}"
         listed = await self._get("custom", f"{await self._custom()}/{where}/{quote(metric['name'], safe='')}", _metric_params(metric))
         if not listed:
             raise CalculationError("no metrics returned from custom metrics API")
@@ -103,7 +101,8 @@ def _usage(item: Object, resource: str, container: str) -> int | None:
     containers = [one for one in item["containers"] if container in ("", one["name"])]
     if container and not containers:
         meta = item["metadata"]
-        raise CalculationError(f"container {container} not present in metrics for pod {meta['namespace']}/{meta['name']}")
+        missing = f"container {container} not present in metrics for pod {meta['namespace']}/{meta['name']}"
+        raise CalculationError(f"failed to get container metrics: {missing}")
     values = [(one.get("usage") or {}).get(resource) for one in containers]
     known = [_milli(value) for value in values if value is not None]
     return sum(known) if len(known) == len(values) else None

@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from kubecosm.api.quantity import Quantity
+from kubecosm.api.quantity import BINARY_SI, DECIMAL_SI, Quantity
 from kubecosm.api.resources import Object, Resource
 
-from ...common.pods import is_ready
+from ...common.goprint import go_selector
 from ...common.targets import TargetError
 from .calculator import (
     CalculationError,
@@ -20,6 +20,7 @@ from .calculator import (
     Proposal,
     Tolerance,
     Warmup,
+    counting,
     plan_by_average,
     plan_by_share,
     plan_by_utilization,
@@ -94,7 +95,8 @@ class Proposals:
         try:
             return await propose(source, subject)
         except CalculationError as error:
-            raise MetricFailed(f"FailedGet{spec['type']}Metric", str(error), f"failed to get {_what(field, source)}: {error}") from error
+            summary = f"failed to get {_what(field, source)}: {error.told}"
+            raise MetricFailed(f"FailedGet{spec['type']}Metric", str(error), summary) from error
 
     async def _resource(self, source: Object, subject: Subject) -> Outcome:
         found = await self._by_resource(source, subject, "")
@@ -103,7 +105,8 @@ class Proposals:
 
     async def _container_resource(self, source: Object, subject: Subject) -> Outcome:
         found = await self._by_resource(source, subject, source["container"])
-        name = f"{source['name']} container resource{_of_request(source)}"
+        share = _of_request(source)
+        name = f"{source['name']} container resource{share}" if share else f"{source['name']} resource"
         identity = {"name": source["name"], "container": source["container"]}
         return Outcome(found.replicas, name, _status("ContainerResource", identity, found))
 
@@ -118,6 +121,7 @@ class Proposals:
             groups = plan_groups(_pods_of(subject), metrics, resource, subject.warmup, subject.now)
             if average is not None:
                 return plan_by_average(subject.present, metrics, groups, _milli(average), subject.tolerance, subject.now)
+            counting(metrics, groups)  # that nothing was measured is told before that something is not requested
             requests = plan_requests(subject.pods, container, resource)
             return plan_by_utilization(subject.wanted, metrics, groups, requests, percent, subject.tolerance, subject.now)
         except CalculationError as error:
@@ -140,38 +144,66 @@ class Proposals:
         return Outcome(found.replicas, f"pods metric {metric['name']}", _status("Pods", {"metric": metric}, found))
 
     async def _object(self, source: Object, subject: Subject) -> Outcome:
-        metric, described = source["metric"], source["describedObject"]
+        metric, described, target = source["metric"], source["describedObject"], source["target"]
+        by_value = target.get("type") == "Value" and target.get("value") is not None
+        if not by_value and not (target.get("type") == "AverageValue" and target.get("averageValue") is not None):
+            raise CalculationError("invalid object metric source: neither a value target nor an average value target was set")
+        try:
+            usage = await self._of_object(metric, described, subject)
+        except CalculationError as error:
+            which = f"{described['kind']} on {subject.namespace} {described['name']}"
+            message = f"unable to get metric {metric['name']}: {which}/{error}"
+            raise CalculationError(message, "" if by_value else f"failed to get {metric['name']} object metric: {message}") from error
+        if by_value:
+            found, name = _by_value(target, usage, subject), f"{described['kind']} metric {metric['name']}"
+        else:
+            found, name = _by_share(target, usage, subject), _outside(metric)
+        shown = {"metric": metric, "describedObject": described, "current": found[1]}
+        return Outcome(found[0], name, {"type": "Object", "object": shown})
+
+    async def _of_object(self, metric: Object, described: Object, subject: Subject) -> int:
         try:
             resource = await self._find(described.get("apiVersion", ""), described["kind"])
         except TargetError as error:
-            raise CalculationError(str(error)) from error
-        try:
-            usage = await self._reader.custom_of_object(metric, subject.namespace, resource, described["name"])
-        except CalculationError as error:
-            which = f"{described['kind']} {subject.namespace} {described['name']}"
-            raise CalculationError(f"unable to get metric {metric['name']}: {which} {error}") from error
-        replicas, current = _by_target(source["target"], usage, subject)
-        shown = {"metric": metric, "describedObject": described, "current": current}
-        return Outcome(replicas, f"{described['kind']} metric {metric['name']}", {"type": "Object", "object": shown})
+            kind = ".".join(filter(None, (described["kind"], described.get("apiVersion", "").rpartition("/")[0])))
+            why = f"unable to map kind {kind} to resource: {error}"
+            raise CalculationError(f"unable to fetch metrics from custom metrics API: {why}") from error
+        return await self._reader.custom_of_object(metric, subject.namespace, resource, described["name"])
 
     async def _external(self, source: Object, subject: Subject) -> Outcome:
-        metric = source["metric"]
+        metric, target = source["metric"], source["target"]
+        by_share = target.get("averageValue") is not None
+        if not by_share and target.get("value") is None:
+            raise CalculationError("invalid external metric source: neither a value target nor an average value target was set")
+        what = f"{metric['name']} external metric" if by_share else f"external metric {metric['name']}"
         try:
-            usage = await self._reader.external(metric, subject.namespace)
+            usage = await self._of_outside(metric, subject)
+            found = (_by_share if by_share else _by_value)(target, usage, subject)
         except CalculationError as error:
-            which = f"{subject.namespace}/{metric['name']}/{metric.get('selector') or 'nil'}"
+            raise CalculationError(str(error), f"failed to get {what}: {error}") from error
+        return Outcome(found[0], _outside(metric), {"type": "External", "external": {"metric": metric, "current": found[1]}})
+
+    async def _of_outside(self, metric: Object, subject: Subject) -> int:
+        try:
+            return await self._reader.external(metric, subject.namespace)
+        except CalculationError as error:
+            which = f"{subject.namespace}/{metric['name']}/{go_selector(metric.get('selector'))}"
             raise CalculationError(f"unable to get external metric {which}: {error}") from error
-        replicas, current = _by_target(source["target"], usage, subject)
-        name = f"external metric {metric['name']}({metric.get('selector') or 'nil'})"
-        return Outcome(replicas, name, {"type": "External", "external": {"metric": metric, "current": current}})
 
 
-def _by_target(target: Object, usage: int, subject: Subject) -> tuple[int, Object]:
-    """(replicas, the current value as the status shows it) for a target in one value, or in one per pod."""
-    if target.get("value") is not None:
-        ready = sum(is_ready(pod) for pod in subject.pods)
-        replicas = plan_by_value(subject.wanted, ready, usage, _milli(target["value"]), subject.tolerance)
-        return replicas, {"value": str(Quantity.from_milli(usage))}
+def _outside(metric: Object) -> str:
+    """What a metric of the outside world is called; one of an object that is shared by all pods too."""
+    return f"external metric {metric['name']}({go_selector(metric.get('selector'))})"
+
+
+def _by_value(target: Object, usage: int, subject: Subject) -> tuple[int, Object]:
+    """(replicas, the current value as the status shows it) for a target in one value."""
+    replicas = plan_by_value(subject.wanted, subject.pods, usage, _milli(target["value"]), subject.tolerance)
+    return replicas, {"value": str(Quantity.from_milli(usage))}
+
+
+def _by_share(target: Object, usage: int, subject: Subject) -> tuple[int, Object]:
+    """The same for a target in one value per pod."""
     replicas, average = plan_by_share(subject.present, usage, _milli(target["averageValue"]), subject.tolerance)
     return replicas, {"averageValue": str(Quantity.from_milli(average))}
 
@@ -184,7 +216,7 @@ def _pods_of(subject: Subject) -> Sequence[Object]:
 
 def _status(metric_type: str, identity: Object, found: Proposal) -> Object:
     current: Object = {} if found.utilization is None else {"averageUtilization": found.utilization}
-    current["averageValue"] = str(Quantity.from_milli(found.average))
+    current["averageValue"] = str(Quantity.from_milli(found.average, BINARY_SI if identity.get("name") == "memory" else DECIMAL_SI))
     return {"type": metric_type, metric_type[0].lower() + metric_type[1:]: {**identity, "current": current}}
 
 
@@ -196,7 +228,7 @@ def _what(field: str, source: Object) -> str:
     if field == "resource":
         return f"{source['name']} resource metric value"
     if field == "containerResource":
-        return f"{source['name']} container metric value"
+        return f"{source['container']} container metric value"
     return f"{source['metric']['name']} external metric value" if field == "external" else f"{field} metric value"
 
 
