@@ -50,11 +50,16 @@ class Algorithm:
         diagnosis, feasible = self.find_feasible(profile, state, pod)
         return self.choose(profile, state, pod, diagnosis, feasible)
 
-    def find_feasible(self, profile: Profile, state: CycleState, pod: PodInfo) -> tuple[Diagnosis, IntArray]:
-        """The rows of nodes that fit, and why the others do not. PluginError if a plugin fails."""
+    def find_feasible(
+        self, profile: Profile, state: CycleState, pod: PodInfo, *, nominated_first: bool = True
+    ) -> tuple[Diagnosis, IntArray]:  # fmt: skip
+        """The rows of nodes that fit, and why the others do not. PluginError if a plugin fails.
+
+        A node that the pod is nominated for is the only one if it fits, unless not `nominated_first`.
+        """
         nodes = self._cluster.nodes
         diagnosis = Diagnosis(nodes.exists.copy(), nodes.names_now)
-        return diagnosis, self._find_feasible(profile, state, pod, diagnosis)
+        return diagnosis, self._find_feasible(profile, state, pod, diagnosis, nominated_first)
 
     def choose(self, profile: Profile, state: CycleState, pod: PodInfo, diagnosis: Diagnosis, feasible: IntArray) -> Outcome:
         """Score the feasible nodes and take the best."""
@@ -73,7 +78,9 @@ class Algorithm:
         best = np.flatnonzero(total == total.max())
         return int(best[0]) if len(best) == 1 else int(best[self._handle.random.randrange(len(best))])
 
-    def _find_feasible(self, profile: Profile, state: CycleState, pod: PodInfo, diagnosis: Diagnosis) -> IntArray:
+    def _find_feasible(
+        self, profile: Profile, state: CycleState, pod: PodInfo, diagnosis: Diagnosis, nominated_first: bool
+    ) -> IntArray:  # fmt: skip
         """Rows that pass all filters (findNodesThatFitPod)."""
         rejection, names, narrowing = profile.run_pre_filter(state, pod)
         if rejection is not None:
@@ -81,19 +88,20 @@ class Algorithm:
                 raise PluginError(rejection.message)
             diagnosis.refuse_all(rejection)
             return np.empty(0, np.int64)
-        nominated = self._nominated_row(pod)
+        nominated = self._nominated_row(pod) if nominated_first else None
         if nominated is not None and self._fits_with_nominated(profile, pod, nominated) is None:
             return np.array([nominated])
-        alive = diagnosis.exists
+        alive, considered = diagnosis.exists, self._cluster.nodes.count
         if names is not None:
             alive = self._rows_named(names)
+            considered = int(np.count_nonzero(alive))
             diagnosis.refuse_rest(diagnosis.exists & ~alive, not_considered(narrowing))
             for plugin in narrowing:
                 diagnosis.unschedulable_plugins.add(plugin)
         alive = profile.run_filter(state, pod, diagnosis, alive)
         if len(self._handle.nominator) and alive.any():
             alive = self._leave_room_for_nominated(profile, pod, diagnosis, alive)
-        return self._sample(profile, np.flatnonzero(alive))
+        return self._sample(profile, np.flatnonzero(alive), considered)
 
     def _rows_named(self, names: frozenset[str]) -> BoolArray:
         mask = np.zeros(self._cluster.nodes.size, np.bool_)
@@ -138,10 +146,12 @@ class Algorithm:
 
     # ---- sampling
 
-    def _sample(self, profile: Profile, feasible: IntArray) -> IntArray:
-        """A share of the feasible nodes, going round so that all get their turn (percentageOfNodesToScore)."""
-        percentage = profile.config.percentage_of_nodes_to_score
-        wanted = nodes_to_find(percentage, self._cluster.nodes.count)
+    def _sample(self, profile: Profile, feasible: IntArray, considered: int) -> IntArray:
+        """A share of the feasible nodes, going round so that all get their turn (percentageOfNodesToScore).
+
+        `considered`: how many nodes PreFilter plugins left to look at.
+        """
+        wanted = nodes_to_find(profile.config.percentage_of_nodes_to_score, considered)
         if not profile.has_scores and not self.extenders_filter:
             wanted = 1
         if wanted >= len(feasible):

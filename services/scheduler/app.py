@@ -9,8 +9,9 @@ import asyncio
 import os
 import random
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from typing import Any
 
 from kubecosm.api.resources import Object
 from kubecosm.client.config import ClientConfig
@@ -60,7 +61,7 @@ async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: 
         )
         synced = asyncio.Event()
         checks = {"informer-sync": lambda: None if synced.is_set() else "the caches are not complete"}
-        endpoints = SchedulerEndpoints(metrics, readyz=checks)
+        endpoints = SchedulerEndpoints(metrics, readyz=checks, configuration=lambda: _configz(settings, config))
         server = await stack.enter_async_context(HealthServer(endpoints, config.metrics_bind_address))
         process = Process(config, settings, client, endpoints, metrics, clock, rng, client_metrics.meter)
         async with asyncio.TaskGroup() as tasks:
@@ -70,6 +71,12 @@ async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: 
             await stop.wait()
             for task in running:
                 task.cancel()
+
+
+def _configz(settings: SchedulerConfiguration, config: Config) -> Mapping[str, Any]:
+    from .configuration.effective import effective  # seldom asked for
+
+    return effective(settings, config)
 
 
 def _limiter(settings: SchedulerConfiguration, clock: Clock) -> RateLimiter | None:
@@ -97,6 +104,7 @@ class Process:
     async def run(self, synced: asyncio.Event) -> None:
         """Follow the API server, and schedule while being the leader."""
         watch_all(self._factory)
+        self._endpoints.pods = pods_of(self._factory).store.list
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._factory.run(), name="informers")
             for name, recorder in self._recorders.items():

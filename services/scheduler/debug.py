@@ -1,19 +1,27 @@
-"""/debug/scheduling on the metrics port: why a pod is where it is, or nowhere (`?pod=namespace/name`)."""
+"""What the scheduler's metrics port answers besides health and /metrics.
+
+/debug/scheduling?pod=namespace/name: why a pod is where it is, or nowhere. /configz: the configuration in force. /metrics/resources: what
+every pod requests and is limited to.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from multidict import MultiMapping
 
+from kubecosm.api.resources import Object
 from kubecosm.runtime.health import TEXT, Answer, HealthEndpoints
+
+from . import podresources
 
 if TYPE_CHECKING:
     from .explain import Explainer
 
-PATH = "/debug/scheduling"
+PATH, CONFIGZ = "/debug/scheduling", "/configz"
 JSON = "application/json"
 
 
@@ -22,10 +30,21 @@ class SchedulerEndpoints(HealthEndpoints):
     """Health, metrics, and explanations once the engine runs."""
 
     explainer: Explainer | None = None
+    configuration: Callable[[], Mapping[str, Any]] = dict
+    """What /configz tells."""
+    pods: Callable[[], Iterable[Object]] = tuple
+    """All pods that have not ended."""
 
     async def answer(self, path: str, query: MultiMapping[str], accept: str = "") -> Answer | None:
-        if path != PATH:
-            return await super().answer(path, query, accept)
+        if path == PATH:
+            return self._explanation(query)
+        if path == CONFIGZ:
+            return Answer(200, JSON, orjson.dumps(self.configuration()))
+        if path == podresources.PATH:
+            return Answer(200, podresources.CONTENT_TYPE, await podresources.render(self.pods()))
+        return await super().answer(path, query, accept)
+
+    def _explanation(self, query: MultiMapping[str]) -> Answer:
         pod = query.get("pod", "")
         if pod.count("/") != 1:
             return Answer(400, TEXT, b"say which pod: /debug/scheduling?pod=namespace/name\n")

@@ -14,10 +14,11 @@ from .algorithm import Outcome
 from .binding import Attempt
 from .extenders.chain import Extenders
 from .extenders.wire import ExtenderError
+from .framework.diagnosis import Diagnosis
 from .framework.failures import BUGS, PluginError
 from .framework.interface import CycleState, PostFilterResult
 from .framework.profile import PluginScores, Profile
-from .framework.status import EXTENDER, Status, error
+from .framework.status import EXTENDER, Status, error, unschedulable
 from .plugins.defaultpreemption import DefaultPreemption
 from .queue.podqueue import QueuedPod
 from .scheduler import Scheduler
@@ -78,9 +79,7 @@ class ExtendedCycle:
     async def _find_node(self, attempt: Attempt) -> Outcome:
         """Filter by plugins, then extenders; score by both."""
         scheduler, profile, state, pod = self._scheduler, attempt.profile, attempt.state, attempt.pod
-        diagnosis, feasible = scheduler.algorithm.find_feasible(profile, state, pod)
-        names = await self._extenders.filter(pod, [self._nodes.names[row] for row in feasible.tolist()], diagnosis)
-        rows = self._rows(names)
+        diagnosis, rows = await self._filter(attempt)
         if len(rows) < 2:
             return scheduler.algorithm.choose(profile, state, pod, diagnosis, rows)
         names = [self._nodes.names[row] for row in rows.tolist()]
@@ -93,6 +92,16 @@ class ExtendedCycle:
             return Outcome(diagnosis)
         chosen = left[scheduler.algorithm.select(total[left])]
         return Outcome(diagnosis, names[chosen], rows, (*scores, PluginScores(EXTENDER, added)), total)
+
+    async def _filter(self, attempt: Attempt, *, nominated_first: bool = True) -> tuple[Diagnosis, IntArray]:
+        """What plugins and extenders let pass; if that is nothing but the nominated node was looked at, all others are, too."""
+        algorithm, pod = self._scheduler.algorithm, attempt.pod
+        diagnosis, feasible = algorithm.find_feasible(attempt.profile, attempt.state, pod, nominated_first=nominated_first)
+        only_nominated = nominated_first and len(feasible) == 1 and not diagnosis.of_row.any()
+        names = await self._extenders.filter(pod, [self._nodes.names[row] for row in feasible.tolist()], diagnosis)
+        if only_nominated and not names:
+            return await self._filter(attempt, nominated_first=False)
+        return diagnosis, self._rows(names)
 
     def _rows(self, names: Sequence[str]) -> IntArray:
         """Rows of the nodes that (still) exist, in order."""
@@ -111,8 +120,13 @@ class ExtendedCycle:
         if isinstance(proposed, PostFilterResult):
             return profile.run_post_filter(state, pod, diagnosis)
         scheduler.metrics.preemption_tried()
-        left = await self._extenders.preempt(pod, proposed)
-        return preemption.carry_out(pod, left) if left and self._is_wanted(attempt) else PostFilterResult("")
+        try:
+            left = await self._extenders.preempt(pod, proposed)
+        except ExtenderError as failed:
+            return PostFilterResult(None, error(f"preemption: {failed}"))
+        if not left:
+            return PostFilterResult(None, unschedulable("preemption: no candidate node for preemption"))
+        return preemption.carry_out(pod, left) if self._is_wanted(attempt) else PostFilterResult()
 
     # ---- bind
 

@@ -239,6 +239,16 @@ def test_a_bad_file_is_one_clear_line(tmp_path: Path, text: str | None, why: str
     assert "\n" not in raised.value.message
 
 
+def test_the_share_is_taken_of_the_nodes_that_the_pod_names() -> None:
+    cluster = Cluster(*(node(f"n{index:03}") for index in range(300)))
+    names = [f"n{index:03}" for index in range(250)]
+    field = {"key": "metadata.name", "operator": "In", "values": names}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchFields": [field]}]}}
+    cluster.schedule(pod("p", affinity={"nodeAffinity": required}), pod("q"))
+    found = [cluster.scheduler.decisions.get(key) for key in ("default/p", "default/q")]
+    assert [len(decision.feasible) for decision in found if decision is not None] == [250 * 48 // 100, 300 * 48 // 100]
+
+
 @pytest.mark.parametrize(
     ("percentage", "nodes", "expected"), [(100, 5000, 5000), (0, 50, 50), (0, 1000, 420), (0, 5000, 500), (10, 500, 100)]
 )

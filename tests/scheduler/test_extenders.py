@@ -232,6 +232,15 @@ def test_an_extender_may_forbid_preemption() -> None:
     cluster.add(pod("low", cpu="1", node_name="a"))
     run(cluster, Server(preempt=lambda body: {}), pod("high", cpu="1", priority=10), preempt_verb="preempt")
     assert cluster.api.deleted == []
+    assert cluster.message("default/high").endswith("1 Insufficient cpu. preemption: no candidate node for preemption")
+
+
+def test_an_extender_that_refuses_the_nominated_node_is_asked_about_the_others() -> None:
+    cluster = Cluster(node("a"), node("b"), node("c"))
+    server = Server(filter=lambda body: {"NodeNames": [name for name in body["NodeNames"] if name == "c"]})
+    nominated = pod("p", status={"nominatedNodeName": "b"})
+    assert run(cluster, server, nominated, pod("q"), filter_verb="filter", node_cache_capable=True) == ["c", "c"]
+    assert [body["NodeNames"] for _, body in server.seen] == [["b"], ["a", "b", "c"], ["a", "b", "c"]]
 
 
 def test_a_victim_that_is_not_there_is_an_error() -> None:
@@ -239,7 +248,10 @@ def test_a_victim_that_is_not_there_is_an_error() -> None:
     cluster.add(pod("low", cpu="1", node_name="a"))
     server = Server(preempt=lambda body: {"NodeNameToMetaVictims": {"a": {"Pods": [{"UID": "ghost"}]}}})
     run(cluster, server, pod("high", cpu="1", priority=10), preempt_verb="preempt")
-    assert "claims to preempt pod (UID: ghost) on node: a, but the pod is not found on that node" in cluster.message("default/high")
+    told = cluster.message("default/high")
+    assert told.startswith("0/1 nodes are available: 1 Insufficient cpu. preemption: extender: ")
+    assert told.endswith(" claims to preempt pod (UID: ghost) on node: a, but the pod is not found on that node")
+    assert len(cluster.scheduler.queue.unschedulable) == 1
 
 
 # ---- the world goes on meanwhile

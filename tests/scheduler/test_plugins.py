@@ -297,6 +297,8 @@ def test_nodes_that_hold_the_image_score_by_its_size() -> None:
     cluster = Cluster(node("a", images=[image]), node("b"))
     # 250 MiB (500 on half of the nodes) between the thresholds of 23 and 1000 MiB
     assert scores(cluster, pod("p", image="registry/web:1"), "ImageLocality") == [23, 0]
+    volume = {"name": "model", "image": {"reference": "registry/web:1"}}
+    assert scores(cluster, pod("p", volumes=[volume]), "ImageLocality") == [11, 0], "image volumes count, among two images"
     cluster.handlers.node_updated(node("a", images=[image]), node("a"))
     assert scores(cluster, pod("p", image="registry/web:1"), "ImageLocality") == [0, 0]
 

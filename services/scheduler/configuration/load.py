@@ -54,7 +54,7 @@ def from_document(document: Any, percentage: int) -> SchedulerConfiguration:
     return SchedulerConfiguration(
         profiles, _number(document, "podInitialBackoffSeconds", 1), _number(document, "podMaxBackoffSeconds", 10), extenders,
         _leader_election(document.get("leaderElection") or {}), connection.get("kubeconfig") or "",
-        max(0.0, float(connection.get("qps") or 0)), int(connection.get("burst") or 100),
+        max(0.0, float(connection.get("qps") or 0)), int(connection.get("burst") or 100), document,
     )  # fmt: skip
 
 

@@ -54,3 +54,5 @@ class SchedulerConfiguration:
     """`clientConnection.qps`; 0: as many as there are."""
     requests_burst: int = 100
     """`clientConnection.burst`"""
+    document: Mapping[str, Any] = field(default_factory=dict)
+    """As written; empty without a file."""

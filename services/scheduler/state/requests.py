@@ -61,6 +61,23 @@ def pod_requests(pod: Object, defaults: Requests | None = None) -> Requests:
     return total
 
 
+def spec_total(pod: Object, field: str) -> Requests:
+    """The requests or limits that the spec of a pod adds up to, whatever the kubelet says (resource.PodRequests, resource.PodLimits)."""
+    spec = pod["spec"]
+
+    def of(container: Object) -> Requests:
+        return amounts((container.get("resources") or {}).get(field))
+
+    started = [(container, of(container)) for container in spec.get("initContainers") or ()]
+    total = _with_init_containers(_sum(of(container) for container in spec.get("containers") or ()), started)
+    at_pod_level = amounts((spec.get("resources") or {}).get(field)).items()
+    total |= {name: value for name, value in at_pod_level if name in POD_LEVEL or name.startswith(POD_LEVEL_PREFIX)}
+    overhead = amounts(spec.get("overhead"))
+    if field == "limits":  # what is not limited stays so
+        overhead = {name: value for name, value in overhead.items() if total.get(name)}
+    return _sum((total, overhead))
+
+
 def nonzero_requests(pod: Object, requests: Requests) -> tuple[int, int]:
     """Cpu and memory as the scoring plugins count them: containers that request nothing count the defaults."""
     containers = pod["spec"].get("containers") or ()
