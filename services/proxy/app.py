@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from ipaddress import IPv4Network
 
-from kubecosm.api.resources import SERVICES
+from kubecosm.api.resources import NODES, SERVICES
 from kubecosm.client.config import ClientConfig
 from kubecosm.client.events import EventRecorder
 from kubecosm.client.http import ApiClient
@@ -24,7 +24,7 @@ from .config import Config
 from .dialer import Dialer, NodeAddress
 from .dns.app import DnsApp, ensure_service
 from .listeners import BindFailure, Listeners
-from .loadbalancer import LoadBalancer
+from .loadbalancer import COMPONENT, LoadBalancer
 from .metrics import ProxyMetrics
 from .places import Places
 from .proxier import Proxier
@@ -76,7 +76,9 @@ async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: 
                 running.append(tasks.create_task(ensure_service(client, config.dns_ip), name="dns-service"))
             if config.load_balancer_cidr:
                 network = IPv4Network(config.load_balancer_cidr)
-                balancing = LoadBalancer(client, factory.informer(SERVICES), recorder, clock, network)
+                teller = EventRecorder(client, COMPONENT, clock)
+                balancing = LoadBalancer(client, factory.informer(SERVICES), factory.informer(NODES), teller, network)
+                running.append(tasks.create_task(teller.run(), name="load-balancer-events"))
                 running.append(tasks.create_task(balancing.run(), name="load-balancer"))
             on_ready(ReadyInfo(ports={"metrics": server.port}))
             await stop.wait()
