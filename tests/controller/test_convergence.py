@@ -41,7 +41,7 @@ def test_workloads_converge_on_a_flaky_server(seed: int) -> None:
         for name in ("a", "b", "c"):
             api.put(NODES, node(name))
         modules = (
-            deployment,
+            deployment.build(None),
             replicaset.build(None),
             statefulset,
             daemonset.DaemonSets(),
@@ -101,7 +101,7 @@ def is_settled(api: FakeApi) -> bool:
 def test_nothing_is_left_after_a_cascade_on_a_flaky_server(seed: int) -> None:
     async def test(api: FakeApi) -> None:
         api = FakeApi(api.clock, seed)
-        async with controllers(api, deployment, replicaset.build(None), GarbageCollector(8)), Kubelet(api).at_work():
+        async with controllers(api, deployment.build(None), replicaset.build(None), GarbageCollector(8)), Kubelet(api).at_work():
             await api.create(DEPLOYMENTS, deployment_of(6))
             await wait_for(lambda: len(standing(api, "web")) == 6)
             await api.delete(DEPLOYMENTS, "web", "default", options={"propagationPolicy": "Foreground"})

@@ -8,6 +8,7 @@ from typing import Any
 from kubecosm.api.meta import annotations_of, get_condition, is_deleting, labels_of
 from kubecosm.api.names import ANNOTATION_DEPLOYMENT_REVISION, ANNOTATION_DEPLOYMENT_REVISION_HISTORY, LABEL_POD_TEMPLATE_HASH
 from kubecosm.api.resources import DEPLOYMENTS, EVENTS, PODS, REPLICASETS, Object
+from kubecosm.services.controller.common.echoes import Echoes
 from kubecosm.services.controller.common.pods import is_ready
 from kubecosm.services.controller.workloads import deployment, replicaset
 from kubecosm.services.controller.workloads.deployment.replicasets import plan_annotations
@@ -58,7 +59,7 @@ def images(api: FakeApi) -> set[str]:
 
 def test_a_new_deployment_becomes_available_and_tells_its_progress() -> None:
     async def test(api: FakeApi) -> None:
-        async with controllers(api, deployment, replicaset.build(None)), Kubelet(api).at_work():
+        async with controllers(api, deployment.build(None), replicaset.build(None)), Kubelet(api).at_work():
             await api.create(DEPLOYMENTS, deployment_of(10))
             await wait_for(lambda: is_rolled_out(api))
             await settle()
@@ -81,7 +82,7 @@ def test_a_new_deployment_becomes_available_and_tells_its_progress() -> None:
 
 def test_a_rolling_update_keeps_availability_and_surge_within_bounds() -> None:
     async def test(api: FakeApi) -> None:
-        async with controllers(api, deployment, replicaset.build(None)), Kubelet(api).at_work():
+        async with controllers(api, deployment.build(None), replicaset.build(None)), Kubelet(api).at_work():
             await api.create(DEPLOYMENTS, deployment_of(20))
             await wait_for(lambda: is_rolled_out(api))
             seen: list[tuple[int, int]] = []
@@ -103,7 +104,7 @@ def test_a_rolling_update_keeps_availability_and_surge_within_bounds() -> None:
 
 def test_undo_makes_the_old_replica_set_the_newest_revision() -> None:
     async def test(api: FakeApi) -> None:
-        async with controllers(api, deployment, replicaset.build(None)), Kubelet(api).at_work():
+        async with controllers(api, deployment.build(None), replicaset.build(None)), Kubelet(api).at_work():
             await api.create(DEPLOYMENTS, deployment_of(3))
             await wait_for(lambda: is_rolled_out(api))
             await change(api, set_image("v2"))
@@ -123,7 +124,7 @@ def test_undo_makes_the_old_replica_set_the_newest_revision() -> None:
 
 def test_a_paused_deployment_scales_but_does_not_roll_out() -> None:
     async def test(api: FakeApi) -> None:
-        async with controllers(api, deployment, replicaset.build(None)), Kubelet(api).at_work():
+        async with controllers(api, deployment.build(None), replicaset.build(None)), Kubelet(api).at_work():
             await api.create(DEPLOYMENTS, deployment_of(3))
             await wait_for(lambda: is_rolled_out(api))
 
@@ -145,7 +146,7 @@ def test_a_paused_deployment_scales_but_does_not_roll_out() -> None:
 
 def test_recreate_starts_new_pods_only_when_the_old_are_gone() -> None:
     async def test(api: FakeApi) -> None:
-        async with controllers(api, deployment, replicaset.build(None)), Kubelet(api, stop_seconds=3).at_work():
+        async with controllers(api, deployment.build(None), replicaset.build(None)), Kubelet(api, stop_seconds=3).at_work():
             await api.create(DEPLOYMENTS, deployment_of(3, strategy={"type": "Recreate"}))
             await wait_for(lambda: is_rolled_out(api))
             mixed: list[set[str]] = []
@@ -165,7 +166,7 @@ def test_a_stuck_rollout_is_told_after_its_deadline_and_not_before() -> None:
     async def test(api: FakeApi) -> None:
         kubelet = Kubelet(api)
         kubelet.starts = lambda pod: running(api, ready=pod["spec"]["containers"][0]["image"] == "v1")
-        async with controllers(api, deployment, replicaset.build(None)), kubelet.at_work():
+        async with controllers(api, deployment.build(None), replicaset.build(None)), kubelet.at_work():
             await api.create(DEPLOYMENTS, deployment_of(3, progressDeadlineSeconds=60))
             await wait_for(lambda: is_rolled_out(api))
             await change(api, set_image("v2"))
@@ -187,7 +188,7 @@ def test_a_stuck_rollout_is_told_after_its_deadline_and_not_before() -> None:
 
 def test_old_replica_sets_beyond_the_history_limit_are_deleted() -> None:
     async def test(api: FakeApi) -> None:
-        async with controllers(api, deployment, replicaset.build(None)), Kubelet(api).at_work():
+        async with controllers(api, deployment.build(None), replicaset.build(None)), Kubelet(api).at_work():
             await api.create(DEPLOYMENTS, deployment_of(1, revisionHistoryLimit=2))
             await wait_for(lambda: is_rolled_out(api))
             for image in ("v2", "v3", "v4", "v5"):
@@ -202,7 +203,7 @@ def test_old_replica_sets_beyond_the_history_limit_are_deleted() -> None:
 
 def test_a_stranger_with_the_hashed_name_raises_the_collision_count() -> None:
     async def test(api: FakeApi) -> None:
-        async with controllers(api, deployment, replicaset.build(None)), Kubelet(api).at_work():
+        async with controllers(api, deployment.build(None), replicaset.build(None)), Kubelet(api).at_work():
             await api.create(DEPLOYMENTS, deployment_of(1))
             await wait_for(lambda: is_rolled_out(api))
             name = api.all(REPLICASETS)[0]["metadata"]["name"]
@@ -238,7 +239,7 @@ def test_each_scale_down_of_a_replica_set_has_its_event() -> None:
     async def test(api: FakeApi) -> None:
         kubelet = Kubelet(api)
         strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 2}}
-        async with controllers(api, deployment, replicaset.build(None)), kubelet.at_work():
+        async with controllers(api, deployment.build(None), replicaset.build(None)), kubelet.at_work():
             await api.create(DEPLOYMENTS, deployment_of(4, strategy=strategy))
             await wait_for(lambda: is_rolled_out(api))
             api.set_status(PODS, api.all(PODS)[0], conditions=[{"type": "Ready", "status": "False"}])
@@ -265,7 +266,7 @@ def test_a_deployment_on_its_way_out_tells_nothing_of_pauses() -> None:
     async def test(api: FakeApi) -> None:
         body = deployment_of(1, paused=True)
         body["metadata"] |= {"finalizers": ["foregroundDeletion"], "deletionTimestamp": "2020-01-01T00:00:00Z"}
-        async with controllers(api, deployment, replicaset.build(None)):
+        async with controllers(api, deployment.build(None), replicaset.build(None)):
             api.put(DEPLOYMENTS, body)
             await wait_for(lambda: the_deployment(api).get("status"))
         assert get_condition(the_deployment(api), "Progressing") is None
@@ -278,3 +279,31 @@ def test_annotations_are_not_touched_where_the_revision_is_no_number() -> None:
     owner = deployment_of(1)
     owner["metadata"]["annotations"] = {"own": "yes"}
     assert plan_annotations(owner, {"metadata": {"annotations": annotations}}, 2, exists=True) == annotations
+
+
+def test_a_status_that_a_stranger_wrote_is_put_right() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, deployment.build(None), replicaset.build(None)), Kubelet(api).at_work():
+            await api.create(DEPLOYMENTS, deployment_of(2))
+            await wait_for(lambda: is_rolled_out(api))
+            await settle()
+            for resource in (DEPLOYMENTS, REPLICASETS):
+                (found,) = api.all(resource)
+                api.put(resource, {**found, "status": {**found["status"], "replicas": 99}})
+            await wait_for(lambda: all(api.all(resource)[0]["status"]["replicas"] == 2 for resource in (DEPLOYMENTS, REPLICASETS)))
+            await settle()
+        assert is_rolled_out(api)
+
+    run(test)
+
+
+def test_the_echo_of_a_status_write_wakes_nobody_and_a_strangers_does() -> None:
+    echoes = Echoes()
+    before: Object = {"metadata": {"uid": "u", "generation": 1}, "status": {"replicas": 1}}
+    ours, theirs = {**before, "status": {"replicas": 2}}, {**before, "status": {"replicas": 9}}
+    echoes.expect(before, {"replicas": 2})
+    assert not echoes.matters(before, ours)
+    assert echoes.matters(ours, theirs)
+    echoes.expect(theirs, {"replicas": 2})
+    assert echoes.matters(theirs, {**ours, "metadata": {"uid": "u", "generation": 2}})
+    assert not echoes.matters(ours, ours)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from kubecosm.api.meta import Key, controller_of, key_of
 from kubecosm.api.resources import PODS, Object, Resource
 from kubecosm.client.controller import OWNER_INDEXERS, Context, ControllerSpec, Reader, Result, done
 
-from .changes import beyond_status
 from .replicas import AGE_RATIO, ReplicaKind, sync
 
 Matcher = Callable[[Object], Callable[[Object], bool]]
@@ -19,8 +19,8 @@ class ReplicaController:
 
     def __init__(self, spec: ControllerSpec, matcher: Matcher, *, counts_terminating: bool) -> None:
         assert spec.primary is not None
-        self.SPEC = spec
         self._kind = ReplicaKind(resource=spec.primary, matcher=matcher, counts_terminating=counts_terminating)
+        self.SPEC = replace(spec, cares={spec.primary: self._kind.echoes.matters})
 
     async def reconcile(self, ctx: Context, key: Key) -> Result:
         owner = ctx.cache(self._kind.resource).get(key)
@@ -45,7 +45,6 @@ def replica_spec(resource: Resource, matcher: Matcher, *, name: str, component: 
         primary=resource,
         owns=(PODS,),
         watches={PODS: map_orphan_pod},
-        cares={resource: beyond_status},
         indexers={resource: OWNER_INDEXERS},  # siblings under one Deployment
         workers=5,
         metrics=(AGE_RATIO,),

@@ -18,6 +18,7 @@ from kubecosm.client.metrics import HISTOGRAM, Family
 from .adoption import claim, plan_claim
 from .batches import all_settled, errors_of, slow_start
 from .conditions import find, make, without
+from .echoes import Echoes
 from .pods import created_at, is_active, is_available, is_ready, is_terminating, rank_for_deletion, seconds_until_available
 from .status import Patience, update_status
 from .templates import create_pod, delete_pod, is_namespace_terminating, pod_from_template
@@ -46,6 +47,7 @@ class ReplicaKind:
     """From the owner to the predicate on pods that its selector stands for."""
     counts_terminating: bool
     patience: Patience = field(default_factory=lambda: Patience(GROWTH_PATIENCE_SECONDS))
+    echoes: Echoes = field(default_factory=Echoes)
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ async def sync(ctx: Context, kind: ReplicaKind, owner: Object) -> Result:
         unwritten_seconds = kind.patience.seconds_left(uid_of(owner), ctx.clock.monotonic())
     if unwritten_seconds <= 0:
         kind.patience.forget(uid_of(owner))
-        await update_status(ctx, kind.resource, owner, status)
+        await update_status(ctx, kind.resource, owner, status, kind.echoes)
     if errors:
         raise errors[0]
     if plan.create == BURST_REPLICAS or len(plan.delete) == BURST_REPLICAS:

@@ -7,6 +7,8 @@ from kubecosm.api.meta import key_of
 from kubecosm.api.resources import Object, Resource
 from kubecosm.client.controller import Context
 
+from .echoes import Echoes
+
 PATIENCE_ENTRIES_MAX = 10_000
 
 
@@ -28,16 +30,18 @@ class Patience:
         self._since.pop(uid, None)
 
 
-async def update_status(ctx: Context, resource: Resource, obj: Object, status: Object) -> Object:
+async def update_status(ctx: Context, resource: Resource, obj: Object, status: Object, echoes: Echoes | None = None) -> Object:
     """Write `status` if it differs from what the cache has (or from the object's own, when that is newer); returns the newest object.
 
-    A Conflict means a stale cache: the runner tries again with a newer one.
+    `echoes` is told of the write. A Conflict means a stale cache: the runner tries again with a newer one.
     """
     cached = ctx.cache(resource).get(key_of(obj))
     is_current = cached is not None and cached["metadata"]["resourceVersion"] == obj["metadata"]["resourceVersion"]
     before = cached if is_current and cached is not None else obj
     if status == (before.get("status") or {}):
         return before
+    if echoes is not None:
+        echoes.expect(obj, status)
     try:
         updated = await ctx.client.update(resource, {**obj, "status": status}, subresource="status")
     except NotFound:

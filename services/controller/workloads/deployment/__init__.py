@@ -1,5 +1,5 @@
 """Deployment controller: moves pods from one ReplicaSet to the next; see controller.py."""
 
-from .controller import SPEC, reconcile
+from .controller import Deployments, build
 
-__all__ = ["SPEC", "reconcile"]
+__all__ = ["Deployments", "build"]

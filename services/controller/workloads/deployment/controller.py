@@ -8,6 +8,7 @@ the ReplicaSet that has it becomes the new one again. Leaves out: the deprecated
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from kubecosm.api.errors import AlreadyExists, ApiError, NotFound
 from kubecosm.api.meta import Key, annotations_of, controller_of, get_condition, is_controlled_by, is_deleting, key_of, labels_of, uid_of
@@ -17,7 +18,7 @@ from kubecosm.api.selectors import from_label_selector
 from kubecosm.client.controller import OWNER_INDEXERS, Context, ControllerSpec, Reader, ReconcileError, Result, done, requeue
 
 from ...common.adoption import claim, plan_claim
-from ...common.changes import beyond_status
+from ...common.echoes import Echoes
 from ...common.pods import is_terminal
 from ...common.templates import is_namespace_terminating
 from . import replicasets as sets
@@ -38,8 +39,8 @@ class HashCollision(ReconcileError):
 class Rollout:
     """One sync of one Deployment: the draft of the object, whose status is written once at the end, and its ReplicaSets."""
 
-    def __init__(self, ctx: Context, deployment: Object, owned: Sequence[Object]) -> None:
-        self.ctx = ctx
+    def __init__(self, ctx: Context, deployment: Object, owned: Sequence[Object], echoes: Echoes) -> None:
+        self.ctx, self._echoes = ctx, echoes
         self.deployment = deployment
         """The draft: annotations and status may differ from the cache's."""
         self.new, self.old = sets.split(deployment, owned)
@@ -131,6 +132,7 @@ class Rollout:
         draft = {**self.deployment, "status": new_status}
         if cached is None or (new_status == (cached.get("status") or {}) and annotations_of(draft) == annotations_of(cached)):
             return
+        self._echoes.expect(draft, new_status)
         self.ctx.expect_written(await self.ctx.client.update(DEPLOYMENTS, draft, subresource="status"))
 
     async def _update(self, body: Object) -> Object:
@@ -187,10 +189,10 @@ async def _resize(rollout: Rollout) -> None:
         await rollout.clean_up()
 
 
-async def _sync(ctx: Context, deployment: Object, owned: Sequence[Object]) -> float | None:
+async def _sync(ctx: Context, deployment: Object, owned: Sequence[Object], echoes: Echoes) -> float | None:
     """One sync; returns the seconds after which the progress deadline wants another."""
     now = ctx.clock.now()
-    rollout = Rollout(ctx, deployment if is_deleting(deployment) else status.plan_paused(deployment, now), owned)
+    rollout = Rollout(ctx, deployment if is_deleting(deployment) else status.plan_paused(deployment, now), owned, echoes)
     judge = status.plan_counts
     try:
         if is_deleting(deployment):
@@ -210,20 +212,6 @@ async def _sync(ctx: Context, deployment: Object, owned: Sequence[Object]) -> fl
     if judge is status.plan_rollout_status and status.is_complete(deployment, new_status):
         await rollout.clean_up()
     return status.seconds_to_deadline(deployment, new_status, now) if judge is status.plan_rollout_status else None
-
-
-async def reconcile(ctx: Context, key: Key) -> Result:
-    deployment = ctx.cache(DEPLOYMENTS).get(key)
-    if deployment is None:
-        return done()  # gone: the garbage collector removes the ReplicaSets
-    if not deployment["spec"].get("selector"):
-        message = "This deployment is selecting all pods. A non-empty selector is required."
-        ctx.recorder.event(deployment, DEPLOYMENTS, "Warning", "SelectingAll", message)
-        return done()
-    candidates = ctx.owned(REPLICASETS, deployment) + ctx.orphans(REPLICASETS, key.namespace)
-    owned = await claim(ctx, DEPLOYMENTS, deployment, REPLICASETS, plan_claim(deployment, candidates, matcher(deployment)))
-    wait = await _sync(ctx, deployment, owned)
-    return done() if wait is None else requeue(after_seconds=wait)
 
 
 def map_orphan_replicaset(reader: Reader, replicaset: Object) -> Iterable[Key]:
@@ -252,7 +240,31 @@ SPEC = ControllerSpec(
     primary=DEPLOYMENTS,
     owns=(REPLICASETS,),
     watches={REPLICASETS: map_orphan_replicaset, PODS: map_pod},
-    cares={DEPLOYMENTS: beyond_status},
     indexers={PODS: OWNER_INDEXERS},
     workers=5,
 )
+
+
+class Deployments:
+    """The controller; `SPEC` and `reconcile` are what the runner asks for."""
+
+    def __init__(self) -> None:
+        self._echoes = Echoes()
+        self.SPEC = replace(SPEC, cares={DEPLOYMENTS: self._echoes.matters})
+
+    async def reconcile(self, ctx: Context, key: Key) -> Result:
+        deployment = ctx.cache(DEPLOYMENTS).get(key)
+        if deployment is None:
+            return done()  # gone: the garbage collector removes the ReplicaSets
+        if not deployment["spec"].get("selector"):
+            message = "This deployment is selecting all pods. A non-empty selector is required."
+            ctx.recorder.event(deployment, DEPLOYMENTS, "Warning", "SelectingAll", message)
+            return done()
+        candidates = ctx.owned(REPLICASETS, deployment) + ctx.orphans(REPLICASETS, key.namespace)
+        owned = await claim(ctx, DEPLOYMENTS, deployment, REPLICASETS, plan_claim(deployment, candidates, matcher(deployment)))
+        wait = await _sync(ctx, deployment, owned, self._echoes)
+        return done() if wait is None else requeue(after_seconds=wait)
+
+
+def build(_config: object) -> Deployments:
+    return Deployments()
