@@ -96,8 +96,9 @@ def test_the_life_of_a_job(work: Workloads) -> None:
 def test_the_status_of_a_job_can_be_read_replaced_and_patched(work: Workloads) -> None:
     work.create(WHAT, job(runs=True))
     work.wait_status(WHAT, active=1)
-    patched = work.patch(WHAT, {"metadata": {"annotations": {"patched": "yes"}}, "status": {"startTime": "2026-01-01T00:00:00Z"}}, "status")
-    assert patched["metadata"]["annotations"]["patched"] == "yes"
+    own = {"type": "CustomCondition", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    patched = work.patch(WHAT, {"metadata": {"annotations": {"patched": "yes"}}, "status": {"conditions": [own]}}, "status")
+    assert (patched["metadata"]["annotations"]["patched"], condition(patched, "CustomCondition")) == ("yes", "True")
     mark = {"type": "StatusUpdate", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
     work.put(WHAT, lambda found: found["status"].update(conditions=[mark]), "status")
     assert condition(work.get(WHAT, "status"), "StatusUpdate") == "True"

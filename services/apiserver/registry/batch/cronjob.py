@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zoneinfo
 
 from kubecosm.api.field import FieldError, invalid_value, not_supported, required
@@ -18,6 +19,7 @@ from .schedule import schedule_complaint
 NAME_MAX = 52
 """A Job's name is the CronJob's plus eleven characters of time, and pods need room for a suffix."""
 CONCURRENCY_POLICIES = ("Allow", "Forbid", "Replace")
+_ZONE_PART = re.compile(r"[A-Za-z._0-9+][A-Za-z.\-_0-9+]{0,13}")
 _TZ_IN_SCHEDULE = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"
 _TZ_TWICE = "cannot use both timeZone field and TZ or CRON_TZ in schedule"
 
@@ -83,14 +85,17 @@ def _check_schedule(schedule: str, zone: str | None, old: Object | None, errors:
     complaint = schedule_complaint(schedule)
     if complaint:
         errors.append(invalid_value("spec.schedule", schedule, complaint))
-    if "TZ" in schedule and (zone is not None or old is None or "TZ" not in old.get("schedule", "")):
-        errors.append(invalid_value("spec.schedule", schedule, _TZ_TWICE if zone is not None else _TZ_IN_SCHEDULE))
+    had_zone = old is not None and "TZ" in old.get("schedule", "")
+    if "TZ" in schedule and (zone is not None or not had_zone):
+        errors.append(invalid_value("spec.schedule", schedule, _TZ_TWICE if had_zone else _TZ_IN_SCHEDULE))
 
 
 def _check_zone(zone: str, errors: Errors) -> None:
     path = "spec.timeZone"
     if not zone:
-        errors.append(invalid_value(path, zone, "must be nil or non-empty string"))
+        errors.append(invalid_value(path, zone, "timeZone must be nil or non-empty string"))
+    elif not all(_ZONE_PART.fullmatch(part) and part not in (".", "..") for part in zone.split("/")):
+        errors.append(invalid_value(path, zone, f"unknown time zone {zone}"))
     elif zone.lower() == "local":
         errors.append(invalid_value(path, zone, "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones"))
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kubecosm.api.field import FieldError, invalid_value, not_supported, required
+from kubecosm.api.field import FieldError, invalid_value, required
 from kubecosm.api.meta import is_condition_true
 from kubecosm.api.names import (
     LABEL_JOB_CONTROLLER_UID,
@@ -23,6 +23,7 @@ from ..templated import TemplatedStrategy
 from ..values import selector_value, sorted_map
 from ..workloads import MISMATCH, matcher
 from .job_spec import check_job_spec
+from .job_status import check_job_status
 
 BACKOFF_LIMIT = 6
 
@@ -166,10 +167,9 @@ def _check_completions(spec: Object, old: Object, errors: Errors) -> None:
     now, before = spec.get("completions"), old.get("completions")
     if now == before:
         return
-    elastic = spec.get("completionMode") == "Indexed" and spec.get("parallelism") == now and old.get("parallelism") == before
-    if spec.get("completionMode") != "Indexed" or now is None or before is None:
+    if spec.get("completionMode") != "Indexed":
         errors.append(invalid_value("spec.completions", now, FIELD_IMMUTABLE))
-    elif not elastic:
+    elif now is not None and now != spec.get("parallelism"):
         errors.append(invalid_value("spec.completions", now, "can only be modified in tandem with spec.parallelism"))
 
 
@@ -222,13 +222,4 @@ class JobStatusStrategy(StatusStrategy):
     """jobs/status."""
 
     def validate_update(self, obj: Object, old: Object) -> list[FieldError]:
-        errors: Errors = []
-        status = obj.get("status") or {}
-        for field in ("active", "succeeded", "failed", "ready", "terminating"):
-            if status.get(field, 0) < 0:
-                errors.append(invalid_value(f"status.{field}", status[field], "must be greater than or equal to 0"))
-        for i, condition in enumerate(status.get("conditions") or ()):
-            if condition.get("status") not in ("True", "False", "Unknown"):
-                where = f"status.conditions[{i}].status"
-                errors.append(not_supported(where, condition.get("status", ""), ("False", "True", "Unknown")))
-        return errors
+        return check_job_status(obj, old)

@@ -7,6 +7,7 @@ from kubecosm.api.resources import Object
 
 from ..core.pod_spec import check_pod_template
 from ..formats import Errors, check_domain_prefixed_path, check_non_negative, check_qualified_name
+from .intervals import IntervalError, count_indexes
 
 PARALLELISM_MAX = 100_000
 FAILED_INDEXES_MAX = 100_000
@@ -158,14 +159,29 @@ def _check_success_policy(spec: Object, path: str, errors: Errors) -> None:
         where, count, indexes = f"{path}.rules[{i}]", rule.get("succeededCount"), rule.get("succeededIndexes")
         if count is None and indexes is None:
             errors.append(required(where, "at least one of succeededCount or succeededIndexes must be specified"))
-        if indexes is not None and len(indexes) > SUCCEEDED_INDEXES_BYTES_MAX:
-            errors.append(too_long(f"{where}.succeededIndexes", SUCCEEDED_INDEXES_BYTES_MAX))
+        total = _check_succeeded_indexes(indexes, spec.get("completions") or 0, f"{where}.succeededIndexes", errors)
         if count is not None:
             check_non_negative(count, f"{where}.succeededCount", errors)
             completions = spec.get("completions")
             if completions is not None and count > completions:
                 detail = f"must be less than or equal to {completions} (the number of specified completions)"
                 errors.append(invalid_value(f"{where}.succeededCount", count, detail))
+            if indexes is not None and count > total:
+                detail = f"must be less than or equal to {total} (the number of indexes in the specified succeededIndexes field)"
+                errors.append(invalid_value(f"{where}.succeededCount", count, detail))
+
+
+def _check_succeeded_indexes(text: str | None, completions: int, path: str, errors: Errors) -> int:
+    """How many indexes the rule names."""
+    if text is None:
+        return 0
+    if len(text) > SUCCEEDED_INDEXES_BYTES_MAX:
+        errors.append(too_long(path, SUCCEEDED_INDEXES_BYTES_MAX))
+    try:
+        return count_indexes(text, completions)
+    except IntervalError as error:
+        errors.append(invalid_value(path, text, f"error parsing succeededIndexes: {error}"))
+        return 0
 
 
 def _check_replacement_policy(spec: Object, path: str, errors: Errors) -> None:
