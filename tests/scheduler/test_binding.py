@@ -13,6 +13,7 @@ from kubecosm.services.scheduler.framework import registry
 from kubecosm.services.scheduler.framework.defaults import DEFAULT_PLUGINS, ProfileConfig
 from kubecosm.services.scheduler.framework.interface import CycleState, PostFilterResult
 from kubecosm.services.scheduler.framework.status import Code, Status, unschedulable
+from kubecosm.services.scheduler.plugins.volumewaiting import BoundVolumes
 from kubecosm.services.scheduler.state.podinfo import PodInfo
 from kubecosm.testing.virtualtime import VirtualClock, run_virtual
 
@@ -297,6 +298,55 @@ def test_a_late_claim_takes_the_smallest_volume_that_is_there() -> None:
     assert bind_with_volumes(cluster, done) == "b"
     [(name, patch)] = cluster.api.volume_patches
     assert (name, patch["spec"]["claimRef"]["name"], patch["spec"]["claimRef"]["uid"]) == ("fitting", "data", "c")
+
+
+def test_a_reserved_volume_says_who_reserved_it_and_is_refused_if_it_has_changed() -> None:
+    cluster = Cluster(node("a"), clock=VirtualClock())
+    volumes = cluster.scheduler.handle.volumes
+    volumes.set_class({**CLASS, "provisioner": "kubernetes.io/no-provisioner"})
+    volumes.set_claim(claim())
+    made = volume("v", "2Gi", "a")
+    made["metadata"]["resourceVersion"] = "7"
+    volumes.set_volume(made)
+    done = claim(volumeName="v", metadata={"annotations": {"pv.kubernetes.io/bind-completed": "yes"}})
+    assert bind_with_volumes(cluster, done) == "a"
+    [(_, patch)] = cluster.api.volume_patches
+    assert patch["metadata"] == {"resourceVersion": "7", "annotations": {"pv.kubernetes.io/bound-by-controller": "yes"}}
+
+
+def test_a_binding_that_fails_says_what_failed() -> None:
+    chosen = {"metadata": {"annotations": {"volume.kubernetes.io/selected-node": "a"}}}
+    taken_back = claim(metadata={"annotations": {"other": "x"}})
+    bound = claim(volumeName="far", metadata={"annotations": {"pv.kubernetes.io/bind-completed": "yes"}})
+    kept = volume("v", "2Gi", "a")
+    reserved = {**kept, "spec": {**kept["spec"], "claimRef": {"namespace": "default", "name": "data", "uid": "c"}}}
+
+    async def waited(kind: str, *changes: Any) -> str:
+        cluster = Cluster(node("a"), node("b"))
+        volumes = cluster.scheduler.handle.volumes
+        volumes.set_claim(claim(**(chosen if kind == "provisioned" else {})))
+        volumes.set_volume(volume("far", "2Gi", "b"))
+        volumes.set_volume(reserved)
+        bound_volumes = BoundVolumes(volumes, cluster.scheduler.cluster, "a")
+        waiting = bound_volumes.provisioned("default/data") if kind == "provisioned" else bound_volumes.static("default/data", "v")
+        task = asyncio.ensure_future(waiting)
+        for change in changes:
+            await asyncio.sleep(0)
+            change(volumes)
+        return await task
+
+    gone = 'could not find v1.PersistentVolumeClaim "default/data": not found'
+    expected = [
+        ("provisioned", lambda v: v.remove_claim(claim()), f"failed to check provisioning pvc: {gone}"),
+        ("provisioned", lambda v: v.set_claim(taken_back), 'provisioning failed for PVC "data"'),
+        ("provisioned", lambda v: v.set_claim(claim()), 'selectedNode annotation reset for PVC "data"'),
+        ("provisioned", lambda v: v.set_claim(bound),
+         'pv "far" node affinity doesn\'t match node "a": no matching NodeSelectorTerms'),
+        ("static", lambda v: v.remove_claim(claim()), f"failed to check binding: {gone}"),
+        ("static", lambda v: (v.assume("v", "default/data"), v.set_volume(kept)), 'ClaimRef got reset for pv "v"'),
+    ]  # fmt: skip
+    for kind, change, message in expected:
+        assert asyncio.run(waited(kind, change)) == message
 
 
 def test_without_a_volume_or_a_provisioner_no_node_will_do() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from kubecosm.api.resources import Object
 from kubecosm.cel.values import CelError
@@ -36,6 +37,11 @@ class Request:
     tolerations: tuple[Object, ...]
     capacity: Amounts = field(default_factory=dict)
     """Of devices that are shared, how much; of others, how much they must have."""
+
+    @cached_property
+    def expressions(self) -> tuple[str, ...]:
+        """Those of `selectors`: what claims of many pods have in common."""
+        return tuple(text for _, text in self.selectors)
 
     def asked_of(self, device: Device) -> Amounts:
         """`capacity` by qualified names."""
@@ -153,12 +159,14 @@ class Search:
 def needs_of(claim: Object, classes: Mapping[str, Object]) -> ClaimNeeds:
     """A claim's spec, compiled. KeyError with the name of a class that does not exist."""
     devices = (claim.get("spec") or {}).get("devices") or {}
+    meta = claim.get("metadata") or {}
+    owner = f"{meta.get('namespace', '')}/{meta.get('name', '')}"
     requests: list[tuple[Request, ...]] = []
     for raw in devices.get("requests") or ():
         if raw.get("exactly"):
-            requests.append((_request(raw["name"], raw["exactly"], classes),))
+            requests.append((_request(raw["name"], raw["exactly"], classes, owner),))
         else:
-            requests.append(tuple(_request(f"{raw['name']}/{sub['name']}", sub, classes) for sub in raw.get("firstAvailable") or ()))
+            requests.append(tuple(_request(f"{raw['name']}/{sub['name']}", sub, classes, owner) for sub in raw.get("firstAvailable") or ()))
     constraints = tuple(
         Constraint(frozenset(c.get("requests") or ()), c.get("matchAttribute") or c["distinctAttribute"], "distinctAttribute" in c)
         for c in devices.get("constraints") or ()
@@ -166,17 +174,19 @@ def needs_of(claim: Object, classes: Mapping[str, Object]) -> ClaimNeeds:
     return ClaimNeeds(claim, tuple(requests), constraints)
 
 
-def _request(name: str, raw: Object, classes: Mapping[str, Object]) -> Request:
+def _request(name: str, raw: Object, classes: Mapping[str, Object], owner: str) -> Request:
     class_name = raw.get("deviceClassName") or ""
-    device_class = classes[class_name]
-    selectors = [
-        *((f"class {class_name}", s["cel"]["expression"]) for s in (device_class.get("spec") or {}).get("selectors") or () if s.get("cel")),
-        *((f"request {name}", s["cel"]["expression"]) for s in raw.get("selectors") or () if s.get("cel")),
-    ]
+    of_class = (classes[class_name].get("spec") or {}).get("selectors") or ()
+    selectors = [*_expressions(f"class {class_name}", of_class), *_expressions(f"claim {owner}", raw.get("selectors") or ())]
     count = 0 if raw.get("allocationMode") == ALL else int(raw.get("count") or 1)
     wanted = ((raw.get("capacity") or {}).get("requests") or {}).items()
     capacity = {key: amount for key, value in wanted if (amount := quantity(value)) is not None}
     return Request(name, class_name, tuple(selectors), count, bool(raw.get("adminAccess")), tuple(raw.get("tolerations") or ()), capacity)
+
+
+def _expressions(where: str, selectors: Sequence[Object]) -> list[tuple[str, str]]:
+    """Where each selector stands, in the words of its errors, and its expression."""
+    return [(f"{where}: selector #{index}", one["cel"]["expression"]) for index, one in enumerate(selectors) if one.get("cel")]
 
 
 class Matcher:
@@ -184,7 +194,7 @@ class Matcher:
 
     def __init__(self) -> None:
         self._version = -1
-        self._known: dict[tuple[tuple[tuple[str, str], ...], DeviceId], bool] = {}
+        self._known: dict[tuple[tuple[str, ...], DeviceId], bool] = {}
 
     def at(self, version: int) -> Matcher:
         """This matcher, having forgotten what it knew of devices of another version."""
@@ -196,7 +206,7 @@ class Matcher:
     def __call__(self, request: Request, device: Device) -> bool:
         if device.taints and not all(_tolerated(taint, request.tolerations) for taint in device.taints):
             return False
-        key = request.selectors, device.id
+        key = request.expressions, device.id
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = all(_selects(where, text, device) for where, text in request.selectors)
@@ -207,7 +217,7 @@ def _selects(where: str, text: str, device: Device) -> bool:
     try:
         answer = evaluate(text, device.variables)
     except CelError as error:
-        raise AllocationError(f"{where}: selector {text!r}: CEL runtime error: {error}") from None
+        raise AllocationError(f"{where}: CEL runtime error: {error}") from None
     return answer is True
 
 

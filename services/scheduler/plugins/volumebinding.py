@@ -26,6 +26,7 @@ from ..state.nodeselector import compile_selector
 from ..state.podinfo import PodInfo
 from ..state.volumes import PodClaims, class_of, node_affinity_of, request_of, selected_node_of
 from .volumehints import capacity_grew, class_changed, csi_node_migrated, driver_tells_no_capacity, own_claim
+from .volumewaiting import BoundVolumes
 
 REASON_BIND_CONFLICT = "node(s) didn't find available persistent volumes to bind"
 REASON_NODE_CONFLICT = "node(s) didn't match PersistentVolume's node affinity"
@@ -198,33 +199,20 @@ class VolumeBinding:
         for claim in claims.waiting:
             key = key_of(claim)
             if key in static:
-                await self._effects.patch_volume(static[key], {"spec": {"claimRef": _claim_ref(claim)}})
+                await self._effects.patch_volume(static[key], _binding(self._volumes.volumes.get(static[key]), claim))
             elif selected_node_of(claim) != node_name:
                 chosen = {names.ANNOTATION_SELECTED_NODE: node_name}
                 await self._effects.patch_claim(pod.namespace, claim["metadata"]["name"], {"metadata": {"annotations": chosen}})
-        lost: list[str] = []
+        bound, failures = BoundVolumes(self._volumes, self._cluster, node_name), list[str]()
 
         async def wait_bound() -> None:
-            lost.extend([key_of(c) for c in claims.waiting if not await self._bound(key_of(c), node_name, key_of(c) in static)])
+            for key in map(key_of, claims.waiting):
+                failures.append(await (bound.static(key, static[key]) if key in static else bound.provisioned(key)))
 
         if not await within(self._clock, self._timeout, wait_bound()):
             return error("binding volumes: context deadline exceeded")
-        return error(f'binding volumes: claim "{lost[0]}" was deleted or given to another node') if lost else None
-
-    async def _bound(self, key: str, node_name: str, static: bool) -> bool:
-        """Wait until the claim is bound; False if it is gone or its node was taken back by the provisioner."""
-        annotated = static
-        while True:
-            claim = self._volumes.claims.get(key)
-            if claim is None:
-                return False
-            if self._volumes.sort_claims([claim]).bound:
-                return True
-            chosen = selected_node_of(claim)
-            annotated = annotated or chosen == node_name
-            if annotated and not static and chosen != node_name:
-                return False
-            await self._volumes.wait_claim_changed(key)
+        why = next(filter(None, failures), "")
+        return error(f"binding volumes: {why}") if why else None
 
 
 def _refusal(pod: PodInfo, name: str, claim: Object | None) -> str | None:
@@ -234,18 +222,29 @@ def _refusal(pod: PodInfo, name: str, claim: Object | None) -> str | None:
         if owner is not None:
             return f'waiting for ephemeral volume controller to create the persistentvolumeclaim "{name}"'
         return f'persistentvolumeclaim "{name}" not found'
-    if owner is not None and not is_controlled_by(claim, owner):
-        return f'PVC "{pod.namespace}/{name}" was not created for pod "{pod.namespace}/{pod.name}" (pod is not owner)'
     if (claim.get("status") or {}).get("phase") == "Lost":
         return f'persistentvolumeclaim "{name}" bound to non-existent persistentvolume "{claim["spec"].get("volumeName", "")}"'
     if claim["metadata"].get("deletionTimestamp") is not None:
         return f'persistentvolumeclaim "{name}" is being deleted'
+    if owner is not None and not is_controlled_by(claim, owner):
+        return f"PVC {pod.namespace}/{name} was not created for pod {pod.namespace}/{pod.name} (pod is not owner)"
     return None
 
 
 def _volumes(pod: PodInfo) -> list[Object]:
     volumes: list[Object] = pod.pod["spec"].get("volumes") or []
     return volumes
+
+
+def _binding(volume: Object | None, claim: Object) -> Object:
+    """The patch that reserves a volume for a claim, if it is still as it was seen (GetBindVolumeToClaim)."""
+    meta: Object = {}
+    if volume is not None:
+        if version := volume["metadata"].get("resourceVersion"):
+            meta["resourceVersion"] = version
+        if not volume["spec"].get("claimRef"):
+            meta["annotations"] = {names.ANNOTATION_BOUND_BY_CONTROLLER: "yes"}
+    return {"metadata": meta, "spec": {"claimRef": _claim_ref(claim)}}
 
 
 def _claim_ref(claim: Object) -> Object:

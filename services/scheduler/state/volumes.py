@@ -54,10 +54,15 @@ class VolumeState:
         self._wake(key_of(claim))
 
     def set_volume(self, volume: Object) -> None:
-        self.volumes[volume["metadata"]["name"]] = volume
+        name = volume["metadata"]["name"]
+        self.volumes[name] = volume
+        if self._waiters:
+            self._wake(self._assumed_volumes.get(name) or _claim_ref(volume["spec"]))
 
     def remove_volume(self, volume: Object) -> None:
-        self.volumes.pop(volume["metadata"]["name"], None)
+        name = volume["metadata"]["name"]
+        self.volumes.pop(name, None)
+        self._wake(self._assumed_volumes.get(name, ""))
 
     def set_class(self, storage_class: Object) -> None:
         self.classes[storage_class["metadata"]["name"]] = storage_class
@@ -95,24 +100,25 @@ class VolumeState:
             yield volume, node_affinity_of(volume)
 
     def _fits(self, volume: Object, claim: Object) -> bool:
-        """Class, mode, size, access modes and selector (volume.FindMatchingVolume)."""
+        """Class, mode, size; for a volume that is not reserved for the claim access modes and labels too (volume.FindMatchingVolume)."""
         spec, wanted = volume.get("spec") or {}, claim.get("spec") or {}
         name, key = volume["metadata"]["name"], key_of(claim)
         owner = self._assumed_volumes.get(name) or _claim_ref(spec)
         if (owner and owner != key) or volume["metadata"].get("deletionTimestamp"):
             return False
-        if not owner and (volume.get("status") or {}).get("phase") != "Available":
+        if (spec.get("storageClassName") or "") != class_of(claim) or _capacity(volume) < request_of(claim):
             return False
-        if (spec.get("storageClassName") or "") != class_of(claim):
-            return False
-        if spec.get("volumeAttributesClassName") != wanted.get("volumeAttributesClassName"):
+        if (spec.get("volumeAttributesClassName") or "") != (wanted.get("volumeAttributesClassName") or ""):
             return False
         if spec.get("volumeMode", "Filesystem") != wanted.get("volumeMode", "Filesystem"):
             return False
-        if not set(wanted.get("accessModes") or ()) <= set(spec.get("accessModes") or ()) or _capacity(volume) < request_of(claim):
+        if owner:
+            return True
+        if (volume.get("status") or {}).get("phase") != "Available":
             return False
         selector = wanted.get("selector")
-        return not selector or selectors.from_label_selector(selector).matches(labels_of(volume))
+        offers = set(wanted.get("accessModes") or ()) <= set(spec.get("accessModes") or ())
+        return offers and (not selector or selectors.from_label_selector(selector).matches(labels_of(volume)))
 
     def room(self, claim: Object) -> Iterator[NodeTerms] | None:
         """Where the storage system that would make a volume for the claim has room for it; None if it does not say (hasEnoughCapacity)."""
