@@ -70,6 +70,11 @@ def _matches_term(term: Object, node: Object) -> bool:
     return all(_matches_expression(e, labels_of(node)) for e in expressions) and all(_matches_expression(f, name) for f in fields)
 
 
+def matches_terms(terms: Iterable[Object], node: Object) -> bool:
+    """One of the terms of a NodeSelector holds."""
+    return any(_matches_term(term, node) for term in terms)
+
+
 def matches_node(pod_spec: Object, node: Object) -> bool:
     """spec.nodeName, spec.nodeSelector and the required node affinity allow the node."""
     if pod_spec.get("nodeName") and pod_spec["nodeName"] != node["metadata"]["name"]:
@@ -80,4 +85,4 @@ def matches_node(pod_spec: Object, node: Object) -> bool:
     required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
     if required is None:
         return True
-    return any(_matches_term(term, node) for term in required.get("nodeSelectorTerms") or ())
+    return matches_terms(required.get("nodeSelectorTerms") or (), node)

@@ -1,7 +1,8 @@
 """Leader election: of several processes with the same Lease, at most one leads.
 
 The rules and figures are those of k8s.io/client-go/tools/leaderelection: the holder renews every RETRY_PERIOD_SECONDS, stops leading
-when it could not for RENEW_DEADLINE_SECONDS, and others take over when they saw no renewal for LEASE_DURATION_SECONDS of their own clock.
+when it could not for RENEW_DEADLINE_SECONDS, and others take over when they saw no renewal for as long as its holder wrote down, by default
+LEASE_DURATION_SECONDS, of their own clock.
 """
 
 from __future__ import annotations
@@ -150,7 +151,9 @@ class LeaderElector:
         self._lease = lease
 
     def _is_valid(self) -> bool:
-        return self._clock.monotonic() < self._observed_at + self._lease_duration
+        """Whether the holder may still lead, by the duration that it wrote down itself."""
+        seconds = self._lease["spec"].get("leaseDurationSeconds") or 0 if self._lease is not None else 0
+        return self._clock.monotonic() < self._observed_at + seconds
 
     def _claim(self, spec: Object) -> Object:
         """The spec by which we hold (or go on holding) the lease."""

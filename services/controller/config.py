@@ -84,12 +84,26 @@ class Config:
     scale_down_delay_after_add: Duration = field(
         default=Duration(600.0), metadata={"help": "cluster autoscaler: how long after a scale-up no node is removed"}
     )
+    scale_down_delay_after_failure: Duration = field(
+        default=Duration(180.0), metadata={"help": "cluster autoscaler: how long after a failed removal no node is removed"}
+    )
+    scale_down_unready_time: Duration = field(
+        default=Duration(1200.0), metadata={"help": "cluster autoscaler: how long a node that is not ready must be unneeded"}
+    )
+    max_scale_down_parallelism: int = field(default=10, metadata={"help": "cluster autoscaler: nodes that are removed at once"})
+    max_drain_parallelism: int = field(default=1, metadata={"help": "cluster autoscaler: nodes with pods among them"})
+    max_pod_eviction_time: Duration = field(
+        default=Duration(120.0), metadata={"help": "cluster autoscaler: how long evictions that are refused are tried again"}
+    )
+    max_graceful_termination_sec: int = field(
+        default=600, metadata={"help": "cluster autoscaler: seconds that evicted pods may take to end at most"}
+    )
     scale_down_utilization_threshold: float = field(
         default=0.5, metadata={"help": "cluster autoscaler: share of CPU or memory requested above which a node is needed"}
     )
     expander: tuple[str, ...] = field(
         default=("least-waste",),
-        metadata={"help": "cluster autoscaler: who chooses the group to grow: least-waste, most-pods, least-nodes, priority, random"},
+        metadata={"help": "cluster autoscaler: who chooses the group: least-waste, most-pods, least-nodes, price, priority, random"},
     )
     balance_similar_node_groups: bool = field(
         default=False, metadata={"help": "cluster autoscaler: spread new nodes over groups that are alike"}
@@ -115,6 +129,9 @@ class Config:
     )
     skip_nodes_with_system_pods: bool = field(
         default=True, metadata={"help": "cluster autoscaler: pods of kube-system without a disruption budget keep their node"}
+    )
+    skip_nodes_with_custom_controller_pods: bool = field(
+        default=True, metadata={"help": "cluster autoscaler: pods of controllers that Kubernetes does not know keep their node"}
     )
     terminated_pod_gc_threshold: int = field(default=12500, metadata={"help": "ended pods that may exist before the oldest are deleted"})
     allocate_node_cidrs: bool = field(default=True, metadata={"help": "give each node a range of pod addresses"})

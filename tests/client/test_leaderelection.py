@@ -98,6 +98,22 @@ def test_a_leader_that_vanished_is_succeeded_when_its_lease_has_run_out() -> Non
     with_server(scenario)
 
 
+@pytest.mark.parametrize("seconds", [5, 60])
+def test_a_leader_is_waited_for_as_long_as_it_wrote_down(seconds: int) -> None:
+    async def scenario(server: MemoryServer, client: ApiClient, clock: VirtualClock, tasks: asyncio.TaskGroup) -> None:
+        spec = {"holderIdentity": "other", "leaseDurationSeconds": seconds, "renewTime": "2031-01-01T00:00:00.000000Z"}
+        server.create(LEASES, {"metadata": {"name": LEASE.name, "namespace": LEASE.namespace}, "spec": spec})
+        one = elector(client, "one", clock)
+        running = tasks.create_task(one.run(forever))
+        await clock.sleep(seconds - 1)
+        assert not one.is_leader
+        await wait_until(lambda: one.is_leader)
+        assert clock.monotonic() < seconds + 3 * RETRY_PERIOD_SECONDS
+        running.cancel()
+
+    with_server(scenario)
+
+
 def test_a_leader_that_cannot_renew_stops_before_others_may_lead() -> None:
     async def scenario(server: MemoryServer, client: ApiClient, clock: VirtualClock, tasks: asyncio.TaskGroup) -> None:
         one, stopped = elector(client, "one", clock), asyncio.Event()

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import partial
 from random import Random
 from typing import Any
 
 import pytest
 
 from kubecosm.api.names import ANNOTATION_SAFE_TO_EVICT, ANNOTATION_SAFE_TO_EVICT_VOLUMES, ANNOTATION_SCALE_DOWN_DISABLED
-from kubecosm.api.resources import Object
+from kubecosm.api.resources import PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, STORAGECLASSES, Object
 from kubecosm.services.controller.cluster.autoscaler.backoff import BackoffLimits, GroupBackoff, late_nodes
 from kubecosm.services.controller.cluster.autoscaler.balance import are_alike, spread
 from kubecosm.services.controller.cluster.autoscaler.budgets import Budgets
 from kubecosm.services.controller.cluster.autoscaler.drainability import DrainRules, Unremovable
-from kubecosm.services.controller.cluster.autoscaler.expander import PrioritiesError, choose, plan_priorities
+from kubecosm.services.controller.cluster.autoscaler.expander import Chooser, PrioritiesError, plan_priorities
 from kubecosm.services.controller.cluster.autoscaler.groups import GroupsError, NodeGroup, plan_groups
+from kubecosm.services.controller.cluster.autoscaler.price import preferred_cpus
 from kubecosm.services.controller.cluster.autoscaler.scale_down import Judgement, Rules, plan_unneeded
-from kubecosm.services.controller.cluster.autoscaler.scale_up import Limits, Option, ScaleUp, plan_scale_up
+from kubecosm.services.controller.cluster.autoscaler.scale_up import Limits, Option, ScaleUp, plan_scale_up, told_reasons
 from kubecosm.services.controller.cluster.autoscaler.simulation import ask_of, room_of
 from kubecosm.services.controller.cluster.autoscaler.status import PARTS, plan_status, timed
+from kubecosm.services.controller.cluster.autoscaler.volumes import volume_needs
 from kubecosm.services.controller.cluster.autoscaler.world import World
 from tests.conftest import CommandLine, wait_for
 
@@ -48,7 +51,7 @@ def planned(
     groups: list[NodeGroup], pods: list[Object], sizes: dict[str, int] | None = None, rooms: Any = (), *,
     chain: Sequence[str] = ("least-waste",), priorities: Any = None, limits: Limits = NO_LIMITS,
 ) -> ScaleUp:  # fmt: skip
-    chosen = partial(choose, chain=chain, priorities=priorities or {}, rng=Random(1))
+    chosen = Chooser(chain, Random(1), priorities, len(rooms))
     return plan_scale_up(groups, sizes or {}, [ask_of(pod) for pod in pods], list(rooms), chosen, limits)
 
 
@@ -150,9 +153,14 @@ def test_a_hardly_used_node_goes_if_its_pods_fit_elsewhere_and_what_takes_them_i
         ({**a_pod(), "metadata": {**a_pod()["metadata"], "namespace": "kube-system"}}, False),
         ({**a_pod(owner=""), "metadata": {"name": "p", "namespace": "default", "annotations": {ANNOTATION_SAFE_TO_EVICT: "true"}}}, True),
         ({**a_pod(), "metadata": {**a_pod()["metadata"], "annotations": {ANNOTATION_SAFE_TO_EVICT: "false"}}}, False),
-        (a_pod(owner="DaemonSet", cpu="3"), True),
+        (a_pod(owner="DaemonSet", cpu="1"), True),
+        (a_pod(owner="DaemonSet", cpu="3"), False),
+        (a_pod(owner="Cluster"), False),
     ],
-    ids=["plain", "nobody would make it anew", "local data", "of the system", "said to be safe", "said not to be", "the node's own"],
+    ids=[
+        "plain", "nobody would make it anew", "local data", "of the system", "said to be safe", "said not to be safe", "the node's own",
+        "much of the node's own", "of a custom controller",
+    ],
 )
 def test_some_pods_hold_their_node(pod: Object, goes: bool) -> None:
     busy = {name: [a_pod(cpu="2500m")] for name in "bc"}
@@ -308,7 +316,7 @@ def test_expanders_choose_the_group_that_grows(chain: Sequence[str], expected: s
 def test_chance_decides_between_equals() -> None:
     twins = [a_group("a"), a_group("b"), a_group("c")]
     options = [Option(group, [room_of(group.node("n"))], [ask_of(a_pod())], World(())) for group in twins]
-    chosen = {choose(options, ("least-waste",), {}, Random(seed)).group.name for seed in range(50)}
+    chosen = {option.group.name for seed in range(50) if (option := Chooser(("least-waste",), Random(seed))(options))}
     assert chosen == {"a", "b", "c"}
 
 
@@ -350,7 +358,7 @@ def test_the_cluster_gets_no_more_nodes_than_it_may_have() -> None:
     there = [room_of(a_group().node("small-0"), [a_pod("x", cpu="4")])]
     plan = planned([a_group()], [a_pod(f"p{i}", cpu="3") for i in range(3)], {"small": 1}, there, limits=Limits(nodes_total=2))
     assert [increase.nodes for increase in plan.increases] == [1]
-    assert plan.refused[0][1] == {"max total nodes in cluster reached": 1}
+    assert told_reasons(plan.refused[0][1], at_limit=plan.at_limit) == "max total nodes in cluster reached"
 
 
 # ---- groups whose nodes do not come
@@ -432,7 +440,8 @@ def system(pod: Object) -> Object:
     (a_pod(volumes=[{"name": "v", "emptyDir": {}}]), DrainRules(skip_local_storage=False), [], True),
     (a_pod(volumes=[{"name": "v", "emptyDir": {"medium": "Memory"}}]), DrainRules(), [], True),
     (a_pod(volumes=[{"name": "v", "hostPath": {"path": "/x"}}]), DrainRules(), [], False),
-], ids=["system", "system with a budget", "system if told", "local data if told", "data in memory", "host path"])  # fmt: skip
+    (a_pod(owner="Cluster"), DrainRules(skip_custom_controllers=False), [], True),
+], ids=["system", "system with a budget", "system if told", "local data if told", "in memory", "host path", "custom kind"])  # fmt: skip
 def test_what_holds_a_node_depends_on_flags_and_budgets(pod: Object, drain: DrainRules, budgets: list[Object], goes: bool) -> None:
     busy = {name: [a_pod(cpu="2500m")] for name in "bc"}
     assert ("a" in judged({"a": [pod], **busy}, drain=drain, budgets=budgets).unneeded) is goes
@@ -444,6 +453,95 @@ def test_volumes_that_may_be_lost_are_named_in_an_annotation() -> None:
     for value, goes in (("cache", False), ("cache, data", True)):
         pod["metadata"]["annotations"] = {ANNOTATION_SAFE_TO_EVICT_VOLUMES: value}
         assert ("a" in unneeded({"a": [pod], **busy})) is goes
+
+
+# ---- prices, priorities, reasons
+
+
+def test_the_price_expander_takes_what_costs_least_for_its_pods_and_suits_the_cluster() -> None:
+    pods = [a_pod(f"p{i}", cpu="900m", memory="3Gi") for i in range(4)]
+    groups = [a_group("one", "1", "4Gi"), a_group("four", "4", "16Gi"), a_group("sixteen", "16", "64Gi")]
+    assert increases(groups, pods, chain=("price",)) == {"one": 4}, "a small cluster grows by small nodes"
+    there = [room_of(a_group("full", "100m", "1Gi").node(f"n{i}")) for i in range(10)]
+    assert increases(groups, pods, chain=("price",), rooms=there) == {"four": 1}
+    groups[1] = dataclasses.replace(groups[1], price=5.0)
+    assert increases(groups, pods, chain=("price",), rooms=there) == {"one": 4}
+    assert [preferred_cpus(size) for size in (0, 2, 3, 20, 21, 200, 201)] == [1, 1, 2, 4, 8, 16, 32]
+
+
+@pytest.mark.parametrize(("price", "fine"), [("0.25", True), ("0", True), ("-1", False), ("cheap", False), ("true", False)])
+def test_a_group_may_say_what_its_nodes_cost(price: str, fine: bool) -> None:
+    text = f"[{{name: a, maxSize: 1, price: {price}, template: {{status: {{capacity: {{cpu: 1, memory: 1Gi}}}}}}}}]"
+    if fine:
+        assert plan_groups({"groups.yaml": text})[0].price == float(price)
+    else:
+        with pytest.raises(GroupsError, match="group a: price must be"):
+            plan_groups({"groups.yaml": text})
+
+
+def test_priorities_that_cannot_be_used_let_nothing_grow() -> None:
+    assert increases([a_group()], [a_pod()], chain=("priority",), priorities=None) == {}
+
+
+def test_the_priority_expander_warns_of_groups_it_does_not_know() -> None:
+    options = [Option(group, [room_of(group.node("n"))], [ask_of(a_pod())], World(())) for group in (HUGE, SMALL)]
+    chooser = Chooser(("priority",), Random(1), plan_priorities({"priorities": "10: [small]"}))
+    chosen = chooser(options)
+    assert chosen is not None
+    assert chosen.group.name == "small"
+    unknown = "Priority expander: node group huge not found in priority expander configuration. The group won't be used."
+    assert chooser.warnings == [("PriorityConfigMapNotMatchedGroup", unknown)]
+    chooser = Chooser(("priority",), Random(1), plan_priorities({"priorities": "10: [other]"}))
+    assert chooser(options) is not None
+    assert chooser.warnings[-1][0] == "PriorityConfigMapNoGroupMatched"
+
+
+def test_reasons_are_told_in_the_order_of_their_words() -> None:
+    assert told_reasons(Counter({"b": 10, "a": 2}), at_limit=False) == "10 b, 2 a"
+
+
+def test_pods_of_a_spread_scale_up_hear_of_all_groups() -> None:
+    zones = [a_group(f"zone-{zone}", high=4) for zone in "ab"]
+    for group in zones:
+        group.template["metadata"]["labels"] = {"topology.kubernetes.io/zone": group.name, "kind": "same"}
+    plan = planned(zones, [a_pod(f"p{i}", cpu="3") for i in range(2)], limits=Limits(balance=True))
+    told = next(increase for increase in plan.increases if increase.pods).together
+    assert " ".join(map(str, told)) == "{zone-a 0->1 (max: 4)} {zone-b 0->1 (max: 4)}"
+
+
+# ---- volumes
+
+
+def volume_view(*, bound_to: str = "", **storage_class: Any) -> Any:
+    """A look-up with one claim `data` of a class, bound to a volume of a zone or of none."""
+    claim: Object = {"metadata": {"name": "data"}, "spec": {"storageClassName": "fast"}}
+    term = {"matchExpressions": [{"key": ZONE, "operator": "In", "values": [bound_to]}]}
+    if bound_to:
+        claim["metadata"]["annotations"] = {"pv.kubernetes.io/bind-completed": "yes"}
+        claim["spec"]["volumeName"] = "v"
+    found = {
+        PERSISTENTVOLUMECLAIMS: claim, PERSISTENTVOLUMES: {"spec": {"nodeAffinity": {"required": {"nodeSelectorTerms": [term]}}}},
+        STORAGECLASSES: {"provisioner": "x.io", "volumeBindingMode": "WaitForFirstConsumer", **storage_class},
+    }  # fmt: skip
+    return lambda resource, key: found[resource] if key.name in ("data", "v", "fast") else None
+
+
+USER = {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]}
+
+
+@pytest.mark.parametrize(("view", "claim", "grown", "reason"), [
+    (volume_view(bound_to="b"), "data", {"zone-b": 1}, ""),
+    (volume_view(bound_to="c"), "data", {}, "2 node(s) didn't match PersistentVolume's node affinity"),
+    (volume_view(allowedTopologies=[{"matchLabelExpressions": [{"key": ZONE, "values": ["b"]}]}]), "data", {"zone-b": 1}, ""),
+    (volume_view(volumeBindingMode="Immediate"), "data", {}, "2 pod has unbound immediate PersistentVolumeClaims"),
+    (volume_view(), "lost", {}, '2 persistentvolumeclaim "lost" not found'),
+], ids=["zone of its volume", "no such zone", "allowed topologies", "unbound", "missing"])  # fmt: skip
+def test_a_group_grows_only_where_a_pod_reaches_its_volumes(view: Any, claim: str, grown: dict[str, int], reason: str) -> None:
+    pod = a_pod(volumes=[{"name": "v", "persistentVolumeClaim": {"claimName": claim}}])
+    ask = ask_of(pod, volume_needs(pod, view))
+    plan = plan_scale_up([in_zone("a"), in_zone("b")], {}, [ask], [], Chooser(("least-waste",), Random(1)))
+    assert {increase.group.name: increase.nodes for increase in plan.increases} == grown
+    assert [told_reasons(reasons, at_limit=False) for _, reasons in plan.refused] == ([reason] if reason else [])
 
 
 @pytest.mark.process

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from kubecosm.api.meta import get_condition
-from kubecosm.api.placement import NO_EXECUTE, NO_SCHEDULE, matches_node, taints_of, tolerates, untolerated
+from kubecosm.api.placement import NO_EXECUTE, NO_SCHEDULE, matches_node, matches_terms, taints_of, tolerates, untolerated
 from kubecosm.api.resources import Object
 
-__all__ = ("NO_EXECUTE", "NO_SCHEDULE", "matches_node", "ready_status", "taints_of", "tolerates", "untolerated")
+__all__ = ("NO_EXECUTE", "NO_SCHEDULE", "matches_node", "matches_terms", "ready_status", "taints_of", "tolerates", "untolerated")
 
 
 def ready_status(node: Object) -> str:

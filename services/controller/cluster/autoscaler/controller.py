@@ -9,12 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from kubecosm.api.errors import AlreadyExists, NotFound
 from kubecosm.api.meta import Key, get_condition, is_deleting, key_of
-from kubecosm.api.names import LABEL_NODE_GROUP, NAMESPACE_SYSTEM
-from kubecosm.api.resources import CONFIGMAPS, NODES, PODDISRUPTIONBUDGETS, PODS, Object
+from kubecosm.api.names import NAMESPACE_SYSTEM
+from kubecosm.api.resources import (
+    CONFIGMAPS,
+    NODES,
+    PERSISTENTVOLUMECLAIMS,
+    PERSISTENTVOLUMES,
+    PODDISRUPTIONBUDGETS,
+    PODS,
+    STORAGECLASSES,
+    Object,
+)
 from kubecosm.client.controller import Context, ControllerSpec, Reader, Result, done, requeue
 from kubecosm.runtime.errors import StartupError
 from kubecosm.runtime.flags import Duration
@@ -22,24 +30,24 @@ from kubecosm.runtime.flags import Duration
 from ...common.pods import INDEX_NODE, is_terminal, node_names, node_of
 from ...config import Config
 from .backoff import BackoffLimits, GroupBackoff, late_nodes
-from .budgets import Budgets
-from .counters import FAILED, FAMILIES, GROWN, count_cluster, count_unneeded
-from .drainability import DrainRules
-from .expander import NAMES, PRIORITY, PRIORITY_MAP, Priorities, PrioritiesError, choose, plan_priorities
+from .counters import FAILED, FAMILIES, GROWN, count_cluster
+from .expander import NAMES, PRIORITY, PRIORITY_MAP, Chooser, Priorities, PrioritiesError, plan_priorities
 from .groups import CONFIG_MAP, GroupsError, NodeGroup, plan_groups
-from .removal import CANDIDATE, TO_BE_DELETED, advance, begin, give_up, has_taint, set_taint
-from .scale_down import Rules, plan_unneeded
-from .scale_up import Increase, Limits, ScaleUp, plan_scale_up
-from .simulation import ask_of, room_of
+from .looks import ask_for, running_on, status_object, ungrouped
+from .removal import TO_BE_DELETED, give_up, has_taint
+from .scale_up import Increase, Limits, ScaleUp, plan_scale_up, told_reasons
+from .shrinking import Look, Shrinker
+from .simulation import room_of
 from .status import STATUS_MAP, plan_status, status_map, timed
 
 CLUSTER = Key("", "cluster")
 """The one work item."""
 CONFIG_KEY = Key(NAMESPACE_SYSTEM, CONFIG_MAP)
-STATUS_KEY, PRIORITY_KEY = Key(NAMESPACE_SYSTEM, STATUS_MAP), Key(NAMESPACE_SYSTEM, PRIORITY_MAP)
+PRIORITY_KEY = Key(NAMESPACE_SYSTEM, PRIORITY_MAP)
 SUFFIX_LETTERS, SUFFIX_LENGTH = "bcdfghjklmnpqrstvwxz2456789", 5
 REFUSALS_MAX = 10_000
 """Pods whose refusal is remembered, so that it is told once."""
+NO_PRIORITIES = f"the priority expander has no usable ConfigMap {PRIORITY_MAP}"
 
 
 @dataclass
@@ -49,7 +57,6 @@ class Memory:
     version: str = ""
     """resourceVersion of the ConfigMap that `groups` were read from."""
     groups: tuple[NodeGroup, ...] = ()
-    unneeded_since: dict[str, float] = field(default_factory=dict)
     grown_at: float = float("-inf")
     refusals: dict[str, str] = field(default_factory=dict)
     told: Object = field(default_factory=dict)
@@ -69,13 +76,12 @@ class ClusterAutoscaler:
         self._limits = Limits(config.max_nodes_total, config.balance_similar_node_groups)
         limits = config.initial_node_group_backoff_duration, config.max_node_group_backoff_duration, config.node_group_backoff_reset_timeout
         self._backoff = GroupBackoff(BackoffLimits(*limits))
-        drain = DrainRules(config.skip_nodes_with_local_storage, config.skip_nodes_with_system_pods)
-        self._rules = Rules(config.scale_down_utilization_threshold, drain)
+        self._shrinker = Shrinker(config)
         self.SPEC = ControllerSpec(
             name="cluster_autoscaler", component="cluster-autoscaler",
             watches={CONFIGMAPS: map_config, PODS: self._map_pod, NODES: self._map_node},
             cares={PODS: pod_matters, NODES: node_matters}, indexers={PODS: {INDEX_NODE: node_names}}, workers=1,
-            reads=(PODDISRUPTIONBUDGETS,), metrics=FAMILIES,
+            reads=(PODDISRUPTIONBUDGETS, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, STORAGECLASSES), metrics=FAMILIES,
         )  # fmt: skip
 
     def _map_pod(self, _reader: Reader, pod: Object) -> Iterable[Key]:
@@ -87,7 +93,7 @@ class ClusterAutoscaler:
     async def reconcile(self, ctx: Context, key: Key) -> Result:
         config_map = ctx.cache(CONFIGMAPS).get(CONFIG_KEY)
         if config_map is None:
-            self._memory = Memory()
+            self._memory, self._shrinker = Memory(), Shrinker(self._config)
             return done()
         await self._read_groups(ctx, config_map)
         memory, groups = self._memory, self._memory.groups
@@ -98,9 +104,11 @@ class ClusterAutoscaler:
         late = await self._give_up_on_late(ctx, members)
         closed = self._backoff.names(ctx.clock.monotonic())
         await self._scale_up(ctx, nodes, members, closed)
-        unneeded = await self._scale_down(ctx, nodes, members)
+        by_node = {node["metadata"]["name"]: [pod for pod in running_on(ctx, node) if not self._is_expendable(pod)] for node in nodes}
+        unneeded = await self._shrinker.look(ctx, Look(nodes, members, groups, by_node, memory.grown_at))
         leaving = [node["metadata"]["name"] for node in nodes if has_taint(node, TO_BE_DELETED)]
-        await self._tell(ctx, plan_status(groups, members, memory.unneeded_since, leaving, _ungrouped(nodes, members), closed))
+        others = ungrouped(nodes, members)
+        await self._tell(ctx, plan_status(groups, members, self._shrinker.unneeded_since, leaving, others, closed))
         rest, waits = self._config.scan_interval, [seconds for seconds in (late, unneeded) if seconds is not None]
         return requeue(after_seconds=max(min(waits), rest), rest_seconds=rest) if waits else done(rest_seconds=rest)
 
@@ -110,7 +118,7 @@ class ClusterAutoscaler:
         late, soonest = late_nodes(members, ctx.clock.now(), self._config.max_node_provision_time)
         for name, nodes in late.items():
             message = f"Nodes added to group {name} failed to register within {Duration(self._config.max_node_provision_time)}"
-            ctx.recorder.event(_status_object(ctx), CONFIGMAPS, "Warning", "ScaleUpTimedOut", message)
+            ctx.recorder.event(status_object(ctx), CONFIGMAPS, "Warning", "ScaleUpTimedOut", message)
             ctx.meter.add(FAILED, "timeout")
             self._backoff.failed(name, ctx.clock.monotonic())
             for node in nodes:
@@ -139,88 +147,70 @@ class ClusterAutoscaler:
         sizes = {name: len(found) for name, found in members.items()}
         if not pending and all(sizes[group.name] >= group.minimum for group in self._memory.groups):
             return
-        rooms = [room_of(node, _running(ctx, node)) for node in nodes if not has_taint(node, TO_BE_DELETED)]
-        priorities = await self._priorities(ctx)
-        chosen = partial(choose, chain=self._config.expander, priorities=priorities, rng=ctx.random)
+        rooms = [room_of(node, running_on(ctx, node)) for node in nodes if not has_taint(node, TO_BE_DELETED)]
+        chooser = Chooser(self._config.expander, ctx.random, await self._priorities(ctx), len(nodes))
         limits = replace(self._limits, closed=closed)
-        plan = plan_scale_up(self._memory.groups, sizes, [ask_of(pod) for pod in pending], rooms, chosen, limits)
+        plan = plan_scale_up(self._memory.groups, sizes, [ask_for(ctx, pod) for pod in pending], rooms, chooser, limits)
+        self._warn_of_priorities(ctx, chooser)
         for increase in plan.increases:
             await self._grow(ctx, increase)
-        self._tell_pods(ctx, plan)
+        self._tell_pods(ctx, plan, chooser)
 
     def _is_expendable(self, pod: Object) -> bool:
         return (pod["spec"].get("priority") or 0) < self._config.expendable_pods_priority_cutoff
 
-    async def _priorities(self, ctx: Context) -> Priorities:
-        """Of the priority expander: none if they cannot be read, which is told."""
-        if PRIORITY not in self._config.expander or ctx.cache(CONFIGMAPS).get(PRIORITY_KEY) is None:
-            return {}
+    async def _priorities(self, ctx: Context) -> Priorities | None:
+        """Of the priority expander: None if they cannot be read, which is told."""
+        known = ctx.cache(CONFIGMAPS).get(PRIORITY_KEY) if PRIORITY in self._config.expander else None
+        if known is None:
+            return None
         try:
             full = await ctx.client.get(CONFIGMAPS, PRIORITY_KEY.name, PRIORITY_KEY.namespace)  # caches do not keep data
             return plan_priorities(full.get("data"))
         except NotFound:
-            return {}
+            return None
         except PrioritiesError as error:
-            known = ctx.cache(CONFIGMAPS).get(PRIORITY_KEY)
-            if known is not None:
-                ctx.recorder.event(known, CONFIGMAPS, "Warning", "PriorityConfigMapInvalid", str(error))
-            return {}
+            ctx.recorder.event(known, CONFIGMAPS, "Warning", "PriorityConfigMapInvalid", str(error))
+            return None
+
+    def _warn_of_priorities(self, ctx: Context, chooser: Chooser) -> None:
+        known = ctx.cache(CONFIGMAPS).get(PRIORITY_KEY) if chooser.warnings else None
+        if known is None:
+            return
+        for reason, message in dict.fromkeys(chooser.warnings):
+            ctx.recorder.event(known, CONFIGMAPS, "Warning", reason, message)
 
     async def _grow(self, ctx: Context, increase: Increase) -> None:
         group, after = increase.group, increase.before + increase.nodes
-        message = f"Scale-up: setting group {group.name} size to {after} instead of {increase.before} (max: {group.maximum})"
-        ctx.recorder.event(_status_object(ctx), CONFIGMAPS, "Normal", "ScaledUpGroup", message)
-        ctx.meter.add(GROWN, by=increase.nodes)
+        sizes = f"instead of {increase.before} (max: {group.maximum})"
+        message = f"Scale-up: setting group {group.name} size to {after} {sizes}"
+        ctx.recorder.event(status_object(ctx), CONFIGMAPS, "Normal", "ScaledUpGroup", message)
         for _ in range(increase.nodes):
             suffix = "".join(ctx.random.choices(SUFFIX_LETTERS, k=SUFFIX_LENGTH))
             try:
                 ctx.expect_written(await ctx.client.create(NODES, group.node(f"{group.name}-{suffix}")))
             except AlreadyExists:
                 continue  # the next look sees that one is missing
+        ctx.meter.add(GROWN, by=increase.nodes)
+        message = f"Scale-up: group {group.name} size set to {after} {sizes}"
+        ctx.recorder.event(status_object(ctx), CONFIGMAPS, "Normal", "ScaledUpGroup", message)
         self._memory.grown_at = ctx.clock.monotonic()
 
-    def _tell_pods(self, ctx: Context, plan: ScaleUp) -> None:
+    def _tell_pods(self, ctx: Context, plan: ScaleUp, chooser: Chooser) -> None:
         """Events on the pods: helped, or why not; the same refusal is told once."""
         for increase in plan.increases:
-            group, after = increase.group, increase.before + increase.nodes
+            told = " ".join(map(str, increase.together))
             for ask in increase.pods:
-                message = f"pod triggered scale-up: [{{{group.name} {increase.before}->{after} (max: {group.maximum})}}]"
-                ctx.recorder.event(ask.pod, PODS, "Normal", "TriggeredScaleUp", message)
-        refusals = self._memory.refusals
+                ctx.recorder.event(ask.pod, PODS, "Normal", "TriggeredScaleUp", f"pod triggered scale-up: [{told}]")
+        refusals, useless = self._memory.refusals, PRIORITY in chooser.chain and chooser.priorities is None
         for ask, reasons in plan.refused:
-            why = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+            why = told_reasons(reasons, at_limit=plan.at_limit) or (NO_PRIORITIES if useless else "")
             uid, message = ask.pod["metadata"]["uid"], f"pod didn't trigger scale-up: {why}"
             if refusals.get(uid) != message:
                 while len(refusals) >= REFUSALS_MAX:
                     del refusals[next(iter(refusals))]
                 refusals[uid] = message
                 ctx.recorder.event(ask.pod, PODS, "Normal", "NotTriggerScaleUp", message)
-
-    async def _scale_down(self, ctx: Context, nodes: Sequence[Object], members: Mapping[str, Sequence[Object]]) -> float | None:
-        """Take away what has been unneeded for long enough; the seconds until the next node may have been."""
-        by_node = {
-            node["metadata"]["name"]: [pod for pod in _running(ctx, node) if not self._is_expendable(pod)] for node in nodes
-        }  # fmt: skip
-        leaving = [node for node in nodes if has_taint(node, TO_BE_DELETED)]
-        for node in leaving:
-            if not await advance(ctx, node, by_node[node["metadata"]["name"]]):
-                self._memory.unneeded_since[node["metadata"]["name"]] = ctx.clock.monotonic()
-        names = {node["metadata"]["name"] for node in leaving}
-        groups = {group.name: group for group in self._memory.groups}
-        budgets = Budgets(ctx.cache(PODDISRUPTIONBUDGETS).list())
-        judged = plan_unneeded(groups, members, by_node, _ungrouped(nodes, members), self._rules, names, budgets)
-        count_unneeded(ctx, len(judged.unneeded), judged.unremovable)
-        now, since = ctx.clock.monotonic(), self._memory.unneeded_since
-        self._memory.unneeded_since = since = {name: since.get(name, now) for name in judged.unneeded}
-        free_at = self._memory.grown_at + self._config.scale_down_delay_after_add
-        due = {name: max(at + self._config.scale_down_unneeded_time, free_at) - now for name, at in since.items()}
-        for node in (node for found in members.values() for node in found if node["metadata"]["name"] not in names):
-            name = node["metadata"]["name"]
-            if due.get(name, 1.0) <= 0:
-                await begin(ctx, node, _status_object(ctx), by_node[name], room_of(node, by_node[name]).utilization())
-            else:
-                await set_taint(ctx, node, CANDIDATE, present=name in due)
-        return min((seconds for seconds in due.values() if seconds > 0), default=None)
 
     async def _tell(self, ctx: Context, told: Object) -> None:
         """Write the status ConfigMap when there is news."""
@@ -245,20 +235,6 @@ def is_unschedulable(pod: Object) -> bool:
     if condition is None or condition["status"] != "False" or condition.get("reason") != "Unschedulable":
         return False
     return not is_deleting(pod) and not node_of(pod)
-
-
-def _status_object(ctx: Context) -> Object:
-    """The status ConfigMap, which cluster-autoscaler's own events are about."""
-    known = ctx.cache(CONFIGMAPS).get(STATUS_KEY)
-    return known if known is not None else {"metadata": {"name": STATUS_MAP, "namespace": NAMESPACE_SYSTEM}}
-
-
-def _ungrouped(nodes: Sequence[Object], members: Mapping[str, Sequence[Object]]) -> list[Object]:
-    return [node for node in nodes if (node["metadata"].get("labels") or {}).get(LABEL_NODE_GROUP) not in members]
-
-
-def _running(ctx: Context, node: Object) -> list[Object]:
-    return [pod for pod in ctx.cache(PODS).by_index(INDEX_NODE, node["metadata"]["name"]) if not is_terminal(pod)]
 
 
 def map_config(_reader: Reader, config_map: Object) -> Iterable[Key]:

@@ -47,18 +47,28 @@ MESSAGES = {
 }  # fmt: skip
 
 
+REPLICATED_KINDS = frozenset(("ReplicationController", "Job", "ReplicaSet", "StatefulSet"))
+"""Controllers that are known to make pods anew."""
+
+
 @dataclass(frozen=True)
 class DrainRules:
-    """--skip-nodes-with-local-storage and --skip-nodes-with-system-pods."""
+    """--skip-nodes-with-local-storage, --skip-nodes-with-system-pods and --skip-nodes-with-custom-controller-pods."""
 
     skip_local_storage: bool = True
     skip_system_pods: bool = True
+    skip_custom_controllers: bool = True
 
 
 def is_daemon(pod: Object) -> bool:
     """Pods that belong to the node itself: they go with it, and never hold it."""
     owner = controller_of(pod)
-    return ANNOTATION_CONFIG_MIRROR in annotations_of(pod) or (owner is not None and owner["kind"] == "DaemonSet")
+    return is_mirror(pod) or (owner is not None and owner["kind"] == "DaemonSet")
+
+
+def is_mirror(pod: Object) -> bool:
+    """A static pod, which only its node's kubelet ends."""
+    return ANNOTATION_CONFIG_MIRROR in annotations_of(pod)
 
 
 def movable(pods: Sequence[Object]) -> list[Object]:
@@ -68,16 +78,16 @@ def movable(pods: Sequence[Object]) -> list[Object]:
 
 def blocking(pod: Object, budgets: Budgets, rules: DrainRules) -> BlockingPod | None:
     """Why this pod by itself holds its node; None if it may be moved."""
-    verdict = annotations_of(pod).get(ANNOTATION_SAFE_TO_EVICT)
+    verdict, owner = annotations_of(pod).get(ANNOTATION_SAFE_TO_EVICT), controller_of(pod)
     if verdict == "true":
         return None
-    if controller_of(pod) is None:
+    if owner is None or (rules.skip_custom_controllers and owner["kind"] not in REPLICATED_KINDS):
         return BlockingPod.NOT_REPLICATED
     if rules.skip_system_pods and pod["metadata"]["namespace"] == NAMESPACE_SYSTEM and not budgets.covers(pod):
         return BlockingPod.SYSTEM
-    if rules.skip_local_storage and _keeps_data(pod):
-        return BlockingPod.LOCAL_STORAGE
-    return BlockingPod.NOT_SAFE if verdict == "false" else None
+    if verdict == "false":
+        return BlockingPod.NOT_SAFE
+    return BlockingPod.LOCAL_STORAGE if rules.skip_local_storage and _keeps_data(pod) else None
 
 
 def _keeps_data(pod: Object) -> bool:

@@ -5,6 +5,7 @@ data:
     - name: large
       minSize: 0
       maxSize: 10
+      price: 0.5           # of a node and hour, for the price expander; left out: by CPU and memory
       template:            # a Node without a name
         metadata: {labels: {pool: large}}
         spec: {taints: [{key: dedicated, value: large, effect: NoSchedule}]}
@@ -40,6 +41,8 @@ class NodeGroup:
     minimum: int
     maximum: int
     template: Object
+    price: float | None = None
+    """What a node costs an hour; None: what its CPU and memory usually cost."""
 
     def node(self, name: str) -> Object:
         """A Node of the group, ready to be created."""
@@ -91,7 +94,10 @@ def _group(raw: object) -> NodeGroup:
         quantities = {resource: str(Quantity.of(value)) for resource, value in capacity.items()}
     except (QuantityError, TypeError) as error:
         raise GroupsError(f"group {name}: template.status.capacity: {error}") from error
-    return NodeGroup(name, low, high, {**raw["template"], "status": {"capacity": quantities}})
+    price = raw.get("price")
+    if price is not None and (isinstance(price, bool) or not isinstance(price, int | float) or price < 0):
+        raise GroupsError(f"group {name}: price must be a number that is not negative")
+    return NodeGroup(name, low, high, {**raw["template"], "status": {"capacity": quantities}}, price)
 
 
 def ordered(groups: Sequence[NodeGroup]) -> list[NodeGroup]:

@@ -5,7 +5,7 @@ Imitates cluster-autoscaler's unneeded nodes (core/scaledown/planner).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kubecosm.api.meta import annotations_of
@@ -15,7 +15,7 @@ from kubecosm.api.resources import Object
 from .budgets import Budgets
 from .drainability import MESSAGES, DrainRules, Unremovable, blocker, movable
 from .groups import NodeGroup
-from .simulation import Room, ask_of, largest_first, room_of
+from .simulation import Ask, Room, ask_of, largest_first, room_of
 from .world import World
 
 NOTHING_COVERED = Budgets(())
@@ -33,10 +33,11 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Rules:
-    """How full a node may be, and what holds it."""
+    """How full a node may be, what holds it, and what its pods demand of others."""
 
     threshold: float
     drain: DrainRules = field(default_factory=DrainRules)
+    ask: Callable[[Object], Ask] = ask_of
 
 
 def plan_unneeded(
@@ -78,26 +79,32 @@ def _why_not(
         return Unremovable.DISABLED
     if node in hosts:
         return Unremovable.HOST
-    if not moving:
-        return None
     if room.utilization() >= rules.threshold:
         return Unremovable.UTILIZED
+    if not moving:
+        return None
     held = blocker(moving, budgets, rules.drain)
     if held is not None:
         pod, why = held
         judged.blocked_by[node] = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}: {MESSAGES[why]}"
         return Unremovable.BLOCKED
-    taken = _move(moving, {other: target for other, target in rooms.items() if other != node and other not in judged.unneeded})
+    targets = {other: target for other, target in rooms.items() if other != node and other not in judged.unneeded}
+    taken = _move([rules.ask(_unbound(pod)) for pod in moving], targets)
     if taken is None:
         return Unremovable.NO_PLACE
     hosts |= taken
     return None
 
 
-def _move(pods: Sequence[Object], targets: Mapping[str, Room]) -> set[str] | None:
+def _unbound(pod: Object) -> Object:
+    """The pod as its successor will ask for a node."""
+    return {**pod, "spec": {field: value for field, value in pod["spec"].items() if field != "nodeName"}}
+
+
+def _move(asks: Sequence[Ask], targets: Mapping[str, Room]) -> set[str] | None:
     """The nodes that would take the pods in (their rooms are then fuller); None if not all fit, and nothing is taken."""
     copies = {name: Room(room.node, dict(room.free), room.capacity, list(room.pods), set(room.ports)) for name, room in targets.items()}
-    _, left = World(copies.values()).place(largest_first(ask_of(pod) for pod in pods))
+    _, left = World(copies.values()).place(largest_first(asks))
     if left:
         return None
     taken = {name for name, copy in copies.items() if len(copy.pods) > len(targets[name].pods)}

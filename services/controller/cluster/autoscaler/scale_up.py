@@ -28,6 +28,11 @@ class Increase:
     before: int
     nodes: int
     pods: list[Ask] = field(default_factory=list)
+    together: tuple[Increase, ...] = ()
+    """All increases of the same choice, when it was spread over groups that are alike."""
+
+    def __str__(self) -> str:
+        return f"{{{self.group.name} {self.before}->{self.before + self.nodes} (max: {self.group.maximum})}}"
 
 
 @dataclass
@@ -36,6 +41,8 @@ class ScaleUp:
 
     increases: list[Increase] = field(default_factory=list)
     refused: list[tuple[Ask, Counter[str]]] = field(default_factory=list)
+    at_limit: bool = False
+    """The cluster has all the nodes it may have."""
 
 
 @dataclass
@@ -58,7 +65,8 @@ class Option:
         return shares
 
 
-Choose = Callable[[Sequence[Option]], Option]
+Choose = Callable[[Sequence[Option]], Option | None]
+"""None: none of the options will do."""
 
 
 @dataclass(frozen=True)
@@ -94,17 +102,17 @@ def plan_scale_up(
             left = sum(one.maximum - grown.get(one.name, 0) for one in alike)
             option = _option(group, min(left, limits.nodes_total - len(world.rooms)) if limits.nodes_total else left, asks, world.fork())
             options += [option] if option is not None else []
-        if not options:
+        best = choose(options) if options else None
+        if best is None:
             break
-        best = choose(options)
         for increase in _increases(best, _alike(best.group, open_groups, limits), grown):
             plan.increases.append(increase)
             grown[increase.group.name] = increase.before + increase.nodes
         world = best.world
         helped = {id(ask) for ask in best.pods}
         asks = [ask for ask in asks if id(ask) not in helped]
-    at_limit = bool(limits.nodes_total) and len(world.rooms) >= limits.nodes_total
-    plan.refused = [(ask, _reasons(ask, groups, grown, world, at_limit, limits.closed)) for ask in asks]
+    plan.at_limit = bool(limits.nodes_total) and len(world.rooms) >= limits.nodes_total
+    plan.refused = [(ask, _reasons(ask, groups, grown, world, limits.closed)) for ask in asks]
     return plan
 
 
@@ -118,7 +126,10 @@ def _increases(best: Option, alike: Sequence[NodeGroup], grown: Mapping[str, int
     by_name = {one.name: one for one in alike}
     shares = spread(alike, grown, len(best.rooms))
     told = best.group.name if best.group.name in shares else next(iter(shares))
-    return [Increase(by_name[name], grown.get(name, 0), count, best.pods if name == told else []) for name, count in shares.items()]
+    made = [Increase(by_name[name], grown.get(name, 0), count, best.pods if name == told else []) for name, count in shares.items()]
+    for increase in made:
+        increase.together = tuple(made)
+    return made
 
 
 def _new_room(group: NodeGroup, number: int) -> Room:
@@ -142,16 +153,17 @@ def _option(group: NodeGroup, nodes_max: int, asks: Sequence[Ask], world: World)
     return Option(group, rooms, pods, world) if pods else None
 
 
-def _reasons(
-    ask: Ask, groups: Sequence[NodeGroup], sizes: Mapping[str, int], world: World, at_limit: bool, closed: Collection[str]
-) -> Counter[str]:
+def told_reasons(reasons: Counter[str], *, at_limit: bool) -> str:
+    """Why a pod gets no node, as its event tells it."""
+    return LIMIT_REACHED if at_limit else ", ".join(sorted(f"{count} {reason}" for reason, count in reasons.items()))
+
+
+def _reasons(ask: Ask, groups: Sequence[NodeGroup], sizes: Mapping[str, int], world: World, closed: Collection[str]) -> Counter[str]:
     reasons: Counter[str] = Counter()
     for group in groups:
         reason = IN_BACKOFF if group.name in closed else world.why_not(ask, _new_room(group, len(world.rooms)))
         if reason is None and sizes.get(group.name, 0) >= group.maximum:
             reason = MAX_REACHED
-        if reason is None and at_limit:
-            reason = LIMIT_REACHED
         if reason is not None:
             reasons[reason] += 1
     return reasons

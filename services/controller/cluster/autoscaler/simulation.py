@@ -1,7 +1,7 @@
 """Whether a pod would fit on a node, without asking the scheduler: resources, node selectors and affinity, taints, ports.
 
-Pure. Imitates what cluster-autoscaler has from the scheduler's framework; leaves out volumes. What other nodes' pods have to do with it
-stands in world.py.
+Pure. Imitates what cluster-autoscaler has from the scheduler's framework. What other nodes' pods have to do with it stands in world.py,
+what volumes have to do with it in volumes.py.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from kubecosm.api.podresources import pod_requests
 from kubecosm.api.quantity import Quantity
 from kubecosm.api.resources import Object
 
-from ...common.nodes import NO_EXECUTE, NO_SCHEDULE, matches_node, taints_of, untolerated
+from ...common.nodes import NO_EXECUTE, NO_SCHEDULE, matches_node, matches_terms, taints_of, untolerated
+from .volumes import NO_VOLUMES, VolumeNeeds
 
 EFFECTS = (NO_SCHEDULE, NO_EXECUTE)
 UNSCHEDULABLE, AFFINITY = "node(s) were unschedulable", "node(s) didn't match Pod's node affinity/selector"
@@ -29,6 +30,7 @@ class Ask:
     pod: Object
     requests: dict[str, int]
     ports: frozenset[tuple[int, str]]
+    volumes: VolumeNeeds = NO_VOLUMES
 
     @property
     def size(self) -> tuple[int, int]:
@@ -54,11 +56,15 @@ class Room:
 
     def utilization(self) -> float:
         """The larger share of CPU and memory that is requested."""
-        shares = (1 - self.free.get(name, 0) / self.capacity[name] for name in ("cpu", "memory") if self.capacity.get(name))
-        return max(shares, default=0.0)
+        return max(self.share("cpu"), self.share("memory"))
+
+    def share(self, name: str) -> float:
+        """How much of a resource is requested: 0 to 1."""
+        whole = self.capacity.get(name, 0)
+        return (whole - self.free.get(name, 0)) / whole if whole else 0.0
 
 
-def ask_of(pod: Object) -> Ask:
+def ask_of(pod: Object, volumes: VolumeNeeds = NO_VOLUMES) -> Ask:
     requests = {name: quantity.nanos for name, quantity in pod_requests(pod).items() if quantity.nanos}
     ports = {
         (port["hostPort"], port.get("protocol") or "TCP")
@@ -66,7 +72,7 @@ def ask_of(pod: Object) -> Ask:
         for port in container.get("ports") or ()
         if port.get("hostPort")
     }
-    return Ask(pod, requests, frozenset(ports))
+    return Ask(pod, requests, frozenset(ports), volumes)
 
 
 def room_of(node: Object, pods: Iterable[Object] = ()) -> Room:
@@ -96,7 +102,13 @@ def why_not(ask: Ask, room: Room) -> str | None:
             return f"Insufficient {name}"
     if ask.ports & room.ports:
         return PORTS
-    return None
+    return _why_out_of_reach(ask.volumes, node)
+
+
+def _why_out_of_reach(volumes: VolumeNeeds, node: Object) -> str | None:
+    if volumes.refusal:
+        return volumes.refusal
+    return next((reach.reason for reach in volumes.reaches if not matches_terms(reach.terms, node)), None)
 
 
 def largest_first(asks: Iterable[Ask]) -> list[Ask]:
