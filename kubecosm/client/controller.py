@@ -109,7 +109,8 @@ class ControllerSpec:
     workers: int = 5
     """Work items at once."""
     retry_seconds: tuple[float, float] = (BACKOFF_SECONDS_FIRST, BACKOFF_SECONDS_MAX)
-    """How long a work item waits after its first failure, doubled with each, and at most."""
+    """How long a work item waits after its first failure, doubled with each, and at most. Where the first is longer than the default,
+    changes do not cut it short: what is refused is not asked for again at every change of a pod."""
     connect: Callable[[InformerFactory, Callable[[Key], None]], None] | None = None
     """Called once, before anything runs, with the shared informers and the function that wakes a key: for a controller that follows
     resources it learns of only at run time."""

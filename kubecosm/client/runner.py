@@ -29,7 +29,7 @@ from kubecosm.client.http import TRANSPORT_ERRORS, ApiClient
 from kubecosm.client.informer import Informer, InformerFactory, describe, drop_managed_fields
 from kubecosm.client.metrics import ClientMetrics
 from kubecosm.client.owners import OwnerRouter
-from kubecosm.client.workqueue import RateLimiter, WorkQueue
+from kubecosm.client.workqueue import BACKOFF_SECONDS_FIRST, RateLimiter, WorkQueue
 
 if TYPE_CHECKING:
     from kubecosm.runtime.clock import Clock
@@ -103,6 +103,7 @@ class ControllerRunner:
         self._client, self._clock, self._random, self._metrics = client, clock, random, metrics
         metrics.meter.declare(self.spec.metrics)
         first, longest = self.spec.retry_seconds
+        self._patience = first if first > BACKOFF_SECONDS_FIRST else 0.0  # what failed rests, whatever wakes it
         limiter = RateLimiter(clock, first=first, max=longest)
         self.queue: WorkQueue[Key] = WorkQueue(clock, limiter=limiter, metrics=metrics.queue(self.spec.name))
         self._recorder = EventRecorder(client, self.spec.event_source, clock)
@@ -190,6 +191,7 @@ class ControllerRunner:
         except Exception as error:  # noqa: BLE001  the border of one work item
             self._log_failure(key, error)
             self.queue.add_rate_limited(key)
+            rest_seconds = self._patience
         finally:
             self._metrics.reconciled(self.spec.name, outcome, self._clock.monotonic() - started)
             self._running.release()
