@@ -212,6 +212,7 @@ ANNOTATION_DEFAULT_TOLERATIONS = "scheduler.alpha.kubernetes.io/defaultToleratio
 ANNOTATION_TOLERATIONS_WHITELIST = "scheduler.alpha.kubernetes.io/tolerationsWhitelist"
 
 NODE_FEATURE_GUARANTEED_CPU_RESIZE = "GuaranteedQoSPodCPUResize"
+NODE_FEATURE_RESTART_ALL = "RestartAllContainersOnContainerExits"
 NODE_FEATURE_POD_LEVEL_RESIZE = "InPlacePodLevelResourcesVerticalScaling"
 """What nodes declare in status.declaredFeatures."""
 

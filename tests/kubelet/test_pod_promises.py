@@ -221,3 +221,39 @@ def test_a_server_ends_by_itself_within_a_short_grace_period_and_who_ignores_the
         assert codes == {"c": 0, "deaf": 137}
 
     in_lab(story)
+
+
+def test_a_container_whose_exit_restarts_all_takes_the_pod_back_to_its_first_init_container() -> None:
+    rules = [{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}]
+    mounts = [{"name": "v", "mountPath": "/v"}]
+    init = shell("echo init >> /v/log", name="prepare", volumeMounts=mounts)
+    script = "echo main >> /v/log; if [ $(wc -l < /v/log) -lt 5 ]; then sleep 5; exit 42; fi; sleep 1000"
+    main = shell(script, restartPolicy="Never", restartPolicyRules=rules, volumeMounts=mounts)
+    hook = {"preStop": {"exec": {"command": ["sh", "-c", "echo hook >> /v/log"]}}}
+    other = shell("sleep 1000", name="other", lifecycle=hook, volumeMounts=mounts)
+
+    async def story(lab: Lab) -> None:
+        volumes = [{"name": "v", "emptyDir": {}}]
+        worker = lab.run(make_pod(main, other, initContainers=[init], volumes=volumes, restartPolicy="Never"))
+        await lab.until_phase("Running")
+        address = lab.status()["podIP"]
+        first = len(lab.statuses.history["uid-web"])
+
+        def restarts() -> list[int]:
+            status = lab.status()
+            return [one["restartCount"] for key in ("initContainerStatuses", "containerStatuses") for one in status[key]]
+
+        await lab.until(lambda: restarts() == [2, 2, 2] and lab.status()["containerStatuses"][0]["ready"])
+        log = (await lab.context.resources.volumes.volumes(worker.pod, "", ""))["v"].entries["log"].data
+        assert log.decode().split() == ["init", "main"] * 3, "hooks are not run, and files stay"
+        since = lab.statuses.history["uid-web"][first:]
+        assert {status["phase"] for status in since} == {"Running"}
+        assert lab.status()["podIP"] == address
+        told = [[one["status"] for one in status["conditions"] if one["type"] == "AllContainersRestarting"] for status in since]
+        assert ["True"] in told
+        assert told[-1] == ["False"]
+        during = since[told.index(["True"])]["conditions"]
+        (condition,) = (one for one in during if one["type"] == "AllContainersRestarting")
+        assert (condition["reason"], condition["message"]) == ("RestartAllContainersStarted", "container exited with restart policy rule")
+
+    in_lab(story)

@@ -73,6 +73,9 @@ class Runtime(Protocol):
     async def stop_container(self, container_id: str, grace_seconds: float) -> None:
         """SIGTERM, then SIGKILL once the grace is over; returns when the container has exited. Idempotent."""
 
+    def reset_containers(self, uid: str) -> None:
+        """Every init and regular container has ended: begin anew with the first, in the same sandbox."""
+
     def pod_status(self, uid: str) -> PodStatus | None:
         """The present state; None if the runtime has never seen the pod. Cheap: the kubelet asks often."""
 

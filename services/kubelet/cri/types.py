@@ -45,6 +45,8 @@ class ContainerStatus:
     message: str = ""
     uid: int = 0
     """The user that its main process runs as."""
+    is_reset: bool = False
+    """It ended with all others of its pod, to be started anew as if it had never run; it counts for restarts only."""
     sandbox_attempt: int = 0
     """Which sandbox of its pod it was made in; one of an earlier sandbox counts for restarts only."""
 
@@ -65,8 +67,13 @@ class PodStatus:
 
     def current(self, name: str) -> ContainerStatus | None:
         """The newest container of this name, if it was made in the present sandbox."""
-        status = self.containers.get(name)
+        status = self.latest(name)
         return status if status is not None and status.sandbox_attempt == self.sandbox_attempts else None
+
+    def latest(self, name: str) -> ContainerStatus | None:
+        """The newest container of this name, in whatever sandbox."""
+        status = self.containers.get(name)
+        return None if status is None or status.is_reset else status
 
     def is_running(self, name: str) -> bool:
         status = self.containers.get(name)

@@ -18,6 +18,7 @@ from kubecosm.api.names import (
     LABEL_ZONE,
     NAMESPACE_NODE_LEASE,
     NODE_FEATURE_GUARANTEED_CPU_RESIZE,
+    NODE_FEATURE_RESTART_ALL,
 )  # fmt: skip
 from kubecosm.api.quantity import Quantity
 from kubecosm.api.resources import NODES, Object
@@ -96,9 +97,9 @@ def node_status(node: NodeSpec, shape: NodeShape, now: datetime) -> Object:
 
 
 def declared_features(version: str) -> Object:
-    """What kubelets tell of themselves since 1.36: pods of the class Guaranteed may be given more or less cpu."""
+    """What kubelets tell of themselves since 1.36: Guaranteed pods may be given more or less cpu, and a pod's containers all begin anew."""
     numbers = [int(part) if part.isdigit() else 0 for part in version.removeprefix("v").split(".")[:2]]
-    return {"declaredFeatures": [NODE_FEATURE_GUARANTEED_CPU_RESIZE]} if numbers >= [1, 36] else {}
+    return {"declaredFeatures": [NODE_FEATURE_GUARANTEED_CPU_RESIZE, NODE_FEATURE_RESTART_ALL]} if numbers >= [1, 36] else {}
 
 
 def allocatable_memory(capacity: str) -> str:

@@ -5,14 +5,25 @@ Leaves out: sandbox changes of host namespaces.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from kubecosm.api.resources import Object
 
 from ..cri.images import full_name
 from ..cri.types import ContainerKind, ContainerState, ContainerStatus, PodStatus
-from .spec import containers, ephemeral_containers, init_containers, is_sidecar, restart_policy, should_restart
+from .spec import (
+    RESTART_ALL,
+    all_containers,
+    containers,
+    ephemeral_containers,
+    init_containers,
+    is_sidecar,
+    matching_rule_action,
+    may_restart_all,
+    restart_policy,
+    should_restart,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +48,8 @@ class PodActions:
     create_sandbox: bool = False
     kill: list[ContainerToKill] = field(default_factory=list)
     start: list[ContainerToStart] = field(default_factory=list)
+    restart_all: bool = False
+    """Everything is to end (`kill`), at once and without hooks, and then to begin anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +77,8 @@ def compute_actions(pod: Object, status: PodStatus, probes: ProbeResults = NO_PR
     """
     if not status.sandbox_id:
         return _actions_without_sandbox(pod, status)
+    if must_restart_all(pod, status):
+        return PodActions(restart_all=True, kill=[*_everything_running(pod, status)])
     actions = PodActions()
     for spec in ephemeral_containers(pod):
         if spec["name"] not in status.containers:
@@ -75,6 +90,24 @@ def compute_actions(pod: Object, status: PodStatus, probes: ProbeResults = NO_PR
     return actions
 
 
+def must_restart_all(pod: Object, status: PodStatus) -> bool:
+    """A container ended with a code for which its rules restart all of them (kubecontainer.ShouldAllContainersRestart)."""
+    if pod["metadata"].get("deletionTimestamp") is not None or not may_restart_all(pod):
+        return False
+    ended = ((spec, status.latest(spec["name"])) for spec in (*init_containers(pod), *containers(pod)))
+    return any(
+        one is not None and one.state is ContainerState.EXITED and matching_rule_action(spec, one.exit_code) == RESTART_ALL
+        for spec, one in ended
+    )
+
+
+def _everything_running(pod: Object, status: PodStatus) -> Iterator[ContainerToKill]:
+    for _, spec in all_containers(pod):
+        current = status.containers.get(spec["name"])
+        if current is not None and current.state is not ContainerState.EXITED:
+            yield ContainerToKill(current, spec, f"Container {spec['name']} is restarted with all others of its pod", RESTART_ALL)
+
+
 def _actions_without_sandbox(pod: Object, status: PodStatus) -> PodActions:
     started_before = bool(status.containers)
     if restart_policy(pod) == "Never" and started_before:
@@ -84,7 +117,7 @@ def _actions_without_sandbox(pod: Object, status: PodStatus) -> PodActions:
         actions.start.append(ContainerToStart(ContainerKind.INIT, init[0]))
         return actions
     for spec in containers(pod):
-        previous = status.containers.get(spec["name"])
+        previous = status.latest(spec["name"])
         if previous is None or should_restart(pod, spec, previous.exit_code):
             actions.start.append(ContainerToStart(ContainerKind.REGULAR, spec))
     if not actions.start:
@@ -140,7 +173,7 @@ def _plan_containers(pod: Object, status: PodStatus, probes: ProbeResults, actio
     starts_sidecars = list(actions.start)
     starting = 0
     for spec in containers(pod):
-        current = status.containers.get(spec["name"])
+        current = status.latest(spec["name"])
         if current is None or current.state is not ContainerState.RUNNING:
             resumes = current is not None and current.container_id in resizing
             if current is None or current.state is ContainerState.CREATED or resumes or should_restart(pod, spec, current.exit_code):

@@ -75,7 +75,7 @@ def refusal_of(pod: Object, node: Object | None, budget: NodeBudget) -> Refused 
     """Why the node does not take a new pod; None if it does. `node` has labels and taints; what is not known of it speaks for the pod."""
     spec = pod["spec"]
     if labels_of(pod).get(LABEL_OS, NODE_OS) != NODE_OS:
-        return Refused("PodOSSelectorNodeLabelDoesNotMatch", "Failed to admit pod as the `kubernetes.io/os` label doesn't match node label")
+        return Refused("PodOSSelectorNodeLabelDoesNotMatch", f"Failed to admit pod as the `{LABEL_OS}` label doesn't match node label")
     if (spec.get("os") or {}).get("name", NODE_OS) != NODE_OS:
         return Refused("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS")
     if refused := budget.resource_refusal(pod):

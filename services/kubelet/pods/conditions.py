@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from kubecosm.api.resources import Object
 
 from .phase import FAILED, SUCCEEDED, has_initialized
-from .spec import containers, init_containers, is_sidecar
+from .spec import containers, init_containers, is_sidecar, may_restart_all
 
 READY_TO_START = "PodReadyToStartContainers"
 INITIALIZED = "Initialized"
 READY = "Ready"
 CONTAINERS_READY = "ContainersReady"
 SCHEDULED = "PodScheduled"
-KUBELET_CONDITIONS = (READY_TO_START, INITIALIZED, READY, CONTAINERS_READY, SCHEDULED)
+ALL_RESTARTING = "AllContainersRestarting"
+KUBELET_CONDITIONS = (READY_TO_START, INITIALIZED, READY, CONTAINERS_READY, SCHEDULED, ALL_RESTARTING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +32,27 @@ TRUE = Verdict(True)
 
 
 def compute_conditions(
-    pod: Object, phase: str, init_statuses: Sequence[Object], statuses: Sequence[Object], *, has_sandbox: bool
+    pod: Object, phase: str, init_statuses: Sequence[Object], statuses: Sequence[Object], *, has_sandbox: bool, restarts_all: bool = False
 ) -> dict[str, Verdict]:
     """Verdicts by condition type, in the order in which they are listed."""
     containers_ready = _containers_ready(pod, phase, init_statuses, statuses)
-    return {
+    found = {
         READY_TO_START: Verdict(has_sandbox),
         INITIALIZED: _initialized(pod, phase, init_statuses, statuses),
         READY: _ready(pod, phase, containers_ready),
         CONTAINERS_READY: containers_ready,
         SCHEDULED: TRUE,
     }
+    return found | {ALL_RESTARTING: _restarting(phase, restarts_all=restarts_all)} if may_restart_all(pod) else found
+
+
+def _restarting(phase: str, *, restarts_all: bool) -> Verdict:
+    """A pod whose containers may all be restarted says whether that goes on."""
+    if phase in (SUCCEEDED, FAILED):
+        return Verdict(False, "PodCompleted" if phase == SUCCEEDED else "PodFailed")
+    if restarts_all:
+        return Verdict(True, "RestartAllContainersStarted", "container exited with restart policy rule")
+    return Verdict(False)
 
 
 def _containers_ready(pod: Object, phase: str, init_statuses: Sequence[Object], statuses: Sequence[Object]) -> Verdict:
@@ -69,9 +80,14 @@ def _initialized(pod: Object, phase: str, init_statuses: Sequence[Object], statu
             incomplete.append(spec["name"])
     if phase == SUCCEEDED and not unknown:
         return Verdict(True, "PodCompleted")
-    if incomplete and has_initialized(pod, init_statuses, statuses):
+    if incomplete and (has_initialized(pod, init_statuses, statuses) or _was_initialized(pod)):
         return TRUE
     return _unless(unknown, incomplete, "incomplete", "ContainersNotInitialized")
+
+
+def _was_initialized(pod: Object) -> bool:
+    """Once initialized a pod stays so, also while all its containers begin anew."""
+    return any(one["type"] == INITIALIZED and one["status"] == "True" for one in (pod.get("status") or {}).get("conditions") or ())
 
 
 def _ready(pod: Object, phase: str, containers_ready: Verdict) -> Verdict:

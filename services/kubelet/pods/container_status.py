@@ -58,7 +58,7 @@ def _container_status(pod: Object, spec: Object, kind: ContainerKind, seen: Obse
         waiting = seen.waiting.get(name)
         state = {"waiting": _waiting_body(waiting)} if waiting else default
         return _never_created(spec, kind, state)
-    state, last_state = _states(pod, spec, kind, current, seen)
+    state, last_state = _states(pod, spec, kind, current, seen) if not current.is_reset else _states_after_reset(current, seen, default)
     is_running = current.state is ContainerState.RUNNING
     status: Object = {
         "name": name,
@@ -106,6 +106,11 @@ def _states(pod: Object, spec: Object, kind: ContainerKind, current: ContainerSt
     return {"waiting": _waiting_body(waiting or Waiting("ContainerCreating"))}, last_state
 
 
+def _states_after_reset(current: ContainerStatus, seen: Observation, default: Object) -> tuple[Object, Object]:
+    waiting = seen.waiting.get(current.name)
+    return {"waiting": _waiting_body(waiting)} if waiting else default, {"terminated": _terminated(current)}
+
+
 def _terminated(status: ContainerStatus) -> Object:
     body: Object = {"exitCode": status.exit_code}
     if status.reason:
@@ -127,7 +132,7 @@ def _is_ready(spec: Object, kind: ContainerKind, current: ContainerStatus, probe
     if kind is ContainerKind.EPHEMERAL:
         return False
     if kind is ContainerKind.INIT and not is_sidecar(spec):
-        return current.state is ContainerState.EXITED and current.exit_code == 0
+        return current.state is ContainerState.EXITED and current.exit_code == 0 and not current.is_reset
     if not probes.is_started(spec, current):
         return False
     return not spec.get("readinessProbe") or probes.readiness.get(current.container_id) is True

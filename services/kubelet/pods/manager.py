@@ -14,11 +14,12 @@ from ..cri.types import ContainerState, NodeInfo
 from ..nodes.power import Power, Powers
 from ..probes.manager import ProbeSubject
 from .admission import NODE_AFFINITY, NodeBudget, Refusal, Refused, refusal_of
+from .changes import has_run
 from .context import PodContext
 from .events import WARNING
 from .phase import is_terminal
 from .status import Verdict, refused
-from .worker import PodWorker, has_run
+from .worker import PodWorker
 
 
 class NodeObjects(Protocol):

@@ -8,6 +8,9 @@ from kubecosm.api.resources import Object
 
 from ..cri.types import ContainerKind
 
+RESTART, RESTART_ALL = "Restart", "RestartAllContainers"
+"""Actions of restartPolicyRules."""
+
 
 def init_containers(pod: Object) -> list[Object]:
     return pod["spec"].get("initContainers") or []
@@ -50,6 +53,12 @@ def matching_rule_action(spec: Object, exit_code: int) -> str | None:
     return None
 
 
+def may_restart_all(pod: Object) -> bool:
+    """Whether the exit of a container may restart all of them (KEP-5532; podutil.AllContainersCouldRestart)."""
+    rules = (rule for spec in (*init_containers(pod), *containers(pod)) for rule in spec.get("restartPolicyRules") or ())
+    return any(rule.get("action") == RESTART_ALL for rule in rules)
+
+
 def should_restart(pod: Object, spec: Object, exit_code: int) -> bool:
     """Whether a container that ended with this code is started again (kubecontainer.ShouldContainerBeRestarted)."""
     return pod["metadata"].get("deletionTimestamp") is None and is_restartable(pod, spec, exit_code)
@@ -58,7 +67,7 @@ def should_restart(pod: Object, spec: Object, exit_code: int) -> bool:
 def is_restartable(pod: Object, spec: Object, exit_code: int) -> bool:
     """Whether the policies of container and pod restart a container that ended with this code."""
     policy = spec.get("restartPolicy")
-    if policy is not None and matching_rule_action(spec, exit_code) == "Restart":
+    if policy is not None and matching_rule_action(spec, exit_code) in (RESTART, RESTART_ALL):
         return True
     policy = policy or restart_policy(pod)
     return policy == "Always" or (policy == "OnFailure" and exit_code != 0)

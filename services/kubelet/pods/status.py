@@ -9,10 +9,11 @@ from kubecosm.api.resources import Object
 from kubecosm.api.times import format_time
 
 from ..cri.types import ContainerKind
+from .actions import must_restart_all
 from .conditions import Verdict as ConditionVerdict
 from .conditions import compute_conditions, merge_conditions
 from .container_status import Observation, container_statuses
-from .phase import PENDING, TERMINAL, compute_phase
+from .phase import PENDING, RUNNING, TERMINAL, compute_phase
 from .resize import OWN_CONDITIONS
 from .spec import ephemeral_containers, init_containers, is_host_network, qos_class
 
@@ -65,11 +66,15 @@ def compute_status(pod: Object, seen: Observation, now: datetime, *, terminating
     old: Object = pod.get("status") or {}
     init_statuses = container_statuses(pod, ContainerKind.INIT, seen)
     statuses = container_statuses(pod, ContainerKind.REGULAR, seen)
+    restarts_all = must_restart_all(pod, seen.runtime)
     phase = _phase(pod, old, init_statuses, statuses, terminating=terminating, verdict=verdict, running=seen.runtime.any_running())
+    if old.get("phase") == RUNNING and verdict is None and not terminating and (restarts_all or _begins_anew(seen)):
+        phase = RUNNING
     generation = pod["metadata"].get("generation") or 1
     stamp = format_time(now)
     has_sandbox = bool(seen.runtime.sandbox_id) and bool(seen.runtime.ip)
-    verdicts = compute_conditions(pod, phase, init_statuses, statuses, has_sandbox=has_sandbox) | dict(seen.resize)
+    verdicts = compute_conditions(pod, phase, init_statuses, statuses, has_sandbox=has_sandbox, restarts_all=restarts_all)
+    verdicts |= seen.resize
     status: Object = {
         "observedGeneration": generation,
         "phase": phase,
@@ -95,6 +100,10 @@ def compute_status(pod: Object, seen: Observation, now: datetime, *, terminating
     if ephemeral_containers(pod):
         status["ephemeralContainerStatuses"] = container_statuses(pod, ContainerKind.EPHEMERAL, seen)
     return status
+
+
+def _begins_anew(seen: Observation) -> bool:
+    return any(one.is_reset for one in seen.runtime.containers.values())
 
 
 def _phase(

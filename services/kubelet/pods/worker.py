@@ -17,8 +17,9 @@ from ..env.environment import Lookup, shows_metadata
 from ..probes.manager import ProbeSubject
 from ..timers import Timer
 from ..volumes.volumes import VolumeMissing
-from .actions import ContainerToKill, ContainerToStart, compute_actions
+from .actions import ContainerToKill, ContainerToStart, PodActions, compute_actions
 from .backoff import format_delay
+from .changes import generation_of, needs_sync
 from .conditions import KUBELET_CONDITIONS
 from .conditions import Verdict as ConditionVerdict
 from .container_status import Observation, Waiting
@@ -83,7 +84,7 @@ class PodWorker:
         old, self.pod = self.pod, pod
         if pod.get("status") == self._last_status:
             self._last_status = pod.get("status")  # one object in memory, not two equal ones
-        if self._resize is None and _generation(old) != _generation(pod) and resources_of(old) != resources_of(pod):
+        if self._resize is None and generation_of(old) != generation_of(pod) and resources_of(old) != resources_of(pod):
             self._resize = Resize(resources_of(old))
         self._runtime.update_pod(self._granted())
         self._context.resources.volumes.update_pod(pod)
@@ -214,6 +215,9 @@ class PodWorker:
         actions = compute_actions(self._granted(), status, self._context.probes.results(self.uid), resizing)
         if actions.kill_pod and not actions.create_sandbox:
             return
+        if actions.restart_all:
+            self._restart_all(actions)
+            return
         if actions.create_sandbox:
             await self._runtime.run_sandbox(self.pod, self.node)
             self._context.metrics.sandbox_started()
@@ -227,6 +231,15 @@ class PodWorker:
             if start.kind is ContainerKind.INIT:
                 # A sidecar that has started lets the next container go at once.
                 self._dirty = self._dirty or (started and is_sidecar(start.spec))
+
+    def _restart_all(self, actions: PodActions) -> None:
+        """The pod begins anew once nothing runs; containers are told nothing before they are killed."""
+        for kill in actions.kill:
+            self._kill(kill, at_once=True)
+        if not actions.kill:
+            self._waiting.clear()
+            self._runtime.reset_containers(self.uid)
+            self._dirty = True
 
     # -- resizing ----------------------------------------------------------------------------------------------------
 
@@ -342,20 +355,20 @@ class PodWorker:
 
     # -- stopping ----------------------------------------------------------------------------------------------------
 
-    def _kill(self, kill: ContainerToKill) -> None:
+    def _kill(self, kill: ContainerToKill, *, at_once: bool = False) -> None:
         """Stop one container to replace it; the worker goes on meanwhile."""
         if kill.status.container_id in self._killing:
             return
         self._killing.add(kill.status.container_id)
         self._context.events.container(self.pod, self.kind_of(kill.status.name), kill.status.name, NORMAL, "Killing", kill.message)
-        self._context.tasks.create_task(self._kill_container(kill), name="container-kill")
+        self._context.tasks.create_task(self._kill_container(kill, at_once=at_once), name="container-kill")
 
-    async def _kill_container(self, kill: ContainerToKill) -> None:
+    async def _kill_container(self, kill: ContainerToKill, *, at_once: bool) -> None:
         probe = kill.spec.get("livenessProbe") or {}
         grace = probe.get("terminationGracePeriodSeconds")
         if grace is None:
             grace = self.pod["spec"].get("terminationGracePeriodSeconds", 30)
-        await self._runtime.stop_container(kill.status.container_id, float(grace))
+        await self._runtime.stop_container(kill.status.container_id, 0.0 if at_once else float(grace))
         self._killing.discard(kill.status.container_id)
         self._context.probes.forget_container(self.uid, kill.status.container_id)
         self.wake()
@@ -471,26 +484,3 @@ class PodWorker:
             kinds = self._resize.conditions()
             ours += [c for c in self._last_status.get("conditions") or () if c["type"] in kinds]
         return {**pod, "status": {**self._last_status, "conditions": [*ours, *foreign]}}
-
-
-def _generation(pod: Object) -> int:
-    return int(pod["metadata"].get("generation") or 0)
-
-
-def needs_sync(old: Object, new: Object) -> bool:
-    """Whether a change of the object can change what the kubelet does or reports; echoes of its own status writes cannot."""
-    before, after = old["metadata"], new["metadata"]
-    if before.get("generation") != after.get("generation") or before.get("deletionTimestamp") != after.get("deletionTimestamp"):
-        return True
-    if before.get("deletionGracePeriodSeconds") != after.get("deletionGracePeriodSeconds"):
-        return True
-    if old["spec"] != new["spec"]:
-        return True
-    return bool(new["spec"].get("readinessGates")) and old.get("status") != new.get("status")
-
-
-def has_run(pod: Object) -> bool:
-    """Whether the status tells of containers that were created: after a restart of the kubelet such a pod is taken up again."""
-    status = pod.get("status") or {}
-    lists = (status.get(key) or () for key in ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"))
-    return any("containerID" in entry for entries in lists for entry in entries)

@@ -23,7 +23,7 @@ from ..cri.logs import LogBuffer, LogOptions
 from ..cri.runtime import ConfigOf, RuntimeListener
 from ..cri.stats import PodUsage
 from ..cri.streams import Pipe, ProcessStreams
-from ..cri.types import ContainerConfig, ContainerState, ContainerStatus, NodeInfo, PodStatus, RuntimeFailure
+from ..cri.types import ContainerConfig, ContainerKind, ContainerState, ContainerStatus, NodeInfo, PodStatus, RuntimeFailure
 from ..env.environment import expand
 from ..network.listeners import PodNetwork
 from ..notes import annotation, parse_seconds
@@ -240,6 +240,10 @@ class SimRuntime:
         if container is None:
             raise RuntimeFailure("ContainerNotFound", f'an error occurred when try to find container "{container_id}": not found')
         return container
+
+    def reset_containers(self, uid: str) -> None:
+        for container in self._pods[uid].containers.values():
+            container.status.is_reset = container.kind is not ContainerKind.EPHEMERAL
 
     def pod_status(self, uid: str) -> PodStatus | None:
         sim = self._pods.get(uid)
