@@ -42,12 +42,18 @@ def kubecosm_cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.Te
 
     nodes = request.config.getoption("--kubecosm-nodes")
     if nodes is None:
-        nodes = int(request.config.getini("kubecosm_nodes"))
+        nodes = _nodes_of(str(request.config.getini("kubecosm_nodes")))
     name = f"pytest-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
     environ = {**os.environ, "KUBECOSM_HOME": str(tmp_path_factory.mktemp("kubecosm"))}
     with RunningCluster.start(Options(name=name, nodes=nodes, ephemeral=True), environ=environ) as cluster:
         cluster.wait_ready(READY_SECONDS_MAX)
         yield cluster
+
+
+def _nodes_of(setting: str) -> int:
+    if not setting.isdigit():
+        pytest.exit(f"kubecosm_nodes: expected a whole number, not {setting!r}", returncode=pytest.ExitCode.USAGE_ERROR)
+    return int(setting)
 
 
 @pytest.fixture(scope="session")

@@ -66,6 +66,22 @@ def test_users_get_a_cluster_and_namespaces_of_their_own(tmp_path: Path) -> None
     assert "4 passed" in done.stdout
 
 
+def test_the_page_for_operators_tells_the_truth(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "testing-operators.md").read_text()
+    (tmp_path / "test_mine.py").write_text(page.split("```python\n")[1].split("```")[0])
+    done = subprocess.run([*PYTEST, str(tmp_path)], cwd=tmp_path, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_wrong_setting_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "test_mine.py").write_text("def test_it(kubecosm_cluster): pass\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nkubecosm_nodes = many\n")
+    done = subprocess.run([*PYTEST, str(tmp_path)], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "kubecosm_nodes: expected a whole number, not 'many'" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
 def test_a_run_without_such_tests_starts_nothing(tmp_path: Path) -> None:
     (tmp_path / "test_mine.py").write_text("import sys\ndef test_it(): assert 'kubecosm.cluster.launch' not in sys.modules\n")
     done = subprocess.run(
