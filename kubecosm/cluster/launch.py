@@ -168,6 +168,8 @@ def _make_directory(options: Options, environ: Mapping[str, str]) -> ClusterPath
     if options.data_dir is not None:
         _link(entry, options.data_dir.resolve(), options.name)
     paths = ClusterPaths(entry.resolve())
+    if "," in str(paths.root):  # flags that name several files have commas between them
+        raise StartupError(f"cannot keep a cluster in {paths.root}: choose a directory without a comma in its path")
     with startup(f"create {paths.root}"):
         paths.root.mkdir(mode=0o700, exist_ok=True)
         paths.logs.mkdir(mode=0o700, exist_ok=True)

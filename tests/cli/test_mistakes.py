@@ -39,6 +39,8 @@ def test_a_cluster_that_is_not_there_is_named(kubecosm: CommandLine, command: tu
         pytest.param(("--port", "70000"), "expected 1 to 65535", id="port"),
         pytest.param(("--name", "Über"), "use lower-case letters", id="name"),
         pytest.param(("--data-dir", "/dev/null/x"), "cannot create", id="directory"),
+        pytest.param(("--set", "apiserver.service-account-key-file=/nowhere"), "key /nowhere: no such file or directory", id="key"),
+        pytest.param(("--set", "apiserver.service-account-key-file=/dev/null"), "key /dev/null: it is no PEM file", id="no-key"),
     ],
 )
 def test_wrong_options_say_what_is_right(kubecosm: CommandLine, arguments: tuple[str, ...], advice: str) -> None:
@@ -69,6 +71,10 @@ def test_the_options_of_a_start_that_failed_are_not_kept(kubecosm: CommandLine) 
     failure(kubecosm, "up", *ONLY_APISERVER, "--set", "apiserver.authorization-mode=Nobody")
     spec = json.loads((kubecosm.home / "default" / "cluster.json").read_text())
     assert spec["flags"] == {"apiserver": {"anonymous-auth": "false"}}
+
+
+def test_a_directory_with_a_comma_is_refused(kubecosm: CommandLine, tmp_path: Path) -> None:
+    assert "choose a directory without a comma" in failure(kubecosm, "up", "--data-dir", str(tmp_path / "a,b"))
 
 
 def test_a_directory_that_cannot_be_made_is_named(kubecosm: CommandLine, tmp_path: Path) -> None:

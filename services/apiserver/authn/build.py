@@ -80,6 +80,7 @@ def _find(state: State, row: Resource, namespace: str, name: str) -> Object | No
 
 def _accounts(config: Config, state: State) -> AccountTokens:
     keys = TokenKeys(config.service_account_signing_key_file, config.service_account_key_file)
+    keys.check()
     bound = {row.kind: row for row in (SERVICEACCOUNTS, PODS, SECRETS, NODES)}
 
     def find_uid(kind: str, namespace: str, name: str) -> str | None:
