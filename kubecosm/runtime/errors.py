@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 EXIT_STARTUP_ERROR = 1
 EXIT_CRASH = 70  # sysexits.h EX_SOFTWARE: an error nobody foresaw; the log has the details
@@ -55,6 +56,18 @@ def startup(doing: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise explain_os_error(error, doing) from error
+
+
+def check_pem(flag: str, *files: str) -> None:
+    """Raises StartupError unless the files (those that are named) can be read and hold PEM.
+
+    For what is parsed only when first needed, because the library for it is large: a server should know before it serves.
+    """
+    for path in filter(None, files):
+        with startup(f"read {flag} {path}"):
+            data = Path(path).read_bytes()
+        if b"-----BEGIN " not in data:
+            raise StartupError(f"cannot use {flag} {path}: it is no PEM file")
 
 
 def find_startup_error(error: BaseException) -> StartupError | None:

@@ -39,12 +39,25 @@ def test_a_cluster_that_is_not_there_is_named(kubecosm: CommandLine, command: tu
         pytest.param(("--port", "70000"), "expected 1 to 65535", id="port"),
         pytest.param(("--name", "Über"), "use lower-case letters", id="name"),
         pytest.param(("--data-dir", "/dev/null/x"), "cannot create", id="directory"),
-        pytest.param(("--set", "apiserver.service-account-key-file=/nowhere"), "key /nowhere: no such file or directory", id="key"),
-        pytest.param(("--set", "apiserver.service-account-key-file=/dev/null"), "key /dev/null: it is no PEM file", id="no-key"),
     ],
 )
 def test_wrong_options_say_what_is_right(kubecosm: CommandLine, arguments: tuple[str, ...], advice: str) -> None:
     assert advice in failure(kubecosm, "up", "--detach", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("setting", "complaint"),
+    [
+        pytest.param("apiserver.service-account-key-file=/nowhere", "key-file /nowhere: no such file or directory", id="token-key"),
+        pytest.param("apiserver.service-account-signing-key-file=/dev/null", "key-file /dev/null: it is no PEM file", id="no-key"),
+        pytest.param("apiserver.proxy-client-cert-file=/nowhere", "--proxy-client-cert-file /nowhere: no such file", id="proxy"),
+        pytest.param("apiserver.audit-policy-file=/nowhere", "/nowhere: no such file or directory", id="audit"),
+        pytest.param("apiserver.authorization-webhook-config-file=/x", "needs --authorization-mode=Webhook", id="webhook"),
+        pytest.param("apiserver.oidc-ca-file=/x", "need --oidc-issuer-url", id="oidc"),
+    ],
+)
+def test_files_that_are_needed_later_are_missed_at_the_start(kubecosm: CommandLine, setting: str, complaint: str) -> None:
+    assert complaint in failure(kubecosm, "up", *ONLY_APISERVER, "--set", setting)
 
 
 def test_a_port_in_use_is_named_and_another_can_be_chosen(kubecosm: CommandLine) -> None:

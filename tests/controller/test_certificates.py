@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -19,9 +20,11 @@ from kubecosm.api.certificates import decode_request, kubelet_client_complaint, 
 from kubecosm.api.resources import CERTIFICATESIGNINGREQUESTS as CSRS
 from kubecosm.api.resources import CONFIGMAPS, SECRETS, Object
 from kubecosm.api.times import format_time
-from kubecosm.services.controller.certificates import approving, bootstrap_signer, cleaner, token_cleaner
+from kubecosm.runtime.errors import StartupError
+from kubecosm.services.controller.certificates import approving, bootstrap_signer, cleaner, signing, token_cleaner
 from kubecosm.services.controller.certificates.authority import Authority, plan_lifetime, plan_validity
 from kubecosm.services.controller.certificates.signing import Signing
+from kubecosm.services.controller.config import Config
 
 from .fake_api import FakeApi
 from .harness import controllers, run, settle, wait_for
@@ -239,3 +242,8 @@ def check_signature(detached: str, token_id: str, secret: str, content: str) -> 
     assert json.loads(decode(header)) == {"alg": "HS256", "kid": token_id}
     payload = base64.urlsafe_b64encode(content.encode()).rstrip(b"=").decode()
     assert decode(signature) == hmac.new(secret.encode(), f"{header}.{payload}".encode(), hashlib.sha256).digest()
+
+
+def test_an_authority_that_is_not_there_is_missed_at_the_start() -> None:
+    with pytest.raises(StartupError, match="--cluster-signing-cert-file /nowhere: no such file"):
+        signing.build(Config(cluster_signing_cert_file="/nowhere", cluster_signing_key_file="/nowhere"))

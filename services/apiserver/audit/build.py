@@ -20,9 +20,11 @@ T = TypeVar("T")
 
 def build_auditor(flags: AuditFlags, clock: Clock) -> Auditor | None:
     """None unless there are a policy and a backend. Raises StartupError."""
-    if not flags.audit_policy_file or not (flags.audit_log_path or flags.audit_webhook_config_file):
+    if not flags.audit_policy_file:
         return None
     policy = load_policy(Path(flags.audit_policy_file))
+    if not (flags.audit_log_path or flags.audit_webhook_config_file):
+        return None
     backends: list[Backend] = []
     if flags.audit_log_path:
         backends.append(_backend(_log(flags, clock), flags, clock))

@@ -16,7 +16,6 @@ import orjson
 
 from kubecosm.api.names import AUDIT_TOKEN_STALE, DOMAIN, USER_EXTRA_PREFIX
 from kubecosm.api.resources import Object
-from kubecosm.runtime.errors import StartupError, startup
 
 from ..authz.rules import quoted_list
 from .contract import Notes, TokenError, Verified, meant_for
@@ -64,17 +63,6 @@ class TokenKeys:
     def __init__(self, signing_key_file: str, key_files: Sequence[str]) -> None:
         self._signing_key_file = signing_key_file
         self._key_files = tuple(key_files)
-
-    def check(self) -> None:
-        """Whether the files are there and hold PEM, which a server should know before it serves. Raises StartupError.
-
-        The keys themselves are read later: that takes a library which a server without tokens never needs.
-        """
-        for path in filter(None, (self._signing_key_file, *self._key_files)):
-            with startup(f"read the ServiceAccount key {path}"):
-                data = Path(path).read_bytes()
-            if b"-----BEGIN " not in data:
-                raise StartupError(f"cannot use the ServiceAccount key {path}: it is no PEM file")
 
     @cached_property
     def signing(self) -> SigningKey:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kubecosm.api.meta import uid_of
 from kubecosm.api.resources import NODES, PODS, SECRETS, SERVICEACCOUNTS, Object, Resource
-from kubecosm.runtime.errors import StartupError, startup
+from kubecosm.runtime.errors import StartupError, check_pem, startup
 
 from ..config import Config
 from ..configfiles import ConfigFile
@@ -80,7 +80,8 @@ def _find(state: State, row: Resource, namespace: str, name: str) -> Object | No
 
 def _accounts(config: Config, state: State) -> AccountTokens:
     keys = TokenKeys(config.service_account_signing_key_file, config.service_account_key_file)
-    keys.check()
+    check_pem("--service-account-signing-key-file", config.service_account_signing_key_file)
+    check_pem("--service-account-key-file", *config.service_account_key_file)
     bound = {row.kind: row for row in (SERVICEACCOUNTS, PODS, SECRETS, NODES)}
 
     def find_uid(kind: str, namespace: str, name: str) -> str | None:
@@ -102,6 +103,8 @@ def _accounts(config: Config, state: State) -> AccountTokens:
 def _flagged_issuer(config: Config) -> list[Issuer]:
     """The provider that the --oidc-* flags describe. Raises StartupError."""
     if not config.oidc_issuer_url:
+        if config.oidc_client_id or config.oidc_ca_file:
+            raise StartupError("--oidc-client-id and --oidc-ca-file need --oidc-issuer-url")
         return []
     if not config.oidc_issuer_url.startswith("https://"):
         raise StartupError("--oidc-issuer-url must begin with https://")

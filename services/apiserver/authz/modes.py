@@ -61,6 +61,8 @@ def uses_rbac(config: Config) -> bool:
 
 
 def _by_modes(config: Config, state: State) -> list[Authorizer]:
+    if config.authorization_webhook_config_file and WEBHOOK not in config.authorization_mode:
+        raise StartupError("--authorization-webhook-config-file needs --authorization-mode=Webhook")
     chain: list[Authorizer] = []
     for mode in config.authorization_mode:
         if mode not in MODES:

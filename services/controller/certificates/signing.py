@@ -15,6 +15,7 @@ from kubecosm.api.names import SIGNER_API_CLIENT, SIGNER_KUBELET_CLIENT, SIGNER_
 from kubecosm.api.resources import CERTIFICATESIGNINGREQUESTS, Object
 from kubecosm.api.times import format_time
 from kubecosm.client.controller import Context, ControllerSpec, ReconcileError, Result, done
+from kubecosm.runtime.errors import check_pem
 
 from ..config import Config
 from .authority import Authority, plan_lifetime
@@ -78,6 +79,8 @@ SPEC = ControllerSpec(
 
 
 def build(config: Config) -> Signing:
-    """Without an authority nothing is signed, as in Kubernetes."""
+    """Without an authority nothing is signed, as in Kubernetes. StartupError when its files are not there."""
     files = config.cluster_signing_cert_file, config.cluster_signing_key_file
+    check_pem("--cluster-signing-cert-file", files[0])
+    check_pem("--cluster-signing-key-file", files[1])
     return Signing(Authority(*files) if all(files) else None, timedelta(seconds=config.cluster_signing_duration))
