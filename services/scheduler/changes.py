@@ -50,7 +50,8 @@ def _resources_of(pod: Object) -> list[object]:
     """What the kubelet says of resources during an in-place resize."""
     status = pod.get("status") or {}
     both = (*(status.get("containerStatuses") or ()), *(status.get("initContainerStatuses") or ()))
-    return [(s["name"], s.get("allocatedResources"), s.get("resources")) for s in both if s.get("allocatedResources") or s.get("resources")]
+    told = [(s["name"], s.get("allocatedResources"), s.get("resources")) for s in both if s.get("allocatedResources") or s.get("resources")]
+    return [*told, (status.get("allocatedResources"), status["resources"])] if status.get("resources") else told
 
 
 def pod_action(old: PodInfo, new: PodInfo) -> Action:

@@ -51,7 +51,7 @@ PLACED_VOLUMES = frozenset(("persistentVolumeClaim", "ephemeral", "gcePersistent
 PLACED_CONTAINER = frozenset(("name", "image", "resources", "ports", "restartPolicy"))
 NODE_STATUS = frozenset(("allocatable", "conditions", "declaredFeatures", "images"))
 PLACED_CONDITIONS = ("DisruptionTarget", "PodResizePending")
-PLACED_STATUS = frozenset(("phase", "startTime", "nominatedNodeName"))
+PLACED_STATUS = frozenset(("phase", "startTime", "nominatedNodeName", "resources", "allocatedResources"))
 
 
 def slim(obj: Object) -> Object:

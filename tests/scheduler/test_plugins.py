@@ -18,6 +18,7 @@ from kubecosm.services.scheduler.plugins.imagelocality import normalized_name
 from kubecosm.services.scheduler.plugins.noderesources import ratio_scorer
 from kubecosm.services.scheduler.state.columns import ALL
 from kubecosm.services.scheduler.state.podinfo import compile_pod
+from kubecosm.services.scheduler.watched import slim
 
 from .helpers import GIB, Cluster, node, pod
 
@@ -317,6 +318,20 @@ def test_default_plugins_have_their_real_names_and_weights() -> None:
         "TaintToleration": 3, "NodeAffinity": 2, "NodeResourcesFit": 1, "PodTopologySpread": 2, "InterPodAffinity": 2,
         "NodeResourcesBalancedAllocation": 1, "ImageLocality": 1, "DynamicResources": 2,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("infeasible", "cpu"), [(False, 4000), (True, 3000)], ids=["wished for", "refused"])
+def test_a_resize_of_a_whole_pod_counts_as_the_largest_of_wish_promise_and_fact(infeasible: bool, cpu: int) -> None:
+    resize = {"type": "PodResizePending", "status": "True", "reason": "Infeasible" if infeasible else "Deferred"}
+    status = {"allocatedResources": {"cpu": "3"}, "resources": {"requests": {"cpu": "2"}}, "conditions": [resize]}
+    placed = slim(pod("p", cpu="1", node_name="a", resources={"requests": {"cpu": "4"}}, status=status))
+    cluster = Cluster(node("a", cpu="8"))
+    cluster.add(placed)
+    assert cluster.scheduler.cluster.nodes.requested("cpu").tolist() == [cpu]
+    settled = {**placed, "status": {"phase": "Running", "allocatedResources": {"cpu": "1"}, "resources": {"requests": {"cpu": "1"}}}}
+    settled["spec"] = {**placed["spec"], "resources": {"requests": {"cpu": "1"}}}
+    cluster.handlers.pod_updated(placed, settled)
+    assert cluster.scheduler.cluster.nodes.requested("cpu").tolist() == [1000]
 
 
 def test_an_infeasible_resize_counts_what_the_pod_has() -> None:

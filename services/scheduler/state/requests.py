@@ -1,7 +1,7 @@
 """What a pod asks of a node, in integers: millicores for cpu, whole units for everything else.
 
 Imitates k8s.io/component-helpers/resource.PodRequests: sums containers, takes the largest init container, counts sidecars, overhead and
-pod-level resources; of a pod that runs, a container's request is the largest of spec, allocated and actual (in-place resize).
+pod-level resources; of a pod that runs, a request is the largest of spec, allocated and actual (in-place resize of containers and pods).
 """
 
 from __future__ import annotations
@@ -54,8 +54,7 @@ def pod_requests(pod: Object, defaults: Requests | None = None) -> Requests:
         started = [(c, _container_requests(c, statuses, defaults, wishes)) for c in spec["initContainers"]]
         total = _with_init_containers(total, started)
     if spec.get("resources"):
-        requests = amounts(spec["resources"].get("requests")).items()
-        total = {**total, **{name: value for name, value in requests if name in POD_LEVEL or name.startswith(POD_LEVEL_PREFIX)}}
+        total = total | _pod_level_requests(pod)
     if spec.get("overhead"):
         total = _sum((total, amounts(spec["overhead"])))
     return total
@@ -70,8 +69,7 @@ def spec_total(pod: Object, field: str) -> Requests:
 
     started = [(container, of(container)) for container in spec.get("initContainers") or ()]
     total = _with_init_containers(_sum(of(container) for container in spec.get("containers") or ()), started)
-    at_pod_level = amounts((spec.get("resources") or {}).get(field)).items()
-    total |= {name: value for name, value in at_pod_level if name in POD_LEVEL or name.startswith(POD_LEVEL_PREFIX)}
+    total |= _at_pod_level((spec.get("resources") or {}).get(field))
     overhead = amounts(spec.get("overhead"))
     if field == "limits":  # what is not limited stays so
         overhead = {name: value for name, value in overhead.items() if total.get(name)}
@@ -85,6 +83,21 @@ def nonzero_requests(pod: Object, requests: Requests) -> tuple[int, int]:
         return requests[CPU], requests[MEMORY]
     filled = pod_requests(pod, {CPU: DEFAULT_MILLI_CPU, MEMORY: DEFAULT_MEMORY_BYTES})
     return filled.get(CPU, 0), filled.get(MEMORY, 0)
+
+
+def _at_pod_level(resources: Mapping[str, str | int | float] | None) -> Requests:
+    """Those that a pod may ask for as a whole."""
+    return {name: value for name, value in amounts(resources).items() if name in POD_LEVEL or name.startswith(POD_LEVEL_PREFIX)}
+
+
+def _pod_level_requests(pod: Object) -> Requests:
+    """What the pod asks for as a whole; while that is being resized, the largest of it, what it has and what it was promised."""
+    wished = _at_pod_level(pod["spec"]["resources"].get("requests"))
+    status = pod.get("status") or {}
+    if not wished or not status.get("resources"):
+        return wished
+    actual = _at_pod_level(status["resources"].get("requests")), _at_pod_level(status.get("allocatedResources"))
+    return _max(actual if resize_is_infeasible(pod) else (wished, *actual))
 
 
 def _container_statuses(pod: Object) -> dict[str, Object]:
