@@ -10,6 +10,9 @@ from kubecosm.api.validation import qualified_name
 from kubecosm.runtime.flags import parse_duration
 
 Args = Mapping[str, Any]
+RATIO = "RequestedToCapacityRatio"
+STRATEGIES = ("LeastAllocated", "MostAllocated", RATIO)
+"""Of NodeResourcesFit; the first is the default."""
 Validator = Callable[[Args, str], Iterator[FieldError]]
 
 
@@ -31,6 +34,7 @@ def _default_preemption(args: Args, path: str) -> Iterator[FieldError]:
         yield invalid_value(f"{path}.minCandidateNodesAbsolute", absolute, "not in valid range [0, inf)")
     if percentage == 0 and absolute == 0:
         yield invalid_value(f"{path}.minCandidateNodesPercentage", 0, "cannot be zero at the same time as minCandidateNodesAbsolute")
+        yield invalid_value(f"{path}.minCandidateNodesAbsolute", 0, "cannot be zero at the same time as minCandidateNodesPercentage")
 
 
 def _inter_pod_affinity(args: Args, path: str) -> Iterator[FieldError]:
@@ -73,28 +77,37 @@ def _resources_fit(args: Args, path: str) -> Iterator[FieldError]:
             yield invalid_value(f"{path}.ignoredResourceGroups[{index}]", group, "resource group name can't contain '/'")
         elif problems := qualified_name(group):
             yield invalid_value(f"{path}.ignoredResourceGroups[{index}]", group, problems[0])
-    strategy = args.get("scoringStrategy") or {}
+    yield from _scoring_strategy(args.get("scoringStrategy") or {}, f"{path}.scoringStrategy")
+
+
+def _scoring_strategy(strategy: Args, path: str) -> Iterator[FieldError]:
+    kind = strategy.get("type") or STRATEGIES[0]
+    if kind not in STRATEGIES:
+        yield not_supported(f"{path}.type", kind, STRATEGIES)
     for index, resource in enumerate(strategy.get("resources") or ()):
         name, weight = resource.get("name") or "", resource.get("weight", 1) or 1
         if not 1 <= weight <= 100:
-            field = f"{path}.scoringStrategy.resources[{index}].weight"
-            yield invalid_value(field, weight, f"resource weight of {name} not in valid range [1, 100]")
-    ratio = strategy.get("requestedToCapacityRatio")
-    if strategy.get("type") == "RequestedToCapacityRatio" and ratio is not None:
-        yield from _shape(ratio.get("shape") or (), f"{path}.scoringStrategy.shape")
+            yield invalid_value(f"{path}.resources[{index}].weight", weight, f"resource weight of {name} not in valid range (0, 100]")
+    ratio, here = strategy.get("requestedToCapacityRatio"), f"{path}.requestedToCapacityRatio"
+    if kind != RATIO:
+        if ratio is not None:
+            yield forbidden_field(here, f"must be nil when type is not {RATIO}")
+    elif ratio is None:
+        yield required(here, f"must be specified when type is {RATIO}")
+    else:
+        yield from _shape(ratio.get("shape") or (), f"{here}.shape")
 
 
 def _shape(shape: Sequence[Mapping[str, int]], path: str) -> Iterator[FieldError]:
     if not shape:
         yield required(path, "at least one point must be specified")
-    before: int | None = None
+    used = [point.get("utilization") or 0 for point in shape]
+    falls = next((index for index in range(1, len(used)) if used[index - 1] >= used[index]), 0)
+    if falls:
+        yield invalid_value(f"{path}[{falls}].utilization", used[falls], "values must be sorted in increasing order")
     for index, point in enumerate(shape):
-        utilization, score = point.get("utilization") or 0, point.get("score") or 0
-        yield from _range(f"{path}[{index}].utilization", utilization, 0, 100)
-        if before is not None and utilization <= before:
-            yield invalid_value(f"{path}[{index}].utilization", utilization, "utilization values must be sorted in increasing order")
-        yield from _range(f"{path}[{index}].score", score, 0, 10)
-        before = utilization
+        yield from _range(f"{path}[{index}].utilization", used[index], 0, 100)
+        yield from _range(f"{path}[{index}].score", point.get("score") or 0, 0, 10)
 
 
 SYSTEM, LIST = "System", "List"

@@ -10,12 +10,14 @@ from kubecosm.api.field import FieldError, duplicate, invalid_value, required
 from kubecosm.api.validation import qualified_name
 from kubecosm.runtime.flags import parse_duration
 
-from ..framework.defaults import DEFAULT_SCHEDULER_NAME
+from ..framework.defaults import DEFAULT_SCHEDULER_NAME, POINTS
 from .pluginargs import validate_args
 
 Document = Mapping[str, Any]
 
 DEFAULT_RESOURCE_LOCK = "leases"
+REMOVED_PLUGINS = ("AzureDiskLimits", "CinderLimits", "EBSLimits", "GCEPDLimits")
+REMOVED = 'was invalid in version "v1" (KubeSchedulerConfiguration is version "kubescheduler.config.k8s.io/v1")'
 NATIVE_DOMAIN = f"{names.DOMAIN}/"
 
 
@@ -83,14 +85,17 @@ def _profiles(profiles: Sequence[Document]) -> Iterator[FieldError]:
         if not name:
             yield required(f"{path}.schedulerName")
         yield from _percentage(f"{path}.percentageOfNodesToScore", profile.get("percentageOfNodesToScore"))
+        yield from _removed_plugins(f"{path}.plugins", profile.get("plugins") or {})
         yield from _plugin_config(path, profile.get("pluginConfig") or [])
         if name in seen:
             yield duplicate(f"{path}.schedulerName", f"profiles[{seen[name]}].schedulerName")
         seen[name] = index
     first = _queue_sort(profiles[0])
+    if len(first.get("enabled") or ()) > 1:
+        yield invalid_value("profiles[0].plugins.queueSort.Enabled", len(first["enabled"]), "only one queue sort plugin can be enabled")
     for index, profile in enumerate(profiles):
         if _queue_sort(profile) != first:
-            yield invalid_value(f"profiles[{index}].plugins.queueSort", _queue_sort(profile), "has to match for all profiles")
+            yield invalid_value(f"profiles[{index}].plugins.queueSort", _queue_sort(profile), "must be the same for all profiles")
 
 
 def _queue_sort(profile: Document) -> Document:
@@ -106,7 +111,18 @@ def _plugin_config(path: str, configs: Sequence[Document]) -> Iterator[FieldErro
         if name in seen:
             yield duplicate(here, name)
         seen.add(name)
-        yield from validate_args(name, config.get("args") or {}, f"{here}.args")
+        if name in REMOVED_PLUGINS:
+            yield invalid_value(here, name, REMOVED)
+        else:
+            yield from validate_args(name, config.get("args") or {}, f"{here}.args")
+
+
+def _removed_plugins(path: str, sets: Document) -> Iterator[FieldError]:
+    """What is enabled of plugins that there were once."""
+    for point in POINTS:
+        for index, plugin in enumerate((sets.get(point) or {}).get("enabled") or ()):
+            if plugin.get("name") in REMOVED_PLUGINS:
+                yield invalid_value(f"{path}.{point}.enabled[{index}]", plugin["name"], REMOVED)
 
 
 def _extenders(extenders: Sequence[Document]) -> Iterator[FieldError]:
