@@ -16,6 +16,7 @@ from .framework.interface import CycleState
 from .framework.profile import PluginScores, Profile, not_considered
 from .framework.status import Status
 from .state.columns import ALL, BoolArray, IntArray, Rows
+from .state.nodeorder import NodeOrder
 from .state.podinfo import PodInfo
 
 FEASIBLE_NODES_MIN = 100
@@ -41,7 +42,9 @@ class Algorithm:
     def __init__(self, handle: Handle) -> None:
         self._handle = handle
         self._cluster = handle.cluster
+        self._order = NodeOrder(self._cluster.nodes)
         self._start = 0
+        """Where in that order the next search begins (nextStartNodeIndex)."""
         self.extenders_filter = False
         """An extender may refuse nodes, so more than one is needed even where nothing scores them."""
 
@@ -101,7 +104,7 @@ class Algorithm:
         alive = profile.run_filter(state, pod, diagnosis, alive)
         if len(self._handle.nominator) and alive.any():
             alive = self._leave_room_for_nominated(profile, pod, diagnosis, alive)
-        return self._sample(profile, np.flatnonzero(alive), considered)
+        return self._sample(profile, alive, considered)
 
     def _rows_named(self, names: frozenset[str]) -> BoolArray:
         mask = np.zeros(self._cluster.nodes.size, np.bool_)
@@ -146,20 +149,22 @@ class Algorithm:
 
     # ---- sampling
 
-    def _sample(self, profile: Profile, feasible: IntArray, considered: int) -> IntArray:
-        """A share of the feasible nodes, going round so that all get their turn (percentageOfNodesToScore).
+    def _sample(self, profile: Profile, alive: BoolArray, considered: int) -> IntArray:
+        """A share of the nodes that fit, going round so that all get their turn (percentageOfNodesToScore).
 
         `considered`: how many nodes PreFilter plugins left to look at.
         """
         wanted = nodes_to_find(profile.config.percentage_of_nodes_to_score, considered)
         if not profile.has_scores and not self.extenders_filter:
             wanted = 1
-        if wanted >= len(feasible):
-            return feasible
-        first = int(np.searchsorted(feasible, self._start))
-        chosen: IntArray = np.sort(np.take(feasible, np.arange(first, first + wanted), mode="wrap"))
-        self._start = int(feasible[(first + wanted) % len(feasible)])
-        return chosen
+        order = self._order.rows() if wanted < np.count_nonzero(alive) else None
+        turns = np.flatnonzero(alive if order is None else alive[order])
+        if wanted >= len(turns):
+            return turns
+        first = int(np.searchsorted(turns, self._start))
+        chosen: IntArray = np.take(turns, np.arange(first, first + wanted), mode="wrap")
+        self._start = int(turns[(first + wanted) % len(turns)])
+        return np.sort(chosen if order is None else order[chosen])
 
 
 def nodes_to_find(percentage: int, node_count: int) -> int:

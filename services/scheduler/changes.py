@@ -50,7 +50,9 @@ def _resources_of(pod: Object) -> list[object]:
     """What the kubelet says of resources during an in-place resize."""
     status = pod.get("status") or {}
     both = (*(status.get("containerStatuses") or ()), *(status.get("initContainerStatuses") or ()))
-    told = [(s["name"], s.get("allocatedResources"), s.get("resources")) for s in both if s.get("allocatedResources") or s.get("resources")]
+    told: list[object] = [
+        (s["name"], s.get("allocatedResources"), s.get("resources")) for s in both if s.get("allocatedResources") or s.get("resources")
+    ]
     return [*told, (status.get("allocatedResources"), status["resources"])] if status.get("resources") else told
 
 

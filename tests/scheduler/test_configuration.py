@@ -13,6 +13,7 @@ from kubecosm.services.scheduler.algorithm import nodes_to_find
 from kubecosm.services.scheduler.configuration import from_document, load
 from kubecosm.services.scheduler.framework.defaults import DEFAULT_PLUGINS, POINTS, ProfileConfig
 from kubecosm.services.scheduler.framework.interface import EXTENSION_POINTS
+from kubecosm.services.scheduler.state.nodeorder import NodeOrder
 
 from .helpers import Cluster, node, pod
 
@@ -243,6 +244,32 @@ def test_a_bad_file_is_one_clear_line(tmp_path: Path, text: str | None, why: str
         load(str(path), 100)
     assert str(path) in raised.value.message
     assert "\n" not in raised.value.message
+
+
+def test_a_share_of_the_nodes_has_nodes_of_every_zone() -> None:
+    zones = [{"topology.kubernetes.io/zone": f"zone-{index // 100}"} for index in range(300)]
+    cluster = Cluster(*(node(f"n{index:03}", labels=zones[index]) for index in range(300)))
+    cluster.schedule(pod("p"), pod("q"))
+    seen = []
+    for key in ("default/p", "default/q"):
+        decision = cluster.scheduler.decisions.get(key)
+        assert decision is not None
+        seen.append(decision.feasible.tolist())
+        assert [sum(row // 100 == zone for row in seen[-1]) for zone in range(3)] == [48, 48, 48]
+    assert not set(seen[0]) & set(seen[1]), "the next search begins where the last one ended"
+
+
+def test_nodes_take_turns_zone_by_zone() -> None:
+    def order_of(*labels: dict[str, str]) -> list[str] | None:
+        nodes = Cluster(*(node(f"n{index}", labels=one) for index, one in enumerate(labels))).scheduler.cluster.nodes
+        rows = NodeOrder(nodes).rows()
+        return None if rows is None else [nodes.names[row] for row in rows.tolist()]
+
+    new, old, region = "topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/region"
+    assert order_of({new: "a"}, {new: "a"}, {new: "a"}, {new: "b"}, {old: "b"}, {new: "c"}) == ["n0", "n3", "n5", "n1", "n4", "n2"]
+    assert order_of({new: "a"}, {new: "a"}) is None
+    assert order_of({}, {}) is None
+    assert order_of({new: "a", region: "x"}, {new: "a", region: "x"}, {new: "a", region: "y"}) == ["n0", "n2", "n1"]
 
 
 def test_the_share_is_taken_of_the_nodes_that_the_pod_names() -> None:
