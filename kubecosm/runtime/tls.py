@@ -20,6 +20,7 @@ class _Handshaking(ssl.SSLObject):
     """The server's side of a connection, which has a word for clients that do not speak TLS."""
 
     outgoing: ssl.MemoryBIO
+    server: ServerContext
     refused: ssl.SSLError | None = None
 
     def do_handshake(self) -> None:
@@ -28,7 +29,10 @@ class _Handshaking(ssl.SSLObject):
             raise self.refused
         try:
             super().do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            raise
         except ssl.SSLError as error:
+            self.server.failed_handshakes += 1
             if getattr(error, "reason", "") != "HTTP_REQUEST":
                 raise
             self.refused = error
@@ -40,11 +44,12 @@ class ServerContext(ssl.SSLContext):
     """A context whose connections answer plain HTTP as Go's server does."""
 
     sslobject_class = _Handshaking
+    failed_handshakes = 0
 
     def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *args: Any, **options: Any) -> ssl.SSLObject:
         made = super().wrap_bio(incoming, outgoing, *args, **options)
         if isinstance(made, _Handshaking):
-            made.outgoing = outgoing
+            made.outgoing, made.server = outgoing, self
         return made
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,7 @@ from .authz.bootstrap import RESOURCES as RBAC_RESOURCES
 from .authz.filter import with_authorization
 from .authz.modes import build_authorizer
 from .cache.caches import Caches
-from .cache.metrics import CacheMetrics
+from .cache.metrics import CacheMetrics, Stored
 from .config import Config
 from .configfiles import ReloadMetrics
 from .connect.backend import Backends
@@ -65,6 +65,7 @@ from .rest.store import ResourceStore
 from .rest.storedkind import selectable_of
 from .rest.tokens import TokenRequests
 from .rest.versions import stored_rows
+from .serviceips.metrics import AllocatorMetrics
 from .state import State
 from .storage.contract import Store
 
@@ -157,6 +158,12 @@ def database_bytes(config: Config) -> int:
     return sum(file.stat().st_size for file in files)
 
 
+def stored_rows_of(state: State) -> Iterator[Stored]:
+    """What each store writes, and how often it did."""
+    for store in state.stores.values():
+        yield store.stored.group, store.stored.version, store.stored.plural, store.calls
+
+
 def metrics_handlers(config: Config, state: State, backends: Backends) -> Mapping[tuple[str, str], Virtual]:
     """What answers metrics.k8s.io, if it is served: its rows join the table, but nothing of it is stored."""
     if not config.enable_metrics_api:
@@ -182,7 +189,8 @@ def build_handler(
     state.cel_times.register(metrics)
     if flows:
         metrics.registry.register(FlowMetrics(flows))
-    metrics.registry.register(CacheMetrics(state.caches, lambda: database_bytes(config)))
+    metrics.registry.register(CacheMetrics(state.caches, lambda: database_bytes(config), lambda: stored_rows_of(state)))
+    metrics.registry.register(AllocatorMetrics(lambda: getattr(state.store("", "v1", "services").strategy, "allocator", None)))
     identities = build_identities(config, state)
     authorizer = state.authorizer = build_authorizer(config, state)
     watched = [*state.config_files, *([state.encryption.reloads] if state.encryption is not None else ())]

@@ -14,10 +14,13 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Protocol
 
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+
 from kubecosm.runtime.clock import Clock
 from kubecosm.runtime.errors import StartupError, startup
 from kubecosm.runtime.logs import get_logger
-from kubecosm.runtime.tls import server_context
+from kubecosm.runtime.tls import ServerContext, server_context
 
 from .config import Config
 from .rotatedfiles import stamp_of
@@ -132,6 +135,19 @@ class ServingTls:
         files = [config.tls_cert_file, config.tls_private_key_file, config.client_ca_file, config.requestheader_client_ca_file]
         files += [file for named in self._named for file in (named.cert, named.key)]
         return {file: stamp_of(file) for file in files if file}
+
+
+class HandshakeMetrics(Collector):
+    """Clients that could not agree with the server on TLS."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        """`context`: the listener's."""
+        self._context = context
+
+    def collect(self) -> Iterable[Metric]:
+        text = "Number of requests dropped with 'TLS handshake error from' error"
+        failed = self._context.failed_handshakes if isinstance(self._context, ServerContext) else 0
+        yield CounterMetricFamily("apiserver_tls_handshake_errors", text, value=failed)
 
 
 class Reloadable(Protocol):

@@ -13,7 +13,7 @@ import pytest
 
 from kubecosm.services.apiserver.tallies import Durations
 
-from .harness import USER_TOKEN, Api, configmap, with_api
+from .harness import CONFIGMAPS, USER_TOKEN, Api, configmap, with_api
 
 _SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -52,6 +52,22 @@ EXPECTED: dict[str, set[str]] = {
     "apiserver_storage_size_bytes": {"storage_cluster_id"},
     "apiserver_storage_events_received_total": {"group", "resource"},
     "apiserver_request_sli_duration_seconds_count": {"component", "group", "resource", "scope", "subresource", "verb", "version"},
+    "apiserver_resource_size_estimate_bytes": {"group", "resource"},
+    "apiserver_watch_cache_events_received_total": {"group", "resource"},
+    "apiserver_watch_cache_events_dispatched_total": {"group", "resource"},
+    "apiserver_watch_cache_resource_version": {"group", "resource"},
+    "apiserver_watch_events_total": {"group", "resource", "version"},
+    "apiserver_watch_events_sizes_count": {"group", "resource", "version"},
+    "apiserver_cache_list_total": {"group", "index", "resource"},
+    "apiserver_cache_list_fetched_objects_total": {"group", "index", "resource"},
+    "apiserver_cache_list_returned_objects_total": {"group", "resource"},
+    "apiserver_tls_handshake_errors_total": set(),
+    "etcd_request_duration_seconds_count": {"group", "operation", "resource"},
+    "etcd_requests_total": {"group", "operation", "resource"},
+    "kube_apiserver_clusterip_allocator_allocated_ips": {"cidr"},
+    "kube_apiserver_clusterip_allocator_available_ips": {"cidr"},
+    "kube_apiserver_nodeport_allocator_allocated_ports": set(),
+    "kube_apiserver_nodeport_allocator_available_ports": set(),
     "kubernetes_healthcheck": {"name", "type"},
     "kubernetes_healthchecks_total": {"name", "status", "type"},
     "kubernetes_build_info": {
@@ -71,6 +87,9 @@ def test_what_kubernetes_promises_is_there_with_its_labels(tmp_path: Path) -> No
         initial = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=1"
         async with api.watch(f"/api/v1/pods?watch=1&{initial}") as watch:
             await watch.next()
+            async with api.watch("/api/v1/configmaps?watch=1") as changes:
+                await api.create(CONFIGMAPS, configmap("seen"))
+                await changes.next()
             samples = await scrape(api)
         found = {name: set(samples[name][0][0]) for name in EXPECTED if name in samples}
         assert found == EXPECTED
@@ -116,6 +135,67 @@ def test_sizes_of_reads_and_events_of_the_storage_are_counted(tmp_path: Path) ->
         received = total(samples, "apiserver_storage_events_received_total", group="", resource="configmaps")
         await api.delete(f"{path}/big")
         assert total(await scrape(api), "apiserver_storage_events_received_total", group="", resource="configmaps") == received + 1
+
+    with_api(tmp_path, test)
+
+
+def test_writes_lists_and_events_are_counted_by_resource(tmp_path: Path) -> None:
+    async def test(api: Api) -> None:
+        which: dict[str, Any] = {"group": "", "resource": "configmaps"}
+        async with api.watch("/api/v1/configmaps?watch=1") as one, api.watch("/api/v1/configmaps?watch=1") as two:
+            before = await scrape(api)
+            for n in range(20):
+                await api.create(CONFIGMAPS, configmap(f"c{n}", labels={"even": str(n % 2)}))
+            await api.merge(f"{CONFIGMAPS}/c0", {"data": {"k": "w"}})
+            await api.delete(f"{CONFIGMAPS}/c1")
+            await one.names(22)
+            await two.names(22)
+            await api.get(CONFIGMAPS)
+            await api.get(f"{CONFIGMAPS}?labelSelector=even=1")
+            samples = await scrape(api)
+
+        def grown(name: str, **labels: str) -> float:
+            return total(samples, name, **which, **labels) - total(before, name, **which, **labels)
+
+        assert [grown("etcd_requests_total", operation=operation) for operation in ("create", "update", "delete")] == [20, 1, 1]
+        assert grown("etcd_request_duration_seconds_count", operation="create") == 20
+        assert grown("apiserver_watch_events_total", version="v1") == 44
+        assert grown("apiserver_watch_events_sizes_count", version="v1") == 44
+        assert grown("apiserver_cache_list_total", index="") == 2
+        assert grown("apiserver_cache_list_fetched_objects_total") == 38
+        assert grown("apiserver_cache_list_returned_objects_total") == 19 + 9
+        stored = (await api.raw("GET", CONFIGMAPS)).body
+        assert 0.5 * len(stored) < total(samples, "apiserver_resource_size_estimate_bytes", **which) < 2 * len(stored)
+
+    with_api(tmp_path, test)
+
+
+def test_addresses_and_ports_that_services_hold_are_counted(tmp_path: Path) -> None:
+    async def test(api: Api) -> None:
+        before = await scrape(api)
+        services = "/api/v1/namespaces/default/services"
+        made = {"metadata": {"name": "s"}, "spec": {"type": "NodePort", "ports": [{"port": 80, "name": "a"}, {"port": 81, "name": "b"}]}}
+        await api.create(services, made)
+        held = await scrape(api)
+        await api.delete(f"{services}/s")
+        after = await scrape(api)
+        addresses, ports = "kube_apiserver_clusterip_allocator", "kube_apiserver_nodeport_allocator"
+        for name, count in ((f"{addresses}_allocated_ips", 1), (f"{addresses}_available_ips", -1), (f"{ports}_allocated_ports", 2)):
+            assert total(held, name) - total(before, name) == count, name
+            assert total(after, name) == total(before, name), name
+
+    with_api(tmp_path, test)
+
+
+def test_clients_that_cannot_agree_on_tls_are_counted(tmp_path: Path) -> None:
+    async def test(api: Api) -> None:
+        assert total(await scrape(api), "apiserver_tls_handshake_errors_total") == 0
+        host, _, port = api.base.removeprefix("https://").rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        assert b"HTTP request to an HTTPS server" in await reader.readuntil(b"server.\n")
+        writer.close()
+        assert total(await scrape(api), "apiserver_tls_handshake_errors_total") == 1
 
     with_api(tmp_path, test)
 

@@ -20,6 +20,8 @@ class Page:
     entries: list[Entry]
     more: bool
     remaining: int | None
+    looked_at: int
+    """How many objects were looked at to find these."""
 
 
 class ResourceCache:
@@ -34,6 +36,8 @@ class ResourceCache:
         self._keys: list[str] = []
         self.history = History(revision)
         self.watches = WatchIndex(attributes_of)
+        self.lists = self.looked_at = self.returned = 0
+        """Lists that clients got from here, the objects looked at for them and those returned."""
         self.followers: list[Callable[[Sequence[Event]], None]] = []
         """Parts of this server that want every change, before watchers get it; they must not raise."""
 
@@ -84,20 +88,20 @@ class ResourceCache:
             chosen = keys[:limit] if limit else keys
             remaining = len(keys) - len(chosen)
             entries = self._entries
-            return Page([entries[key] for key in chosen], remaining > 0, remaining)
+            return Page([entries[key] for key in chosen], remaining > 0, remaining, len(chosen))
         return self._filtered(keys, selection, limit)
 
     def _filtered(self, keys: list[str], selection: Selection, limit: int) -> Page:
         found: list[Entry] = []
         entries, attributes_of = self._entries, self.attributes_of
-        for key in keys:
+        for looked_at, key in enumerate(keys, 1):
             entry = entries[key]
             labels, fields = entry.attributes(attributes_of)
             if selection.labels.matches(labels) and selection.fields.matches(fields):
                 if limit and len(found) == limit:
-                    return Page(found, True, None)
+                    return Page(found, True, None, looked_at)
                 found.append(entry)
-        return Page(found, False, 0)
+        return Page(found, False, 0, len(keys))
 
     def _range(self, selection: Selection, after: str) -> list[str]:
         """The keys a selection can match, as far as order and name tell."""

@@ -11,12 +11,17 @@ from collections.abc import Iterable, Sequence
 from time import perf_counter
 from typing import Protocol
 
+from kubecosm.runtime.metrics import exponential_buckets
+
 from ..http.response import chunk
+from ..tallies import Durations
 from .entry import AttributesOf
 from .events import Event
 from .selection import NODE_NAME, Selection
 from .view import View
 
+EVENT_SIZE_BUCKETS = exponential_buckets(1024, 2.0, 8)
+"""apiserver_watch_events_sizes."""
 REST_AFTER_SECONDS = 0.001
 REST_SECONDS_MAX = 0.05
 """The longest that an event waits for others behind a long flush."""
@@ -54,12 +59,15 @@ class WatchGroup:
         self._pending.append(event.frame(kind, self.view))
         return len(self._pending) == 1
 
-    def flush(self) -> None:
-        """Send what is queued as one piece, framed once, to every watcher."""
-        piece = chunk(b"".join(self._pending))
-        self._pending.clear()
-        for watcher in tuple(self.watchers):
+    def flush(self) -> tuple[int, int]:
+        """Send what is queued as one piece, framed once, to every watcher. Answers how many events that was in all, and the size of one."""
+        pending, watchers = self._pending, tuple(self.watchers)
+        count, size = len(pending) * len(watchers), len(pending[0])
+        piece = chunk(b"".join(pending))
+        pending.clear()
+        for watcher in watchers:
             watcher.send(piece)
+        return count, size
 
 
 class WatchIndex:
@@ -75,6 +83,10 @@ class WatchIndex:
         self._by_node: dict[str, list[WatchGroup]] = {}
         self._dirty: list[WatchGroup] = []  # groups with queued frames
         self._resting: asyncio.TimerHandle | None = None
+        self.sent = 0
+        """Events that watchers got, each counted for each."""
+        self.sizes = Durations(EVENT_SIZE_BUCKETS)
+        """Of one event of each that are sent together."""
 
     @property
     def watcher_count(self) -> int:
@@ -137,7 +149,9 @@ class WatchIndex:
         started = perf_counter()  # the work itself, not cluster time
         dirty, self._dirty = self._dirty, []
         for group in dirty:
-            group.flush()
+            count, size = group.flush()
+            self.sent += count
+            self.sizes.observe(size)
         took = perf_counter() - started
         if took > REST_AFTER_SECONDS and self._resting is None:
             self._resting = asyncio.get_running_loop().call_later(min(took, REST_SECONDS_MAX), self._rested)

@@ -104,7 +104,11 @@ def _unknown_field(store: ResourceStore, field: str) -> str:
 def _page_of_cache(
     store: ResourceStore, request: Request, selection: Selection, options: ListOptions, revision: int, *, after: str
 ) -> Answer:
-    page = store.cache.page(selection, after=after, limit=options.limit)
+    cache = store.cache
+    page = cache.page(selection, after=after, limit=options.limit)
+    cache.lists += 1
+    cache.looked_at += page.looked_at
+    cache.returned += len(page.entries)
     token = encode_token(revision, page.entries[-1].key) if page.more else ""
     return answer_list(request, store, page.entries, revision, token, page.remaining)
 

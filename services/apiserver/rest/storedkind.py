@@ -24,6 +24,7 @@ from ..cache.view import View
 from ..registry.kinds import strategy_for
 from ..registry.strategy import Strategy
 from ..state import State
+from ..storage.calls import CREATE, DELETE, OPERATIONS, UPDATE, Calls
 from . import deprecations
 from .objectmeta import encode
 from .options import DeleteOptions, WriteOptions
@@ -65,6 +66,7 @@ class StoredKind:
         self.served_strategy = strategy if row == stored else strategy_for(row)
         self.prefix = prefix_of(stored.group, stored.plural)
         self._subresource_strategies: dict[str, Strategy] = {}
+        self.calls = {operation: Calls(state.clock.monotonic) for operation in OPERATIONS}
         self.watch_views: dict[tuple[str, str, str], View] = {}
         self.deprecation = deprecations.BUILTIN.get((row.group, row.version, row.plural), "")
         """What those are warned of who use this version."""
@@ -127,7 +129,8 @@ class StoredKind:
             return None if self.cache.get(key) is not None else Entry(key, answer, 0)
         if version:
             raise ApiError("resourceVersion should not be set on objects to be created", code=500)
-        written = await self.state.storage.create(key=self.prefix + key, value=value)
+        with self.calls[CREATE].one():
+            written = await self.state.storage.create(key=self.prefix + key, value=value)
         return self._written_entry(key, value, written.revision) if written.succeeded else None
 
     def _written_entry(self, key: str, value: bytes, revision: int) -> Entry:
@@ -139,7 +142,8 @@ class StoredKind:
         """Replace an entry; None if somebody was faster."""
         if caller.dry_run:
             return Entry(entry.key, with_revision(value, entry.revision), entry.revision)
-        written = await self.state.storage.update(key=self.prefix + entry.key, value=value, expected_revision=entry.revision)
+        with self.calls[UPDATE].one():
+            written = await self.state.storage.update(key=self.prefix + entry.key, value=value, expected_revision=entry.revision)
         return self._written_entry(entry.key, value, written.revision) if written.succeeded else None
 
     async def change_system_fields(self, namespace: str, name: str, change: Change, caller: Caller) -> Entry:
@@ -165,7 +169,8 @@ class StoredKind:
         return await self.state.settle(self._remove(entry), release)
 
     async def _remove(self, entry: Entry) -> int | None:
-        written = await self.state.storage.delete(key=self.prefix + entry.key, expected_revision=entry.revision)
+        with self.calls[DELETE].one():
+            written = await self.state.storage.delete(key=self.prefix + entry.key, expected_revision=entry.revision)
         return written.revision if written.succeeded else None
 
 

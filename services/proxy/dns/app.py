@@ -25,7 +25,6 @@ log = get_logger("dns")
 
 SERVICE_NAME = "kube-dns"
 DNS_PORT = 53
-METRICS_PORT = 9153
 
 
 def dns_service(cluster_ip: str) -> Object:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import random
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from kubecosm.api.errors import ApiError, InternalError
@@ -73,6 +74,18 @@ class Allocator:
         self._addresses |= now.addresses
         self._ports |= now.ports
         self.ranges.came_free()
+
+    def addresses_held(self) -> Iterator[tuple[str, int, int]]:
+        """(network, addresses taken, addresses free) of every range."""
+        taken = self._addresses | self.foreign
+        for network, usable in self.ranges.sizes():
+            held = sum(1 for address in taken if ipaddress.ip_address(address) in network)
+            yield str(network), held, max(usable - held, 0)
+
+    def ports_held(self) -> tuple[int, int]:
+        """(node ports taken, free), whatever their protocols."""
+        taken = len({port for _, port in self._ports | self.claimed_ports})
+        return taken, self._port_last - self._port_first + 1 - taken
 
     def _is_taken(self, address: str) -> bool:
         return address in self._addresses or address in self.foreign

@@ -30,23 +30,23 @@ class AddressRange:
 
     def __init__(self, network: Network) -> None:
         self.network = network
-        self._size = network.num_addresses - (2 if network.version == 4 else 1)
+        self.size = network.num_addresses - (2 if network.version == 4 else 1)
         self._band = static_band(network.num_addresses, ADDRESS_BAND)
-        self.is_full = self._size < 1
+        self.is_full = self.size < 1
 
     def holds(self, address: str) -> bool:
         """Whether the address may be given out: neither the network's own nor its broadcast address."""
         ip = parse_ip(address)
-        return ip is not None and ip in self.network and 0 < int(ip) - int(self.network.network_address) <= self._size
+        return ip is not None and ip in self.network and 0 < int(ip) - int(self.network.network_address) <= self.size
 
     def free(self, is_taken: Callable[[str], bool], rng: random.Random) -> str | None:
         """One that nobody has, by chance above the band, in order otherwise; None if there is none."""
-        first = min(self._band, self._size - 1) + 1
+        first = min(self._band, self.size - 1) + 1
         for _ in range(RANDOM_TRIES):
-            address = str(self.network[rng.randint(first, self._size)])
+            address = str(self.network[rng.randint(first, self.size)])
             if not is_taken(address):
                 return address
-        for offset in (*range(first, self._size + 1), *range(1, first)):
+        for offset in (*range(first, self.size + 1), *range(1, first)):
             address = str(self.network[offset])
             if not is_taken(address):
                 return address
@@ -66,6 +66,10 @@ class Ranges:
         known = {found.network: found for found in self._ranges}
         wanted = dict.fromkeys([self.primary, *(n for n in networks if n.version == self.primary.version)])
         self._ranges = [known.get(network) or AddressRange(network) for network in wanted]
+
+    def sizes(self) -> list[tuple[Network, int]]:
+        """Each network, and how many addresses of it can be given out."""
+        return [(found.network, found.size) for found in self._ranges]
 
     def came_free(self) -> None:
         for found in self._ranges:
