@@ -14,6 +14,7 @@ from typing import Any
 
 from .access import TYPES, entry, has, optional_entry, select
 from .functions import LIST_COST, MAP_COST, STRUCT_COST, Functions, Overload, accepts
+from .macros import ACCU
 from .nodes import Call, Fold, Ident, ListNode, Literal, MapNode, Node, Select, Struct
 from .values import CelError, CostExceeded, Optional, TypeValue, equal
 
@@ -150,6 +151,8 @@ class Planner:
         special = _SPECIAL.get(node.function)
         if special is not None:
             return special(self, node)
+        if node.function == "_+_" and _grows(node):
+            return self._append(node)
         if node.function == "@in" and (among := self._constant(node.args[1])) and _is_scalars(among[0]):
             return _membership(self.plan(node.args[0]), among[0])
         steps = [self.plan(part) for part in node.operands]
@@ -163,6 +166,21 @@ class Planner:
         is_member = node.target is not None
         fitting = [one for one in declared if one.is_member == is_member and len(one.params) == len(node.operands)]
         return [one for one in fitting if not node.overloads or one.id in node.overloads]
+
+    def _append(self, node: Call) -> Step:
+        """What the macros collect grows in place: a new list in each round would take time that the cost does not tell of."""
+        other = self.plan(node.args[1])
+
+        def step(frame: Frame) -> Any:
+            frame.cost += 2
+            items = frame.variables[ACCU]
+            if type(items) is CelError:
+                _attempt(other, frame)
+                raise items
+            items.append(other(frame)[0])
+            return items
+
+        return step
 
     def _list(self, node: ListNode) -> Step:
         steps, optionals = [self.plan(part) for part in node.elements], node.optionals
@@ -221,12 +239,13 @@ class Planner:
         over, init = self.plan(node.range), self.plan(node.init)
         condition, advance, result = self.plan(node.condition), self.plan(node.step), self.plan(node.result)
         accu, var, var2 = node.accu, node.var, node.var2
+        collects = {ListNode: list, MapNode: dict}.get(type(node.init)) if accu == ACCU else None
 
         def step(frame: Frame) -> Any:
             items = over(frame)
             variables = frame.variables
             before = {name: variables.get(name, _ABSENT) for name in (accu, var, var2) if name}
-            variables[accu] = _attempt(init, frame)
+            variables[accu] = _attempt(init, frame) if collects is None else collects()
             try:
                 for key, value in _rounds(items, bool(var2)):
                     variables[var] = key
@@ -335,6 +354,13 @@ def _rounds(items: Any, with_both: bool) -> Any:
     if isinstance(items, dict):
         return list(items.items()) if with_both else [(key, None) for key in items]
     raise CelError("no such overload")
+
+
+def _grows(node: Call) -> bool:
+    """Whether it adds one element to what a macro collects."""
+    more, one = node.args
+    is_one = isinstance(one, ListNode) and len(one.elements) == 1 and not one.optionals
+    return isinstance(more, Ident) and more.name == ACCU and is_one
 
 
 def _is_attribute(node: Node) -> bool:

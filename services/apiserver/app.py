@@ -40,7 +40,7 @@ from .serving import advertised_address, etcd_context, follow_client_certificate
 from .state import State
 from .storage.contract import StorageError, Store
 from .storage.memory import open_memory
-from .tls import HandshakeMetrics, ServingTls, reload_forever
+from .tls import ServingTls, reload_forever
 
 if TYPE_CHECKING:
     from .encryption.store import EncryptingStore
@@ -82,8 +82,7 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
         addresses = AddressKeeper(state)
         state.admission.start()
         state.flow_control = flows = build_flow_control(config, state)
-        metrics = Metrics()
-        metrics.registry.register(HandshakeMetrics(serving.context))
+        serving.register(metrics := Metrics())
         state.min_request_seconds = config.min_request_timeout
         health = HealthEndpoints(metrics, livez=alive_checks(state, config), readyz=ready_checks(state))
         reached_at = advertised_address(config)

@@ -12,6 +12,7 @@ from kubecosm.api.errors import ApiError
 from kubecosm.api.resources import ResourceTable
 from kubecosm.runtime.clock import Clock
 
+from .aside import Aside
 from .authz.metrics import AuthorizationMetrics
 from .cache.caches import Caches
 from .celtimes import CelTimes
@@ -66,6 +67,8 @@ class State:
     """Certificates besides the server's own, which are taken up anew as well."""
     closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     """What ends with the server: clients of services outside."""
+    aside: Aside = field(default_factory=Aside)
+    """Where expressions go that take long."""
     cel_times: CelTimes = field(init=False)
     """How long the rules of custom resources take."""
     webhooks: WebhookClients = field(init=False)

@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 from kubecosm.runtime.clock import Clock
 from kubecosm.runtime.errors import StartupError, startup
 from kubecosm.runtime.logs import get_logger
+from kubecosm.runtime.metrics import Metrics
 from kubecosm.runtime.tls import ServerContext, server_context
 
 from .config import Config
@@ -82,6 +83,9 @@ class ServingTls:
         if config.tls_cert_file:
             self.context = self._context(config.tls_cert_file, config.tls_private_key_file)
             self.context.sni_callback = self._choose
+
+    def register(self, metrics: Metrics) -> None:
+        metrics.registry.register(HandshakeMetrics(self.context))
 
     def _load(self, cert: str = "", key: str = "") -> None:
         """(Re)make all contexts, or none. Raises StartupError."""

@@ -24,7 +24,8 @@ def _inserted(entries: dict[Any, Any], *added: Any) -> dict[Any, Any]:
     for key in new:
         if key in entries:
             raise CelError(f"insert failed: key {key} already exists")
-    return {**entries, **new}
+    entries.update(new)  # the macro's own, and nobody else's
+    return entries
 
 
 def _unwrapped(items: list[Any]) -> list[Any]:

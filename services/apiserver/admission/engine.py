@@ -19,6 +19,7 @@ from kubecosm.cel.nodes import Call, ListNode, Node, Struct
 from kubecosm.cel.types import BOOL, DYN, STRING, Type, list_of, map_of, object_of, opaque
 from kubecosm.cel.values import CelError, CostExceeded, Fields, Opaque
 
+from ..aside import TooLong
 from ..authn.user import User
 from ..authz.attributes import Attributes as Asked
 from .expressions import ANY, JSON_PATCH, OBJECT, CompilationError, Environment, EvaluationError, OutOfBudget, Scope, View
@@ -54,7 +55,7 @@ class Compiled:
         self._names = tuple(name for name in names if program.mentions(name))
 
     def run(self, scope: Scope) -> Any:
-        """Raises EvaluationError, Undecided."""
+        """Raises EvaluationError, Undecided, TooLong."""
         values: dict[str, Any] = {}
         for name in self._names:
             if name == "variables":
@@ -66,13 +67,16 @@ class Compiled:
                 values[name] = scope.value(name)
         limit = min(CALL_COST_MAX, scope.budget)
         try:
-            value, cost = self._program.evaluate(values, limit)
+            value, cost = self._program.evaluate(values, min(limit, scope.patience))
         except CostExceeded as error:
+            if scope.patience < limit:
+                raise TooLong from None
             scope.budget -= limit
             raise (EvaluationError(str(error)) if limit == CALL_COST_MAX else OutOfBudget()) from None
         except CelError as error:
             raise EvaluationError(str(error)) from None
         scope.budget -= cost
+        scope.patience -= cost
         if self._mismatch:
             raise EvaluationError(f"type mismatch: {self._mismatch}")
         return plain(value) if self._environment.mutates else value

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kubecosm.api.errors import ApiError
 from kubecosm.api.resources import Object, Resource
 
+from ..aside import PATIENCE, Aside, TooLong
 from .chain import Attributes
 from .decisions import Decisions, Undecided
 from .waiting import Waits
@@ -27,8 +28,6 @@ BOOL, STRING, STRING_OR_NULL, OBJECT, JSON_PATCH = ("bool",), ("string",), ("str
 ANY: tuple[str, ...] = ()
 POLICY_COST_MAX = 10_000_000
 """celconfig.RuntimeCELCostBudget."""
-PAUSE_COST = 50_000
-"""About as many microseconds of the event loop."""
 
 
 class EvaluationError(Exception):
@@ -75,6 +74,8 @@ class View:
     old: Object | None
     find_namespace: Callable[[], Object | None]
     decisions: Decisions
+    aside: Aside
+    """Where expressions go that take long."""
 
     @cached_property
     def request(self) -> Object:
@@ -102,6 +103,8 @@ class Scope:
     knows_namespace: bool = True
     budget: int = POLICY_COST_MAX
     """What evaluations in this scope may still cost."""
+    patience: int = PATIENCE
+    """What they may cost before others get a turn."""
 
     def value(self, name: str) -> Any:
         """What a name stands for. Raises NotFound where the namespace is missing."""
@@ -144,8 +147,13 @@ class Program:
         compiled = self._compiled
         return compiled if isinstance(compiled, str) else ""
 
+    @property
+    def asks(self) -> bool:
+        """Whether evaluating it may ask the authorizer."""
+        return any("authorizer" in source for source in (self.source, *self.environment.variables.values()))
+
     def evaluate(self, scope: Scope) -> Any:
-        """The value as plain Python. Raises EvaluationError, Undecided."""
+        """The value as plain Python. Raises EvaluationError, Undecided; TooLong once the patience of the scope is spent."""
         compiled = self._compiled
         if isinstance(compiled, str):
             raise EvaluationError(f"compilation error: {compiled}")
@@ -162,19 +170,39 @@ class Program:
 def evaluated(program: Program, scope: Scope) -> Waits[Any]:
     """The value, once the authorizer knows all that the expression asks of it. Raises EvaluationError.
 
-    Others get a turn after an expression that took long: those of one policy may take seconds in all.
+    Others get a turn between expressions that take long together, and go on beside one that takes long by itself, unless that asks the
+    authorizer, who lives on the event loop.
     """
-    before = scope.budget
-    while True:
-        try:
-            value = program.evaluate(scope)
-            break
-        except Undecided as undecided:
-            yield undecided.asking
-        except EvaluationError:
-            if before - scope.budget > PAUSE_COST:
-                yield asyncio.sleep(0)
-            raise
-    if before - scope.budget > PAUSE_COST:
+    if scope.patience < PATIENCE // 2:
         yield asyncio.sleep(0)
-    return value
+        scope.patience = PATIENCE
+    try:
+        while True:
+            try:
+                return program.evaluate(scope)
+            except Undecided as undecided:
+                yield undecided.asking
+            except TooLong:
+                if not program.asks:
+                    return (yield from _aside(program, scope))
+                scope.patience = POLICY_COST_MAX
+    finally:
+        if scope.patience > PATIENCE:
+            scope.patience = 0
+
+
+def _aside(program: Program, scope: Scope) -> Waits[Any]:
+    """The value, or what is wrong, worked out in another thread. Raises EvaluationError."""
+    outcome: list[Any] = []
+
+    def work() -> None:
+        try:
+            outcome.append(program.evaluate(scope))
+        except EvaluationError as error:
+            outcome.append(error)
+
+    scope.patience = POLICY_COST_MAX
+    yield scope.view.aside.run(work)
+    if isinstance(outcome[0], EvaluationError):
+        raise outcome[0]
+    return outcome[0]

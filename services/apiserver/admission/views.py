@@ -41,7 +41,8 @@ class Views:
         surroundings, attributes = self._surroundings, self._attributes
         obj = surroundings.in_version(attributes, attributes.obj, row)
         old = surroundings.in_version(attributes, attributes.old, row)
-        return View(attributes, row, obj, old, lambda: namespace_object(surroundings, attributes), self._decisions)
+        aside = surroundings.state.aside
+        return View(attributes, row, obj, old, lambda: namespace_object(surroundings, attributes), self._decisions, aside)
 
 
 def namespace_object(surroundings: Surroundings, attributes: Attributes) -> Object | None:

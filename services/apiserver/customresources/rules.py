@@ -17,6 +17,7 @@ from kubecosm.cel.environment import PER_CALL_LIMIT, CompileError, Environment, 
 from kubecosm.cel.types import Type, optional_of
 from kubecosm.cel.values import NONE, CelError, CostExceeded, Optional
 
+from ..aside import TooLong
 from .celschema import LIST_KEYS, LIST_TYPE, converted, declared_type, is_plain, with_object_fields
 from .strategy import mentions_rules
 
@@ -112,8 +113,9 @@ def _below(schema: Any, source: Any, name: str) -> Level | None:
 class Check:
     """One object under the rules of its schema."""
 
-    def __init__(self, level: Level, obj: Any, old: Any = None) -> None:
-        self._budget = BUDGET
+    def __init__(self, level: Level, obj: Any, old: Any = None, *, patience: int = BUDGET) -> None:
+        """Raises TooLong if it costs more than `patience`."""
+        self._budget, self._patience = BUDGET, patience
         self._errors: list[FieldError] = []
         self.warnings: list[str] = []
         """What would have been an error if the update had changed it."""
@@ -181,7 +183,7 @@ class Check:
             return
         told = (rule.spec.get("message") or rule.spec.get("rule") or "").strip()
         try:
-            holds, cost = rule.program.evaluate(variables, min(PER_CALL_LIMIT, self._budget))
+            holds = self._evaluate(rule.program, variables)
         except CostExceeded as error:
             self._budget = -1
             about = f"'{error}': no further validation rules will be run due to call cost exceeds limit for rule: {told}"
@@ -193,7 +195,6 @@ class Check:
                 text = f"'{error}': call arguments did not match a supported operator, function or macro signature for rule: {told}"
             self._fail(path, kind, text)
             return
-        self._budget -= cost
         if holds is True:
             return
         found = self._described(rule, kind, variables, path)
@@ -201,6 +202,19 @@ class Check:
             self.warnings.append(str(found))
         else:
             self._errors.append(found)
+
+    def _evaluate(self, program: Program, variables: dict[str, Any]) -> Any:
+        """Raises CelError, CostExceeded, TooLong."""
+        limit = min(PER_CALL_LIMIT, self._budget)
+        try:
+            value, cost = program.evaluate(variables, min(limit, self._patience))
+        except CostExceeded:
+            if self._patience < limit:
+                raise TooLong from None
+            raise
+        self._budget -= cost
+        self._patience -= cost
+        return value
 
     def _fail(self, path: str, kind: str, detail: str) -> None:
         self._errors.append(invalid_value(path or "<nil>", kind, detail))
@@ -224,13 +238,12 @@ class Check:
         if rule.message is None:
             return ""
         try:
-            text, cost = rule.message.evaluate(variables, min(PER_CALL_LIMIT, self._budget))
+            text = self._evaluate(rule.message, variables)
         except CostExceeded:
             self._budget = -1
             return "messageExpression evaluation failed due to running out of cost budget, no further validation rules will be run"
         except CelError:
             return ""
-        self._budget -= cost
         shown = text.strip() if isinstance(text, str) else ""
         return shown if len(shown.encode()) <= MESSAGE_BYTES_MAX and "\n" not in shown else ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -9,13 +10,14 @@ from kubecosm.api.field import FieldError, invalid_value
 from kubecosm.api.resources import CustomResource, Object
 from kubecosm.api.schema.structural import fill_defaults
 
+from ..aside import PATIENCE, Laborious, TooLong
 from ..registry.strategy import Strategy, keep_field
 from .jsonpath import find, printed
 from .validation import is_simple, validate, validate_update, value_problems, value_problems_of_update
 
 if TYPE_CHECKING:
     from ..celtimes import CelTimes
-    from .rules import Level
+    from .rules import Check, Level
 
 _IDENTITY = ("metadata", "kind", "apiVersion")
 _BLOCKING = ("FieldValueRequired", "FieldValueTooLong", "FieldValueTooMany", "FieldValueTypeInvalid")
@@ -39,6 +41,8 @@ class CustomResourceStrategy(Strategy):
         super().__init__(row)
         self._times = times
         self._schema = row.schema
+        self._known: Check | None = None
+        """What the rules say of the object that is validated next: they took too long to be asked there."""
         self._selectable = {path.removeprefix("."): path for path in selectable}
 
     def default(self, obj: Object) -> None:
@@ -80,16 +84,27 @@ class CustomResourceStrategy(Strategy):
         return work() if self._times is None else self._times.compiling(work)
 
     def _with_rules(self, errors: list[FieldError], obj: Object, old: Object | None) -> list[FieldError]:
-        from .rules import Check
-
         self.tolerated = ()
         if any(error.type in _BLOCKING for error in errors):
             return [*errors, invalid_value("<nil>", None, _NOT_CHECKED)]
-        assert self._rules is not None
-        work = partial(Check, self._rules, obj, old)
-        check = work() if self._times is None else self._times.evaluating(work)
+        known, self._known = self._known, None
+        check = known or self._check(obj, old)
         self.tolerated = check.warnings
         return [*errors, *check.errors]
+
+    def _check(self, obj: Object, old: Object | None) -> Check:
+        """Raises Laborious if the rules take too long for the event loop."""
+        from .rules import Check
+
+        assert self._rules is not None
+        work, timed = partial(Check, self._rules, obj, old), self._times.evaluating if self._times is not None else _plainly
+        try:
+            return timed(partial(work, patience=PATIENCE))
+        except TooLong:
+            raise Laborious(partial(timed, work), self._keep) from None
+
+    def _keep(self, check: Check) -> None:
+        self._known = check
 
     def selectable_fields(self, obj: Object) -> dict[str, str]:
         found = {name: find(path, obj) for name, path in self._selectable.items()}
@@ -97,6 +112,10 @@ class CustomResourceStrategy(Strategy):
 
     def selectable_field_names(self) -> tuple[str, ...]:
         return tuple(self._selectable)
+
+
+def _plainly(work: Callable[[], Check]) -> Check:
+    return work()
 
 
 class CustomStatusStrategy(CustomResourceStrategy):

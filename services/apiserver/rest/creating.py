@@ -7,6 +7,7 @@ from kubecosm.api.field import FieldError, invalid
 from kubecosm.api.resources import Object
 
 from ..admission.chain import Attributes
+from ..aside import Laborious
 from ..cache.entry import Entry
 from ..registry.meta import check_meta
 from .objectmeta import drop_system_fields, fill_system_fields, generated_name, set_namespace
@@ -71,7 +72,11 @@ class Creating(StoredKind):
         """None if the name is taken."""
         if self.strategy.is_stateful:
             attributes.when_settled(self.strategy.begin_create(obj, dry_run=caller.dry_run))
-        self._complete_new(obj)
+        try:
+            self._complete_new(obj)
+        except Laborious as labor:
+            await self.state.aside.settle(labor)
+            self._complete_new(obj)
         pending = self.state.admission.validate(attributes)
         if pending is not None:
             await pending

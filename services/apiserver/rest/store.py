@@ -16,6 +16,7 @@ from kubecosm.api.managedfields import keep_times_if_unchanged
 from kubecosm.api.resources import Object
 
 from ..admission.chain import Attributes
+from ..aside import Laborious
 from ..cache.entry import Entry, with_revision
 from ..registry.meta import check_meta_update
 from ..registry.strategy import Strategy
@@ -124,7 +125,11 @@ class ResourceStore(Creating):
             obj = attributes.obj if projection is None else projection.take(attributes.obj, obj)
             if strategy.is_stateful:
                 attributes.when_settled(strategy.begin_update(obj, old, dry_run=caller.dry_run))
-            self._complete_changed(obj, old, strategy)
+            try:
+                self._complete_changed(obj, old, strategy)
+            except Laborious as labor:
+                await self.state.aside.settle(labor)
+                self._complete_changed(obj, old, strategy)
             for text in strategy.tolerated:
                 attributes.warn(text)
             pending = self.state.admission.validate(attributes)
