@@ -19,9 +19,10 @@ from kubecosm.runtime.errors import StartupError
 from kubecosm.services.kubelet.nodes.addresses import NodeRanges, NodeSpec, plan_nodes
 from kubecosm.services.kubelet.nodes.events import start_events
 from kubecosm.services.kubelet.nodes.heartbeat import Heartbeat
-from kubecosm.services.kubelet.nodes.objects import NodeShape, heartbeat_patch, node_object, node_status
+from kubecosm.services.kubelet.nodes.objects import NodeShape, disputed_conditions, heartbeat_patch, node_object, node_status
 from kubecosm.services.kubelet.nodes.power import Powers
 from kubecosm.services.kubelet.nodes.registration import Registrar
+from kubecosm.services.kubelet.nodes.watched import slim
 from kubecosm.services.kubelet.pipeline import ApiPipeline, Request
 from kubecosm.services.kubelet.pods.events import NODE_EVENTS_QUEUED_MAX, KubeletEvents
 from kubecosm.services.kubelet.timers import Timers
@@ -173,6 +174,40 @@ def test_a_node_that_was_deleted_stays_away_while_its_kubelet_runs_on() -> None:
             beating.cancel()
 
     run_virtual(main())
+
+
+def test_a_node_that_was_taken_for_silent_is_told_alive_with_the_next_renewal() -> None:
+    async def main() -> None:
+        clock = VirtualClock()
+        api: Any = ScriptedApi(clock)
+        told: list[str] = []
+        registrar = Registrar(api, clock, SHAPE, tell=lambda node, event: told.append(f"{node} {event.reason}"))
+        nodes = await registrar.register(plan_nodes(NodeRanges(2, "node-", "127.16.0.0/16", "127.64.0.0/10")))
+        heartbeat = Heartbeat(api, clock, SHAPE, registrar, status_seconds=300, powers=Powers())
+        async with asyncio.TaskGroup() as tasks:
+            beating = tasks.create_task(heartbeat.run(nodes))
+            await clock.sleep(60)
+            before, told[:] = len(api.seen), []
+            node = {"status": {"conditions": [{**condition, "status": "Unknown"} for condition in nodes[0].conditions]}}
+            heartbeat.node_disputed("node-0", disputed_conditions(node))
+            await clock.sleep(11)
+            posted = [path for _at, method, path in api.seen[before:] if method == "PATCH" and path.endswith("/status")]
+            assert posted == ["/api/v1/nodes/node-0/status"]
+            beating.cancel()
+        assert told == [
+            f"node-0 {reason}" for reason in ("NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeHasSufficientPID", "NodeReady")
+        ]
+        assert nodes[0].conditions[-1]["lastTransitionTime"] != nodes[1].conditions[-1]["lastTransitionTime"], "when it came back"
+
+    run_virtual(main())
+
+
+def test_only_what_differs_from_a_healthy_node_is_remembered_of_its_conditions() -> None:
+    node = node_object(NodeSpec(0, "n", "ip", "cidr"), SHAPE, EPOCH)
+    assert "status" not in slim(node)
+    node["status"]["conditions"][-1]["status"] = "Unknown"
+    node["status"]["conditions"].append({"type": "Custom", "status": "False"})
+    assert [condition["type"] for condition in slim(node)["status"]["conditions"]] == ["Ready"]
 
 
 def start_told(before: Any) -> list[str]:

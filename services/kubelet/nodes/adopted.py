@@ -24,7 +24,7 @@ from ..pipeline import ApiPipeline
 from .addresses import POD_SUBNET_BITS, NodeSpec
 from .events import Told
 from .heartbeat import Heartbeat
-from .objects import NodeShape
+from .objects import NodeShape, disputed_conditions
 from .power import Power, Powers
 from .registration import Registrar
 
@@ -90,7 +90,9 @@ class AdoptedNodes:
         await self._informer.wait_synced()
 
     def _seen(self, node: Object) -> None:
-        uid = node["metadata"]["uid"]
+        uid, name = node["metadata"]["uid"], node["metadata"]["name"]
+        if name in self._beating and (disputed := disputed_conditions(node)):
+            self._beating[name][0].node_disputed(name, disputed)
         spec = spec_of(node, self._node_cidr, self._cluster_cidr)
         if spec is None or uid in self._hosted or self._tasks is None:
             return

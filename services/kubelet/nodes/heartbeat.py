@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import orjson
 
 from kubecosm.api.names import NAMESPACE_NODE_LEASE
-from kubecosm.api.resources import LEASES, NODES
+from kubecosm.api.resources import LEASES, NODES, Object
 from kubecosm.api.times import format_micro_time
 from kubecosm.client.connection import Answer
 from kubecosm.client.http import PatchType
@@ -110,6 +110,14 @@ class Heartbeat:
         if beat is not None and (beat.is_gone or beat.node.uid != uid):
             beat.is_gone, beat.has_returned, beat.has_lease = False, True, False
 
+    def node_disputed(self, name: str, conditions: list[Object]) -> None:
+        """Somebody wrote other conditions than the kubelet's to the Node: they are posted anew with the next renewal."""
+        beat = self._by_name.get(name)
+        if beat is not None:
+            theirs = {condition["type"]: condition for condition in conditions}
+            beat.node.conditions = [theirs.get(condition["type"], condition) for condition in beat.node.conditions]
+            beat.status_due = 0.0
+
     async def _renew_all(self, beats: list[_Beat]) -> None:
         """Send one group's renewals; answers are looked at as they come."""
         for beat in beats:
@@ -148,8 +156,10 @@ class Heartbeat:
             owners.append((beat, True))
             if monotonic >= beat.status_due and power is Power.ON:
                 beat.status_due = monotonic + self._status_seconds
-                patch = orjson.dumps(heartbeat_patch(beat.node.conditions, now))
-                requests.append(Request("PATCH", NODES.path(None, spec.name, "status"), patch, PatchType.STRATEGIC))
+                patch = heartbeat_patch(beat.node.conditions, now)
+                before, beat.node.conditions = beat.node.conditions, patch["status"]["conditions"]
+                self._registrar.tell_changes(spec.name, before, beat.node.conditions)
+                requests.append(Request("PATCH", NODES.path(None, spec.name, "status"), orjson.dumps(patch), PatchType.STRATEGIC))
                 owners.append((beat, False))
         return requests, owners
 
@@ -162,6 +172,8 @@ class Heartbeat:
             beat.has_lease = True  # it is there from before a restart: the next beat renews it
             return
         self._failed(f"{answer.code}")
+        if not is_lease:
+            beat.status_due = 0.0
         if answer.code == 404 and is_lease:
             beat.has_lease = False
 

@@ -137,6 +137,13 @@ HEALTHY = (
 )
 
 
+def disputed_conditions(node: Object) -> list[Object]:
+    """Conditions of a Node that say something else than a healthy kubelet does: somebody took it for silent, say."""
+    healthy = {kind: status for kind, status, _reason, _message in HEALTHY}
+    conditions = (node.get("status") or {}).get("conditions") or ()
+    return [condition for condition in conditions if healthy.get(condition["type"], condition["status"]) != condition["status"]]
+
+
 def node_info(node: NodeSpec, shape: NodeShape) -> Object:
     machine = uuid.uuid5(NAMESPACE_UUID, node.name)
     return {

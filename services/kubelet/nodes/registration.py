@@ -6,7 +6,7 @@ Imitates registerWithAPIServer of pkg/kubelet/kubelet_node_status.go.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,7 +21,7 @@ from kubecosm.runtime.logs import get_logger
 from ..cri.types import NodeInfo
 from ..pipeline import FAILURES, ApiPipeline
 from .addresses import NodeSpec
-from .events import Told, start_events
+from .events import Told, condition_events, start_events
 from .objects import NodeShape, node_labels, node_object, node_status, status_differs
 
 RETRY_SECONDS_MIN = 0.02
@@ -106,6 +106,11 @@ class Registrar:
         if not (created.get("status") or {}).get("conditions"):
             return await self._write_status(node, {"status": wanted["status"]})
         return created
+
+    def tell_changes(self, node: str, before: Iterable[Object], after: Iterable[Object]) -> None:
+        """Events of the conditions whose status is another than before."""
+        for told in condition_events(node, before, after):
+            self._tell(node, told)
 
     def _tell_start(self, node: NodeSpec, before: Object | None, status: Object) -> None:
         for told in start_events(node.name, before, status):

@@ -16,6 +16,7 @@ from kubecosm.runtime.clock import Clock
 
 from ..cri.types import NodeInfo
 from .events import Told, schedulable_event
+from .objects import disputed_conditions
 
 KEPT_OF_METADATA = ("name", "uid", "resourceVersion", "labels", "deletionTimestamp")
 KEPT_OF_SPEC = ("taints", "unschedulable")
@@ -32,14 +33,19 @@ class NodeLife(Protocol):
     def node_there(self, name: str, uid: str) -> None:
         """There is a Node of this name, perhaps another than before."""
 
+    def node_disputed(self, name: str, conditions: list[Object]) -> None:
+        """The Node has other conditions than its kubelet posts."""
+
 
 def slim(node: Object) -> Object:
     """The parts that are kept."""
     meta, spec = node["metadata"], node.get("spec") or {}
-    return {
+    kept: Object = {
         "metadata": {key: meta[key] for key in KEPT_OF_METADATA if key in meta},
         "spec": {key: spec[key] for key in KEPT_OF_SPEC if spec.get(key)},
     }
+    disputed = disputed_conditions(node)
+    return {**kept, "status": {"conditions": disputed}} if disputed else kept
 
 
 class WatchedNodes:
@@ -69,6 +75,8 @@ class WatchedNodes:
 
     def _updated(self, old: Object, new: Object) -> None:
         name = new["metadata"]["name"]
+        if "status" in new and new["status"] != old.get("status"):
+            self._life.node_disputed(name, new["status"]["conditions"])
         if old["metadata"]["uid"] != new["metadata"]["uid"]:
             self._life.node_there(name, new["metadata"]["uid"])
         unschedulable = bool(new["spec"].get("unschedulable"))
