@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kubecosm.runtime.clock import Clock
-from kubecosm.runtime.errors import StartupError, check_pem, startup
+from kubecosm.runtime.errors import StartupError, startup
 from kubecosm.runtime.health import HealthEndpoints
 from kubecosm.runtime.logs import get_logger
 from kubecosm.runtime.metrics import Metrics
@@ -87,8 +87,6 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
         health = HealthEndpoints(metrics, livez=alive_checks(state, config), readyz=ready_checks(state))
         reached_at = advertised_address(config)
         backends = Backends(kubelet_context(config))
-        check_pem("--proxy-client-cert-file", config.proxy_client_cert_file)
-        check_pem("--proxy-client-key-file", config.proxy_client_key_file)
         aggregator = Aggregator(state, backends, identity := Identity(config.proxy_client_cert_file, config.proxy_client_key_file))
         follow_client_certificates(config, state, backends.kubelet_tls, identity)
         server = Server(build_handler(config, state, metrics, health, backends, aggregator, f"{reached_at}:{config.secure_port}"))

@@ -16,6 +16,7 @@ from multidict import CIMultiDict
 
 from kubecosm.api.errors import ApiError, InternalError, ServiceUnavailable
 from kubecosm.api.resources import SERVICES, Object
+from kubecosm.runtime.errors import check_pem
 
 from ..authn.user import User
 from ..connect.backend import Backends, is_upgrade, passed_headers
@@ -78,6 +79,9 @@ class Identity:
     """How this server shows extension servers who it is: --proxy-client-cert-file and its key."""
 
     def __init__(self, cert_file: str, key_file: str) -> None:
+        """StartupError when they are not there."""
+        check_pem("--proxy-client-cert-file", cert_file)
+        check_pem("--proxy-client-key-file", key_file)
         self._files = (cert_file, key_file)
         self._contexts: WeakSet[ssl.SSLContext] = WeakSet()
 
