@@ -73,6 +73,8 @@ class Kubelet:
         self.api = api
         self.start_seconds, self.stop_seconds = start_seconds, stop_seconds
         self.starts: Callable[[Object], Object | None] = lambda pod: running(api)
+        self.ended = "Succeeded"
+        """The phase of a running pod that is deleted, if a finalizer lets anybody see it."""
         self.ready_counts: list[int] = []
 
     @asynccontextmanager
@@ -115,7 +117,7 @@ class Kubelet:
         elif fresh is not None:
             meta = {**fresh["metadata"], "deletionGracePeriodSeconds": 0}
             phase = fresh["status"].get("phase")
-            ended = "Succeeded" if phase == "Running" else phase
+            ended = self.ended if phase == "Running" else phase
             self.api.put(PODS, {**fresh, "metadata": meta, "status": {**fresh["status"], "phase": ended}})
 
 

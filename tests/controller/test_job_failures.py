@@ -11,12 +11,13 @@ from kubecosm.api.meta import get_condition
 from kubecosm.api.names import ANNOTATION_POD_DELETION_COST, FINALIZER_JOB_TRACKING
 from kubecosm.api.resources import EVENTS, JOBS, PODS, Object
 from kubecosm.api.times import format_time
+from kubecosm.services.controller.cluster import pod_gc
 from kubecosm.services.controller.workloads import job
 from kubecosm.services.controller.workloads.job import backoff, counting, indexes, plan, pods, target, view
 from kubecosm.testing.virtualtime import EPOCH
 
 from .fake_api import FakeApi
-from .harness import controllers, run, running, wait_for
+from .harness import controllers, run, running, settle, wait_for
 from .test_job import a_job, exits, index, indexed, is_over, status, with_kubelet
 
 INDEX = "batch.kubernetes.io/job-completion-index"
@@ -97,6 +98,55 @@ def test_a_job_does_not_fail_before_its_pods_could_be_deleted() -> None:
             assert (status(api)["active"], status(api).get("failed")) == (1, None)
             await wait_for(lambda: is_over(api, "Failed"))
             assert status(api)["failed"] == 1
+
+    run(test)
+
+
+def test_a_pod_is_replaced_only_when_it_has_ended_if_the_job_wants_it_so() -> None:
+    async def test(api: FakeApi) -> None:
+        kubelet = with_kubelet(api, lambda pod: running(api))
+        kubelet.stop_seconds = 25
+        async with controllers(api, job.Jobs()), kubelet.at_work():
+            await api.create(JOBS, a_job(podReplacementPolicy="Failed"))
+            await wait_for(lambda: status(api).get("ready") == 1)
+            first = api.all(PODS)[0]["metadata"]["name"]
+            kubelet.ended = "Failed"
+            await api.delete(PODS, first, "default")
+            await wait_for(lambda: status(api).get("terminating") == 1)
+            assert (status(api).get("active"), status(api).get("failed")) == (None, None)
+            await settle(20)
+            assert [pod["metadata"]["name"] for pod in api.all(PODS)] == [first]
+            await wait_for(lambda: status(api).get("failed") == 1 and status(api).get("active") == 1)
+            assert status(api)["terminating"] == 0
+
+    run(test)
+
+
+def test_a_pod_that_never_came_to_a_node_counts_when_it_is_deleted() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, job.Jobs(), pod_gc.PodGc(0)):
+            await api.create(JOBS, a_job(podReplacementPolicy="Failed"))
+            await wait_for(lambda: len(api.all(PODS)) == 1)
+            first = api.all(PODS)[0]["metadata"]["name"]
+            await api.delete(PODS, first, "default")
+            await wait_for(lambda: status(api).get("failed") == 1 and len(api.all(PODS)) == 1)
+            assert api.all(PODS)[0]["metadata"]["name"] != first
+
+    run(test)
+
+
+def test_jobs_of_other_controllers_are_left_alone() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, job.Jobs()):
+            theirs = await api.create(JOBS, a_job(managedBy="example.com/queue"))
+            owner = {"apiVersion": "batch/v1", "kind": "Job", "name": "j", "uid": theirs["metadata"]["uid"], "controller": True}
+            ended = pod("theirs", "Failed")
+            api.put(PODS, {**ended, "metadata": {**ended["metadata"], "ownerReferences": [owner]}})
+            await settle(60)
+            assert [found["metadata"].get("finalizers") for found in api.all(PODS)] == [[FINALIZER_JOB_TRACKING]]
+            assert not status(api)
+            await api.delete(JOBS, "j", "default")
+            await wait_for(lambda: not api.all(PODS)[0]["metadata"].get("finalizers"))
 
     run(test)
 

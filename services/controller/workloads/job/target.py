@@ -60,7 +60,7 @@ def plan_target(view: View) -> Target | None:
     told = _told_target(job)
     if told is not None:
         return told
-    for pod in view.pods:
+    for pod in view.pods if job["spec"].get("podFailurePolicy") is not None else ():
         verdict = failures.judge(job, pod) if failures.is_failed(job, pod) else None
         if verdict is not None and verdict.action is Action.FAIL_JOB:
             return Target(FAILURE_TARGET, "PodFailurePolicy", verdict.message)
