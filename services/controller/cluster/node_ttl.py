@@ -1,7 +1,8 @@
 """TTL controller: tells every node for how long its kubelet may keep Secrets and ConfigMaps, by the size of the cluster.
 
 Watches Nodes. Writes their annotation node.alpha.kubernetes.io/ttl. Imitates pkg/controller/ttl, which waits for a node's next heartbeat
-when the cluster has grown; here all nodes are told at once.
+when the cluster has grown; here all nodes are told at once. A node that has just come is told a moment later than there: while many start,
+they have more urgent things to write.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ from kubecosm.api.errors import NotFound
 from kubecosm.api.meta import Key, annotations_of, key_of
 from kubecosm.api.names import ANNOTATION_NODE_TTL
 from kubecosm.api.resources import NODES, Object
-from kubecosm.client.controller import Context, ControllerSpec, Result, done
+from kubecosm.client.controller import Context, ControllerSpec, Result, done, requeue
 from kubecosm.client.http import PatchType
 from kubecosm.client.informer import InformerFactory
 
+from ..common.pods import created_at
+
 UNBOUNDED = 2**31 - 1
+AGE_SECONDS_MIN = 2.0
+"""A younger node is still starting."""
 
 
 class Step(NamedTuple):
@@ -71,6 +76,10 @@ class NodeTtl:
         node = nodes.get(key)
         if node is None or annotations_of(node).get(ANNOTATION_NODE_TTL) == self._wanted:
             return done()
+        created = created_at(node)
+        age = (ctx.clock.now() - created).total_seconds() if created is not None else AGE_SECONDS_MIN
+        if 0 <= age < AGE_SECONDS_MIN:
+            return requeue(after_seconds=AGE_SECONDS_MIN - age)
         patch = {"metadata": {"annotations": {ANNOTATION_NODE_TTL: self._wanted}}}
         try:
             ctx.expect_written(await ctx.client.patch(NODES, key.name, patch, patch_type=PatchType.STRATEGIC))
