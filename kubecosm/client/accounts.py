@@ -35,7 +35,7 @@ class AccountClient(ApiClient):
 
     def __init__(self, shared: ApiClient, owner: ApiClient, name: str) -> None:
         """`shared` must be open, and stay so as long as this one is used."""
-        super().__init__(shared.config, clock=shared.clock, user_agent=shared.user_agent)
+        super().__init__(shared.config, clock=shared.clock, user_agent=shared.user_agent, accept=shared.accept)
         self._share(shared)
         self._owner = owner
         self._name = name

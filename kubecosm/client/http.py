@@ -48,7 +48,9 @@ RETRY_AFTER_SECONDS_MAX = 60.0
 TOKEN_FILE_REFRESH_SECONDS = 60.0
 READ_BUFFER_BYTES = 1 << 20
 
-_JSON = "application/json"
+JSON = "application/json"
+LEAN_JSON = "application/json;managedFields=omit"
+"""JSON without managedFields; an API server that does not know the parameter sends them all the same."""
 
 
 class PatchType(enum.StrEnum):
@@ -65,7 +67,7 @@ class ApiClient:
 
     def __init__(
         self, config: ClientConfig, *, clock: Clock, user_agent: str = "kubecosm", metrics: ClientMetrics | None = None,
-        connections_max: int = REQUEST_CONNECTIONS_MAX, limiter: RateLimiter | None = None,
+        connections_max: int = REQUEST_CONNECTIONS_MAX, limiter: RateLimiter | None = None, accept: str = JSON,
     ) -> None:  # fmt: skip
         """`limiter` holds every request back, watches included, that would exceed its rate."""
         self.config = config
@@ -73,6 +75,7 @@ class ApiClient:
         self.metrics = metrics or ClientMetrics()
         self._host = urlsplit(config.server).netloc
         self.user_agent = user_agent
+        self.accept = accept
         self._connections_max = connections_max
         self._limiter = limiter
         self._token = config.token
@@ -84,7 +87,7 @@ class ApiClient:
     async def __aenter__(self) -> Self:
         tls, name = self.config.ssl_context(), self.config.tls_server_name
         self._requests = ConnectionPool(self.config.server, tls, server_name=name, connections_max=self._connections_max)
-        self._streams = _session({"User-Agent": self.user_agent, "Accept": _JSON}, tls or False, STREAM_CONNECTIONS_MAX)
+        self._streams = _session({"User-Agent": self.user_agent, "Accept": self.accept}, tls or False, STREAM_CONNECTIONS_MAX)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -223,7 +226,7 @@ class ApiClient:
     # Plumbing
 
     async def _call(
-        self, method: str, path: str, params: Mapping[str, str] | None = None, body: bytes | None = None, media_type: str = _JSON
+        self, method: str, path: str, params: Mapping[str, str] | None = None, body: bytes | None = None, media_type: str = JSON
     ) -> Object:
         headers = {"Content-Type": media_type} if body is not None else None
         result: Object = orjson.loads(await self.request(method, path, params=params, body=body, headers=headers))
@@ -248,7 +251,7 @@ class ApiClient:
     def _head(self, method: str, target: str, headers: Mapping[str, str] | None, body: bytes | None) -> bytes:
         """The request up to its body. ValueError for a path or a header that would end the line it stands in."""
         lines = [f"{method} {target} HTTP/1.1", f"Host: {self._host}"]
-        sent = {"User-Agent": self.user_agent, "Accept": _JSON, **(headers or {})}
+        sent = {"User-Agent": self.user_agent, "Accept": self.accept, **(headers or {})}
         lines += [f"{name}: {value}" for name, value in sent.items()]
         if body is not None or method not in ("GET", "DELETE"):
             lines.append(f"Content-Length: {len(body or b'')}")

@@ -14,7 +14,7 @@ from kubecosm.client.accounts import AccountClient, without_credentials
 from kubecosm.client.config import ClientConfig
 from kubecosm.client.controller import Controller
 from kubecosm.client.events import EventRecorder
-from kubecosm.client.http import ApiClient
+from kubecosm.client.http import LEAN_JSON, ApiClient
 from kubecosm.client.informer import InformerFactory
 from kubecosm.client.leaderelection import LeaderElector, LeadershipLost
 from kubecosm.client.metrics import Meter, PrometheusClientMetrics
@@ -47,7 +47,9 @@ async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: 
     async with AsyncExitStack() as stack:
         connection = ClientConfig.from_kubeconfig(config.kubeconfig)
         client = await stack.enter_async_context(
-            ApiClient(connection, clock=clock, user_agent=USER_AGENT, metrics=client_metrics, connections_max=CONNECTIONS_MAX)
+            ApiClient(
+                connection, clock=clock, user_agent=USER_AGENT, metrics=client_metrics, connections_max=CONNECTIONS_MAX, accept=LEAN_JSON
+            )
         )
         client_of = await _own_clients(enabled, client, stack) if config.use_service_account_credentials else None
         synced = asyncio.Event()
@@ -93,7 +95,8 @@ async def _own_clients(
     """Each controller acts as its account; they share connections, and so do controllers of one account its tokens."""
     config = without_credentials(client.config)
     bare = ApiClient(
-        config, clock=client.clock, user_agent=USER_AGENT, metrics=client.metrics, connections_max=ACCOUNT_CONNECTIONS_MAX
+        config, clock=client.clock, user_agent=USER_AGENT, metrics=client.metrics, connections_max=ACCOUNT_CONNECTIONS_MAX,
+        accept=client.accept,
     )
     shared = await stack.enter_async_context(bare)
     clients = {row.account: AccountClient(shared, client, row.account) for row, _ in enabled if row.account}

@@ -13,7 +13,7 @@ from kubecosm.api.quantity import Quantity
 from kubecosm.api.resources import PODS, SERVICEACCOUNTS, Object
 from kubecosm.client.config import ClientConfig, ConfigError
 from kubecosm.client.events import EventRecorder
-from kubecosm.client.http import TRANSPORT_ERRORS, ApiClient
+from kubecosm.client.http import LEAN_JSON, TRANSPORT_ERRORS, ApiClient
 from kubecosm.client.informer import Informer, InformerFactory, drop_managed_fields
 from kubecosm.client.metrics import PrometheusClientMetrics
 from kubecosm.runtime.clock import Clock
@@ -77,7 +77,9 @@ async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: 
     async with AsyncExitStack() as stack:
         metrics = Metrics()
         client_metrics = PrometheusClientMetrics(metrics.registry)
-        client = await stack.enter_async_context(ApiClient(client_config, clock=clock, user_agent=USER_AGENT, metrics=client_metrics))
+        client = await stack.enter_async_context(
+            ApiClient(client_config, clock=clock, user_agent=USER_AGENT, metrics=client_metrics, accept=LEAN_JSON)
+        )
         pipeline = ApiPipeline(client_config, USER_AGENT)
         stack.callback(pipeline.close)
         try:

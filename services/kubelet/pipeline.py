@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from kubecosm.api.errors import ApiError
 from kubecosm.client.config import ClientConfig
 from kubecosm.client.connection import Answer, Connection
+from kubecosm.client.http import LEAN_JSON
 
 CONNECTIONS_MAX = 16
 REQUESTS_PER_CONNECTION_MAX = 32
@@ -39,7 +40,7 @@ class ApiPipeline:
         self._port = parts.port or (443 if self._secure else 80)
         self._tls = config.ssl_context() if self._secure else None
         token = f"Authorization: Bearer {config.token}\r\n" if config.token else ""
-        self._common = f"Host: {parts.netloc}\r\nUser-Agent: {user_agent}\r\nAccept: application/json\r\n{token}"
+        self._common = f"Host: {parts.netloc}\r\nUser-Agent: {user_agent}\r\nAccept: {LEAN_JSON}\r\n{token}"
         self._max = connections_max
         self._connections: list[Connection] = []
         self._opening = 0

@@ -11,7 +11,7 @@ from ipaddress import IPv4Network
 from kubecosm.api.resources import NODES, SERVICES
 from kubecosm.client.config import ClientConfig
 from kubecosm.client.events import EventRecorder
-from kubecosm.client.http import ApiClient
+from kubecosm.client.http import LEAN_JSON, ApiClient
 from kubecosm.client.informer import InformerFactory, drop_managed_fields
 from kubecosm.runtime.clock import Clock
 from kubecosm.runtime.health import HealthEndpoints, HealthServer
@@ -39,7 +39,7 @@ async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: 
     client_config = ClientConfig.from_kubeconfig(config.kubeconfig)
     metrics = Metrics()
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(ApiClient(client_config, clock=clock, user_agent="kube-proxy"))
+        client = await stack.enter_async_context(ApiClient(client_config, clock=clock, user_agent="kube-proxy", accept=LEAN_JSON))
         async with asyncio.TaskGroup() as tasks:
             recorder = EventRecorder(client, "kube-proxy", clock)
 

@@ -16,7 +16,7 @@ from typing import Any
 from kubecosm.api.resources import Object
 from kubecosm.client.config import ClientConfig
 from kubecosm.client.events import EventRecorder
-from kubecosm.client.http import ApiClient
+from kubecosm.client.http import LEAN_JSON, ApiClient
 from kubecosm.client.informer import InformerFactory, drop_managed_fields
 from kubecosm.client.leaderelection import LeaderElector, LeadershipLost
 from kubecosm.client.metrics import Meter, PrometheusClientMetrics
@@ -56,7 +56,7 @@ async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: 
         client = await stack.enter_async_context(
             ApiClient(
                 client_config, clock=clock, user_agent=USER_AGENT, metrics=client_metrics, connections_max=connections,
-                limiter=_limiter(settings, clock),
+                limiter=_limiter(settings, clock), accept=LEAN_JSON,
             )
         )
         synced = asyncio.Event()

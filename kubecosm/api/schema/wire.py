@@ -18,7 +18,7 @@ from kubecosm.api.schema.explain import DecodeError
 from kubecosm.api.schema.explain import decode as explain
 from kubecosm.api.schema.fast import Doubt, checker
 from kubecosm.api.schema.model import META, Definition, schemas
-from kubecosm.api.schema.prune import pruner
+from kubecosm.api.schema.pruning import pruner
 from kubecosm.api.schema.structural import prune_unknown
 from kubecosm.api.schema.yaml import YamlError
 from kubecosm.api.schema.yaml import load as load_yaml

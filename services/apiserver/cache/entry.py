@@ -13,6 +13,11 @@ REVISION_MARK = b'"resourceVersion":"'
 """Stored values carry it right after metadata.uid, before anything a client may word freely; see rest.objectmeta."""
 
 
+MANAGED_FIELDS = b'"managedFields":[{'
+"""Stored values carry them, if at all, right after the resourceVersion; see rest.objectmeta."""
+_AFTER_MANAGED_FIELDS = b'}],"creationTimestamp":"'
+"""What ends them. No text in them can: a quote within it has a backslash before it, and after the one that ends it stands no letter."""
+
 class Attributes(NamedTuple):
     """What selectors look at."""
 
@@ -28,6 +33,24 @@ def with_revision(value: bytes, revision: int) -> bytes:
     start = value.index(REVISION_MARK) + len(REVISION_MARK)
     end = value.index(b'"', start)
     return b"%b%d%b" % (value[:start], revision, value[end:])
+
+
+def without_managed_fields(data: bytes) -> bytes:
+    """The bytes of an object without metadata.managedFields: for who would only throw them away, a third of a pod to decode."""
+    mark = data.find(REVISION_MARK)
+    start = data.find(b'"', mark + len(REVISION_MARK)) + 2
+    if mark < 0 or not data.startswith(MANAGED_FIELDS, start):
+        return data if b'"managedFields"' not in data else _decoded_without(data)
+    end = data.find(_AFTER_MANAGED_FIELDS, start)
+    if end < 0:
+        return _decoded_without(data)
+    return data[:start] + data[end + 3 :]
+
+
+def _decoded_without(data: bytes) -> bytes:
+    obj = orjson.loads(data)
+    obj["metadata"].pop("managedFields", None)
+    return orjson.dumps(obj)
 
 
 class Entry:

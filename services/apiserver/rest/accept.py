@@ -20,12 +20,13 @@ HEADERS_CACHED_MAX = 512
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """`transform` is "" or one of TRANSFORMS, in meta.k8s.io/`version`."""
+    """`transform` is "" or one of TRANSFORMS, in meta.k8s.io/`version`; `lean`: without managedFields (`;managedFields=omit`)."""
 
     media_type: str = JSON_TYPE
     transform: str = ""
     version: str = "v1"
     pretty: bool = False
+    lean: bool = False
 
     @property
     def is_plain(self) -> bool:
@@ -49,7 +50,8 @@ def accepted(header: str, tabular: bool = True) -> Accepted:
             continue
         if transform and params.get("v") not in ("v1", "v1beta1"):
             continue
-        return Accepted(served, transform, params.get("v", "v1"), params.get("pretty") in ("1", "true"))
+        lean = params.get("managedfields") == "omit"
+        return Accepted(served, transform, params.get("v", "v1"), params.get("pretty") in ("1", "true"), lean)
     raise NotAcceptable(f"only the following media types are accepted: {', '.join(SERVED_TYPES)}")
 
 

@@ -1,7 +1,8 @@
 """The system's part of metadata, and how an object becomes the bytes that are stored and served.
 
 The order of the first fields is fixed: kind, apiVersion, then metadata starting with what only the server words, so that the
-cache finds metadata.resourceVersion by the first occurrence of its key. Imitates apiserver/pkg/registry/rest/meta.go and create.go.
+cache finds metadata.resourceVersion by the first occurrence of its key, and managedFields right behind it. Imitates
+apiserver/pkg/registry/rest/meta.go and create.go.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ SUFFIX_LENGTH = 5
 SUFFIX_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 _HEAD = ("name", "generateName", "namespace", "uid")
 _TAIL = (
-    "generation", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "labels", "annotations", "ownerReferences",
-    "finalizers", "managedFields",
+    "managedFields", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds", "labels", "annotations",
+    "ownerReferences", "finalizers",
 )  # fmt: skip
 
 

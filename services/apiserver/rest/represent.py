@@ -13,7 +13,7 @@ from kubecosm.api.errors import BadRequest, NotAcceptable
 from kubecosm.api.field import invalid_value
 from kubecosm.api.resources import CustomResource, Object, Resource
 
-from ..cache.entry import Entry
+from ..cache.entry import Entry, without_managed_fields
 from ..cache.view import View
 from ..http.request import Request
 from ..http.response import JSON, Response
@@ -23,6 +23,8 @@ from .store import ResourceStore
 from .tables import partial_metadata, table, table_event
 
 _TABLE, _PARTIAL, _PARTIAL_LIST = "Table", "PartialObjectMetadata", "PartialObjectMetadataList"
+_LEAN = ("", "lean", "")
+"""Where a store keeps its view without managedFields."""
 _INCLUDED = ("Metadata", "None", "Object")
 
 
@@ -82,7 +84,7 @@ def answer_entry(request: Request, store: ResourceStore, entry: Entry, status: i
     accept = accepted_by(request)
     if store.converts:
         store.require((entry,))
-    data = store.conversion.view.render(entry.data)
+    data = _view_of(store, accept).render(entry.data)
     if accept.is_plain:
         return Response(status, data)
     obj = orjson.loads(data)
@@ -131,8 +133,8 @@ def answer_list(
         if remaining is not None:
             meta["remainingItemCount"] = remaining
     if accept.is_plain:
-        return Response(200, _join(store, entries, meta))
-    render = store.conversion.view.render
+        return Response(200, _join(store, _view_of(store, accept), entries, meta))
+    render = _view_of(store, accept).render
     objects = [orjson.loads(render(entry.data)) for entry in entries]
     listed: Object
     if accept.transform == _TABLE:
@@ -150,32 +152,48 @@ def answer_list(
     return Response(200, body, content_type)
 
 
-def _join(store: ResourceStore, entries: Sequence[Entry], meta: Object) -> bytes:
+def _join(store: ResourceStore, view: View, entries: Sequence[Entry], meta: Object) -> bytes:
     """Items lie without kind and apiVersion in a list, so each entry loses its first bytes."""
-    view, cut = store.conversion.view, len(store.type_prefix)
+    prefix = store.type_prefix
     if view.is_identity:
+        cut = len(prefix)
         items = b",{".join([entry.data[cut:] for entry in entries])
     else:
-        items = b",{".join([_without_type(view.render(entry.data)) for entry in entries])
+        items = b",{".join([_without_type(view.render(entry.data), prefix) for entry in entries])
     head = b'{"kind":"%b","apiVersion":"%b","metadata":%b,"items":[' % (
         store.row.list_kind.encode(), store.row.api_version.encode(), orjson.dumps(meta),
     )  # fmt: skip
     return b"".join((head, b"{" if entries else b"", items, b"]}"))
 
 
-def _without_type(data: bytes) -> bytes:
+def _without_type(data: bytes, prefix: bytes) -> bytes:
+    if data.startswith(prefix):
+        return data[len(prefix) :]
     obj = orjson.loads(data)
     del obj["kind"], obj["apiVersion"]
     return orjson.dumps(obj)[1:]
 
 
+def _view_of(store: ResourceStore, accept: Accepted) -> View:
+    """How objects are rendered before any transformation."""
+    base = store.conversion.view
+    if not accept.lean:
+        return base
+    view = store.watch_views.get(_LEAN)
+    if view is None:
+        name = f"{store.row.api_version}/{store.row.plural} without managedFields"
+        view = View(name, lambda data: without_managed_fields(base.render(data)))
+        store.watch_views[_LEAN] = view
+    return view
+
+
 def watch_view(store: ResourceStore, accept: Accepted, include: str) -> View:
     """The view of a watch stream, shared by all watches of the same kind so that each event is encoded once."""
-    base = store.conversion.view
+    base = _view_of(store, accept)
     packs = accept.media_type == MSGPACK_TYPE
     if not accept.transform and not packs:
         return base
-    key = (accept.transform, f"{accept.version} packed" if packs else accept.version, include)
+    key = (accept.transform, f"{accept.version}{' packed' * packs}{' lean' * accept.lean}", include)
     view = store.watch_views.get(key)
     if view is None:
 
