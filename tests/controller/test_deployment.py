@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from kubecosm.api.meta import annotations_of, get_condition, is_deleting, labels_of
-from kubecosm.api.names import ANNOTATION_DEPLOYMENT_REVISION, ANNOTATION_DEPLOYMENT_REVISION_HISTORY, LABEL_POD_TEMPLATE_HASH
+from kubecosm.api.names import (
+    ANNOTATION_DEPLOYMENT_REVISION,
+    ANNOTATION_DEPLOYMENT_REVISION_HISTORY,
+    ANNOTATION_DEPLOYMENT_ROLLBACK_TO,
+    LABEL_POD_TEMPLATE_HASH,
+)
 from kubecosm.api.resources import DEPLOYMENTS, EVENTS, PODS, REPLICASETS, Object
 from kubecosm.services.controller.common.echoes import Echoes
 from kubecosm.services.controller.common.pods import is_ready
 from kubecosm.services.controller.workloads import deployment, replicaset
 from kubecosm.services.controller.workloads.deployment.replicasets import plan_annotations
+from kubecosm.services.controller.workloads.deployment.rollback import plan_rollback, wanted_revision
 from kubecosm.services.controller.workloads.deployment.scaling import plan_rolling
 
 from .fake_api import FakeApi
@@ -307,3 +315,67 @@ def test_the_echo_of_a_status_write_wakes_nobody_and_a_strangers_does() -> None:
     echoes.expect(theirs, {"replicas": 2})
     assert echoes.matters(theirs, {**ours, "metadata": {"uid": "u", "generation": 2}})
     assert not echoes.matters(ours, ours)
+
+
+def asking_for(revision: str) -> Callable[[Object], None]:
+    def edit(obj: Object) -> None:
+        obj["metadata"]["annotations"] = {**annotations_of(obj), ANNOTATION_DEPLOYMENT_ROLLBACK_TO: revision}
+
+    return edit
+
+
+def rollback_events(api: FakeApi) -> list[tuple[str, str, str]]:
+    events = [event for event in api.all(EVENTS) if "Rollback" in event["reason"]]
+    return [(event["type"], event["reason"], event["message"]) for event in events]
+
+
+def test_an_annotation_rolls_a_deployment_back_with_the_annotations_it_had() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, deployment.build(None), replicaset.build(None)), Kubelet(api).at_work():
+            body = deployment_of(2)
+            body["metadata"]["annotations"] = {"kubernetes.io/change-cause": "first"}
+            await api.create(DEPLOYMENTS, body)
+            await wait_for(lambda: is_rolled_out(api))
+            await change(api, set_image("v2"))
+            await wait_for(lambda: is_rolled_out(api) and images(api) == {"v2"})
+            await change(api, asking_for("1"))
+            await wait_for(lambda: is_rolled_out(api) and images(api) == {"v1"})
+            await settle()
+        obj = the_deployment(api)
+        assert annotations_of(obj) == {ANNOTATION_DEPLOYMENT_REVISION: "3", "kubernetes.io/change-cause": "first"}
+        assert LABEL_POD_TEMPLATE_HASH not in labels_of(obj["spec"]["template"])
+        assert rollback_events(api) == [("Normal", "DeploymentRollback", 'Rolled back deployment "web" to revision 1')]
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("revision", "reason", "message"),
+    [
+        ("0", "DeploymentRollbackRevisionNotFound", "Unable to find last revision."),
+        ("7", "DeploymentRollbackRevisionNotFound", "Unable to find the revision to rollback to."),
+        ("1", "DeploymentRollbackTemplateUnchanged", 'The rollback revision contains the same template as current deployment "web"'),
+    ],
+)
+def test_a_rollback_that_cannot_be_is_told_of_and_given_up(revision: str, reason: str, message: str) -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, deployment.build(None), replicaset.build(None)), Kubelet(api).at_work():
+            await api.create(DEPLOYMENTS, deployment_of(1))
+            await wait_for(lambda: is_rolled_out(api))
+            await change(api, asking_for(revision))
+            await wait_for(lambda: ANNOTATION_DEPLOYMENT_ROLLBACK_TO not in annotations_of(the_deployment(api)))
+            await settle()
+        assert rollback_events(api) == [("Warning", reason, message)]
+        assert images(api) == {"v1"}
+
+    run(test)
+
+
+def test_a_rollback_without_a_number_goes_to_the_revision_before() -> None:
+    sets = [sized(name, 0, 0) for name in ("one", "two", "three")]
+    for number, rs in enumerate(sets, start=1):
+        rs["metadata"]["annotations"] = {ANNOTATION_DEPLOYMENT_REVISION: str(number)}
+        rs["spec"]["template"] = pod_template(f"v{number}")
+    plan = plan_rollback(deployment_of(1, image="v3"), sets, 0)
+    assert plan.deployment["spec"]["template"]["spec"]["containers"][0]["image"] == "v2"
+    assert wanted_revision({"metadata": {"annotations": {ANNOTATION_DEPLOYMENT_ROLLBACK_TO: "last"}}}) is None

@@ -1,8 +1,8 @@
 """Deployment controller: one ReplicaSet for each pod template, scaled so that a change rolls out without losing availability.
 
 Owns ReplicaSets. Watches Deployments, ReplicaSets and (for Recreate) Pods. Writes ReplicaSets and the Deployment's status and revision
-annotation. The decisions are in replicasets.py, scaling.py and status.py. Undo is the client's: kubectl writes an old template back, and
-the ReplicaSet that has it becomes the new one again. Leaves out: the deprecated rollback annotation of extensions/v1beta1.
+annotation. The decisions are in replicasets.py, scaling.py, status.py and rollback.py. Undo is the client's: kubectl writes an old
+template back, and the ReplicaSet that has it becomes the new one again.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from ...common.pods import is_terminal
 from ...common.templates import is_namespace_terminating
 from . import replicasets as sets
 from . import scaling, status
+from .rollback import plan_rollback, wanted_revision
 from .scaling import Scale
 
 
@@ -126,6 +127,13 @@ class Rollout:
                 continue
             self.ctx.expect_deleted(replicaset)
 
+    async def roll_back(self, revision: int) -> None:
+        """Write the template of the revision into the Deployment; the next sync goes on from there."""
+        await self.sync_revision(create=True)
+        plan = plan_rollback(self.deployment, self.all, revision)
+        self.ctx.expect_written(await self.ctx.client.update(DEPLOYMENTS, plan.deployment))
+        self.ctx.recorder.event(self.deployment, DEPLOYMENTS, plan.type, plan.reason, plan.message)
+
     async def write_status(self, new_status: Object) -> None:
         """The one status write of a sync; it carries the revision annotation too, which the status subresource lets through."""
         cached = self.ctx.cache(DEPLOYMENTS).get(key_of(self.deployment))
@@ -185,7 +193,7 @@ async def _resize(rollout: Rollout) -> None:
     """Paused, or spec.replicas changed: sizes only, no new template."""
     await rollout.sync_revision(create=False)
     await rollout.scale(scaling.plan_proportional(rollout.deployment, rollout.new, rollout.old))
-    if rollout.deployment["spec"].get("paused"):
+    if rollout.deployment["spec"].get("paused") and wanted_revision(rollout.deployment) is None:
         await rollout.clean_up()
 
 
@@ -194,7 +202,11 @@ async def _sync(ctx: Context, deployment: Object, owned: Sequence[Object], echoe
     now = ctx.clock.now()
     rollout = Rollout(ctx, deployment if is_deleting(deployment) else status.plan_paused(deployment, now), owned, echoes)
     judge = status.plan_counts
+    revision = None if is_deleting(deployment) or deployment["spec"].get("paused") else wanted_revision(deployment)
     try:
+        if revision is not None:
+            await rollout.roll_back(revision)
+            return None
         if is_deleting(deployment):
             await rollout.sync_revision(create=False)
         elif deployment["spec"].get("paused") or scaling.is_scaling_event(deployment, owned):

@@ -89,7 +89,8 @@ def revision_of(obj: Object) -> int:
     return int(text) if text.isdigit() else 0
 
 
-def _without_hash(template: Object) -> Object:
+def without_hash(template: Object) -> Object:
+    """The template without the pod-template-hash label."""
     meta = {field: value for field, value in (template.get("metadata") or {}).items() if value}
     labels = {name: value for name, value in (meta.get("labels") or {}).items() if name != LABEL_POD_TEMPLATE_HASH}
     return {**template, "metadata": {**meta, "labels": labels}}
@@ -97,7 +98,7 @@ def _without_hash(template: Object) -> Object:
 
 def same_template(template: Object, other: Object) -> bool:
     """Equal but for the pod-template-hash label (EqualIgnoreHash)."""
-    return template.get("spec") == other.get("spec") and _without_hash(template) == _without_hash(other)
+    return template.get("spec") == other.get("spec") and without_hash(template) == without_hash(other)
 
 
 def split(deployment: Object, replicasets: Sequence[Object]) -> tuple[Object | None, list[Object]]:
