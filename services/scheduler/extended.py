@@ -20,6 +20,7 @@ from .framework.interface import CycleState, PostFilterResult
 from .framework.profile import PluginScores, Profile
 from .framework.status import EXTENDER, Status, error, unschedulable
 from .plugins.defaultpreemption import DefaultPreemption
+from .plugins.preemption_choice import pick
 from .queue.podqueue import QueuedPod
 from .scheduler import Scheduler
 from .state.columns import IntArray
@@ -121,12 +122,12 @@ class ExtendedCycle:
             return profile.run_post_filter(state, pod, diagnosis)
         scheduler.metrics.preemption_tried()
         try:
-            left = await self._extenders.preempt(pod, proposed)
+            left = await self._extenders.preempt(pod, proposed.all())
         except ExtenderError as failed:
             return PostFilterResult(None, error(f"preemption: {failed}"))
         if not left:
             return PostFilterResult(None, unschedulable("preemption: no candidate node for preemption"))
-        return preemption.carry_out(pod, left) if self._is_wanted(attempt) else PostFilterResult()
+        return preemption.carry_out(pod, pick(left)) if self._is_wanted(attempt) else PostFilterResult()
 
     # ---- bind
 

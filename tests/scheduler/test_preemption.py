@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 import random
 
+import numpy as np
 import pytest
 
 from kubecosm.api.errors import Forbidden, NotFound
 from kubecosm.api.resources import Object
-from kubecosm.services.scheduler.framework.status import Status
+from kubecosm.services.scheduler.framework.status import Status, unresolvable
 from kubecosm.services.scheduler.plugins.defaultpreemption import DefaultPreemption
-from kubecosm.services.scheduler.plugins.preemption_choice import Candidate, pick
+from kubecosm.services.scheduler.plugins.preemption_choice import Candidate, importance, pick
+from kubecosm.services.scheduler.plugins.preemption_memory import Memory, search
 from kubecosm.services.scheduler.state.podinfo import compile_pod
 
 from .helpers import Cluster, node, pod
@@ -203,11 +205,47 @@ def test_plain_arithmetic_finds_the_same_victims_as_trying(seed: int) -> None:
         assert fit is not None
         budgets = list(cluster.scheduler.budgets.values())
         quick = plugin._quick.for_pod(wanted, fit, budgets)
+        holds = quick.remembered()
         for row in range(4):
-            by_arithmetic = quick.try_node(row)
-            assert by_arithmetic is not None
-            assert summary(plugin._try_node(wanted, row, budgets)) == summary(by_arithmetic)
+            judged = quick.try_node(row)
+            assert judged is not None
+            by_arithmetic = summary(judged[0])
+            assert summary(plugin._try_node(wanted, row, budgets)) == by_arithmetic
+            if holds[row]:
+                remembered = quick.memory.found[row]
+                assert remembered is not None
+                assert summary(remembered) == by_arithmetic
+            quick.memory.put(row, judged)
         change_something(cluster, r, round)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_shortlist_has_enough_candidates_and_its_best_is_the_one_that_comparing_all_would_pick(seed: int) -> None:
+    r = random.Random(seed)
+    size, enough = 40, r.randint(1, 15)
+    found: list[Candidate | Status] = []
+    for row in range(size):
+        starts = [f"2025-01-0{r.randint(1, 3)}" for _ in range(r.randint(1, 3))]
+        victims = [compile_pod(pod(f"{row}-{i}", priority=r.randint(0, 2), start=start)) for i, start in enumerate(starts)]
+        victims.sort(key=importance)
+        refused = r.random() < 0.3
+        found.append(unresolvable("no") if refused else Candidate(row, tuple(victims), r.choice([0, 1, 1]) if seed % 2 else 0))
+    memory = Memory(size)
+    holds = np.array([r.random() < 0.5 for _ in range(size)])
+    for row in range(size):
+        memory.put(row, (found[row] if holds[row] else unresolvable("outdated"), 1))
+    rows = np.roll(np.arange(size), -r.randrange(size))
+    shortlist, tried = search(rows, enough, memory, holds, lambda row: (found[row], 1))
+    expected: list[Candidate] = []
+    for row in rows.tolist():
+        if len(expected) >= enough and any(not one.violations for one in expected):
+            break
+        candidate = found[row]
+        if isinstance(candidate, Candidate):
+            expected.append(candidate)
+    assert shortlist.all() == expected
+    assert shortlist.best() is pick(expected)
+    assert len(memory.refusals(tried)) == sum(isinstance(found[row], Status) for row in tried.tolist())
 
 
 def change_something(cluster: Cluster, r: random.Random, round: int) -> None:

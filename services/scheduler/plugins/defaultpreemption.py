@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from kubecosm.api.meta import get_condition
 from kubecosm.api.resources import Object
 
@@ -20,7 +22,8 @@ from ..framework.interface import CycleState, PostFilterResult
 from ..framework.status import Code, Status, fit_message, unresolvable, unschedulable
 from ..state.cluster import Simulation
 from ..state.podinfo import PodInfo
-from .preemption_choice import Candidate, importance, pick, split_by_budget
+from .preemption_choice import Candidate, importance, split_by_budget
+from .preemption_memory import UNKNOWN, Judged, Memory, Shortlist, search
 from .preemption_quick import NO_VICTIMS, QuickVictims
 from .preemption_victims import DISRUPTION_TARGET, REASON_PREEMPTED, evict
 
@@ -63,22 +66,21 @@ class DefaultPreemption:
         if self._handle.preemption_tried is not None:
             self._handle.preemption_tried()
         proposed = self.propose(pod, diagnosis)
-        return proposed if isinstance(proposed, PostFilterResult) else self.carry_out(pod, proposed)
+        return proposed if isinstance(proposed, PostFilterResult) else self.carry_out(pod, proposed.best())
 
-    def propose(self, pod: PodInfo, diagnosis: Diagnosis) -> PostFilterResult | list[Candidate]:
+    def propose(self, pod: PodInfo, diagnosis: Diagnosis) -> PostFilterResult | Shortlist:
         """The candidates to choose from, or why there are none."""
         why_not = self._ineligible(pod, diagnosis)
         if why_not:
             return PostFilterResult(None, unschedulable(f"preemption: {why_not}"))
         candidates, refusals = self._find_candidates(pod, diagnosis)
-        if not candidates:
+        if candidates is None:
             message = fit_message(diagnosis.node_count, _reasons(refusals, diagnosis.node_count))
             return PostFilterResult("", unschedulable(f"preemption: {message}"))
         return candidates
 
-    def carry_out(self, pod: PodInfo, candidates: Sequence[Candidate]) -> PostFilterResult:
-        """Take the best candidate: its victims are asked to leave, the pod is nominated there."""
-        best = pick(candidates)
+    def carry_out(self, pod: PodInfo, best: Candidate) -> PostFilterResult:
+        """Take this candidate: its victims are asked to leave, the pod is nominated there."""
         self._preempt(pod, best)
         return PostFilterResult(self._cluster.nodes.names[best.row], victims=tuple(victim.key for victim in best.victims))
 
@@ -102,31 +104,27 @@ class DefaultPreemption:
 
     # ---- candidates
 
-    def _find_candidates(self, pod: PodInfo, diagnosis: Diagnosis) -> tuple[list[Candidate], list[Status]]:
-        """Candidates from a random place on until there are enough; for the other nodes tried, why they are none."""
-        rows: list[int] = diagnosis.rows_with(Code.UNSCHEDULABLE).tolist()
-        refusals: list[Status] = []
-        candidates: list[Candidate] = []
-        if not rows:
-            return candidates, refusals
+    def _find_candidates(self, pod: PodInfo, diagnosis: Diagnosis) -> tuple[Shortlist | None, list[Status]]:
+        """Candidates from a random place on until there are enough; if there are none, why the nodes are none."""
+        rows = diagnosis.rows_with(Code.UNSCHEDULABLE)
+        if not len(rows):
+            return None, []
         if pod.priority <= min(self._cluster.priorities, default=pod.priority):
-            return candidates, [unresolvable(NO_VICTIMS)] * len(rows)  # as every node would say
+            return None, [unresolvable(NO_VICTIMS)] * len(rows)  # as every node would say
         enough = min(max(len(rows) * self._args.candidates_percent_min // 100, self._args.candidates_min), len(rows))
         offset = self._handle.random.randrange(len(rows))
         budgets = list(self._handle.disruption_budgets.values())
-        fit = self._framework.fit_by_resources(pod)
+        fit, nodes = self._framework.fit_by_resources(pod), self._cluster.nodes
         quick = self._quick.for_pod(pod, fit, budgets) if fit is not None else None
-        for row in rows[offset:] + rows[:offset]:
-            found = quick.try_node(row) if quick is not None else None
-            if found is None:
-                found = self._try_node(pod, row, budgets)
-            if isinstance(found, Status):
-                refusals.append(found)
-            else:
-                candidates.append(found)
-                if len(candidates) >= enough and any(not candidate.violations for candidate in candidates):
-                    break
-        return candidates, refusals
+        memory = Memory(nodes.size) if quick is None else quick.memory
+        holds = np.zeros(nodes.size, np.bool_) if quick is None else quick.remembered()
+
+        def judge(row: int) -> Judged:
+            judged = quick.try_node(row) if quick is not None else None
+            return (self._try_node(pod, row, budgets), UNKNOWN) if judged is None else judged
+
+        found, tried = search(np.roll(rows, -offset), enough, memory, holds, judge)
+        return (found, []) if len(found) else (None, memory.refusals(tried))
 
     def _try_node(self, pod: PodInfo, row: int, budgets: Sequence[Object]) -> Candidate | Status:
         """The victims on one node, or why there is no use (SelectVictimsOnNode)."""

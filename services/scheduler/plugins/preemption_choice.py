@@ -24,22 +24,22 @@ class Candidate:
     violations: int
 
     @cached_property
-    def cost(self) -> tuple[int, int, int, int]:
-        """The least is best: broken budgets, highest priority, sum of priorities, number."""
+    def figures(self) -> tuple[int, int, int, int, int]:
+        """The least is best: broken budgets, highest priority, sum of priorities, number, age of the oldest of the highest priority."""
         priorities = [victim.priority for victim in self.victims]
-        total = sum(priorities) + 2**31 * len(priorities)
-        return self.violations, priorities[0] if priorities else -(2**31), total, len(priorities)
+        highest = priorities[0] if priorities else -(2**31)
+        since = min((start_time(victim) for victim in self.victims if victim.priority == highest), default="")
+        return self.violations, highest, sum(priorities) + 2**31 * len(priorities), len(priorities), -_as_number(since)
 
 
-    @cached_property
-    def youth(self) -> str:
-        """When the first of its most important victims started; the latest is best."""
-        highest = self.victims[0].priority if self.victims else 0
-        return min((start_time(victim) for victim in self.victims if victim.priority == highest), default="")
+CRITERIA = 5
+"""How many figures a candidate has."""
 
 
-def _youth(candidate: Candidate) -> str:
-    return candidate.youth
+def _as_number(time: str) -> int:
+    """Second by second, a later time is a larger number."""
+    digits = "".join(filter(str.isdigit, time))
+    return int(f"{digits:0<14}"[:14])
 
 
 def importance(pod: PodInfo) -> tuple[int, str]:
@@ -102,9 +102,7 @@ def pick(candidates: Sequence[Candidate]) -> Candidate:
     Fewest broken budgets, then the lowest priority of its most important victim, the lowest sum of priorities, the fewest victims, the
     youngest of its most important victims; then whichever comes first.
     """
-    costs = [candidate.cost for candidate in candidates]
-    cheapest = min(costs)
-    return max((candidate for candidate, paid in zip(candidates, costs, strict=True) if paid == cheapest), key=_youth)
+    return min(candidates, key=lambda candidate: candidate.figures)
 
 
 def split_by_budget(pods: Iterable[PodInfo], budgets: Sequence[Object]) -> tuple[list[PodInfo], list[PodInfo]]:

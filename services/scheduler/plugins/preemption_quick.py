@@ -8,27 +8,32 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from kubecosm.api.resources import Object
 
 from ..framework.handle import ResourceFit
-from ..framework.status import Status, unresolvable
+from ..framework.status import unresolvable
 from ..queue.nominator import Nominator
-from ..state.columns import IntArray
+from ..state.columns import BoolArray, IntArray
 from ..state.nodes import NodeTable
 from ..state.podinfo import PodInfo
 from ..state.requests import PODS
 from .preemption_choice import Candidate, choose_victims, hopeless_status, importance
+from .preemption_memory import UNKNOWN, Found, Judged, Memory
 
 NO_VICTIMS = "No preemption victims found for incoming pod"
 KINDS_MAX = 16
 """Kinds of preemptors remembered at once; the least recently seen is forgotten."""
 
-Found = Candidate | Status
-Memory = dict[int, tuple[int, Found]]
-"""Row → its generation when it was judged, and the judgement."""
-Kind = tuple[int, tuple[tuple[str, int], ...], tuple[tuple[str, str], ...]]
-"""Priority, requests, and the disruption budgets with their versions."""
+
+
+class Kind(NamedTuple):
+    """Preemptors that find the same victims everywhere. Budgets come with their versions."""
+
+    priority: int
+    requests: tuple[tuple[str, int], ...]
+    budgets: tuple[tuple[str, str], ...]
 
 
 class QuickVictims:
@@ -42,8 +47,10 @@ class QuickVictims:
     def for_pod(self, pod: PodInfo, fit: ResourceFit, budgets: Sequence[Object]) -> QuickFit:
         """Ready to judge nodes for this pod."""
         versions = tuple((budget["metadata"].get("uid", ""), budget["metadata"].get("resourceVersion", "")) for budget in budgets)
-        kind = pod.priority, tuple(fit.wanted.items()), versions
-        memory = self._memories.setdefault(kind, {})
+        kind = Kind(pod.priority, tuple(fit.wanted.items()), versions)
+        memory, size = self._memories.get(kind), len(self.nodes.generations)
+        if memory is None or len(memory.found) != size:
+            memory = self._memories[kind] = Memory(size)
         self._memories.move_to_end(kind)
         if len(self._memories) > KINDS_MAX:
             self._memories.popitem(last=False)
@@ -51,7 +58,7 @@ class QuickVictims:
 
     def lower_on(self, row: int, priority: int) -> list[PodInfo]:
         """The pods of a node with less than `priority`, the most important first."""
-        generation = self.nodes.generations[row]
+        generation = int(self.nodes.generations[row])
         known = self._ranked.get(row)
         if known is None or known[0] != generation:
             known = self._ranked[row] = generation, sorted(self.nodes.pods[row].values(), key=importance)
@@ -64,7 +71,7 @@ class QuickFit:
     """Judges nodes for one preemptor."""
 
     def __init__(self, quick: QuickVictims, pod: PodInfo, fit: ResourceFit, budgets: Sequence[Object], memory: Memory) -> None:
-        self._quick, self._pod, self._budgets, self._memory = quick, pod, budgets, memory
+        self._quick, self._pod, self._budgets, self.memory = quick, pod, budgets, memory
         nodes = quick.nodes
         self._ok = fit.ok
         self._names = (PODS, *fit.wanted)
@@ -72,23 +79,26 @@ class QuickFit:
         self._allocatable: list[IntArray] = [nodes.allocatable(name) for name in self._names]
         self._requested: list[IntArray] = [nodes.requested(name) for name in self._names]
 
-    def try_node(self, row: int) -> Found | None:
+    def remembered(self) -> BoolArray:
+        """Per row whether what was found there for another such pod holds for this one, too."""
+        nodes = self._quick.nodes
+        holds: BoolArray = (self.memory.generations == nodes.generations)[: nodes.size] & self._ok
+        nominated = [row for node in self._quick.nominator.nodes() if (row := nodes.row_of.get(node)) is not None]
+        holds[nominated] = False
+        return holds
+
+    def try_node(self, row: int) -> Judged | None:
         """The victims on a node, or why there is no use; None if arithmetic cannot tell."""
         if not self._ok[row]:
             return None
         quick = self._quick
-        node, generation = quick.nodes.names[row], quick.nodes.generations[row]
-        if quick.nominator.any_on(node):
-            earlier = quick.nominator.before(self._pod, node)
-            if any(other.affinity.anti_required for other in earlier):
-                return None
-            return self._judge(row, earlier)
-        known = self._memory.get(row)
-        if known is not None and known[0] == generation:
-            return known[1]
-        found = self._judge(row, ())
-        self._memory[row] = generation, found
-        return found
+        node = quick.nodes.names[row]
+        if not quick.nominator.any_on(node):
+            return self._judge(row, ()), int(quick.nodes.generations[row])
+        earlier = quick.nominator.before(self._pod, node)
+        if any(other.affinity.anti_required for other in earlier):
+            return None
+        return self._judge(row, earlier), UNKNOWN
 
     def _judge(self, row: int, earlier: Sequence[PodInfo]) -> Found:
         """`earlier`: pods that are nominated to run there before this one."""

@@ -16,7 +16,7 @@ from kubecosm.api import names
 from kubecosm.api.meta import labels_of
 from kubecosm.api.resources import Object
 
-from .columns import BoolArray, Column, ColumnSet, IntArray, LabelColumns
+from .columns import ROWS_INITIAL, BoolArray, Column, ColumnSet, IntArray, LabelColumns
 from .podinfo import PodInfo
 from .requests import PODS, amounts
 
@@ -58,8 +58,8 @@ class NodeTable:
         self.objects: list[Object | None] = []
         self.pods: list[dict[str, PodInfo]] = []
         """Per row the pods that run or are assumed there, by uid."""
-        self.generations: list[int] = []
-        """Per row a number that changes with the node and with each of its pods."""
+        self.generations: IntArray = np.zeros(ROWS_INITIAL, np.int64)
+        """Per row a number that changes with the node and with each of its pods, and never returns; perhaps longer than `size`."""
         self.labels_by_row: list[dict[str, str]] = []
         self.labels = LabelColumns(self.columns, self.labels_by_row)
         self.taint_lists = Interned()
@@ -180,7 +180,8 @@ class NodeTable:
             self.names.append(name)
             self.objects.append(None)
             self.pods.append({})
-            self.generations.append(0)
+            if row == len(self.generations):
+                self.generations = np.concatenate((self.generations, np.zeros_like(self.generations)))
             self.labels_by_row.append({})
         self.row_of[name] = row
         self._exists.data[row] = True
