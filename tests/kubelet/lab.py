@@ -168,8 +168,8 @@ class Lab:
     def warn(self, uid: str, container: str, reason: str, message: str) -> None:
         self.events.seen.append(("Warning", reason, message))
 
-    def unhealthy(self, subject: ProbeSubject, message: str) -> None:
-        self.events.seen.append(("Warning", "Unhealthy", message))
+    def unhealthy(self, subject: ProbeSubject, reason: str, message: str) -> None:
+        self.events.seen.append(("Warning", reason, message))
 
     def run(self, pod: Object) -> PodWorker:
         """Start a pod."""

@@ -84,7 +84,7 @@ def test_a_container_that_must_restart_is_in_progress_until_another_runs() -> No
     resize.grant(wanted, running("one"))
     assert set(resize.conditions()) == {"PodResizeInProgress"}
     actions = compute_actions(wanted, running("one"), resizing={"one"})
-    assert [kill.message for kill in actions.kill] == ["Container c resize requires restart, will be restarted"]
+    assert [kill.message for kill in actions.kill] == ["Container c resize requires restart"]
     assert [start.spec["name"] for start in actions.start] == ["c"]
     resize.settle(running("two"))
     assert not resize.conditions()

@@ -34,7 +34,7 @@ class ContainerToStart:
 
 @dataclass(frozen=True, slots=True)
 class ContainerToKill:
-    """A running container to stop; `message` is that of the Killing event."""
+    """A running container to stop; `message` is that of the Killing event, `reason` the probe that failed (its field), if one did."""
 
     status: ContainerStatus
     spec: Object
@@ -145,8 +145,8 @@ def _plan_sidecar(spec: Object, current: ContainerStatus | None, probes: ProbeRe
     if current is None or current.state is not ContainerState.RUNNING:
         actions.start.append(ContainerToStart(ContainerKind.INIT, spec))
         return False
-    if message := _probe_failure(spec, current, probes):
-        actions.kill.append(ContainerToKill(current, spec, f"{message}, will be restarted", "LivenessProbe"))
+    if failed := _probe_failure(spec, current, probes):
+        actions.kill.append(ContainerToKill(current, spec, f"{failed[0]}, will be restarted", failed[1]))
         actions.start.append(ContainerToStart(ContainerKind.INIT, spec))
         return False
     return probes.is_started(spec, current)
@@ -183,10 +183,13 @@ def _plan_containers(pod: Object, status: PodStatus, probes: ProbeResults, actio
         restart = should_restart(pod, spec, 1)
         if current.image != (image := spec.get("image", "")) and full_name(current.image) != full_name(image):
             message, reason, restart = f"Container {spec['name']} definition changed", "", True
-        elif message := _probe_failure(spec, current, probes):
-            reason = "LivenessProbe"
+        elif failed := _probe_failure(spec, current, probes):
+            message, reason = failed
         elif current.container_id in resizing:
-            message, reason, restart = f"Container {spec['name']} resize requires restart", "", True
+            actions.start.append(ContainerToStart(ContainerKind.REGULAR, spec))
+            actions.kill.append(ContainerToKill(current, spec, f"Container {spec['name']} resize requires restart"))
+            starting += 1
+            continue
         else:
             kept += 1
             continue
@@ -200,9 +203,10 @@ def _plan_containers(pod: Object, status: PodStatus, probes: ProbeResults, actio
         actions.start = [start for start in actions.start if start not in starts_sidecars]
 
 
-def _probe_failure(spec: Object, current: ContainerStatus, probes: ProbeResults) -> str:
-    if probes.startup.get(current.container_id) is False:
-        return f"Container {spec['name']} failed startup probe"
+def _probe_failure(spec: Object, current: ContainerStatus, probes: ProbeResults) -> tuple[str, str] | None:
+    """Message and probe (its field of the spec)."""
     if probes.liveness.get(current.container_id) is False:
-        return f"Container {spec['name']} failed liveness probe"
-    return ""
+        return f"Container {spec['name']} failed liveness probe", "livenessProbe"
+    if probes.startup.get(current.container_id) is False:
+        return f"Container {spec['name']} failed startup probe", "startupProbe"
+    return None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from kubecosm.api.resources import SERVICES, Object, Resource
+from kubecosm.api.resources import SECRETS, SERVICES, Object, Resource
 from kubecosm.runtime.clock import Clock
 
 from ..cri.runtime import Runtime
@@ -46,6 +46,14 @@ class PodResources:
         if required(pod):
             await self._need(pod, shown_objects(pod))
             check(pod, self._objects.get)
+
+    async def missing_pull_secrets(self, pod: Object) -> list[str]:
+        """Of the Secrets that the pod names for pulling images, those that are not there."""
+        names = [reference["name"] for reference in pod["spec"].get("imagePullSecrets") or () if reference.get("name")]
+        if not names:
+            return []
+        await self._need(pod, [(SECRETS, name) for name in names])
+        return [name for name in names if self._objects.get(SECRETS, pod["metadata"]["namespace"], name) is None]
 
     async def check_environment(self, pod: Object, spec: Object, *, pod_ip: str, node_ip: str) -> None:
         """ConfigMissing while the container's environment, or a path that depends on it, cannot be made."""

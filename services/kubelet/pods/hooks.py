@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import NamedTuple
 
 from kubecosm.api.resources import Object
 from kubecosm.runtime.clock import Clock
@@ -10,7 +11,7 @@ from kubecosm.runtime.clock import Clock
 from ..cri.runtime import Runtime
 from ..cri.streams import Pipe, ProcessStreams
 from ..cri.types import RuntimeFailure
-from ..probes.checks import CheckResult, Target, check_http, resolve_port
+from ..probes.checks import STATUS_CODE, CheckResult, Target, check_http, resolve_port
 
 HTTP_HOOK_SECONDS_MAX = 30.0
 OUTPUT_BYTES_MAX = 10 * 1024
@@ -51,24 +52,40 @@ async def exec_check(runtime: Runtime, container_id: str, command: list[str], ti
     except TimeoutError:
         return CheckResult(False, f'command timed out: "{" ".join(command)}" timed out after {timeout:g}s')
     except RuntimeFailure as failure:
-        return CheckResult(False, failure.message)
+        return CheckResult(False, failure.message, is_error=True)
     return CheckResult(code == 0, output.removesuffix("\n"))
 
 
-async def run_hook(runtime: Runtime, clock: Clock, action: Object, spec: Object, container_id: str, ip: str) -> str:
-    """Run one hook to its end; returns why it failed, empty if it did not."""
+class HookSubject(NamedTuple):
+    """The container that a hook is run for."""
+
+    pod: Object
+    spec: Object
+    container_id: str
+    ip: str
+
+
+async def run_hook(runtime: Runtime, clock: Clock, action: Object, subject: HookSubject) -> str:
+    """Run one hook to its end; returns why it failed, empty if it did not, in the words of pkg/kubelet/lifecycle/handlers.go."""
+    meta = subject.pod["metadata"]
+    where = f'for Container "{subject.spec["name"]}" in Pod "{meta["name"]}_{meta["namespace"]}({meta["uid"]})" failed - error: '
     if (command := action.get("exec")) is not None:
+        words = list(command.get("command") or ())
+        failed = f"Exec lifecycle hook ([{' '.join(words)}]) {where}"
         try:
-            code, output = await run_exec(runtime, container_id, list(command.get("command") or ()))
+            code, output = await run_exec(runtime, subject.container_id, words)
         except RuntimeFailure as failure:
-            return failure.message
-        return "" if code == 0 else f"command '{' '.join(command.get('command') or ())}' exited with {code}: {output}".rstrip(": ")
+            return f'{failed}{failure.message}, message: ""'
+        return "" if code == 0 else f"{failed}command '{' '.join(words)}' exited with {code}: {output}, message: \"{output}\""
     if (request := action.get("httpGet")) is not None:
+        failed = f"HTTP lifecycle hook ({request.get('path') or ''}) {where}"
         try:
-            target = Target(request.get("host") or ip, resolve_port(request["port"], spec), runtime.dial)
+            target = Target(request.get("host") or subject.ip, resolve_port(request["port"], subject.spec), runtime.dial)
         except ValueError as failure:
-            return str(failure)
-        return (await check_http(target, request, HTTP_HOOK_SECONDS_MAX)).message
+            return f"{failed}{failure}"
+        result = await check_http(target, request, HTTP_HOOK_SECONDS_MAX)
+        # Any answer will do: a hook is called, not asked.
+        return "" if result.success or result.message.startswith(STATUS_CODE) else failed + result.message
     if (pause := action.get("sleep")) is not None:
         await clock.sleep(float(pause.get("seconds") or 0))
     return ""

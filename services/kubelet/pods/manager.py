@@ -256,6 +256,6 @@ class PodManager:
         kind = worker.kind_of(container)
         self.context.events.container(worker.pod, kind, container, WARNING, reason, message)
 
-    def unhealthy(self, subject: ProbeSubject, message: str) -> None:
+    def unhealthy(self, subject: ProbeSubject, reason: str, message: str) -> None:
         if subject.status.state is ContainerState.RUNNING:
-            self.context.events.container(subject.pod(), subject.kind, subject.spec["name"], WARNING, "Unhealthy", message)
+            self.context.events.container(subject.pod(), subject.kind, subject.spec["name"], WARNING, reason, message)

@@ -8,8 +8,10 @@ what is in use.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+
+import orjson
 
 from kubecosm.api.resources import Object
 
@@ -55,6 +57,23 @@ def with_resources(pod: Object, granted: Resources) -> Object:
     return {**pod, "spec": spec}
 
 
+def told_resources(pod: Object, error: str = "") -> str:
+    """What a pod's containers are to have, as events about it tell (pkg/kubelet/allocation)."""
+
+    def told(specs: Iterable[Object]) -> list[Object]:
+        return [{"name": spec["name"], "resources": _in_order(spec.get("resources") or {})} for spec in specs]
+
+    sidecars = told(spec for spec in init_containers(pod) if is_sidecar(spec))
+    details: Object = {"initContainers": sidecars} if sidecars else {}
+    details |= {"containers": told(containers(pod)), "generation": pod["metadata"].get("generation") or 1}
+    return orjson.dumps({**details, **({"error": error} if error else {})}).decode()
+
+
+def _in_order(resources: Object) -> Object:
+    """Go's order: fields as declared, maps by key."""
+    return {kind: dict(sorted(resources[kind].items())) for kind in ("limits", "requests") if resources.get(kind)}
+
+
 def plan_restarts(pod: Object, before: Resources, after: Resources) -> set[str]:
     """Containers that must be restarted for their change, as their resizePolicy says."""
     names = set()
@@ -95,12 +114,18 @@ class Resize:
                 self.restarting[name] = current.container_id
         self.granted, self.pending = wanted, None
 
-    def settle(self, runtime: PodStatus) -> None:
-        """Forget restarts that have taken place."""
+    def is_done(self) -> bool:
+        """Everything that was granted is in effect."""
+        return self.pending is None and not self.restarting
+
+    def settle(self, runtime: PodStatus) -> bool:
+        """Forget restarts that have taken place; true if there were any."""
+        before = len(self.restarting)
         for name, container_id in tuple(self.restarting.items()):
             current = runtime.containers.get(name)
             if current is None or current.container_id != container_id:
                 del self.restarting[name]
+        return len(self.restarting) < before
 
     def conditions(self) -> dict[str, Verdict]:
         found = {} if self.pending is None else {PENDING: self.pending}

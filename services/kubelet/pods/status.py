@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,8 +11,8 @@ from kubecosm.api.times import format_time
 
 from ..cri.types import ContainerKind
 from .actions import must_restart_all
+from .conditions import KUBELET_CONDITIONS, compute_conditions, merge_conditions
 from .conditions import Verdict as ConditionVerdict
-from .conditions import compute_conditions, merge_conditions
 from .container_status import Observation, container_statuses
 from .phase import PENDING, RUNNING, TERMINAL, compute_phase
 from .resize import OWN_CONDITIONS
@@ -59,6 +60,15 @@ def held_back(status: Object, before: Object) -> Object:
     kept = {key: before[key] for key in ("reason", "message") if before.get(key)}
     rest = {key: value for key, value in status.items() if key not in ("reason", "message")}
     return {**rest, "phase": before.get("phase") or PENDING, **kept}
+
+
+def with_base_status(pod: Object, last: Object | None, resize_kinds: Container[str]) -> Object:
+    """The pod with the status that was computed last, and with the conditions that others own as the API has them now."""
+    if last is None:
+        return pod
+    foreign = [c for c in (pod.get("status") or {}).get("conditions") or () if c["type"] not in OWN_CONDITIONS]
+    ours = [c for c in last.get("conditions") or () if c["type"] in KUBELET_CONDITIONS or c["type"] in resize_kinds]
+    return {**pod, "status": {**last, "conditions": [*ours, *foreign]}}
 
 
 def compute_status(pod: Object, seen: Observation, now: datetime, *, terminating: bool = False, verdict: Verdict | None = None) -> Object:

@@ -13,15 +13,15 @@ from ..cri.runtime import Runtime
 from ..cri.types import ContainerKind, ContainerState, ContainerStatus, PodStatus
 from .context import PodContext
 from .events import NORMAL, WARNING
-from .hooks import run_hook
+from .hooks import HookSubject, run_hook
 from .spec import all_containers, containers, init_containers, is_sidecar
 
 GRACE_SECONDS_MIN = 2.0
 """What a container gets at least, also after its hook or the wait for its turn used up the grace period."""
 
 
-class _Stop(NamedTuple):
-    """One container to be stopped."""
+class Stop(NamedTuple):
+    """One container to be stopped; `message` is that of the Killing event. Without grace it is killed at once, and without its hook."""
 
     pod: Object
     kind: ContainerKind
@@ -30,6 +30,7 @@ class _Stop(NamedTuple):
     grace_seconds: float
     ends_at: float
     ip: str
+    message: str = ""
 
 
 T = TypeVar("T")
@@ -86,32 +87,45 @@ class Termination:
         async with asyncio.TaskGroup() as tasks:
             for status in running:
                 kind, spec = specs.get(status.name, (ContainerKind.REGULAR, {}))
-                stop = _Stop(pod, kind, spec, status, grace_seconds, ends_at, ip)
+                stop = Stop(pod, kind, spec, status, grace_seconds, ends_at, ip)
                 tasks.create_task(self._stop(stop, turns.get(status.name, ()), ended[status.name]), name="container-stop")
         self._context.timers.call_later(0, self._wake)
 
-    async def _stop(self, stop: _Stop, turn: Sequence[asyncio.Event], ended: asyncio.Event) -> None:
-        context, clock, status = self._context, self._context.clock, stop.status
-        context.events.container(stop.pod, stop.kind, status.name, NORMAL, "Killing", f"Stopping container {status.name}")
-        hook = (stop.spec.get("lifecycle") or {}).get("preStop")
-        if hook and stop.grace_seconds > 0 and status.state is ContainerState.RUNNING:
-            failure = await self._pre_stop(hook, stop.spec, status, stop.grace_seconds, stop.ip)
-            if failure:
-                context.events.container(stop.pod, stop.kind, status.name, WARNING, "FailedPreStopHook", f"PreStopHook failed: {failure}")
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, stop.ends_at - clock.monotonic())):
-                for other in turn:
-                    await other.wait()
-        remaining = max(stop.ends_at - clock.monotonic(), GRACE_SECONDS_MIN) if stop.grace_seconds > 0 else 0.0
-        await self._runtime.stop_container(status.container_id, remaining)
+    async def _stop(self, stop: Stop, turn: Sequence[asyncio.Event], ended: asyncio.Event) -> None:
+        await stop_container(self._context, self._runtime, stop, turn)
         ended.set()
 
-    async def _pre_stop(self, hook: Object, spec: Object, status: ContainerStatus, seconds: float, ip: str) -> str:
-        """Run the hook within the grace period; returns why it failed."""
-        async with asyncio.TaskGroup() as tasks:
-            job = tasks.create_task(run_hook(self._runtime, self._context.clock, hook, spec, status.container_id, ip), name="pre-stop")
-            limit = tasks.create_task(self._context.clock.sleep(seconds), name="pre-stop-limit")
-            await asyncio.wait((job, limit), return_when=asyncio.FIRST_COMPLETED)
-            for task in (job, limit):
-                task.cancel()
-        return "" if job.cancelled() else job.result()
+
+async def stop_container(context: PodContext, runtime: Runtime, stop: Stop, turn: Sequence[asyncio.Event] = ()) -> None:
+    """Tell so, run the preStop hook, wait for those that go first, then SIGTERM and SIGKILL (kuberuntime_container.go's killContainer)."""
+    clock, status = context.clock, stop.status
+    context.events.container(stop.pod, stop.kind, status.name, NORMAL, "Killing", stop.message or f"Stopping container {status.name}")
+    hook = (stop.spec.get("lifecycle") or {}).get("preStop")
+    if hook and stop.grace_seconds > 0 and status.state is ContainerState.RUNNING and await _pre_stop(context, runtime, hook, stop):
+        # Why is not told, as it may hold secrets.
+        context.events.container(stop.pod, stop.kind, status.name, WARNING, "FailedPreStopHook", "PreStopHook failed")
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(max(0.0, stop.ends_at - clock.monotonic())):
+            for other in turn:
+                await other.wait()
+    remaining = max(stop.ends_at - clock.monotonic(), GRACE_SECONDS_MIN) if stop.grace_seconds > 0 else 0.0
+    await runtime.stop_container(status.container_id, remaining)
+
+
+async def _pre_stop(context: PodContext, runtime: Runtime, hook: Object, stop: Stop) -> str:
+    """Run the hook within the grace period; returns why it failed."""
+    async with asyncio.TaskGroup() as tasks:
+        job = tasks.create_task(
+            run_hook(runtime, context.clock, hook, HookSubject(stop.pod, stop.spec, stop.status.container_id, stop.ip)), name="pre-stop"
+        )
+        limit = tasks.create_task(context.clock.sleep(stop.grace_seconds), name="pre-stop-limit")
+        await asyncio.wait((job, limit), return_when=asyncio.FIRST_COMPLETED)
+        for task in (job, limit):
+            task.cancel()
+    return "" if job.cancelled() else job.result()
+
+
+def grace_of(pod: Object, spec: Object, reason: str) -> float:
+    """What a container gets that is stopped to be replaced (setTerminationGracePeriod): its failed probe may say, else the pod does."""
+    own = (spec.get(reason) or {}).get("terminationGracePeriodSeconds") if reason else None
+    return float(pod["spec"].get("terminationGracePeriodSeconds", 30) if own is None else own)

@@ -20,24 +20,27 @@ from ..volumes.volumes import VolumeMissing
 from .actions import ContainerToKill, ContainerToStart, PodActions, compute_actions
 from .backoff import format_delay
 from .changes import generation_of, needs_sync
-from .conditions import KUBELET_CONDITIONS
 from .conditions import Verdict as ConditionVerdict
 from .container_status import Observation, Waiting
 from .context import PodContext, check_user
 from .events import NORMAL, WARNING
-from .hooks import run_hook
+from .hooks import HookSubject, run_hook
 from .images import ImagePuller
 from .phase import RUNNING, TERMINAL, is_terminal
-from .resize import DEFERRED, INFEASIBLE, OWN_CONDITIONS, Resize, reported_resources, resources_of, with_resources
+from .resize import DEFERRED, INFEASIBLE, Resize, reported_resources, resources_of, told_resources, with_resources
 from .spec import all_containers, is_sidecar
-from .status import Verdict, compute_status, held_back, refusal_status
-from .termination import Termination
+from .status import Verdict, compute_status, held_back, refusal_status, with_base_status
+from .termination import Stop, Termination, grace_of, stop_container
 
 VOLUME_RETRY_SECONDS_MIN = 0.5
 VOLUME_RETRY_SECONDS_MAX = 122.0
 CONFIG_RETRY_SECONDS = 10.0
 SANDBOX_RETRY_SECONDS = 5.0
 FAILURE_RETRY_SECONDS = 10.0
+GRACE_SECONDS_MIN = 1.0
+HOOK_ERROR = "PostStartHookError"
+NO_PULL_SECRETS = "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed."
+SANDBOX_CHANGED = "Pod sandbox changed, it will be killed and re-created."
 DEADLINE_MESSAGE = "Pod was active on the node longer than the specified deadline"
 
 log = get_logger("kubelet")
@@ -161,8 +164,8 @@ class PodWorker:
             await self._terminate()
             return
         status = self._runtime.pod_status(self.uid)
-        if self._last_status is None and status is None:
-            self._report()
+        if (self._last_status is None and status is None) or any(one.reason == HOOK_ERROR for one in self._waiting.values()):
+            self._report()  # it may be over before the next report
         if self._resize is not None:
             self._apply_resize(self._resize)
         try:
@@ -184,6 +187,8 @@ class PodWorker:
         if not self._volumes_ready:
             await self._context.resources.check_volumes(self.pod)
             self._volumes_ready = True
+            if missing := await self._context.resources.missing_pull_secrets(self.pod):
+                self._context.events.pod(self.pod, WARNING, "FailedToRetrieveImagePullSecret", NO_PULL_SECRETS.format(", ".join(missing)))
 
     def _check_deadline(self) -> bool:
         """activeDeadlineSeconds: true once it has passed."""
@@ -219,6 +224,8 @@ class PodWorker:
             self._restart_all(actions)
             return
         if actions.create_sandbox:
+            if status.sandbox_attempts:
+                self._context.events.pod(self.pod, NORMAL, "SandboxChanged", SANDBOX_CHANGED)
             await self._runtime.run_sandbox(self.pod, self.node)
             self._context.metrics.sandbox_started()
         for kill in actions.kill:
@@ -254,13 +261,21 @@ class PodWorker:
             return
         refusal = self._context.resize(self.pod)
         if refusal is None:
+            self._context.events.pod(self.pod, NORMAL, "ResizeStarted", f"Pod resize started: {told_resources(self.pod)}")
             resize.grant(self.pod, self._runtime_status())
             self._runtime.update_pod(self._granted())
+            self._tell_resized(resize)
             return
         reason = DEFERRED if refusal.may_come else INFEASIBLE
         if resize.pending is None or resize.pending.message != refusal.message:
-            self._context.events.pod(self.pod, WARNING, f"Resize{reason}", f"Pod resize {reason}: {refusal.message}")
+            self._context.events.pod(
+                self.pod, WARNING, f"Resize{reason}", f"Pod resize {reason}: {told_resources(self.pod, refusal.message)}"
+            )
         resize.pending = ConditionVerdict(True, reason, refusal.message)
+
+    def _tell_resized(self, resize: Resize) -> None:
+        if resize.is_done():
+            self._context.events.pod(self.pod, NORMAL, "ResizeCompleted", f"Pod resize completed: {told_resources(self.pod)}")
 
     # -- starting ----------------------------------------------------------------------------------------------------
 
@@ -270,7 +285,8 @@ class PodWorker:
         waiting = self._hold_back(start) or self._images.ensure(self.pod, start.kind, start.spec)
         if waiting is None:
             try:
-                await self._create_and_start(start)
+                if not await self._create_and_start(start):
+                    return False
             except RuntimeFailure as failure:
                 self._context.events.container(self.pod, start.kind, name, WARNING, "Failed", f"Error: {failure.message}")
                 waiting = Waiting(failure.reason, failure.message)
@@ -305,7 +321,8 @@ class PodWorker:
             "CrashLoopBackOff", f"back-off {format_delay(backoff.delay(self.uid, name))} restarting failed container={name} pod={where}"
         )
 
-    async def _create_and_start(self, start: ContainerToStart) -> None:
+    async def _create_and_start(self, start: ContainerToStart) -> bool:
+        """False if it was started, but its hook failed. RuntimeFailure if it was not."""
         name, context = start.spec["name"], self._context
         status = self._runtime_status()
         check_user(self.pod, start.spec, self._runtime.image_user(start.spec.get("image", "")))
@@ -326,11 +343,16 @@ class PodWorker:
         self._watch_probes(start.kind, start.spec)
         post_start = (start.spec.get("lifecycle") or {}).get("postStart")
         if post_start:
-            failure = await run_hook(self._runtime, context.clock, post_start, start.spec, container_id, status.ip)
+            subject = HookSubject(self.pod, start.spec, container_id, status.ip)
+            failure = await run_hook(self._runtime, context.clock, post_start, subject)
             if failure:
-                context.events.container(self.pod, start.kind, name, WARNING, "FailedPostStartHook", f"PostStartHook failed: {failure}")
+                # Why is told by the container's state alone: it may hold secrets.
+                context.events.container(self.pod, start.kind, name, WARNING, "FailedPostStartHook", "PostStartHook failed")
                 running = self._runtime_status().containers[name]
-                self._kill(ContainerToKill(running, start.spec, f"FailedPostStartHook: Container {name} failed postStart hook"))
+                self._kill(ContainerToKill(running, start.spec, "FailedPostStartHook"))
+                self._waiting[name] = Waiting(HOOK_ERROR, failure)
+                return False
+        return True
 
     def config(self, pod: Object, spec: Object, kind: ContainerKind, restarts: int = 0, held: Lookup | None = None) -> ContainerConfig:
         """What the runtime needs to create a container; environment and volumes are made when asked for.
@@ -360,15 +382,13 @@ class PodWorker:
         if kill.status.container_id in self._killing:
             return
         self._killing.add(kill.status.container_id)
-        self._context.events.container(self.pod, self.kind_of(kill.status.name), kill.status.name, NORMAL, "Killing", kill.message)
         self._context.tasks.create_task(self._kill_container(kill, at_once=at_once), name="container-kill")
 
     async def _kill_container(self, kill: ContainerToKill, *, at_once: bool) -> None:
-        probe = kill.spec.get("livenessProbe") or {}
-        grace = probe.get("terminationGracePeriodSeconds")
-        if grace is None:
-            grace = self.pod["spec"].get("terminationGracePeriodSeconds", 30)
-        await self._runtime.stop_container(kill.status.container_id, 0.0 if at_once else float(grace))
+        grace = 0.0 if at_once else grace_of(self.pod, kill.spec, kill.reason)
+        ends_at, kind = self._context.clock.monotonic() + grace, self.kind_of(kill.status.name)
+        stop = Stop(self.pod, kind, kill.spec, kill.status, grace, ends_at, self._runtime_status().ip, kill.message)
+        await stop_container(self._context, self._runtime, stop)
         self._killing.discard(kill.status.container_id)
         self._context.probes.forget_container(self.uid, kill.status.container_id)
         self.wake()
@@ -393,12 +413,13 @@ class PodWorker:
         self._finish()
 
     def _grace(self) -> float:
+        """pod_workers.go's calculateEffectiveGracePeriod."""
         own = self.pod["spec"].get("terminationGracePeriodSeconds", 30)
         if self._verdict is not None:
             limit = self._verdict.grace_seconds
-            return float(own if limit is None else min(own, limit))
+            return max(GRACE_SECONDS_MIN, float(own if limit is None else min(own, limit)))
         asked = self.pod["metadata"].get("deletionGracePeriodSeconds") if is_deleting(self.pod) else None
-        return float(own if asked is None else asked)
+        return max(GRACE_SECONDS_MIN, float(own if asked is None else asked))
 
     def _cancel_timers(self) -> None:
         for timer in (self._retry, self._deadline_timer):
@@ -447,7 +468,8 @@ class PodWorker:
         """Compute the status and hand it to the status manager; returns the phase."""
         resize: dict[str, ConditionVerdict] = {}
         if self._resize is not None:
-            self._resize.settle(self._runtime_status())
+            if self._resize.settle(self._runtime_status()):
+                self._tell_resized(self._resize)
             resize = self._resize.conditions()
         seen = Observation(self._runtime_status(), self._context.probes.results(self.uid), self._waiting, self.node.ip, resize)
         status, phase = self._compute(seen, terminating=terminating)
@@ -466,21 +488,10 @@ class PodWorker:
         now, verdict = self._context.clock.now(), self._verdict
         if verdict is not None and verdict.is_refusal:
             return refusal_status(self.pod, now, verdict), verdict.phase
-        pod = self._with_base_status()
+        kinds = self._resize.conditions() if self._resize is not None else ()
+        pod = with_base_status(self._granted(), self._last_status, kinds)
         status = compute_status(pod, seen, now, terminating=terminating, verdict=verdict)
         phase, before = str(status["phase"]), pod.get("status") or {}
         if phase in TERMINAL and before.get("phase") not in TERMINAL and seen.runtime.any_running():
             return held_back(status, before), phase
         return status, phase
-
-    def _with_base_status(self) -> Object:
-        """The pod with the status we last computed, and with the conditions that others own as the API has them now."""
-        pod = self._granted()
-        if self._last_status is None:
-            return pod
-        foreign = [c for c in (self.pod.get("status") or {}).get("conditions") or () if c["type"] not in OWN_CONDITIONS]
-        ours = [c for c in self._last_status.get("conditions") or () if c["type"] in KUBELET_CONDITIONS]
-        if self._resize is not None:
-            kinds = self._resize.conditions()
-            ours += [c for c in self._last_status.get("conditions") or () if c["type"] in kinds]
-        return {**pod, "status": {**self._last_status, "conditions": [*ours, *foreign]}}

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from urllib.parse import urljoin, urlsplit
 
 from kubecosm.api.resources import Object
 
@@ -22,9 +23,16 @@ BODY_BYTES_MAX = 10 * 1024
 class CheckResult:
     success: bool
     message: str = ""
+    is_error: bool = False
+    """The check could not be made: it counts for nothing, but is told."""
+    is_warning: bool = False
+    """It counts as a success, but is told."""
 
 
 OK = CheckResult(True)
+STATUS_CODE = "HTTP probe failed with statuscode: "
+REDIRECTS_MAX = 10
+REDIRECTS = frozenset((301, 302, 303, 307, 308))
 
 
 Dial = Callable[[str, int], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
@@ -47,27 +55,41 @@ def resolve_port(port: int | str, spec: Object) -> int:
     for declared in spec.get("ports") or ():
         if declared.get("name") == port:
             return int(declared["containerPort"])
-    raise ValueError(f"couldn't find port {port!r} in container {spec['name']}")
+    raise ValueError(f'couldn\'t find port: "{port}"')
 
 
 async def check_http(target: Target, action: Object, timeout: float) -> CheckResult:
-    """GET; 200-399 is success, as is a redirect to another host."""
+    """GET; 200-399 is success. Redirects to the same host are followed, others count as a success with a warning (pkg/probe/http)."""
     scheme = str(action.get("scheme") or "HTTP").lower()
     path = action.get("path") or "/"
     url = f"{scheme}://{target.host}:{target.port}{path if path.startswith('/') else '/' + path}"
     try:
         async with asyncio.timeout(timeout):
-            code = await _get(target, action, path, tls=scheme == "https")
+            return await _follow(target, action, url)
     except TimeoutError:
         return CheckResult(False, f'Get "{url}": context deadline exceeded (Client.Timeout exceeded while awaiting headers)')
     except ConnectionRefusedError:
         return CheckResult(False, f'Get "{url}": dial tcp {target.host}:{target.port}: connect: connection refused')
     except (OSError, EOFError, ValueError) as failure:
         return CheckResult(False, f'Get "{url}": {failure or "EOF"}')
-    return OK if 200 <= code < 400 else CheckResult(False, f"HTTP probe failed with statuscode: {code}")
 
 
-async def _get(target: Target, action: Object, path: str, *, tls: bool) -> int:
+async def _follow(target: Target, action: Object, url: str) -> CheckResult:
+    for _ in range(REDIRECTS_MAX):
+        parts = urlsplit(url)
+        path = parts.path or "/"
+        here = replace(target, port=parts.port or (443 if parts.scheme == "https" else 80))
+        code, location = await _get(here, action, f"{path}?{parts.query}" if parts.query else path, tls=parts.scheme == "https")
+        if code not in REDIRECTS or not location:
+            return OK if 200 <= code < 400 else CheckResult(False, f"{STATUS_CODE}{code}")
+        url = urljoin(url, location)
+        if urlsplit(url).hostname != parts.hostname:
+            return CheckResult(True, "Probe terminated redirects, Response body: ", is_warning=True)
+    raise ValueError(f"stopped after {REDIRECTS_MAX} redirects")
+
+
+async def _get(target: Target, action: Object, path: str, *, tls: bool) -> tuple[int, str]:
+    """Status code, and where a redirect leads."""
     reader, writer = await target.dial(target.host, target.port)
     try:
         if tls:
@@ -81,9 +103,18 @@ async def _get(target: Target, action: Object, path: str, *, tls: bool) -> int:
             raise ValueError(
                 f"net/http: HTTP/1.x transport connection broken: malformed HTTP response {status_line.decode(errors='replace')!r}"
             )
-        return int(parts[1])
+        code = int(parts[1])
+        return code, await _location(reader) if code in REDIRECTS else ""
     finally:
         writer.transport.abort()
+
+
+async def _location(reader: asyncio.StreamReader) -> str:
+    while (line := await reader.readline()).strip():
+        name, _, value = line.decode("latin-1").partition(":")
+        if name.lower() == "location":
+            return value.strip()
+    return ""
 
 
 def _any_certificate() -> ssl.SSLContext:

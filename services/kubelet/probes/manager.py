@@ -36,8 +36,8 @@ class ProbeSubject:
 ExecCheck = Callable[[str, list[str], float], Awaitable[CheckResult]]
 """(container id, command, timeout seconds) → result."""
 OnChange = Callable[[str], None]
-OnFailure = Callable[[ProbeSubject, str], None]
-"""(subject, message of the Unhealthy event)."""
+OnFailure = Callable[[ProbeSubject, str, str], None]
+"""(subject, reason and message of a Warning event)."""
 Dial = Callable[[str, int], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 
 
@@ -198,11 +198,17 @@ class ProbeManager:
             probe.is_running = False
         if probe.is_stopped or probe.subject.status.state is not ContainerState.RUNNING:
             return
+        name = probe.state.kind.value
+        if result.is_error:
+            self._on_failure(probe.subject, "Unhealthy", f"{name} probe errored and resulted in unknown state: {result.message}")
+            return
         if result.success:
             probe.successes += 1
+            if result.is_warning:
+                self._on_failure(probe.subject, "ProbeWarning", f"{name} probe warning: {result.message}")
         else:
             probe.failures += 1
-            self._on_failure(probe.subject, f"{probe.state.kind.value} probe failed: {result.message}")
+            self._on_failure(probe.subject, "Unhealthy", f"{name} probe failed: {result.message}")
         if probe.state.observe(result.success):
             container_id = probe.subject.status.container_id
             self._publish(pod, container_id, probe.state)
@@ -233,7 +239,7 @@ class ProbeManager:
             if (action := spec.get("grpc")) is not None:
                 return await check_grpc(self._target(subject, action, None), action.get("service") or "", timeout)
         except ValueError as failure:
-            return CheckResult(False, str(failure))
+            return CheckResult(False, str(failure), is_error=True)
         return CheckResult(False, "missing probe handler")
 
     def _target(self, subject: ProbeSubject, action: Object, host: str | None) -> Target:

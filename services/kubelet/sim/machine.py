@@ -115,9 +115,15 @@ def hostname(pod: Object) -> str:
     return str(name)[:63].rstrip("-.")
 
 
+def dns_policy(pod: Object) -> str:
+    """ClusterFirst is for pods with an address of their own; others ask whom their node asks."""
+    policy = str(pod["spec"].get("dnsPolicy") or "ClusterFirst")
+    return "Default" if policy == "ClusterFirst" and is_host_network(pod) else policy
+
+
 def search_domains(pod: Object, cluster_domain: str) -> list[str]:
     """The search list of resolv.conf, by dnsPolicy and dnsConfig."""
-    policy = pod["spec"].get("dnsPolicy") or "ClusterFirst"
+    policy = dns_policy(pod)
     config = pod["spec"].get("dnsConfig") or {}
     namespace = pod["metadata"]["namespace"]
     domains = [] if policy in ("None", "Default") else [f"{namespace}.svc.{cluster_domain}", f"svc.{cluster_domain}", cluster_domain]
@@ -127,7 +133,7 @@ def search_domains(pod: Object, cluster_domain: str) -> list[str]:
 def resolv_conf(pod: Object, domains: list[str], cluster_dns: str) -> bytes:
     """/etc/resolv.conf by dnsPolicy and dnsConfig (pkg/kubelet/network/dns)."""
     config = pod["spec"].get("dnsConfig") or {}
-    is_clusters = (pod["spec"].get("dnsPolicy") or "ClusterFirst") not in ("None", "Default")
+    is_clusters = dns_policy(pod) not in ("None", "Default")
     servers = dict.fromkeys([*((cluster_dns,) if is_clusters else ()), *(config.get("nameservers") or ())])
     options = {"ndots": "5"} if is_clusters else {}
     options |= {option["name"]: option.get("value") or "" for option in config.get("options") or ()}
