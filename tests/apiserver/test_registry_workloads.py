@@ -220,6 +220,14 @@ def test_autoscalers_look_at_cpu_unless_told_otherwise():
     ]
 
 
+def test_autoscalers_tolerance_is_never_negative():
+    spec = {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}, "maxReplicas": 3}
+    assert not causes(AUTOSCALERS, {"spec": {**spec, "behavior": {"scaleUp": {"tolerance": "0"}, "scaleDown": {"tolerance": "50m"}}}})
+    assert causes(AUTOSCALERS, {"spec": {**spec, "behavior": {"scaleUp": {"tolerance": "-1"}}}}) == [
+        'spec.behavior.scaleUp.tolerance: Invalid value: "-1": must be greater than or equal to 0'
+    ]
+
+
 def test_budgets_bound_one_side():
     selector = {"matchLabels": {"a": "b"}}
     assert not causes(BUDGETS, {"spec": {"selector": selector, "minAvailable": "50%"}})

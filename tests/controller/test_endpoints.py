@@ -287,6 +287,22 @@ def test_a_deleted_service_takes_its_endpoints_along() -> None:
     run(test)
 
 
+def test_endpoints_that_a_user_wrote_go_with_their_service_and_stay_without_one() -> None:
+    async def test(api: FakeApi) -> None:
+        for name in ("web", "alone"):
+            api.put(ENDPOINTS, {"metadata": {"name": name, "namespace": "default"}, "subsets": []})
+        async with controllers(api, ENDPOINTS_CONTROLLER):
+            await api.create(SERVICES, service(selector=None))
+            await settle()
+            assert len(api.all(ENDPOINTS)) == 2
+            await api.delete(SERVICES, "web", "default")
+            await wait_for(lambda: [found["metadata"]["name"] for found in api.all(ENDPOINTS)] == ["alone"])
+            await settle()
+        assert len(api.all(ENDPOINTS)) == 1
+
+    run(test)
+
+
 def endpoint(index: int, *, ready: bool = True) -> Object:
     return {"addresses": [f"127.64.0.{index}"], "conditions": {"ready": ready}, "targetRef": {"uid": f"u{index}"}}
 

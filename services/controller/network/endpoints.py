@@ -121,9 +121,9 @@ def plan_endpoints(service: Object, pods: Sequence[Object], current: Object | No
 
 
 async def _remove(ctx: Context, key: Key) -> None:
-    """The Service is gone: its Endpoints go too, unless a user keeps them."""
+    """The Service is gone: its Endpoints go too, whoever wrote them. Those that never had a Service are not looked at."""
     current = ctx.cache(ENDPOINTS).get(key)
-    if current is None or labels_of(current).get(LABEL_ENDPOINTS_MANAGED_BY) != MANAGED_BY_ENDPOINT_CONTROLLER:
+    if current is None:
         return
     try:
         await ctx.client.delete(ENDPOINTS, key.name, key.namespace)

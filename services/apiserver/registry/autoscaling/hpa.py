@@ -8,7 +8,7 @@ from kubecosm.api.field import FieldError, forbidden_field, invalid_value, not_s
 from kubecosm.api.resources import Object
 
 from ..core.resources import amount
-from ..formats import Errors, is_path_segment
+from ..formats import NEGATIVE, Errors, is_path_segment
 from ..strategy import Strategy, keep_field
 
 STABILIZATION_SECONDS_MAX = 3600
@@ -206,3 +206,5 @@ def _check_rules(rules: Object, path: str, errors: Errors) -> None:
             errors.append(invalid_value(f"{where}.periodSeconds", period, "must be greater than zero"))
         if period > PERIOD_SECONDS_MAX:
             errors.append(invalid_value(f"{where}.periodSeconds", period, f"must be less than or equal to {PERIOD_SECONDS_MAX}"))
+    if rules.get("tolerance") is not None and amount(rules["tolerance"]).nanos < 0:
+        errors.append(invalid_value(f"{path}.tolerance", str(rules["tolerance"]), NEGATIVE))
