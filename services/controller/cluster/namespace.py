@@ -18,6 +18,7 @@ from kubecosm.api.resources import NAMESPACES, PODS, Object, Resource
 from kubecosm.api.times import parse_time
 from kubecosm.client.controller import Context, ControllerSpec, Reader, Result, done, requeue
 from kubecosm.client.http import TRANSPORT_ERRORS
+from kubecosm.client.workqueue import BACKOFF_SECONDS_FIRST
 
 from ..common.batches import all_settled
 from ..common.conditions import make, replaced
@@ -27,6 +28,8 @@ from ..common.pods import is_terminal
 RETRY_SECONDS_FIRST = 0.25
 RETRY_SECONDS_MAX = 8.0
 """Content that waits for finalizers or grace is looked for again after a tenth of the time that the namespace has been terminating."""
+ERROR_SECONDS_MAX = 60.0
+"""The longest back-off of a namespace whose deletion meets errors."""
 
 OK = {
     "NamespaceDeletionDiscoveryFailure": ("ResourcesDiscovered", "All resources successfully discovered"),
@@ -191,4 +194,6 @@ def map_pod(reader: Reader, pod: Object) -> Iterable[Key]:
     return (key,) if namespace is not None and is_deleting(namespace) and key_of(pod) not in reader.cache(PODS) else ()
 
 
-SPEC = ControllerSpec(name="namespace", primary=NAMESPACES, watches={PODS: map_pod}, workers=16)
+SPEC = ControllerSpec(
+    name="namespace", primary=NAMESPACES, watches={PODS: map_pod}, workers=16, retry_seconds=(BACKOFF_SECONDS_FIRST, ERROR_SECONDS_MAX)
+)
