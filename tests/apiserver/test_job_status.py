@@ -8,6 +8,7 @@ import pytest
 
 from kubecosm.api.resources import JOBS
 from kubecosm.services.apiserver.registry.batch.intervals import IntervalError, count_indexes, overlap
+from kubecosm.services.apiserver.registry.strategy import strategy_for
 
 from .kinds import causes, created, update_causes
 from .test_registry_workloads import job
@@ -139,3 +140,9 @@ def test_an_indexed_job_changes_its_size_in_tandem() -> None:
     assert not update_causes(JOBS, old, {"spec": {"completions": 3, "parallelism": 3}})
     expected = "spec.completions: Invalid value: 3: can only be modified in tandem with spec.parallelism"
     assert update_causes(JOBS, old, {"spec": {"completions": 3}}) == [expected]
+
+
+def test_a_job_too_large_to_be_followed_is_warned_of() -> None:
+    large = created(JOBS, job(completionMode="Indexed", completions=100_001, parallelism=10_001))
+    (warning,) = strategy_for(JOBS).warnings(large)
+    assert warning.startswith("spec: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4,")

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from kubecosm.api.resources import CRONJOBS, DAEMONSETS, DEPLOYMENTS, JOBS, REPLICASETS, REPLICATIONCONTROLLERS, STATEFULSETS
+from kubecosm.api.resources import CRONJOBS, DAEMONSETS, DEPLOYMENTS, JOBS, PODS, REPLICASETS, REPLICATIONCONTROLLERS, STATEFULSETS
 from kubecosm.services.apiserver.registry.batch.schedule import schedule_complaint
+from kubecosm.services.apiserver.registry.strategy import strategy_for
 
 from .kinds import causes, created, resource_of, update_causes, updated
 
@@ -248,3 +249,20 @@ def test_stateful_sets_do_not_take_max_unavailable_whose_gate_is_off():
     assert updated(STATEFULSETS, before, {"spec": {**before["spec"], "updateStrategy": rolling}})["spec"]["updateStrategy"] == kept
     stored = {**before, "spec": {**before["spec"], "updateStrategy": rolling}}
     assert updated(STATEFULSETS, stored, stored)["spec"]["updateStrategy"] == rolling
+
+
+@pytest.mark.parametrize(("resource", "obj"), [
+    (DEPLOYMENTS, workload()), (REPLICASETS, workload()), (JOBS, job()),
+    (CRONJOBS, {"spec": {"schedule": "@daily", "jobTemplate": job()}}), (PODS, {"spec": template()["spec"]}),
+])  # fmt: skip
+def test_names_with_dots_are_warned_of_where_pods_are_called_after_them(resource, obj):
+    strategy, new = strategy_for(resource), created(resource, obj)
+    use = "the Pod's hostname" if resource == PODS else "Pod names and hostnames"
+    warning = (
+        f"metadata.name: this is used in {use}, which can result in surprising behavior; "
+        "a DNS label is recommended: [must not contain dots]"
+    )
+    dotted = {**new, "metadata": {**new["metadata"], "name": "web.v1"}}
+    assert strategy.warnings(dotted) == [warning]
+    assert not strategy.warnings(dotted, dotted)
+    assert not strategy.warnings(new)

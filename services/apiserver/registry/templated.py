@@ -9,19 +9,24 @@ from kubecosm.api.field import FieldError, invalid_value
 from kubecosm.api.resources import Object
 
 from .core.pod_warnings import pod_warnings
-from .formats import FIELD_IMMUTABLE, Errors
+from .formats import FIELD_IMMUTABLE, Errors, is_dns1123_label
 from .strategy import StatusStrategy, Strategy
 from .values import selector_value
 from .workloads import check_counts, check_not_more
 
+POD_NAMES, POD_HOSTNAME = "Pod names and hostnames", "the Pod's hostname"
 _COUNTS = ("replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "observedGeneration", "terminatingReplicas")
 
 
 class TemplatedStrategy(Strategy):
     """A kind with spec.template."""
 
+    names_pods = False
+    """Its name is the beginning of its pods' names, and may be more than a DNS label."""
+
     def warnings(self, obj: Object, old: Object | None = None) -> list[str]:
-        return template_warnings(obj)
+        told = name_warnings(obj, POD_NAMES) if self.names_pods and old is None else []
+        return told + template_warnings(obj)
 
 
 class SelectingStrategy(TemplatedStrategy):
@@ -58,6 +63,15 @@ class ReplicatedStatusStrategy(StatusStrategy):
             check_not_more(status, field, "replicas", errors, "cannot be greater than status.replicas")
         check_not_more(status, "availableReplicas", "readyReplicas", errors, "cannot be greater than readyReplicas")
         return errors
+
+
+def name_warnings(obj: Object, use: str) -> list[str]:
+    """A warning of a name that is no DNS label although it is used for `use`."""
+    complaints = is_dns1123_label(obj["metadata"].get("name") or "")
+    if not complaints:
+        return []
+    text = f"this is used in {use}, which can result in surprising behavior; a DNS label is recommended: [{' '.join(complaints)}]"
+    return [f"metadata.name: {text}"]
 
 
 def template_warnings(obj: Object) -> list[str]:

@@ -34,6 +34,8 @@ _COUNTS = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas", 
 class DeploymentStrategy(SelectingStrategy):
     """A Deployment as users create and update it."""
 
+    names_pods = True
+
     def default(self, obj: Object) -> None:
         spec: dict[str, Any] = obj.setdefault("spec", {})
         spec.setdefault("replicas", 1)

@@ -14,6 +14,8 @@ from ..workloads import check_replicated_template, check_selector, check_templat
 class ReplicaSetStrategy(SelectingStrategy, ReplicatedStrategy):
     """A ReplicaSet as users and Deployments create and update it."""
 
+    names_pods = True
+
     def default(self, obj: Object) -> None:
         spec = obj.setdefault("spec", {})
         spec.setdefault("replicas", 1)

@@ -12,8 +12,9 @@ from ..core.pod_defaults import default_pod_template
 from ..core.pod_warnings import pod_warnings
 from ..formats import Errors, check_non_negative
 from ..strategy import Strategy
+from ..templated import POD_NAMES, name_warnings
 from ..values import selector_value
-from .job_spec import check_job_spec
+from .job_spec import check_job_spec, size_warnings
 from .schedule import schedule_complaint
 
 NAME_MAX = 52
@@ -58,7 +59,9 @@ class CronJobStrategy(Strategy):
     def warnings(self, obj: Object, old: Object | None = None) -> list[str]:
         template = (obj["spec"]["jobTemplate"].get("spec") or {}).get("template") or {}
         path = "spec.jobTemplate.spec.template"
-        return pod_warnings(template.get("spec") or {}, template.get("metadata") or {}, f"{path}.spec", f"{path}.metadata")
+        told = name_warnings(obj, POD_NAMES) if old is None else []
+        told += size_warnings(obj["spec"]["jobTemplate"].get("spec") or {}, "spec.jobTemplate.spec")
+        return told + pod_warnings(template.get("spec") or {}, template.get("metadata") or {}, f"{path}.spec", f"{path}.metadata")
 
 
 def _check_spec(spec: Object, old: Object | None, errors: Errors) -> None:

@@ -22,7 +22,7 @@ from ..strategy import StatusStrategy
 from ..templated import TemplatedStrategy
 from ..values import selector_value, sorted_map
 from ..workloads import MISMATCH, matcher
-from .job_spec import check_job_spec
+from .job_spec import check_job_spec, size_warnings
 from .job_status import check_job_status
 
 BACKOFF_LIMIT = 6
@@ -31,7 +31,12 @@ BACKOFF_LIMIT = 6
 class JobStrategy(TemplatedStrategy):
     """A Job as users and CronJobs create and update it."""
 
+    names_pods = True
+
     orphans_dependents = True
+
+    def warnings(self, obj: Object, old: Object | None = None) -> list[str]:
+        return size_warnings(obj["spec"], "spec") + super().warnings(obj, old)
 
     def default(self, obj: Object) -> None:
         spec: dict[str, Any] = obj.setdefault("spec", {})

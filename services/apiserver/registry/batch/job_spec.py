@@ -13,6 +13,7 @@ PARALLELISM_MAX = 100_000
 FAILED_INDEXES_MAX = 100_000
 FAILED_INDEXES_WITH_MANY_COMPLETIONS_MAX = 10_000
 MANY_COMPLETIONS = 100_000
+PARALLELISM_WITH_MANY_COMPLETIONS_MAX = 10_000
 POLICY_RULES_MAX = 20
 EXIT_CODES_MAX = 255
 POD_CONDITIONS_MAX = 20
@@ -23,6 +24,16 @@ COMPLETION_MODES = ("NonIndexed", "Indexed")
 _NUMBERS = ("parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished", "backoffLimitPerIndex")
 _NOT_INDEXED = "requires indexed completion mode"
 _ACTIONS = ("Count", "FailIndex", "FailJob", "Ignore")
+
+
+def size_warnings(spec: Object, path: str) -> list[str]:
+    """A warning of a Job that is too large to be sure of all its indexes."""
+    if (spec.get("completions") or 0) <= MANY_COMPLETIONS or (spec.get("parallelism") or 0) <= PARALLELISM_WITH_MANY_COMPLETIONS_MAX:
+        return []
+    return [
+        f"{path}: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, "
+        "Kubernetes might not be able to track completedIndexes when a big number of indexes fail"
+    ]
 
 
 def check_job_spec(spec: Object, path: str, errors: Errors) -> None:

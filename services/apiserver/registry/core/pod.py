@@ -111,9 +111,11 @@ class PodStrategy(Strategy):
         return _FIELDS
 
     def warnings(self, obj: Object, old: Object | None = None) -> list[str]:
+        from ..templated import POD_HOSTNAME, name_warnings
         from .pod_warnings import pod_warnings
 
-        return pod_warnings(obj["spec"], obj["metadata"], "spec", "metadata")
+        told = name_warnings(obj, POD_HOSTNAME) if old is None else []
+        return told + pod_warnings(obj["spec"], obj["metadata"], "spec", "metadata")
 
 
 def _is_pruned(pod: Object) -> bool:

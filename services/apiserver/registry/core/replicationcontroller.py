@@ -15,6 +15,8 @@ from .pod_defaults import default_pod_template
 class ReplicationControllerStrategy(ReplicatedStrategy):
     """A ReplicationController as users create and update it."""
 
+    names_pods = True
+
     orphans_dependents = True
 
     def default(self, obj: Object) -> None:
