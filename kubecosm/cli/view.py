@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import Any, Protocol, Self
 
 from kubecosm.cluster.paths import ClusterPaths
+from kubecosm.cluster.slots import may_use_low_ports
 from kubecosm.cluster.spec import ClusterSpec
 
 SYMBOLS = {"Running": "[green]●[/]", "Starting": "[yellow]◐[/]", "BackOff": "[red]●[/]", "Paused": "[blue]‖[/]"}
@@ -55,7 +57,10 @@ class PlainView:
                 print(f"{name}: {text}", flush=True)
 
     def ready(self, spec: ClusterSpec, paths: ClusterPaths, seconds: float | None, *, detached: bool) -> None:
-        print("\n".join(ready_lines(spec, paths, seconds, detached=detached)), flush=True)
+        lines = ready_lines(spec, paths, seconds, detached=detached)
+        if "proxy" in spec.components and not may_use_low_ports():
+            lines.append(LOW_PORTS)
+        print("\n".join(lines), flush=True)
 
     def stopped(self, spec: ClusterSpec) -> None:
         print(stopped_line(spec), flush=True)
@@ -89,6 +94,10 @@ class LiveView(PlainView):
         self._shown["nodes"] = f"{nodes_ready}/{spec.expected_nodes} Ready"
 
 
+LOW_PORTS = "Ports:    under 1024 they answer 10,000 higher (80 at 10080), until `sudo sysctl net.ipv4.ip_unprivileged_port_start=0`"
+"""What users who may not listen there should know before they try the first Service."""
+
+
 def make_view() -> View:
     return LiveView() if sys.stdout.isatty() else PlainView()
 
@@ -100,7 +109,7 @@ def ready_lines(spec: ClusterSpec, paths: ClusterPaths, seconds: float | None, *
     name = "" if spec.name == "default" else f" --name {spec.name}"
     return [
         f"Cluster {spec.name} {took}: {nodes}, {spec.server}",
-        f"Use it:   export KUBECONFIG={paths.kubeconfig}",
+        f"Use it:   export KUBECONFIG={shlex.quote(str(paths.kubeconfig))}",
         f"Stop it:  kubecosm down{name}" if detached else "Stop it:  Ctrl-C (it runs in the foreground; --detach leaves it running)",
     ]
 

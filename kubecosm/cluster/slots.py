@@ -139,6 +139,18 @@ def free_port(slots: Slots, taken: Collection[int]) -> int:
     raise StartupError("no free port for the API server: choose one with --port")
 
 
+def may_use_low_ports() -> bool:
+    """Whether this user may listen on ports under 1024."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", 1))
+        except PermissionError:
+            return False
+        except OSError:
+            return True
+        return True
+
+
 def port_is_free(port: int) -> bool:
     """Whether a server could listen on 127.0.0.1:port now."""
     with socket.socket() as probe:
