@@ -18,6 +18,9 @@ NODES_MAX = 16_384
 DEFAULT_NODES = 1
 NODE_NAME_PREFIX = "node-"
 
+FILE_FLAGS = frozenset({"config", "kubeconfig", "authentication-config", "authorization-config", "encryption-provider-config"})
+FILE_FLAG_ENDS = ("file", "path", "dir", "profiles", "authority", "certificate", "client-key")
+
 
 @dataclass(frozen=True)
 class ClusterSpec:
@@ -81,15 +84,26 @@ def changed(spec: ClusterSpec, **changes: Any) -> ClusterSpec:
 
 
 def parse_flags(settings: tuple[str, ...]) -> dict[str, dict[str, str]]:
-    """`("apiserver.v=4",)` → `{"apiserver": {"v": "4"}}`; StartupError if a setting has another form."""
+    """`("apiserver.v=4",)` → `{"apiserver": {"v": "4"}}`, files as absolute paths; StartupError if a setting has another form."""
     flags: dict[str, dict[str, str]] = {}
     for setting in settings:
         target, equals, value = setting.partition("=")
         component, dot, flag = target.partition(".")
         if not (equals and dot and flag) or component not in COMPONENTS:
             raise StartupError(f"invalid --set {setting!r}: expected component.flag=value with a component of {', '.join(COMPONENTS)}")
-        flags.setdefault(component, {})[flag.lstrip("-").replace("_", "-")] = value
+        name = flag.lstrip("-").replace("_", "-")
+        flags.setdefault(component, {})[name] = ",".join(map(_absolute, value.split(","))) if names_files(name) else value
     return flags
+
+
+def names_files(flag: str) -> bool:
+    """Whether a component's flag has paths as its value."""
+    return flag in FILE_FLAGS or flag.endswith(FILE_FLAG_ENDS)
+
+
+def _absolute(path: str) -> str:
+    """A path as it is meant now: the cluster may be started again from another directory."""
+    return os.path.abspath(path) if path not in ("", "-") else path
 
 
 def parse_components(text: str) -> tuple[str, ...]:

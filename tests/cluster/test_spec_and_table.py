@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,31 @@ def test_settings_become_flags() -> None:
 def test_a_wrong_setting_is_told(setting: str) -> None:
     with pytest.raises(StartupError, match=r"expected component\.flag=value"):
         spec.parse_flags((setting,))
+
+
+def test_files_in_settings_are_meant_from_where_the_user_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    flags = spec.parse_flags((
+        "apiserver.audit_policy_file=policy.yaml", "apiserver.audit-log-path=-", "apiserver.service-account-key-file=a,/b",
+        "apiserver.runtime-config=api/all", "scheduler.config=", "kubelet.image-profiles=../p.yaml",
+    ))  # fmt: skip
+    assert flags == {
+        "apiserver": {
+            "audit-policy-file": f"{tmp_path}/policy.yaml", "audit-log-path": "-", "service-account-key-file": f"{tmp_path}/a,/b",
+            "runtime-config": "api/all",
+        },
+        "scheduler": {"config": ""},
+        "kubelet": {"image-profiles": f"{tmp_path.parent}/p.yaml"},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("component", sorted(spec.COMPONENTS))
+def test_a_flag_that_takes_a_file_is_known_as_one(component: str) -> None:
+    config = import_module(f"kubecosm.services.{component}.config").Config
+    words = re.compile(r"\b(file|directory|certificate|kubeconfig|PEM)\b")
+    texts = [flag for flag in flags_of(config, component) if flag.kind is str and words.search(flag.help) and "name" not in flag.help]
+    unknown = {flag.name for flag in texts if not spec.names_files(flag.name)}
+    assert all(name.endswith("-mode") for name in unknown), unknown
 
 
 def test_components_are_put_in_start_order() -> None:
