@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, field
 import orjson
 import uvloop
 
+from kubecosm.api.errors import ApiError
 from kubecosm.client.config import ClientConfig, ConfigError
-from kubecosm.client.http import ApiClient
+from kubecosm.client.http import TRANSPORT_ERRORS, ApiClient
 from kubecosm.cluster.paths import cluster_paths
 from kubecosm.cluster.spec import COMPONENTS
 from kubecosm.runtime import flags, logs
@@ -40,6 +41,12 @@ class Config:
     heal: flags.Duration = field(default=flags.Duration(60.0), metadata={"help": "how long the cluster may take to come to rest"})
     namespace: str = field(default="default", metadata={"help": "where the objects are written"})
     log_level: logs.Level = field(default="info", metadata={"help": "the lowest level that is logged; info tells of each fault"})
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.components) - set(COMPONENTS):
+            raise ValueError(f"--components: there is no {', '.join(sorted(unknown))}: choose from {', '.join(COMPONENTS)}")
+        if self.faults < 0 or self.writers < 1:
+            raise ValueError("--faults must not be negative, and --writers be at least 1")
 
 
 async def run(config: Config, seed: int, clock: Clock) -> Report:
@@ -71,6 +78,12 @@ def main() -> int:
         return 0
     except (StartupError, ConfigError) as error:
         print(f"chaos: {error}", file=sys.stderr)
+        return EXIT_STARTUP_ERROR
+    except (ApiError, *TRANSPORT_ERRORS) as error:
+        print(f"chaos: cluster {config.name} was not well to begin with: {error}; see `kubecosm status`", file=sys.stderr)
+        return EXIT_STARTUP_ERROR
+    except KeyboardInterrupt:
+        print("chaos: interrupted; nothing is judged", file=sys.stderr)
         return EXIT_STARTUP_ERROR
     print(orjson.dumps(asdict(report), option=orjson.OPT_INDENT_2).decode())
     print("passed" if report.passed else "FAILED", flush=True)

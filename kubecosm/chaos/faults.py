@@ -43,8 +43,10 @@ async def inject(supervisor: Supervisor, faults: Sequence[Fault], clock: Clock) 
 
 
 async def _resume_later(supervisor: Supervisor, fault: Fault, clock: Clock) -> None:
-    await clock.sleep(fault.lasts_seconds)
-    _request(supervisor, "resume", fault.component)
+    try:
+        await clock.sleep(fault.lasts_seconds)
+    finally:  # an interrupted run leaves nothing frozen
+        _request(supervisor, "resume", fault.component)
 
 
 def _request(supervisor: Supervisor, op: str, component: str) -> bool:

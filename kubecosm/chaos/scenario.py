@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 
-from kubecosm.client.http import ApiClient
+from kubecosm.api.errors import ApiError
+from kubecosm.client.http import TRANSPORT_ERRORS, ApiClient
 from kubecosm.runtime.clock import Clock
 
 from .convergence import deploy_witness, remove_witness, roll_witness, wait_converged
@@ -50,7 +52,7 @@ class Report:
 
 
 async def run_scenario(client: ApiClient, inject: Inject, faults: list[Fault], settings: Settings, clock: Clock) -> Report:
-    """Run it once. Failures of the cluster are in the report; an exception is a bug of ours or a cluster that was never well."""
+    """Run it once. Failures of the cluster are in the report; an exception means a cluster that was never well."""
     report, ledger = Report(settings.seed, len(faults)), Ledger()
     await deploy_witness(client, settings.namespace)
     await wait_converged(client, settings.namespace, clock, seconds_max=SETTLE_SECONDS_MAX)
@@ -61,11 +63,22 @@ async def run_scenario(client: ApiClient, inject: Inject, faults: list[Fault], s
         )
     except TimeoutError as error:
         report.violations.append(str(error))
-    held = await held_values(client, settings.namespace, settings.run)
-    report.violations += ledger.judge(held)
-    report.acknowledged, report.failed, report.objects = ledger.acknowledged, ledger.failed, len(held)
-    await remove_witness(client, settings.namespace)
+    await judge(client, ledger, settings, report)
+    with contextlib.suppress(ApiError, *TRANSPORT_ERRORS):  # the report tells how the cluster is
+        await remove_witness(client, settings.namespace)
     return report
+
+
+async def judge(client: ApiClient, ledger: Ledger, settings: Settings, report: Report) -> None:
+    """Compares what was acknowledged with what is there. That it cannot be read is a violation, too."""
+    report.acknowledged, report.failed = ledger.acknowledged, ledger.failed
+    try:
+        held = await held_values(client, settings.namespace, settings.run)
+    except (ApiError, *TRANSPORT_ERRORS) as error:
+        report.violations.append(f"what was written cannot be read: {error}")
+        return
+    report.violations += ledger.judge(held)
+    report.objects = len(held)
 
 
 async def _write_under_faults(
