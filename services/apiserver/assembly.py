@@ -161,7 +161,8 @@ def database_bytes(config: Config) -> int:
 def stored_rows_of(state: State) -> Iterator[Stored]:
     """What each store writes, and how often it did."""
     for store in state.stores.values():
-        yield store.stored.group, store.stored.version, store.stored.plural, store.calls
+        calls = {"create": store.creates, "update": store.updates, "delete": store.deletes}
+        yield store.stored.group, store.stored.version, store.stored.plural, calls
 
 
 def metrics_handlers(config: Config, state: State, backends: Backends) -> Mapping[tuple[str, str], Virtual]:

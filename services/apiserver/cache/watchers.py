@@ -14,7 +14,7 @@ from typing import Protocol
 from kubecosm.runtime.metrics import exponential_buckets
 
 from ..http.response import chunk
-from ..tallies import Durations
+from ..tallies import SAMPLED, Durations
 from .entry import AttributesOf
 from .events import Event
 from .selection import NODE_NAME, Selection
@@ -59,15 +59,19 @@ class WatchGroup:
         self._pending.append(event.frame(kind, self.view))
         return len(self._pending) == 1
 
-    def flush(self) -> tuple[int, int]:
-        """Send what is queued as one piece, framed once, to every watcher. Answers how many events that was in all, and the size of one."""
+    def flush(self) -> int:
+        """Send what is queued as one piece, framed once, to every watcher. Answers how many events that was in all."""
         pending, watchers = self._pending, tuple(self.watchers)
-        count, size = len(pending) * len(watchers), len(pending[0])
+        count = len(pending) * len(watchers)
         piece = chunk(b"".join(pending))
         pending.clear()
         for watcher in watchers:
             watcher.send(piece)
-        return count, size
+        return count
+
+    def size_of_next(self) -> int:
+        """Bytes of the first event that is queued."""
+        return len(self._pending[0])
 
 
 class WatchIndex:
@@ -86,7 +90,8 @@ class WatchIndex:
         self.sent = 0
         """Events that watchers got, each counted for each."""
         self.sizes = Durations(EVENT_SIZE_BUCKETS)
-        """Of one event of each that are sent together."""
+        """Of some events."""
+        self._flushes = 0
 
     @property
     def watcher_count(self) -> int:
@@ -148,10 +153,11 @@ class WatchIndex:
             return
         started = perf_counter()  # the work itself, not cluster time
         dirty, self._dirty = self._dirty, []
+        if not self._flushes % SAMPLED:
+            self.sizes.observe(dirty[0].size_of_next())
+        self._flushes += 1
         for group in dirty:
-            count, size = group.flush()
-            self.sent += count
-            self.sizes.observe(size)
+            self.sent += group.flush()
         took = perf_counter() - started
         if took > REST_AFTER_SECONDS and self._resting is None:
             self._resting = asyncio.get_running_loop().call_later(min(took, REST_SECONDS_MAX), self._rested)

@@ -24,7 +24,8 @@ from ..cache.view import View
 from ..registry.kinds import strategy_for
 from ..registry.strategy import Strategy
 from ..state import State
-from ..storage.calls import CREATE, DELETE, OPERATIONS, UPDATE, Calls
+from ..storage.calls import Calls
+from ..storage.contract import StorageError
 from . import deprecations
 from .objectmeta import encode
 from .options import DeleteOptions, WriteOptions
@@ -66,7 +67,7 @@ class StoredKind:
         self.served_strategy = strategy if row == stored else strategy_for(row)
         self.prefix = prefix_of(stored.group, stored.plural)
         self._subresource_strategies: dict[str, Strategy] = {}
-        self.calls = {operation: Calls(state.clock.monotonic) for operation in OPERATIONS}
+        self.creates, self.updates, self.deletes = (Calls(state.clock.monotonic) for _ in range(3))
         self.watch_views: dict[tuple[str, str, str], View] = {}
         self.deprecation = deprecations.BUILTIN.get((row.group, row.version, row.plural), "")
         """What those are warned of who use this version."""
@@ -129,8 +130,11 @@ class StoredKind:
             return None if self.cache.get(key) is not None else Entry(key, answer, 0)
         if version:
             raise ApiError("resourceVersion should not be set on objects to be created", code=500)
-        with self.calls[CREATE].one():
-            written = await self.state.storage.create(key=self.prefix + key, value=value)
+        try:
+            written = await self.creates.sampled(self.state.storage.create(key=self.prefix + key, value=value))
+        except StorageError:
+            self.creates.errors += 1
+            raise
         return self._written_entry(key, value, written.revision) if written.succeeded else None
 
     def _written_entry(self, key: str, value: bytes, revision: int) -> Entry:
@@ -142,8 +146,12 @@ class StoredKind:
         """Replace an entry; None if somebody was faster."""
         if caller.dry_run:
             return Entry(entry.key, with_revision(value, entry.revision), entry.revision)
-        with self.calls[UPDATE].one():
-            written = await self.state.storage.update(key=self.prefix + entry.key, value=value, expected_revision=entry.revision)
+        key, storage = self.prefix + entry.key, self.state.storage
+        try:
+            written = await self.updates.sampled(storage.update(key=key, value=value, expected_revision=entry.revision))
+        except StorageError:
+            self.updates.errors += 1
+            raise
         return self._written_entry(entry.key, value, written.revision) if written.succeeded else None
 
     async def change_system_fields(self, namespace: str, name: str, change: Change, caller: Caller) -> Entry:
@@ -169,8 +177,11 @@ class StoredKind:
         return await self.state.settle(self._remove(entry), release)
 
     async def _remove(self, entry: Entry) -> int | None:
-        with self.calls[DELETE].one():
-            written = await self.state.storage.delete(key=self.prefix + entry.key, expected_revision=entry.revision)
+        try:
+            written = await self.deletes.sampled(self.state.storage.delete(key=self.prefix + entry.key, expected_revision=entry.revision))
+        except StorageError:
+            self.deletes.errors += 1
+            raise
         return written.revision if written.succeeded else None
 
 

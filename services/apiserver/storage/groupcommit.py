@@ -134,7 +134,7 @@ class GroupCommitStore:
         return await self._write(key, expected_revision, None)
 
     async def _write(self, key: str, expected: int, value: bytes | None, accepted: Callable[[], None] | None = None) -> Written:
-        retries = REMOVAL_RETRIES_MAX if is_removal(value) else 0
+        tries = 0
         while True:
             if self._closed:
                 raise StorageError("the storage is closed")
@@ -151,9 +151,9 @@ class GroupCommitStore:
             try:
                 return await self._enqueue(key, expected, value, accepted)
             except DiskFullError:
-                if not retries:
-                    raise
-                retries -= 1  # now by itself
+                tries += 1
+                if tries > REMOVAL_RETRIES_MAX or not is_removal(value):
+                    raise  # a removal is tried again, now by itself
 
     def _may_join(self, value: bytes | None) -> bool:
         """Whether a write is of the sort that those are which are pending: removals, or others."""
