@@ -95,6 +95,8 @@ class Planner:
         rng = self._rng
         (operation,) = rng.choices(self._operations, self._weights)
         name = rng.choice(self._names) if rng.random() < 0.97 else str(rng.choice(NASTY))
+        if operation.method == "delete" and not name:
+            name = self._names[0]  # without a name it is everybody's objects that go
         path = operation.template.replace("{namespace}", self.namespace).replace("{name}", quote(name, safe="", errors="replace"))
         path = path.replace("{path}", rng.choice(("", "a", "a/b", "%2e%2e/x")))
         query = self._query(operation)

@@ -17,12 +17,13 @@ import orjson
 from kubecosm.api.field import FieldError, duplicate, invalid_value, not_supported, required, too_long, too_many, type_invalid
 from kubecosm.api.resources import Object
 from kubecosm.api.schema.embedded import embedded_resources
-from kubecosm.api.schema.structural import EMBEDDED, INT_OR_STRING
+from kubecosm.api.schema.structural import EMBEDDED
 from kubecosm.api.validation import dns1035_label
 
 from ..registry.formats import is_path_segment
 from ..registry.meta import check_generic_meta
 from .formats import has_format, is_in_range, is_known
+from .matches import closest, expected_type, is_of_type, type_name
 
 Schema = Mapping[str, Any]
 Path = tuple[str | int, ...]
@@ -50,13 +51,13 @@ def is_simple(schema: Any) -> bool:
 
 def value_problems(schema: Schema, obj: Object) -> list[FieldError]:
     """Complaints about the values of a whole object."""
-    return [error for _, error in _problems(schema, obj, ())]
+    return _once(error for _, error in _problems(schema, obj, ()))
 
 
 def validate_at(schema: Schema, value: Any, path: str) -> list[FieldError]:
     """Complaints about a value that stands at a path."""
     start = (path,) if path else ()
-    values = [error for _, error in _problems(schema, value, start)]
+    values = _once(error for _, error in _problems(schema, value, start))
     if path:
         values = [replace(error, field=path) if error.field == NOWHERE else error for error in values]
     return [*values, *embedded_problems(schema, value, path), *repeats(schema, value, start)]
@@ -72,7 +73,16 @@ def validate_update(schema: Schema, obj: Object, old: Object) -> list[FieldError
 
 def value_problems_of_update(schema: Schema, obj: Object, old: Object) -> list[FieldError]:
     """Complaints about the values that an update changes."""
-    return [error for at, error in _problems(schema, obj, ()) if not at or _differs(schema, obj, old, at)]
+    return _once(error for at, error in _problems(schema, obj, ()) if not at or _differs(schema, obj, old, at))
+
+
+def _once(errors: Iterable[FieldError]) -> list[FieldError]:
+    """The same complaint, of a schema and of a part of its allOf perhaps, is told once."""
+    found: list[FieldError] = []
+    for error in errors:
+        if error not in found:
+            found.append(error)
+    return found
 
 
 def _differs(schema: Schema, new: Any, old: Any, at: Path) -> bool:
@@ -109,64 +119,65 @@ def text_of(path: Path) -> str:
 
 
 def _problems(schema: Schema, value: Any, path: Path) -> list[Problem]:
-    """All complaints about a value and what is below it."""
+    """All complaints about a value and what is below it, in the order of kube-openapi's checks."""
     if value is None and schema.get("nullable"):
         return []
-    found = [(path, error) for error in (*_check_type(schema, value, text_of(path)), *_check_value(schema, value, text_of(path)))]
+    here = text_of(path)
+    found = [(path, error) for error in _check_type(schema, value, here)]
+    found += _check_junctors(schema, value, path)
+    found += [(path, error) for error in _check_scalar(schema, value, here)]
+    if isinstance(value, list):
+        found += _check_list(schema, value, path)
+    found += [(path, error) for error in _check_enum(schema, value, here)]
     if isinstance(value, dict):
         found += _check_object(schema, value, path)
-    elif isinstance(value, list):
-        found += _check_list(schema, value, path)
-    return found + _check_junctors(schema, value, path)
+    return found
+
+
+def _fits(schema: Schema, value: Any) -> bool:
+    return not _problems(schema, value, ())
 
 
 # ---- types and formats
 
 
-def type_name(value: Any) -> str:
-    """The JSON type of a value, whole numbers being integers."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "boolean"
-    if isinstance(value, int):
-        return "integer" if -(2**63) <= value < 2**63 else "number"
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return "integer"
-    return {float: "number", str: "string", dict: "object", list: "array"}[type(value)]
-
-
 def _check_type(schema: Schema, value: Any, path: str) -> Iterable[FieldError]:
-    kind, actual = schema.get("type", ""), type_name(value)
-    expected = "integer,string" if schema.get(INT_OR_STRING) else kind
-    fits = actual in expected.split(",") or (kind == "number" and actual == "integer")
-    if expected and not fits:
-        yield type_invalid(path, actual, f'{path} in body must be of type {expected}: "{actual}"')
+    if not is_of_type(schema, value):
+        actual = type_name(value)
+        yield type_invalid(path, actual, f'{path} in body must be of type {expected_type(schema)}: "{actual}"')
+
+
+def _check_format(schema: Schema, value: Any, path: str) -> Iterable[FieldError]:
     form = schema.get("format", "")
-    if isinstance(value, str) and kind == "string" and form and not has_format(form, value):
+    if isinstance(value, str) and schema.get("type") == "string" and form and not has_format(form, value):
         yield type_invalid(path, value, f'{path} in body must be of type {form}: "{value}"')
 
 
 # ---- scalars
 
 
-def _check_value(schema: Schema, value: Any, path: str) -> Iterable[FieldError]:
-    enum = schema.get("enum")
-    if enum and not any(value == allowed and type_name(value) == type_name(allowed) for allowed in enum):
-        yield not_supported(path, value, [v if isinstance(v, str) else orjson.dumps(v).decode() for v in enum])
+def _check_scalar(schema: Schema, value: Any, path: str) -> Iterable[FieldError]:
     if isinstance(value, str):
         yield from _check_text(schema, value, path)
+        yield from _check_format(schema, value, path)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield from _check_number(schema, value, path)
 
 
+def _check_enum(schema: Schema, value: Any, path: str) -> Iterable[FieldError]:
+    enum = schema.get("enum")
+    if enum and not any(value == allowed and type_name(value) == type_name(allowed) for allowed in enum):
+        yield not_supported(path, value, [v if isinstance(v, str) else orjson.dumps(v).decode() for v in enum])
+
+
 def _check_text(schema: Schema, value: str, path: str) -> Iterable[FieldError]:
+    """The first complaint, if any."""
     longest, shortest, pattern = schema.get("maxLength"), schema.get("minLength"), schema.get("pattern")
     if longest is not None and len(value) > longest:
         yield too_long(path, longest)
-    if shortest is not None and len(value) < shortest:
+    elif shortest is not None and len(value) < shortest:
         yield invalid_value(path, value, f"{path} in body should be at least {shortest} chars long")
-    if pattern and (compiled := _pattern(pattern)) is not None and not compiled.search(value):
+    elif pattern and (compiled := _pattern(pattern)) is not None and not compiled.search(value):
         yield invalid_value(path, value, f"{path} in body should match '{pattern}'")
 
 
@@ -232,33 +243,33 @@ def _limit(limit: float, value: float) -> str:
 
 
 def _check_object(schema: Schema, value: Object, path: Path) -> list[Problem]:
+    """Nothing within an object that has too many properties or too few is looked at."""
     properties, additional = schema.get("properties") or {}, schema.get("additionalProperties")
     here = text_of(path)
-    found: list[Problem] = []
     most, least = schema.get("maxProperties"), schema.get("minProperties")
-    if most is not None and len(value) > most:
-        found.append((path, too_many(here, len(value), most)))
     if least is not None and len(value) < least:
-        found.append((path, invalid_value(here, value, f"{here} in body should have at least {least} properties")))
-    found += [(path, required(text_of((*path, name)))) for name in schema.get("required") or () if name not in value]
+        return [(path, invalid_value(here, value, f"{here} in body should have at least {least} properties"))]
+    if most is not None and len(value) > most:
+        return [(path, too_many(here, len(value), most))]
+    found: list[Problem] = []
     for name, item in value.items():
         child = properties.get(name, additional if isinstance(additional, dict) else None)
         if child is not None and not (not path and name in ("apiVersion", "kind")):
             found += _problems(child, item, (*path, name))
-    return found
+    return found + [(path, required(text_of((*path, name)))) for name in schema.get("required") or () if name not in value]
 
 
 def _check_list(schema: Schema, value: list[Any], path: Path) -> list[Problem]:
     here, items = text_of(path), schema.get("items")
     found: list[Problem] = []
-    most, least = schema.get("maxItems"), schema.get("minItems")
-    if most is not None and len(value) > most:
-        found.append((path, too_many(here, len(value), most)))
-    if least is not None and len(value) < least:
-        found.append((path, invalid_value(here, value, f"{here} in body should have at least {least} items")))
     if isinstance(items, dict):
         for index, item in enumerate(value):
             found += _problems(items, item, (*path, index))
+    most, least = schema.get("maxItems"), schema.get("minItems")
+    if least is not None and len(value) < least:
+        found.append((path, invalid_value(here, value, f"{here} in body should have at least {least} items")))
+    if most is not None and len(value) > most:
+        found.append((path, too_many(here, len(value), most)))
     return found
 
 
@@ -329,24 +340,19 @@ def _check_junctors(schema: Schema, value: Any, path: Path) -> list[Problem]:
         attempts = [_problems(part, value, path) for part in any_of]
         if all(attempts):
             complain("validate at least one schema (anyOf)")
-            found += _fewest(attempts)
+            found += attempts[closest(any_of, value, _fits)]
     if one_of := schema.get("oneOf"):
         attempts = [_problems(part, value, path) for part in one_of]
-        fitting = sum(not attempt for attempt in attempts)
-        if fitting != 1:
-            how = "Found none valid" if not fitting else f"Found {fitting} valid alternatives"
-            complain(f"validate one and only one schema (oneOf). {how}")
-            found += _fewest(attempts)
+        if all(attempts):
+            complain("validate one and only one schema (oneOf). Found none valid")
+            found += attempts[closest(one_of, value, _fits)]
+        elif (fitting := sum(not attempt for attempt in attempts)) > 1:
+            complain(f"validate one and only one schema (oneOf). Found {fitting} valid alternatives")
     if all_of := schema.get("allOf"):
-        failures = [problem for part in all_of for problem in _problems(part, value, path)]
-        if failures:
-            complain("validate all the schemas (allOf)")
-            found += failures
+        attempts = [_problems(part, value, path) for part in all_of]
+        found += [problem for attempt in attempts for problem in attempt]
+        if any(attempts):
+            complain(f"validate all the schemas (allOf){'. None validated' if all(attempts) else ''}")
     if isinstance(schema.get("not"), dict) and not _problems(schema["not"], value, path):
         complain("not validate the schema (not)")
     return found
-
-
-def _fewest(attempts: list[list[Problem]]) -> list[Problem]:
-    """The attempt that came closest."""
-    return min(attempts, key=lambda attempt: len(attempt))
