@@ -99,12 +99,7 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
                 )
             port = listener.sockets[0].getsockname()[1]
             shared = state.is_shared = config.storage_backend == "etcd"
-            ranges = config.service_cluster_ip_range
-            await ensure_system_objects(state, service_range=ranges, address=reached_at, port=port, shared=shared)
-            await ensure_authentication_facts(state, config)
-            await ensure_token_tracking(state)
-            if uses_rbac(config):
-                await ensure_policy(state, APISERVER)
+            await ensure_own_objects(state, config, (reached_at, port))
             await aggregator.start(tasks)
             await addresses.start()
             if flows:
@@ -134,6 +129,18 @@ async def running(config: Config, clock: Clock) -> AsyncIterator[tuple[State, in
                 await state.close()
     finally:
         await storage.close()
+
+
+async def ensure_own_objects(state: State, config: Config, place: tuple[str, int]) -> None:
+    """What a server keeps in its storage, whoever else may have removed it; `place` is where this one is reached."""
+    address, port = place
+    await ensure_system_objects(
+        state, service_range=config.service_cluster_ip_range, address=address, port=port, shared=state.is_shared
+    )
+    await ensure_authentication_facts(state, config)
+    await ensure_token_tracking(state)
+    if uses_rbac(config):
+        await ensure_policy(state, APISERVER)
 
 
 class Parts(NamedTuple):
