@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kubecosm.api.errors import InternalError
 from kubecosm.api.resources import (
     CSIDRIVERS,
     EVENTS,
@@ -234,5 +235,22 @@ def test_kubelets_that_attach_by_themselves_are_left_to_it() -> None:
             api.put(PODS, a_pod("one", "node-0"))
             await settle()
             assert not attached_to(api)
+
+    run(test)
+
+
+def test_pods_that_come_at_once_do_not_both_get_an_exclusive_volume() -> None:
+    async def test(api: FakeApi) -> None:
+        prepare(api)
+        api.put(PODS, a_pod("one", "node-0"))
+        api.put(PODS, a_pod("two", "node-1"))
+        async with controllers(api, AttachDetach()):
+            await settle()
+            [node_name] = attached_to(api)
+            assert api.count("create", "volumeattachments") == 1
+            api.answer_with(InternalError("boom"), "create", "volumeattachments", 3)
+            gone = next(pod for pod in api.all(PODS) if pod["spec"]["nodeName"] == node_name)
+            api.remove(PODS, gone)
+            await wait_for(lambda: attached_to(api) not in ([], [node_name]), "a failed attempt does not block the next")
 
     run(test)

@@ -144,10 +144,13 @@ class AttachDetach:
         self.SPEC = SPEC
         self._left: dict[str, datetime] = {}
         """Attachments that no pod needs but a silent node may still use, and since when."""
+        self._asked: dict[str, str] = {}
+        """Exclusive volume → the node it was just attached to; the cache may not know it yet."""
 
     async def reconcile(self, ctx: Context, key: Key) -> Result:
         node = ctx.cache(NODES).get(key)
         existing = ctx.cache(VOLUMEATTACHMENTS).by_index(INDEX_ATTACHED_NODE, key.name)
+        self._asked = {volume: name for volume, name in self._asked.items() if name != key.name}
         if not existing and node is None:
             return done()
         pods = [pod for pod in ctx.cache(PODS).by_index(INDEX_NODE, key.name) if not is_terminal(pod)]
@@ -157,7 +160,7 @@ class AttachDetach:
         if node is not None and is_managed(node):
             there = {attachment["metadata"]["name"]: attachment for attachment in existing}
             for volume, pod in used.values():
-                await _attach(ctx, volume, pod, node, there)
+                await self._attach(ctx, volume, pod, node, there)
             await _tell_node(ctx, node, existing)
         return done() if seconds is None else requeue(after_seconds=seconds)
 
@@ -180,22 +183,31 @@ class AttachDetach:
         return soonest
 
 
-async def _attach(ctx: Context, volume: Object, pod: Object, node: Object, there: Mapping[str, Object]) -> None:
-    node_name, volume_name = node["metadata"]["name"], volume["metadata"]["name"]
-    found = there.get(attachment_name(volume, node_name))
-    if found is not None:
-        _tell_attached(ctx, volume, pod, node, found.get("status") or {})
-        return
-    holders = plan_conflict(volume, node_name, ctx.cache(VOLUMEATTACHMENTS).list())
-    if holders:
-        others = [other for name in holders for other in _users(ctx, volume_name, name)]
-        message = told_of_conflict(volume_name, pod, others)
-        ctx.recorder.event(pod, PODS, "Warning", "FailedAttachVolume", message)
-        return  # looked at again when the other attachment goes
-    try:
-        ctx.expect_written(await ctx.client.create(VOLUMEATTACHMENTS, new_attachment(volume, node_name)))
-    except AlreadyExists:
-        return  # the cache was behind
+    async def _attach(self, ctx: Context, volume: Object, pod: Object, node: Object, there: Mapping[str, Object]) -> None:
+        node_name, volume_name = node["metadata"]["name"], volume["metadata"]["name"]
+        found = there.get(attachment_name(volume, node_name))
+        if found is not None:
+            _tell_attached(ctx, volume, pod, node, found.get("status") or {})
+            return
+        holders = plan_conflict(volume, node_name, ctx.cache(VOLUMEATTACHMENTS).list())
+        if not holders and self._asked.get(volume_name, node_name) != node_name:
+            holders = [self._asked[volume_name]]
+        if holders:
+            others = [other for name in holders for other in _users(ctx, volume_name, name)]
+            message = told_of_conflict(volume_name, pod, others)
+            ctx.recorder.event(pod, PODS, "Warning", "FailedAttachVolume", message)
+            return  # looked at again when the other attachment goes
+        if is_exclusive(volume):
+            self._asked[volume_name] = node_name
+        created = None
+        try:
+            created = await ctx.client.create(VOLUMEATTACHMENTS, new_attachment(volume, node_name))
+            ctx.expect_written(created)
+        except AlreadyExists:
+            return  # the cache was behind
+        finally:
+            if created is None:
+                self._asked.pop(volume_name, None)
 
 
 def _users(ctx: Context, volume: str, node: str) -> list[Object]:
