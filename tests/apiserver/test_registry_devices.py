@@ -8,6 +8,7 @@ import pytest
 
 from kubecosm.cel.devices import most_cost
 from kubecosm.services.apiserver.rest.devices import CONVERSIONS
+from kubecosm.testing.virtualtime import VirtualClock
 
 from .kinds import causes, created, resource_of, strategy, update_causes, updated
 
@@ -166,3 +167,11 @@ def test_old_slices_keep_what_a_device_is_in_basic():
     new = to_new(old)
     assert new["spec"]["devices"] == [{"name": "a", "attributes": {"x": {"int": 1}}}]
     assert to_old(new) == old
+
+
+def test_the_server_notes_when_a_taint_of_a_device_was_added(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(strategy(SLICES), "clock", VirtualClock())
+    taints = [{"key": "a", "effect": "NoExecute"}, {"key": "b", "effect": "None", "timeAdded": "2020-01-01T00:00:00Z"}]
+    made = created(SLICES, devices({"name": "d", "taints": taints}))
+    first, second = (taint["timeAdded"] for taint in made["spec"]["devices"][0]["taints"])
+    assert first > second == "2020-01-01T00:00:00Z"

@@ -65,6 +65,7 @@ class StoredKind:
         self.cache = cache
         self.strategy = strategy
         self.served_strategy = strategy if row == stored else strategy_for(row)
+        self.strategy.clock = self.served_strategy.clock = state.clock
         self.prefix = prefix_of(stored.group, stored.plural)
         self._subresource_strategies: dict[str, Strategy] = {}
         self.creates, self.updates, self.deletes = (Calls(state.clock.monotonic) for _ in range(3))

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 from kubecosm.api.field import FieldError, invalid_value, required, too_long
 from kubecosm.api.resources import Object
+from kubecosm.api.times import format_time
+from kubecosm.runtime.clock import Clock
 
 from ..core.affinity import check_node_selector
 from ..formats import Errors, check_dns1123_subdomain, check_immutable
@@ -37,6 +39,11 @@ _SEMVER = re.compile(rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(-{_RELEASE}(\.{_RELEASE}
 
 class ResourceSliceStrategy(Strategy):
     """A ResourceSlice."""
+
+    def default(self, obj: Object) -> None:
+        for device in (obj.get("spec") or {}).get("devices") or ():
+            for taint in device.get("taints") or ():
+                _date(taint, self.clock)
 
     def prepare_for_create(self, obj: Object) -> None:
         obj["metadata"]["generation"] = 1
@@ -162,8 +169,19 @@ def _check_counter_set(counters: Object, path: str, errors: Errors) -> None:
         check_label(name, f"{path}.counters[{name}]", errors)
 
 
+def _date(taint: Object, clock: Clock | None) -> None:
+    """When a taint was added, unless it says so itself."""
+    if not taint.get("timeAdded") and clock is not None:
+        taint["timeAdded"] = format_time(clock.now())
+
+
 class DeviceTaintRuleStrategy(Strategy):
     """A DeviceTaintRule."""
+
+    def default(self, obj: Object) -> None:
+        taint = (obj.get("spec") or {}).get("taint")
+        if taint:
+            _date(taint, self.clock)
 
     def validate(self, obj: Object) -> list[FieldError]:
         errors: Errors = []
