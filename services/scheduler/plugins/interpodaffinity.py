@@ -109,7 +109,7 @@ class InterPodAffinity:
         refused: BoolArray | None = None
         labels = self._cluster.namespace_labels(pod.namespace)
         for term, per_node in self._cluster.terms.selecting(TermKind.ANTI_REQUIRED, pod, labels):
-            blocked = self._occupied(self._nodes.labels.get(term.topology_key), per_node)
+            blocked = self._nodes.labels.get(term.topology_key).in_same_domain(per_node > 0)
             refused = blocked if refused is None else refused | blocked
         return refused
 
@@ -118,7 +118,7 @@ class InterPodAffinity:
         refused: BoolArray | None = None
         for term in pod.affinity.anti_required:
             per_node = self._cluster.counters.per_node(self._query((term,)))
-            blocked = self._occupied(self._nodes.labels.get(term.topology_key), per_node)
+            blocked = self._nodes.labels.get(term.topology_key).in_same_domain(per_node > 0)
             refused = blocked if refused is None else refused | blocked
         return refused
 
@@ -130,37 +130,19 @@ class InterPodAffinity:
         required = pod.affinity.required
         if not required:
             return None
-        per_node = self._cluster.counters.per_node(self._query(required))
+        counted = self._cluster.counters.per_node(self._query(required)) > 0
         columns = [self._nodes.labels.get(term.topology_key) for term in required]
-        labelled = np.ones(self._nodes.size, np.bool_)
-        together = np.ones(self._nodes.size, np.bool_)
-        anybody = False
-        for column in columns:
-            has_label = column.ids != MISSING
-            labelled &= has_label
-            together &= self._occupied(column, per_node)
-            anybody = anybody or bool(per_node[has_label].any())
-        if not anybody and all(self._about(term, pod) for term in required):
-            return ~labelled
-        return ~(labelled & together)
+        near = [column.in_same_domain(counted) for column in columns]
+        if not any(rows.any() for rows in near) and all(self._about(term, pod) for term in required):
+            unlabelled: BoolArray = np.logical_or.reduce([column.ids == MISSING for column in columns])
+            return unlabelled
+        return ~(near[0] if len(near) == 1 else np.logical_and.reduce(near))
 
     def _query(self, terms: tuple[AffinityTerm, ...]) -> PodQuery:
         """Pods that all the terms are about."""
         scopes = [self._cluster.namespaces_matching(term.namespaces, term.namespace_selector) for term in terms]
         limited = [scope for scope in scopes if scope is not None]
         return PodQuery(frozenset.intersection(*limited) if limited else None, tuple(term.selector for term in terms))
-
-    def _occupied(self, column: LabelColumn, per_node: IntArray) -> BoolArray:
-        """Rows whose domain holds at least one counted pod; False where the label is missing."""
-        holds = per_node > 0
-        if column.is_unique:
-            unique: BoolArray = holds & (column.ids != MISSING)
-            return unique
-        occupied = np.zeros(len(column.values) + 1, np.bool_)
-        occupied[column.ids[holds]] = True
-        occupied[MISSING] = False
-        result: BoolArray = occupied[column.ids]
-        return result
 
     # ---- score
 

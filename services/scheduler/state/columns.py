@@ -114,14 +114,32 @@ class LabelColumn:
         self._shared += self._uses[new] == 2
         self._column.data[row] = new
 
+    @property
+    def slots(self) -> NDArray[np.intp]:
+        """One more than the value id of each row in use, so that MISSING has a slot, too: what numpy indexes fastest with."""
+        slots = self._slots
+        if slots is None or len(slots) != self._columns.size:
+            slots = self._slots = self.ids.astype(np.intp) + 1
+        return slots
+
+    def in_same_domain(self, chosen: BoolArray) -> BoolArray:
+        """Rows that share their value with a chosen row; False where the label is missing."""
+        if self.is_unique:
+            alone: BoolArray = chosen & (self.ids != MISSING)
+            return alone
+        slots = self.slots
+        found = np.zeros(len(self.values) + 1, np.bool_)
+        found[slots[chosen]] = True
+        found[0] = False
+        together: BoolArray = found[slots]
+        return together
+
     def domain_sums(self, amounts: NDArray[Any], where: BoolArray | None = None) -> IntArray:
         """Per value id the sum of `amounts` (one per row) over the rows `where` holds; rows without the label count nowhere.
 
         One more cell than values: the last one is always 0, so that MISSING, as an index, finds nothing.
         """
-        slots = self._slots
-        if slots is None or len(slots) != self._columns.size:
-            slots = self._slots = self.ids.astype(np.intp) + 1  # so that MISSING has a slot, too
+        slots = self.slots
         if where is not None and not where.all():
             slots, amounts = slots[where], amounts[where]
         sums = np.zeros(len(self.values) + 1, np.int64)
