@@ -147,6 +147,33 @@ def test_bad_specs_are_refused(spec, expected):
     assert causes(PODS, pod(**spec)) == expected
 
 
+SPREAD = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "matchLabelKeys": ["v"]}
+COMPANY = {"topologyKey": "zone", "matchLabelKeys": ["v"]}
+
+
+def with_label_keys(selector: dict[str, Any] | None) -> dict[str, Any]:
+    """A pod labelled v=1 that names the key in a spread constraint and in a term of affinity, both with this selector."""
+    own = {} if selector is None else {"labelSelector": selector}
+    affinity = {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{**COMPANY, **own}]}}
+    labelled = {"metadata": {"name": "p", "labels": {"app": "x", "v": "1"}}}
+    return pod(topologySpreadConstraints=[{**SPREAD, **own}], affinity=affinity) | labelled
+
+
+def test_label_keys_become_part_of_their_selectors():
+    spec = created(PODS, with_label_keys({"matchLabels": {"app": "x"}}))["spec"]
+    merged = {"matchLabels": {"app": "x"}, "matchExpressions": [{"key": "v", "operator": "In", "values": ["1"]}]}
+    assert spec["topologySpreadConstraints"][0]["labelSelector"] == merged
+    assert spec["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][0]["labelSelector"] == merged
+    assert causes(PODS, with_label_keys({"matchLabels": {"app": "x"}})) == []
+
+
+def test_label_keys_must_not_be_in_the_selector_already_and_need_one():
+    twice = "exists in both matchLabelKeys and labelSelector"
+    assert [cause.rpartition(": ")[2] for cause in causes(PODS, with_label_keys({"matchLabels": {"v": "1"}}))] == [twice, twice]
+    alone = "must not be specified when labelSelector is not set"
+    assert [cause.rpartition(": ")[2] for cause in causes(PODS, with_label_keys(None))] == [alone, alone]
+
+
 def test_all_causes_come_at_once_and_in_order():
     spec = {"containers": [{"name": "A"}], "restartPolicy": "x", "volumes": [{"name": "B_"}]}
     assert [cause.partition(":")[0] for cause in causes(PODS, {"spec": spec})] == [

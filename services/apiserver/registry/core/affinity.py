@@ -151,7 +151,7 @@ def check_topology_spread(constraints: Sequence[Object], path: str, errors: Erro
                 errors.append(not_supported(f"{where}.{field}", policy, INCLUSION_POLICIES))
         selector = constraint.get("labelSelector")
         if constraint.get("matchLabelKeys"):
-            _check_spread_keys(constraint["matchLabelKeys"], selector, f"{where}.matchLabelKeys", errors)
+            _check_label_keys(constraint, selector, where, errors)
         check_label_selector(selector, f"{where}.labelSelector", errors)
 
 
@@ -163,16 +163,6 @@ def _check_min_domains(constraint: Object, action: str, path: str, errors: Error
         errors.append(invalid_value(path, domains, NOT_POSITIVE))
     if action != "DoNotSchedule":
         errors.append(invalid_value(path, domains, f"can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {action}"))
-
-
-def _check_spread_keys(keys: Sequence[str], selector: Object | None, path: str, errors: Errors) -> None:
-    if selector is None:
-        errors.append(forbidden_field(path, "must not be specified when labelSelector is not set"))
-    taken = _selector_keys(selector)
-    for i, key in enumerate(keys):
-        check_label_name(key, f"{path}[{i}]", errors)
-        if key in taken:
-            errors.append(invalid_value(f"{path}[{i}]", key, "exists in both matchLabelKeys and labelSelector"))
 
 
 def check_tolerations(tolerations: Sequence[Object], path: str, errors: Errors) -> None:
