@@ -6,15 +6,14 @@ A module has `SPEC` and `reconcile`; one that needs flags has `build(config)` in
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
 from kubecosm.client.controller import Controller, ControllerSpec, Reconcile
-from kubecosm.runtime.errors import StartupError
 
 from .accounts import ACCOUNTS
 from .config import Config
+from .names import check_names, is_enabled
 
 
 @dataclass(frozen=True)
@@ -31,11 +30,6 @@ class Row:
     def account(self) -> str:
         """Its ServiceAccount in kube-system; empty: it acts as the manager itself."""
         return ACCOUNTS.get(self.name, "")
-
-    @property
-    def alias(self) -> str:
-        """The name it had before Kubernetes 1.28."""
-        return self.name.removesuffix("-controller")
 
 
 TABLE = (
@@ -94,24 +88,6 @@ class Tuned:
     reconcile: Reconcile
 
 
-def is_enabled(name: str, chosen: Sequence[str], *, on_by_default: bool = True) -> bool:
-    """Whether `--controllers` turns a controller on: its own name decides before `*` does."""
-    alias = name.removesuffix("-controller")
-    if name in chosen or alias in chosen:
-        return True
-    if f"-{name}" in chosen or f"-{alias}" in chosen:
-        return False
-    return on_by_default and "*" in chosen
-
-
-def check_names(chosen: Iterable[str]) -> None:
-    """StartupError if a name of `--controllers` is none of ours."""
-    known = {"*", *NAMES, *(name.removesuffix("-controller") for name in NAMES)}
-    for name in (text.removeprefix("-") for text in chosen):
-        if name not in known:
-            raise StartupError(f'"{name}" is not in the list of known controllers; --controllers takes: *, {", ".join(NAMES)}')
-
-
 def load(row: Row, config: Config) -> Controller:
     """The controller of a row, built from the flags."""
     module = import_module(f".{row.module}", __package__)
@@ -124,7 +100,7 @@ def load(row: Row, config: Config) -> Controller:
 
 def enabled_rows(config: Config) -> list[Row]:
     """All controllers that `--controllers` turns on. StartupError for an unknown name."""
-    check_names(config.controllers)
+    check_names(config.controllers, NAMES)
     return [row for row in TABLE if is_enabled(row.name, config.controllers, on_by_default=row.on_by_default)]
 
 

@@ -12,7 +12,8 @@ import pytest
 from kubecosm.client.controller import ControllerSpec
 from kubecosm.runtime.errors import StartupError
 from kubecosm.services.controller.config import Config
-from kubecosm.services.controller.table import NAMES, TABLE, Row, check_names, is_enabled, load
+from kubecosm.services.controller.names import ELSEWHERE, OLD_NAMES, check_names, is_enabled
+from kubecosm.services.controller.table import NAMES, TABLE, Row, load
 
 ROOT = Path(__file__).resolve().parents[2] / "services" / "controller"
 FOLDERS = ("workloads", "network", "cluster", "storage", "certificates")
@@ -100,4 +101,12 @@ def test_the_controllers_flag_chooses(chosen: tuple[str, ...], enabled: bool) ->
 
 def test_an_unknown_controller_is_one_clear_error() -> None:
     with pytest.raises(StartupError, match='"nonsense" is not in the list of known controllers'):
-        check_names(["*", "-nonsense"])
+        check_names(["*", "-nonsense"], NAMES)
+
+
+def test_names_of_kubernetes_are_taken_old_ones_and_those_of_controllers_that_are_not_here() -> None:
+    check_names(["*", "bootstrapsigner", "tokencleaner", "-nodeipam", "-service-lb-controller", "-route"], NAMES)
+    assert is_enabled("bootstrap-signer-controller", ["*", "bootstrapsigner"], on_by_default=False)
+    assert not is_enabled("node-ipam-controller", ["*", "-nodeipam"])
+    assert OLD_NAMES.keys() <= set(NAMES)
+    assert not ELSEWHERE & set(NAMES)
