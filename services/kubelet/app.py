@@ -29,12 +29,14 @@ from .cri.runtime import Runtime
 from .cri.stats import PodUsage
 from .cri.types import NodeInfo
 from .env.objects import NamedObjects, Needed, ObjectCache
+from .eviction.manager import EvictionManager
 from .metrics import KubeletCollector, PodMetrics
 from .network.listeners import PodNetwork
 from .nodes.addresses import NodeRanges, NodeSpec, plan_nodes
 from .nodes.events import Told
 from .nodes.hosting import HostedNodes, NodeSettings
 from .nodes.objects import NodeShape, allocatable_memory
+from .nodes.posting import NodeConditions
 from .nodes.power import Powers
 from .nodes.shutdown import NodeShutdown, plan_periods
 from .pipeline import ApiPipeline
@@ -155,9 +157,14 @@ class Kubelet:
         periods = plan_periods(
             config.shutdown_grace_period, config.shutdown_grace_period_critical_pods, config.shutdown_grace_period_by_pod_priority
         )  # fmt: skip
+        self.conditions = NodeConditions(pipeline, clock, self.powers, self._tell)
+        self.evictions = EvictionManager(
+            clock, self.timers, self.powers, self.pods, memory_of=self.runtime.memory, capacity_of=self._memory_of, tell=self._tell,
+            post=self.conditions.post, spawn=lambda work, name: tasks.create_task(work, name=name),
+        )  # fmt: skip
         self.context = self._context(rng)
         self.shutdown = NodeShutdown(
-            self.powers, self.pods, pipeline, clock, tasks, periods, tell=self._tell, start=self.hosted.switch_on
+            self.powers, self.pods, clock, tasks, periods, tell=self._tell, start=self.hosted.switch_on, post=self.conditions.post
         )  # fmt: skip
         self.runtime.set_listener(self.pods)
         self.metrics.registry.register(
@@ -202,7 +209,7 @@ class Kubelet:
             events=events,
             resources=PodResources(self.objects, volumes, self._allocatable), backoff=Backoff(), image_backoff=Backoff(),
             metrics=PodMetrics(self.metrics),
-            waiting_for_objects=set(),
+            waiting_for_objects=set(), evictions=self.evictions,
             resize=self.pods.resize, on_ended=self.pods.ended, on_finished=self.pods.finished,
         )  # fmt: skip
 
@@ -240,6 +247,9 @@ class Kubelet:
         shape = self._shapes.get(node)
         offered = {**self._allocatable(node), **(shape.extended if shape is not None else {})}
         return NodeBudget(amounts(offered), (shape or self._config).max_pods)
+
+    def _memory_of(self, node: str) -> int:
+        return Quantity.of((self._shapes.get(node) or self._config).memory).value()
 
     def _tell(self, node: str, told: Told) -> None:
         self.context.events.node(node, told.type, told.reason, told.message)

@@ -119,6 +119,16 @@ class FixedObjects:
         self.objects[resource, Key(meta["namespace"], meta["name"])] = obj
 
 
+class NoEvictions:
+    """A node that has enough of everything."""
+
+    def consider(self, pod: Object, node: str) -> None:
+        return
+
+    def refusal(self, pod: Object, node: str) -> None:
+        return
+
+
 class Lab:
     """Use `async with lab() as it:`."""
 
@@ -156,7 +166,7 @@ class Lab:
             runtime_of=lambda pod: self.runtime, clock=self.clock, timers=self.timers, tasks=tasks, probes=probes,
             statuses=self.statuses, events=self.events, resources=PodResources(self.objects, volumes, lambda _: ALLOCATABLE),  # type: ignore[arg-type]
             backoff=Backoff(), image_backoff=Backoff(), metrics=PodMetrics(Metrics()), waiting_for_objects=set(),
-            resize=lambda pod: None, on_ended=lambda uid: None, on_finished=lambda uid: None,
+            evictions=NoEvictions(), resize=lambda pod: None, on_ended=lambda uid: None, on_finished=lambda uid: None,
         )  # fmt: skip
 
     async def _token(self, pod: Object, projection: Object) -> str:

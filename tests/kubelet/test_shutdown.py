@@ -14,6 +14,7 @@ from kubecosm.api.resources import Object
 from kubecosm.runtime.errors import StartupError
 from kubecosm.services.kubelet.nodes.events import Told
 from kubecosm.services.kubelet.nodes.objects import heartbeat_patch
+from kubecosm.services.kubelet.nodes.posting import NodeConditions
 from kubecosm.services.kubelet.nodes.power import Power, Powers
 from kubecosm.services.kubelet.nodes.shutdown import NodeShutdown, Period, plan_groups, plan_periods
 from kubecosm.services.kubelet.pipeline import Answer
@@ -107,7 +108,8 @@ def shut_down(*pods: Object, periods: Sequence[Period]) -> tuple[RecordedPods, R
         powers = Powers()
         async with asyncio.TaskGroup() as tasks:
             shutdown = NodeShutdown(
-                powers, recorded, api, clock, tasks, periods, tell=lambda _, told: events.append(told), start=api.start  # type: ignore[arg-type]
+                powers, recorded, clock, tasks, periods, tell=lambda _, told: events.append(told), start=api.start,
+                post=NodeConditions(api, clock, powers, lambda _, told: events.append(told)).post,  # type: ignore[arg-type]
             )  # fmt: skip
             shutdown.begin("n", at_once=False)
             assert "already" in shutdown.begin("n", at_once=False)
@@ -143,8 +145,9 @@ def test_a_shutdown_that_is_called_off_ends_no_further_pods_and_the_node_is_read
         powers = Powers()
         async with asyncio.TaskGroup() as tasks:
             shutdown = NodeShutdown(
-                powers, recorded, api, clock, tasks, [Period(0, 20), Period(CRITICAL, 10)],  # type: ignore[arg-type]
+                powers, recorded, clock, tasks, [Period(0, 20), Period(CRITICAL, 10)],
                 tell=lambda _, told: events.append(told), start=api.start,
+                post=NodeConditions(api, clock, powers, lambda _, told: events.append(told)).post,  # type: ignore[arg-type]
             )  # fmt: skip
             shutdown.begin("n", at_once=False)
             await clock.sleep(5)

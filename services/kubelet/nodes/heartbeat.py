@@ -112,8 +112,9 @@ class Heartbeat:
 
     def node_disputed(self, name: str, conditions: list[Object]) -> None:
         """Somebody wrote other conditions than the kubelet's to the Node: they are posted anew with the next renewal."""
-        beat = self._by_name.get(name)
-        if beat is not None:
+        beat, pressures = self._by_name.get(name), self._powers.pressures_of(name)
+        conditions = [one for one in conditions if not (one["type"] in pressures and one["status"] == "True")]
+        if beat is not None and conditions:
             theirs = {condition["type"]: condition for condition in conditions}
             beat.node.conditions = [theirs.get(condition["type"], condition) for condition in beat.node.conditions]
             beat.status_due = 0.0
@@ -156,7 +157,7 @@ class Heartbeat:
             owners.append((beat, True))
             if monotonic >= beat.status_due and power is Power.ON:
                 beat.status_due = monotonic + self._status_seconds
-                patch = heartbeat_patch(beat.node.conditions, now)
+                patch = heartbeat_patch(beat.node.conditions, now, pressures=self._powers.pressures_of(spec.name))
                 before, beat.node.conditions = beat.node.conditions, patch["status"]["conditions"]
                 self._registrar.tell_changes(spec.name, before, beat.node.conditions)
                 requests.append(Request("PATCH", NODES.path(None, spec.name, "status"), orjson.dumps(patch), PatchType.STRATEGIC))

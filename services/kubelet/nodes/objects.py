@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -113,9 +113,13 @@ def boot_id(node: str, started: datetime) -> str:
     return str(uuid.uuid5(NAMESPACE_UUID, f"{node} {format_time(started)}"))
 
 
-def node_conditions(now: datetime, since: datetime | None = None, not_ready: str = "") -> list[Object]:
-    """The four conditions of a healthy node, or of one that is not ready for the reason given. `since` is when they last changed."""
+def node_conditions(
+    now: datetime, since: datetime | None = None, not_ready: str = "", pressures: Collection[str] = ()
+) -> list[Object]:  # fmt: skip
+    """The four conditions of a node: healthy, not ready for the reason given, or short of something. `since` is when they last changed."""
     heartbeat, transition = format_time(now), format_time(since or now)
+    told = [PRESSED[one[0]] if one[0] in pressures else one for one in HEALTHY[:-1]]
+    told.append(("Ready", "False", "KubeletNotReady", not_ready) if not_ready else HEALTHY[-1])
     return [
         {
             "type": kind,
@@ -125,10 +129,13 @@ def node_conditions(now: datetime, since: datetime | None = None, not_ready: str
             "reason": reason,
             "message": message,
         }
-        for kind, status, reason, message in (*HEALTHY[:-1], ("Ready", "False", "KubeletNotReady", not_ready) if not_ready else HEALTHY[-1])
+        for kind, status, reason, message in told
     ]
 
 
+PRESSED = {
+    "MemoryPressure": ("MemoryPressure", "True", "KubeletHasInsufficientMemory", "kubelet has insufficient memory available"),
+}
 HEALTHY = (
     ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
     ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
@@ -137,11 +144,12 @@ HEALTHY = (
 )
 
 
-def disputed_conditions(node: Object) -> list[Object]:
-    """Conditions of a Node that say something else than a healthy kubelet does: somebody took it for silent, say."""
+def disputed_conditions(node: Object, pressures: Collection[str] = ()) -> list[Object]:
+    """Conditions of a Node that say something else than its kubelet does: somebody took it for silent, say."""
     healthy = {kind: status for kind, status, _reason, _message in HEALTHY}
     conditions = (node.get("status") or {}).get("conditions") or ()
-    return [condition for condition in conditions if healthy.get(condition["type"], condition["status"]) != condition["status"]]
+    expected = healthy | dict.fromkeys(pressures, "True")
+    return [condition for condition in conditions if expected.get(condition["type"], condition["status"]) != condition["status"]]
 
 
 def node_info(node: NodeSpec, shape: NodeShape) -> Object:
@@ -167,11 +175,11 @@ def status_differs(old: Object, new: Object) -> bool:
     return False
 
 
-def heartbeat_patch(old_conditions: list[Object], now: datetime, not_ready: str = "") -> Object:
+def heartbeat_patch(old_conditions: list[Object], now: datetime, not_ready: str = "", pressures: Collection[str] = ()) -> Object:
     """The strategic merge patch of status that posts the conditions anew; transition times stay where nothing changed."""
     before = {c["type"]: c for c in old_conditions}
     conditions = []
-    for condition in node_conditions(now, not_ready=not_ready):
+    for condition in node_conditions(now, not_ready=not_ready, pressures=pressures):
         known = before.get(condition["type"])
         if known is not None and known["status"] == condition["status"] and known.get("lastTransitionTime"):
             condition["lastTransitionTime"] = known["lastTransitionTime"]

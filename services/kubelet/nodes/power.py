@@ -1,4 +1,4 @@
-"""Which nodes of this process are shutting down or switched off; shared by all who act for nodes. Empty as long as all is well.
+"""Which nodes of this process are shutting down, switched off or short of something; shared by all who act for nodes. Empty if all is well.
 
 A file remembers what is off, as a real machine stays off whatever happens to the kubelet's program.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 import orjson
 
 FILE_NAME = "power.json"
+NO_PRESSURES: frozenset[str] = frozenset()
 
 
 class Power(enum.Enum):
@@ -26,6 +27,7 @@ class Powers:
         """`directory` keeps the file; nothing is remembered if it is empty."""
         self._file = Path(directory, FILE_NAME) if directory else None
         self._states: dict[str, Power] = dict.fromkeys(self._read(), Power.OFF)
+        self._pressures: dict[str, frozenset[str]] = {}
 
     def of(self, node: str) -> Power:
         return self._states.get(node, Power.ON) if self._states else Power.ON
@@ -38,6 +40,16 @@ class Powers:
         else:
             self._states[node] = power
         self._write()
+
+    def pressures_of(self, node: str) -> frozenset[str]:
+        """The conditions that tell what the node is short of: `MemoryPressure`."""
+        return self._pressures.get(node, NO_PRESSURES) if self._pressures else NO_PRESSURES
+
+    def press(self, node: str, pressures: frozenset[str]) -> None:
+        if pressures:
+            self._pressures[node] = pressures
+        else:
+            self._pressures.pop(node, None)
 
     def _read(self) -> list[str]:
         """Nodes that were off, or on their way there, when the process ended: they got there without it."""

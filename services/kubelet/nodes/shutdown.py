@@ -10,25 +10,20 @@ from __future__ import annotations
 
 import asyncio
 import bisect
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-import orjson
-
-from kubecosm.api.resources import NODES, Object
-from kubecosm.client.http import PatchType
+from kubecosm.api.resources import Object
 from kubecosm.runtime.clock import Clock
 from kubecosm.runtime.errors import StartupError
 from kubecosm.runtime.logs import get_logger
 
-from ..pipeline import FAILURES, ApiPipeline
-from .events import NORMAL, Told, condition_events
-from .objects import boot_id, heartbeat_patch
+from .events import NORMAL, Told
+from .objects import boot_id
 from .power import Power, Powers
 
 SYSTEM_CRITICAL_PRIORITY = 2 * 10**9
 REASON, MESSAGE = "Terminated", "Pod was terminated in response to imminent node shutdown."
-SHUTTING_DOWN_MESSAGE = "node is shutting down"
 
 log = get_logger("kubelet")
 
@@ -97,11 +92,11 @@ class NodeShutdown:
     """Does it, for all nodes of the process; `begin` and `switch_on` return at once with what is to be told to who asked."""
 
     def __init__(
-        self, powers: Powers, pods: Pods, pipeline: ApiPipeline, clock: Clock, tasks: asyncio.TaskGroup, periods: Sequence[Period], *,
-        tell: Callable[[str, Told], None], start: Callable[[str, str], Awaitable[None]],
+        self, powers: Powers, pods: Pods, clock: Clock, tasks: asyncio.TaskGroup, periods: Sequence[Period], *,
+        tell: Callable[[str, Told], None], start: Callable[[str, str], Awaitable[None]], post: Callable[[str], Coroutine[None, None, None]],
     ) -> None:  # fmt: skip
-        """`tell` takes events of nodes; `start` registers a node (by name) that runs anew, with its boot id."""
-        self._powers, self._pods, self._pipeline, self._clock = powers, pods, pipeline, clock
+        """`tell` takes events of nodes; `start` registers a node (by name) that runs anew, with a boot id; `post` writes its conditions."""
+        self._powers, self._pods, self._clock, self._post = powers, pods, clock, post
         self._tasks, self._periods = tasks, periods
         self._tell, self._start = tell, start
         self._going: dict[str, _Going] = {}
@@ -116,7 +111,7 @@ class NodeShutdown:
             return f"node {node} is off"
         self._powers.put(node, Power.SHUTTING_DOWN)
         self._tell(node, Told(NORMAL, "NodeShutdown", "Shutdown manager detected shutdown event"))
-        telling = self._tasks.create_task(self._post(node, SHUTTING_DOWN_MESSAGE), name="node-status")
+        telling = self._tasks.create_task(self._post(node), name="node-status")
         self._going[node] = _Going(self._tasks.create_task(self._shut_down(node, telling), name="node-shutdown"), telling)
         return f"node {node} is shutting down; its pods have up to {sum(period.seconds for period in self._periods)} s"
 
@@ -156,21 +151,7 @@ class NodeShutdown:
 
     async def _tell_ready(self, node: str, telling: asyncio.Task[None]) -> None:
         await asyncio.wait((telling,))  # or the older news might be written last
-        await self._post(node, "")
+        await self._post(node)
 
     async def _start_anew(self, node: str) -> None:
         await self._start(node, boot_id(node, self._clock.now()))
-
-    async def _post(self, node: str, not_ready: str) -> None:
-        """Write the node's conditions now. One that cannot be written is put right by a later heartbeat."""
-        path = NODES.path(None, node)
-        try:
-            found = (await self._pipeline.request("GET", path)).object()
-            before = (found.get("status") or {}).get("conditions") or []
-            patch = heartbeat_patch(before, self._clock.now(), not_ready)
-            (await self._pipeline.request("PATCH", f"{path}/status", orjson.dumps(patch), PatchType.STRATEGIC)).check()
-        except FAILURES as failure:
-            log.warning("node status not written", node=node, error=str(failure) or type(failure).__name__)
-        else:
-            for told in condition_events(node, before, patch["status"]["conditions"]):
-                self._tell(node, told)

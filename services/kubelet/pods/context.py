@@ -26,7 +26,7 @@ from ..probes.manager import ProbeManager
 from ..timers import Timers
 from ..volumes.filesystem import Node
 from ..volumes.volumes import VolumeManager, check, references, required
-from .admission import Refusal
+from .admission import Refusal, Refused
 from .backoff import Backoff
 from .events import KubeletEvents
 from .status_manager import StatusManager
@@ -133,6 +133,14 @@ class WorkerMetrics(Protocol):
     def pod_started(self, seconds: float) -> None: ...
 
 
+class Evictions(Protocol):
+    """The EvictionManager."""
+
+    def consider(self, pod: Object, node: str) -> None: ...
+
+    def refusal(self, pod: Object, node: str) -> Refused | None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class PodContext:
     """The services of the kubelet that pod workers use."""
@@ -151,6 +159,7 @@ class PodContext:
     metrics: WorkerMetrics
     waiting_for_objects: set[str]
     """Pods (uids) that may go on when a ConfigMap or Secret appears."""
+    evictions: Evictions
     resize: Callable[[Object], Refusal | None]
     """Asks the node for the resources that a pod wants now; why not, if there is no room."""
     on_ended: Callable[[str], None]

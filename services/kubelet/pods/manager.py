@@ -104,11 +104,15 @@ class PodManager:
         worker = self._workers.get(uid)
         if worker is not None:
             worker.update(pod)
+            if pod["metadata"].get("annotations"):
+                self.context.evictions.consider(pod, node.name)
             return
         is_known = (self._recovering or rebooted) and has_run(pod)
         if is_terminal(pod) and pod["metadata"].get("deletionTimestamp") is None and not is_known:
             return
         worker = self._workers[uid] = PodWorker(self.context, pod, node)
+        if pod["metadata"].get("annotations"):
+            self.context.evictions.consider(pod, node.name)
         if is_known:
             self._budget(node.name).take(pod)
             self.context.tasks.create_task(worker.recover(rebooted=rebooted), name="pod-recover")
@@ -125,7 +129,7 @@ class PodManager:
             return None
         if self._powers.of(node) is Power.SHUTTING_DOWN:
             return SHUTDOWN_REFUSAL
-        return refusal_of(pod, self._node_objects.find(node), self._budget(node))
+        return refusal_of(pod, self._node_objects.find(node), self._budget(node)) or self.context.evictions.refusal(pod, node)
 
     async def _look_again(self, worker: PodWorker) -> None:
         """The node's labels may be newer than what has been heard of them: they are asked for before a pod is turned down for them."""
@@ -173,6 +177,13 @@ class PodManager:
         for pod in self._pods.store.list() if self._pods is not None else ():
             if pod["spec"].get("nodeName") == node:
                 self._added(pod, rebooted=True)
+
+    def evict(self, pod: Object, verdict: Verdict) -> None:
+        """The node has no room for this pod any more."""
+        worker = self._workers.get(pod["metadata"]["uid"])
+        if worker is not None:
+            self.context.events.pod(pod, WARNING, verdict.reason, verdict.message)
+            worker.evict(verdict)
 
     # -- what pods take of their nodes -------------------------------------------------------------------------------
 

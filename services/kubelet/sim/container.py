@@ -28,12 +28,14 @@ from ..shell.process import CODE_KILLED, CODE_TERMINATED, Machine
 from ..timers import Timer, Timers
 from .behaviour import Behaviour, Exit, Run, Serve, behaviour_lookup
 from .profiles import ImageProfile
-from .usage import cpu_nanocores, memory_bytes
+from .usage import cpu_nanocores, exceeds_limit, memory_bytes
 
 TERMINATION_MESSAGE_BYTES_MAX = 4096
 FALLBACK_LOG_BYTES_MAX = 2048
 FALLBACK_LOG_LINES_MAX = 80
 CODE_CANNOT_START = 128
+GROWTH_SECONDS = 1.0
+"""How long a process takes to use up what it is said to use."""
 DRAIN_SHARE_MAX = 0.8
 """Of its grace period: a server that drains ends by itself before it is killed."""
 
@@ -150,7 +152,20 @@ class SimContainer:
         rate = cpu_nanocores(self.spec, note, (requests - last_requests) / seconds)
         spent += int(rate * seconds)
         self._last_usage = (now, requests, spent)
-        return ContainerUsage(self.name, started, rate, spent, memory_bytes(self.spec, note))
+        return ContainerUsage(self.name, started, rate, spent, self.memory())
+
+    def memory(self) -> int:
+        """The bytes that it uses now."""
+        return memory_bytes(self.spec, behaviour_lookup(lambda: self.pod.pod, self.name))
+
+    def check_memory(self) -> None:
+        """A container that uses more than its limit is killed once it has come so far."""
+        if self.is_running and exceeds_limit(self._granted(), behaviour_lookup(lambda: self.pod.pod, self.name)):
+            self._timers.append(self.host.timers.call_later(GROWTH_SECONDS, lambda: self.exit(CODE_KILLED, "OOMKilled")))
+
+    def _granted(self) -> Object:
+        """Its spec with the resources that it has now."""
+        return next((spec for spec in self.pod.pod["spec"].get(self.kind.value) or () if spec["name"] == self.name), self.spec)
 
     # -- start -------------------------------------------------------------------------------------------------------
 
@@ -166,6 +181,8 @@ class SimContainer:
                 self.log_line(line)
         if behaviour.ends is not None:
             self._end_after(behaviour.ends)
+        if annotations_of(self.pod.pod):
+            self.check_memory()
         match behaviour.main:
             case Serve() as serving:
                 await self._serve(serving)

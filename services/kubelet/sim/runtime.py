@@ -255,8 +255,18 @@ class SimRuntime:
 
     def update_pod(self, pod: Object) -> None:
         sim = self._pods.get(pod["metadata"]["uid"])
-        if sim is not None:
-            sim.pod = pod
+        if sim is None:
+            return
+        before, sim.pod = sim.pod, pod
+        if before["metadata"].get("annotations") != pod["metadata"].get("annotations"):
+            for container in sim.containers.values():
+                container.check_memory()
+
+    def memory(self, uid: str) -> dict[str, int]:
+        """The bytes that each running container of the pod uses now."""
+        sim = self._pods.get(uid)
+        running = (one for one in sim.containers.values() if one.is_running) if sim is not None else ()
+        return {one.name: one.memory() for one in running}
 
     def usage(self, uid: str) -> PodUsage | None:
         """What the pod's running containers use now; None if nothing runs."""

@@ -42,6 +42,12 @@ def memory_bytes(spec: Object, note: Callable[[str], str | None]) -> int:
     return IDLE_MEMORY_BYTES if request is None else int(request // 10**9 * SHARE_OF_MEMORY_REQUEST)
 
 
+def exceeds_limit(spec: Object, note: Callable[[str], str | None]) -> bool:
+    """Whether the annotations have the container use more memory than it may."""
+    wanted, limit = _nanos(note(notes.MEMORY)), _nanos(((spec.get("resources") or {}).get("limits") or {}).get("memory"))
+    return wanted is not None and limit is not None and wanted > limit
+
+
 def _nanos(text: str | None) -> int | None:
     if text is None:
         return None

@@ -1,0 +1,1 @@
+"""Pods that a node ends because it is short of memory."""
