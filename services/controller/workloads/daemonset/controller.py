@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from kubecosm.api.hashing import object_hash
 from kubecosm.api.meta import Key, controller_of, is_deleting, key_of, labels_of, uid_of
 from kubecosm.api.names import LABEL_CONTROLLER_REVISION_HASH
 from kubecosm.api.resources import CONTROLLERREVISIONS, DAEMONSETS, NODES, PODS, Object
@@ -19,6 +18,7 @@ from ...common import revisions as history
 from ...common.adoption import claim, plan_claim
 from ...common.backoff import Backoffs
 from ...common.batches import all_settled, errors_of, slow_start
+from ...common.gotext import template_hash
 from ...common.nodes import taints_of
 from ...common.pods import is_terminal, node_of, seconds_until_available
 from ...common.status import update_status
@@ -136,7 +136,7 @@ async def _read_history(ctx: Context, daemonset: Object) -> tuple[Object, list[O
     if plan.renumber is not None:
         return await history.renumber_revision(ctx, plan.renumber, plan.number), revisions, collisions
     template = daemonset["spec"]["template"]
-    naming = history.Naming(LABEL_CONTROLLER_REVISION_HASH, lambda count: object_hash(template, count))
+    naming = history.Naming(LABEL_CONTROLLER_REVISION_HASH, lambda count: template_hash(template, count))
     created, collisions = await history.create_revision(ctx, daemonset, DAEMONSETS, data, plan.number, naming, collisions)
     return created, [*revisions, created], collisions
 

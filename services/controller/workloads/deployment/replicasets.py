@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from kubecosm.api.hashing import object_hash
 from kubecosm.api.meta import annotations_of, controller_ref
 from kubecosm.api.names import (
     ANNOTATION_DEPLOYMENT_DESIRED_REPLICAS,
@@ -21,6 +20,7 @@ from kubecosm.api.names import (
 from kubecosm.api.resources import DEPLOYMENTS, Object
 
 from ...common.fenceposts import fenceposts
+from ...common.gotext import template_hash
 
 REVISION_HISTORY_LENGTH_MAX = 2000
 """Characters of the revision-history annotation; the oldest revisions are cut."""
@@ -160,7 +160,7 @@ def plan_new_replicaset(deployment: Object, old: Sequence[Object]) -> Object:
     """The ReplicaSet that the Deployment's template becomes (named by its hash, which the collision count changes)."""
     meta, spec = deployment["metadata"], deployment["spec"]
     template = spec["template"]
-    hash_text = object_hash(template, (deployment.get("status") or {}).get("collisionCount"))
+    hash_text = template_hash(template, (deployment.get("status") or {}).get("collisionCount"))
     labels = {**((template.get("metadata") or {}).get("labels") or {}), LABEL_POD_TEMPLATE_HASH: hash_text}
     selector = spec["selector"]
     replicaset: Object = {
