@@ -37,7 +37,8 @@ class Config:
     concurrent_endpoint_syncs: int = field(default=16, metadata={"help": "Services whose Endpoints are synced at once"})
     concurrent_service_endpoint_syncs: int = field(default=16, metadata={"help": "Services whose EndpointSlices are synced at once"})
     concurrent_namespace_syncs: int = field(default=16, metadata={"help": "Namespaces synced at once"})
-    concurrent_serviceaccount_token_syncs: int = field(default=16, metadata={"help": "ServiceAccounts synced at once"})
+    concurrent_serviceaccount_token_syncs: int = field(default=5, metadata={"help": "token Secrets synced at once"})
+    concurrent_ttl_after_finished_syncs: int = field(default=5, metadata={"help": "finished Jobs deleted at once"})
     concurrent_resource_quota_syncs: int = field(default=5, metadata={"help": "ResourceQuotas synced at once"})
     resource_quota_sync_period: Duration = field(
         default=Duration(300.0), metadata={"help": "how often what a quota limits is counted at least"}
@@ -139,9 +140,25 @@ class Config:
     node_cidr_mask_size: int = field(default=24, metadata={"help": "prefix length of a node's range"})
     service_cluster_ip_range: str = field(default=SERVICE_CIDR, metadata={"help": "range of all Service addresses"})
     cluster_signing_cert_file: str = field(
-        default="", metadata={"help": "authority that issues approved certificates (PEM); empty: none are issued"}
+        default="", metadata={"help": "authority that issues approved certificates (PEM); empty: only signers with their own issue any"}
     )
     cluster_signing_key_file: str = field(default="", metadata={"help": "its key (PEM)"})
+    cluster_signing_kubelet_serving_cert_file: str = field(
+        default="", metadata={"help": "authority of the signer kubelet-serving alone (PEM)"}
+    )
+    cluster_signing_kubelet_serving_key_file: str = field(default="", metadata={"help": "its key (PEM)"})
+    cluster_signing_kubelet_client_cert_file: str = field(
+        default="", metadata={"help": "authority of the signer kube-apiserver-client-kubelet alone (PEM)"}
+    )
+    cluster_signing_kubelet_client_key_file: str = field(default="", metadata={"help": "its key (PEM)"})
+    cluster_signing_kube_apiserver_client_cert_file: str = field(
+        default="", metadata={"help": "authority of the signer kube-apiserver-client alone (PEM)"}
+    )
+    cluster_signing_kube_apiserver_client_key_file: str = field(default="", metadata={"help": "its key (PEM)"})
+    cluster_signing_legacy_unknown_cert_file: str = field(
+        default="", metadata={"help": "authority of the signer legacy-unknown alone (PEM)"}
+    )
+    cluster_signing_legacy_unknown_key_file: str = field(default="", metadata={"help": "its key (PEM)"})
     cluster_signing_duration: Duration = field(default=Duration(31536000.0), metadata={"help": "how long issued certificates live at most"})
     legacy_service_account_token_clean_up_period: Duration = field(
         default=Duration(365 * 24 * 3600.0),

@@ -84,7 +84,7 @@ def approve(api: FakeApi, obj: Object) -> None:
 
 def test_an_approved_request_is_signed_by_the_authority(tmp_path: Path) -> None:
     async def test(api: FakeApi) -> None:
-        async with controllers(api, Signing(make_authority(tmp_path), timedelta(days=30))):
+        async with controllers(api, Signing(dict.fromkeys(signing.SIGNERS, make_authority(tmp_path)), timedelta(days=30))):
             made = await api.create(CSRS, csr("c", "kube-apiserver-client", request("jane", "devs"), expirationSeconds=3600))
             await settle(1)
             assert "certificate" not in status_of(api, "c"), "nothing is signed before it is approved"
@@ -111,7 +111,7 @@ def test_without_usages_of_its_key_a_certificate_does_not_speak_of_them(tmp_path
 
 def test_what_a_signer_does_not_issue_has_failed(tmp_path: Path) -> None:
     async def test(api: FakeApi) -> None:
-        async with controllers(api, Signing(make_authority(tmp_path), timedelta(days=30))):
+        async with controllers(api, Signing(dict.fromkeys(signing.SIGNERS, make_authority(tmp_path)), timedelta(days=30))):
             wrong = {
                 "a": csr("a", "kube-apiserver-client", request("jane"), ["server auth"]),
                 "b": csr("b", "kubelet-serving", request("system:node:n", "devs"), ["digital signature", "server auth"]),
@@ -247,3 +247,33 @@ def check_signature(detached: str, token_id: str, secret: str, content: str) -> 
 def test_an_authority_that_is_not_there_is_missed_at_the_start() -> None:
     with pytest.raises(StartupError, match="--cluster-signing-cert-file /nowhere: no such file"):
         signing.build(Config(cluster_signing_cert_file="/nowhere", cluster_signing_key_file="/nowhere"))
+
+
+def test_signers_may_have_authorities_of_their_own(tmp_path: Path) -> None:
+    async def test(api: FakeApi) -> None:
+        make_authority(tmp_path)
+        config = Config(
+            cluster_signing_kube_apiserver_client_cert_file=str(tmp_path / "ca.crt"),
+            cluster_signing_kube_apiserver_client_key_file=str(tmp_path / "ca.key"),
+        )
+        async with controllers(api, signing.build(config)):
+            for called, signer in (("c", "kube-apiserver-client"), ("k", "kubelet-serving")):
+                approve(api, await api.create(CSRS, csr(called, signer, request("jane"))))
+            await wait_for(lambda: status_of(api, "c").get("certificate"))
+            await settle(1)
+            assert not status_of(api, "k").get("certificate"), "the others issue nothing then"
+
+    run(test)
+
+
+def test_flags_of_authorities_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    make_authority(tmp_path)
+    crt, key = str(tmp_path / "ca.crt"), str(tmp_path / "ca.key")
+    with pytest.raises(StartupError, match="cannot specify --cluster-signing-key-file without --cluster-signing-cert-file"):
+        signing.build(Config(cluster_signing_key_file=key))
+    both = Config(
+        cluster_signing_cert_file=crt, cluster_signing_key_file=key, cluster_signing_legacy_unknown_cert_file=crt,
+        cluster_signing_legacy_unknown_key_file=key,
+    )  # fmt: skip
+    with pytest.raises(StartupError, match=r"and other --cluster-signing-\*-file flags at the same time"):
+        signing.build(both)
