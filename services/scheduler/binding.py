@@ -71,7 +71,7 @@ class BindingCycle:
             self._scheduler.queue.in_flight.land(pod.uid)
             return None
         if waits:
-            self._scheduler.waiting.hold(pod.uid, waits)
+            self._scheduler.waiting.hold(pod, waits)
         return self._run(attempt, node, bool(waits))
 
     async def _run(self, attempt: Attempt, node: str, waits: bool) -> None:

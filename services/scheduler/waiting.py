@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from typing import Any
 
 from kubecosm.runtime.clock import Clock
 
 from .deadline import go_duration, within
 from .framework.status import Code, Status, error
+from .state.podinfo import PodInfo
 
 
 class WaitingPod:
-    """Waits until every plugin that asked for it allows the pod, or any rejects it."""
+    """Waits until every plugin that asked for it allows the pod, or any rejects it. `pod.node_name` is where it would go."""
 
-    def __init__(self, plugins: Mapping[str, float]) -> None:
+    def __init__(self, pod: PodInfo, plugins: Mapping[str, float]) -> None:
+        self.pod = pod
         self._pending = dict(plugins)
         self._decided = asyncio.Event()
         self._rejection: Status | None = None
@@ -45,12 +47,14 @@ class WaitingPod:
         return True
 
     async def wait_decided(self, clock: Clock) -> Status | None:
-        """None when allowed, else the rejection; a plugin that does not speak in time rejects."""
-        if not self._pending:
-            return self._rejection
-        plugin, seconds = min(self._pending.items(), key=lambda item: item[1])
-        if not await within(clock, seconds, self._wait()):
-            self.reject(plugin, f"rejected due to timeout after waiting {go_duration(seconds)} at plugin {plugin}")
+        """None when allowed, else the rejection; a plugin that does not speak in its time rejects."""
+        started = clock.monotonic()
+        while self._pending and not self._decided.is_set():
+            plugin, seconds = min(self._pending.items(), key=lambda item: item[1])
+            left = started + seconds - clock.monotonic()
+            spoke = left > 0 and await within(clock, left, self._wait())
+            if not spoke and plugin in self._pending:
+                self.reject(plugin, f"rejected due to timeout after waiting {go_duration(seconds)} at plugin {plugin}")
         return self._rejection
 
     async def _wait(self) -> None:
@@ -79,17 +83,20 @@ class PreparedPod:
 
 
 class WaitingPods:
-    """All pods that wait, by uid: what a Permit plugin uses to let another pod go."""
+    """All pods that wait, by uid: what a Permit plugin uses to let other pods go, or to send them back."""
 
     def __init__(self) -> None:
         self._pods: dict[str, WaitingPod] = {}
 
+    def __iter__(self) -> Iterator[WaitingPod]:
+        return iter(list(self._pods.values()))
+
     def get(self, uid: str) -> WaitingPod | None:
         return self._pods.get(uid)
 
-    def hold(self, uid: str, plugins: Mapping[str, float]) -> None:
+    def hold(self, pod: PodInfo, plugins: Mapping[str, float]) -> None:
         """From now on the pod can be allowed and rejected; `wait` must follow."""
-        self._pods[uid] = WaitingPod(plugins)
+        self._pods[pod.uid] = WaitingPod(pod, plugins)
 
     async def wait(self, uid: str, clock: Clock) -> Status | None:
         """Until the pod that is held is decided."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -9,11 +10,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kubecosm.runtime.errors import StartupError
 from kubecosm.services.scheduler.configuration import load
+from kubecosm.services.scheduler.framework import registry
+from kubecosm.services.scheduler.framework.defaults import DEFAULT_PLUGINS, ProfileConfig
+from kubecosm.services.scheduler.framework.status import Status
+from kubecosm.services.scheduler.state.podinfo import compile_pod
+from kubecosm.services.scheduler.waiting import WaitingPod
+from kubecosm.testing.virtualtime import VirtualClock, run_virtual
 from tests.conftest import ClusterUnderTest, CommandLine, find_kubectl, wait_for
 
 from .helpers import Cluster, node, pod
@@ -160,3 +168,46 @@ def test_the_configuration_of_the_page_is_valid(installed: Path, tmp_path: Path,
     [profile] = load(str(path), 100).profiles
     assert profile.plugins["FewestPods"] == 5
     assert Cluster(node("a"), profiles=(profile,)).schedule(pod("p")) == ["a"]
+
+
+def test_a_permit_plugin_of_the_page_binds_a_group_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    [source] = [block for block in re.findall(r"```python\n(.*?)```", DOCUMENTATION.read_text(), re.DOTALL) if "class AllOrNone" in block]
+    names: dict[str, Any] = {}
+    exec(source, names)
+    monkeypatch.setattr(registry, "IN_TREE", {**registry.IN_TREE, "AllOrNone": names["AllOrNone"]})
+    profile = ProfileConfig(plugins={**DEFAULT_PLUGINS, "AllOrNone": 1}, args={"AllOrNone": {"size": 3}})
+
+    async def scenario() -> list[set[str]]:
+        cluster = Cluster(node("a"), profiles=(profile,), clock=VirtualClock())
+        bound = []
+        async with asyncio.TaskGroup() as tasks:
+            for index, group in enumerate(("x", "x", "", "x")):
+                await cluster.scheduler.binding.slots.acquire()
+                cluster.add(pod(f"p{index}", labels={"group": group} if group else {}))
+                queued = cluster.scheduler.queue.pop()
+                assert queued is not None
+                binding = cluster.scheduler.schedule_one(queued)
+                assert binding is not None
+                tasks.create_task(binding)
+                await asyncio.sleep(1)
+                bound.append(set(cluster.api.bound))
+        return bound
+
+    alone = {"default/p2"}
+    assert run_virtual(scenario()) == [set(), set(), alone, {"default/p0", "default/p1", "default/p2", "default/p3"}]
+
+
+def test_each_plugin_that_holds_a_pod_has_its_own_time() -> None:
+    async def scenario() -> tuple[Status | None, float]:
+        clock = VirtualClock()
+        held = WaitingPod(compile_pod(pod("p")), {"Quick": 5.0, "Slow": 60.0})
+        async with asyncio.TaskGroup() as tasks:
+            waiting = tasks.create_task(held.wait_decided(clock))
+            await asyncio.sleep(2)
+            held.allow("Quick")
+        return waiting.result(), clock.monotonic()
+
+    rejection, seconds = run_virtual(scenario())
+    assert rejection is not None
+    assert rejection.reasons == ("rejected due to timeout after waiting 1m0s at plugin Slow",)
+    assert 60 <= seconds < 61

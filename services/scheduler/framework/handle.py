@@ -20,6 +20,7 @@ from ..state.workloads import WorkloadIndex
 
 if TYPE_CHECKING:
     from ..queue.nominator import Nominator
+    from ..waiting import WaitingPods
     from .status import Status
 
 
@@ -78,6 +79,10 @@ class Framework(Protocol):
 
 class Runner(Protocol):
     """What a plugin may ask of the scheduler."""
+
+    @property
+    def waiting(self) -> WaitingPods:
+        """The pods that Permit plugins hold; a plugin allows and rejects by its own name."""
 
     def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
         """Run work beside scheduling; an expected failure (API, network) is logged."""
