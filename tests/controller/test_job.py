@@ -306,3 +306,14 @@ def test_pods_of_other_controllers_keep_a_finalizer_of_this_name() -> None:
             assert [p["metadata"]["name"] for p in api.all(PODS) if p["metadata"].get("finalizers")] == ["theirs"]
 
     run(test)
+
+
+@pytest.mark.parametrize("suspend", [False, True], ids=["runs", "suspended"])
+def test_a_job_that_wants_nothing_is_complete_at_once(suspend: bool) -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, job.Jobs()):
+            await api.create(JOBS, a_job(0, suspend=suspend))
+            await wait_for(lambda: is_over(api))
+            assert ("startTime" in status(api), "completionTime" in status(api)) == (not suspend, True)
+
+    run(test)

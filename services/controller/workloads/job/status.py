@@ -58,7 +58,7 @@ def plan_noted(view: View, active: int, ready: int, terminating: int, counting: 
     new = {**old, "active": active, "ready": ready, "terminating": terminating}
     lists = {"succeeded": [*noted(still, "succeeded"), *counting.succeeded], "failed": [*noted(still, "failed"), *counting.failed]}
     new["uncountedTerminatedPods"] = {name: uids for name, uids in lists.items() if uids}
-    if "startTime" not in old and (target is not None or not view.is_suspended):
+    if "startTime" not in old and not (view.is_suspended and (target is None or view.completions == 0)):
         new["startTime"] = format_time(now)
     if indexes.is_indexed(job):
         new["succeeded"] = len(view.succeeded_indexes)
