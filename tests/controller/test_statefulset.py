@@ -16,7 +16,7 @@ from kubecosm.services.controller.workloads import statefulset
 from kubecosm.services.controller.workloads.statefulset.claims import plan_claim_owners
 
 from .fake_api import FakeApi
-from .harness import Kubelet, controllers, ended, pod_template, run, settle, wait_for
+from .harness import Kubelet, controllers, ended, pod_template, run, running, settle, wait_for
 
 
 def stateful_set(replicas: int, image: str = "v1", **spec: Any) -> Object:
@@ -369,5 +369,57 @@ def test_an_event_tells_that_a_stranger_controls_a_claim() -> None:
             "the retention policy is ignored for this claim",
         ) in events_of(api)  # fmt: skip
         assert api.all(PERSISTENTVOLUMECLAIMS)[0]["metadata"]["ownerReferences"] == [STRANGER]
+
+    run(test)
+
+
+def test_a_pod_whose_name_a_stranger_has_is_made_when_the_stranger_is_gone_and_no_event_complains() -> None:
+    async def test(api: FakeApi) -> None:
+        meta = {"name": "web-0", "namespace": "default", "labels": {"app": "other"}}
+        stranger = await api.create(PODS, {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": pod_template()["spec"]})
+        async with controllers(api, statefulset), Kubelet(api).at_work():
+            await api.create(STATEFULSETS, stateful_set(1))
+            await settle()
+            assert status(api)["replicas"] == 0
+            api.remove(PODS, await_pod(api, "web-0"))
+            await wait_for(lambda: status(api).get("readyReplicas") == 1)
+            await settle()
+        assert await_pod(api, "web-0")["metadata"]["uid"] != stranger["metadata"]["uid"]
+        assert [event for event in events_of(api) if event[0] == "Warning"] == []
+
+    run(test)
+
+
+def test_an_update_in_parallel_goes_on_past_pods_that_never_became_ready() -> None:
+    """Order is what gets stuck behind a broken pod; without it the broken pods are replaced like the others."""
+
+    async def test(api: FakeApi) -> None:
+        kubelet = Kubelet(api)
+        kubelet.starts = lambda pod: running(api, ready=pod["spec"]["containers"][0]["image"] != "broken")
+        async with controllers(api, statefulset), kubelet.at_work():
+            await api.create(STATEFULSETS, stateful_set(3, "broken", podManagementPolicy="Parallel"))
+            await wait_for(lambda: len(names(api)) == 3)
+            await settle()
+            await change(api, template=pod_template("v2"))
+            await wait_for(lambda: status(api).get("readyReplicas") == 3 and status(api).get("updatedReplicas") == 3)
+            await wait_for(lambda: status(api).get("currentRevision") == status(api).get("updateRevision"))
+        deleted = [name for verb, plural, name in api.calls if (verb, plural) == ("delete", "pods")]
+        assert deleted == ["web-2", "web-1", "web-0"]
+
+    run(test)
+
+
+def test_in_order_a_broken_pod_holds_an_update_up_until_it_is_deleted() -> None:
+    async def test(api: FakeApi) -> None:
+        kubelet = Kubelet(api)
+        kubelet.starts = lambda pod: running(api, ready=pod["spec"]["containers"][0]["image"] != "broken")
+        async with controllers(api, statefulset), kubelet.at_work():
+            await api.create(STATEFULSETS, stateful_set(2, "broken"))
+            await wait_for(lambda: names(api) == ["web-0"])
+            await change(api, template=pod_template("v2"))
+            await settle(60)
+            assert [pod["spec"]["containers"][0]["image"] for pod in api.all(PODS)] == ["broken"]
+            await api.delete(PODS, "web-0", "default")
+            await wait_for(lambda: status(api).get("readyReplicas") == 2)
 
     run(test)
