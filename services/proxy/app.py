@@ -13,6 +13,7 @@ from kubecosm.client.config import ClientConfig
 from kubecosm.client.events import EventRecorder
 from kubecosm.client.http import LEAN_JSON, ApiClient
 from kubecosm.client.informer import InformerFactory, drop_managed_fields
+from kubecosm.client.metrics import PrometheusClientMetrics
 from kubecosm.runtime.clock import Clock
 from kubecosm.runtime.health import HealthEndpoints, HealthServer
 from kubecosm.runtime.logs import get_logger
@@ -39,7 +40,9 @@ async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: 
     client_config = ClientConfig.from_kubeconfig(config.kubeconfig)
     metrics = Metrics()
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(ApiClient(client_config, clock=clock, user_agent="kube-proxy", accept=LEAN_JSON))
+        counted = PrometheusClientMetrics(metrics.registry)
+        client = ApiClient(client_config, clock=clock, user_agent="kube-proxy", accept=LEAN_JSON, metrics=counted)
+        await stack.enter_async_context(client)
         async with asyncio.TaskGroup() as tasks:
             recorder = EventRecorder(client, "kube-proxy", clock)
 
@@ -63,7 +66,7 @@ async def serve(config: Config, *, clock: Clock, stop: asyncio.Event, on_ready: 
             proxy_metrics = ProxyMetrics(metrics)
             proxy_metrics.watch_traffic(tcp, udp, dns.resolver if dns else None)
             factory = InformerFactory(client, clock, transform=drop_managed_fields)
-            proxier = Proxier(config, factory, nodes, places, listeners, dns.zone if dns else None, proxy_metrics)
+            proxier = Proxier(config, factory, nodes, places, listeners, dns.zone if dns else None, proxy_metrics, clock)
             health = HealthEndpoints(metrics, readyz={"sync": lambda: None if proxier.synced else "the caches are not complete"})
             server = await stack.enter_async_context(HealthServer(health, config.metrics_bind_address))
             running = [

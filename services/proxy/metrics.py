@@ -13,6 +13,9 @@ from .dns.server import Resolver
 from .tcp import TcpContext
 from .udp import UdpContext
 
+PROGRAMMING_BUCKETS = (0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(120, 301, 30))
+"""From the change of a pod to its being reached."""
+
 
 class ProxyMetrics:
     """Counters the proxier touches; what sockets and the DNS count themselves is read when somebody scrapes."""
@@ -23,6 +26,16 @@ class ProxyMetrics:
         )
         self.endpoint_changes = metrics.counter(
             "kubeproxy_sync_proxy_rules_endpoint_changes_total", "Number of EndpointSlice changes seen."
+        )
+        self.service_changes = metrics.counter(
+            "kubeproxy_sync_proxy_rules_service_changes_total", "Cumulative proxy rules Service changes."
+        )
+        self.last_sync = metrics.gauge(
+            "kubeproxy_sync_proxy_rules_last_timestamp_seconds", "The last time proxy rules were successfully synced."
+        )
+        self.programming = metrics.histogram(
+            "kubeproxy_network_programming_duration_seconds", "In Cluster Network Programming Latency in seconds",
+            buckets=PROGRAMMING_BUCKETS,
         )
         self.open_listeners = metrics.gauge("kubecosm_proxy_listeners", "Sockets open for Service addresses and NodePorts.")
         self._metrics = metrics

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 
 from kubecosm.api import names
-from kubecosm.api.meta import Key, key_of, labels_of
+from kubecosm.api.meta import Key, annotations_of, key_of, labels_of
 from kubecosm.api.resources import ENDPOINTSLICES, NAMESPACES, NODES, SERVICES, Object
+from kubecosm.api.times import parse_time
 from kubecosm.client.informer import Informer, InformerFactory
+from kubecosm.runtime.clock import Clock
 
 from .addresses import binds_of
 from .config import Config
@@ -24,6 +27,8 @@ from .table import Route, routes_of
 
 INDEX_SERVICE = "service"
 RETRY_FAILED_SECONDS = 15.0
+TRIGGERS_MAX = 100
+"""Changes of one Service's endpoints whose times are remembered until they are applied."""
 
 
 def slice_service(item: Object) -> list[str]:
@@ -32,19 +37,31 @@ def slice_service(item: Object) -> list[str]:
     return [f"{item['metadata']['namespace']}/{name}"] if name else []
 
 
+def triggered(item: Object) -> datetime | None:
+    """When what an EndpointSlice tells of happened, if that is known."""
+    text = annotations_of(item).get(names.ANNOTATION_LAST_CHANGE_TRIGGER_TIME)
+    try:
+        return parse_time(text) if text else None
+    except ValueError:
+        return None
+
+
 class Proxier:
     """Owns the table of nodes and the open sockets; `run` until cancelled."""
 
     def __init__(
         self, config: Config, factory: InformerFactory, nodes: dict[str, NodeAddress], places: Places, listeners: Listeners,
-        zone: Zone | None, metrics: ProxyMetrics,
+        zone: Zone | None, metrics: ProxyMetrics, clock: Clock,
     ) -> None:  # fmt: skip
         self._config = config
         self._nodes = nodes
         self._places = places
         self._listeners = listeners
         self._zone = zone
-        self._metrics = metrics
+        self._metrics, self._clock = metrics, clock
+        self._started = clock.now()
+        self._triggers: dict[Key, list[datetime]] = {}
+        """Since when Services wait for what their endpoints have become; of changes that this process has seen."""
         self._services = factory.informer(SERVICES)
         self._slices = factory.informer(ENDPOINTSLICES, indexers={INDEX_SERVICE: slice_service})
         self._node_informer = factory.informer(NODES)
@@ -56,12 +73,9 @@ class Proxier:
         self._add_handlers()
 
     def _add_handlers(self) -> None:
-        mark = self._mark
-        self._services.add_handler(
-            on_add=lambda obj: mark(key_of(obj)), on_update=lambda _old, new: mark(key_of(new)), on_delete=lambda obj: mark(key_of(obj))
-        )
-        slices = self._mark_slice
-        self._slices.add_handler(on_add=slices, on_update=lambda _old, new: slices(new), on_delete=slices)
+        service, slices = self._mark_service, self._mark_slice
+        self._services.add_handler(on_add=service, on_update=lambda _old, new: service(new), on_delete=service)
+        self._slices.add_handler(on_add=slices, on_update=lambda _old, new: slices(new), on_delete=lambda item: slices(item, is_gone=True))
         self._node_informer.add_handler(on_add=self._put_node, on_update=lambda _old, new: self._put_node(new), on_delete=self._drop_node)
         if self._zone is not None:
             self._namespaces.add_handler(
@@ -97,6 +111,11 @@ class Proxier:
         with self._metrics.sync_duration.time():
             for key in dirty:
                 await self._sync_service(key)
+        now = self._clock.now()
+        self._metrics.last_sync.set(now.timestamp())
+        for key in dirty:
+            for since in self._triggers.pop(key, ()):
+                self._metrics.programming.observe((now - since).total_seconds())
         self._metrics.open_listeners.set(len(self._listeners))
 
     async def _sync_service(self, key: Key) -> None:
@@ -122,11 +141,22 @@ class Proxier:
         self._dirty.add(key)
         self._wake.set()
 
-    def _mark_slice(self, item: Object) -> None:
+    def _mark_service(self, service: Object) -> None:
+        self._metrics.service_changes.inc()
+        self._mark(key_of(service))
+
+    def _mark_slice(self, item: Object, *, is_gone: bool = False) -> None:
         self._metrics.endpoint_changes.inc()
         for text in slice_service(item):
             namespace, _, name = text.partition("/")
-            self._mark(Key(namespace, name))
+            key = Key(namespace, name)
+            if is_gone:
+                self._triggers.pop(key, None)
+            elif (since := triggered(item)) is not None and since > self._started:
+                waiting = self._triggers.setdefault(key, [])
+                if len(waiting) < TRIGGERS_MAX:
+                    waiting.append(since)
+            self._mark(key)
 
     def _put_node(self, node: Object) -> None:
         address = node_address(node, self._config.hostname_override)

@@ -22,6 +22,10 @@ ALLOCATIONS = Family(PREFIX + "cidrset_cidrs_allocations_total", COUNTER, "Count
 RELEASES = Family(PREFIX + "cidrset_cidrs_releases_total", COUNTER, "Counter measuring total number of CIDR releases.", _RANGE)
 CAPACITY = Family(PREFIX + "cirdset_max_cidrs", GAUGE, "Maximum number of CIDRs that can be allocated.", _RANGE)
 USAGE = Family(PREFIX + "cidrset_usage_cidrs", GAUGE, "Gauge measuring percentage of allocated CIDRs.", _RANGE)
+RUNNING = Family(
+    "running_managed_controllers", GAUGE, "Indicates where instances of a controller are currently running", ("name", "manager")
+)
+"""Kubernetes counts those that a cloud's controller manager may run instead."""
 WRITE_ATTEMPTS_MAX = 3
 """cidrUpdateRetries."""
 
@@ -30,7 +34,7 @@ SPEC = ControllerSpec(
     primary=NODES,
     component="cidrAllocator",
     cares={NODES: lambda old, new: old["spec"].get("podCIDR") != new["spec"].get("podCIDR")},
-    metrics=(ALLOCATIONS, RELEASES, CAPACITY, USAGE),
+    metrics=(ALLOCATIONS, RELEASES, CAPACITY, USAGE, RUNNING),
     workers=32,
 )
 
@@ -154,6 +158,7 @@ class NodeIpam:
         """Before the first allocation all ranges in use must be known."""
         if not self._has_occupied:
             self._has_occupied = True
+            ctx.meter.set(RUNNING, 1.0, "nodeipam", "kube-controller-manager")
             ctx.meter.set(CAPACITY, self._ranges.count, self._ranges.cluster_cidr)
             for node in ctx.cache(NODES):
                 if cidr := node["spec"].get("podCIDR"):
