@@ -266,3 +266,14 @@ def test_names_with_dots_are_warned_of_where_pods_are_called_after_them(resource
     assert strategy.warnings(dotted) == [warning]
     assert not strategy.warnings(dotted, dotted)
     assert not strategy.warnings(new)
+    for prefix, expected in (("web-", []), ("web.v1-", [warning])):
+        assert strategy.warnings({**new, "metadata": {"generateName": prefix}}) == expected
+
+
+def test_an_unchanged_spec_is_not_warned_of_again():
+    aged = template(nodeSelector={"beta.kubernetes.io/os": "linux"})
+    old = created(DEPLOYMENTS, {"spec": {**workload()["spec"], "template": aged}})
+    strategy = strategy_for(DEPLOYMENTS)
+    assert strategy.warnings(old)
+    assert not strategy.warnings({**old, "metadata": {**old["metadata"], "labels": {"x": "y"}}}, old)
+    assert strategy.warnings({**old, "spec": {**old["spec"], "replicas": 3}}, old)

@@ -14,6 +14,8 @@ from .strategy import StatusStrategy, Strategy
 from .values import selector_value
 from .workloads import check_counts, check_not_more
 
+GENERATED = "x"
+"""Stands for the part of a name that the server makes up."""
 POD_NAMES, POD_HOSTNAME = "Pod names and hostnames", "the Pod's hostname"
 _COUNTS = ("replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "observedGeneration", "terminatingReplicas")
 
@@ -25,6 +27,9 @@ class TemplatedStrategy(Strategy):
     """Its name is the beginning of its pods' names, and may be more than a DNS label."""
 
     def warnings(self, obj: Object, old: Object | None = None) -> list[str]:
+        """Of a spec that has not changed nobody is warned again."""
+        if old is not None and obj["spec"] == old["spec"]:
+            return []
         told = name_warnings(obj, POD_NAMES) if self.names_pods and old is None else []
         return told + template_warnings(obj)
 
@@ -66,8 +71,9 @@ class ReplicatedStatusStrategy(StatusStrategy):
 
 
 def name_warnings(obj: Object, use: str) -> list[str]:
-    """A warning of a name that is no DNS label although it is used for `use`."""
-    complaints = is_dns1123_label(obj["metadata"].get("name") or "")
+    """A warning of a name that is no DNS label although it is used for `use`; one that is to be generated is judged by its prefix."""
+    meta = obj["metadata"]
+    complaints = is_dns1123_label(meta.get("name") or meta.get("generateName", "") + GENERATED)
     if not complaints:
         return []
     text = f"this is used in {use}, which can result in surprising behavior; a DNS label is recommended: [{' '.join(complaints)}]"

@@ -57,6 +57,8 @@ class CronJobStrategy(Strategy):
         return errors
 
     def warnings(self, obj: Object, old: Object | None = None) -> list[str]:
+        if old is not None and obj["spec"] == old["spec"]:
+            return []
         template = (obj["spec"]["jobTemplate"].get("spec") or {}).get("template") or {}
         path = "spec.jobTemplate.spec.template"
         told = name_warnings(obj, POD_NAMES) if old is None else []

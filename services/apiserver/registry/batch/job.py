@@ -36,7 +36,8 @@ class JobStrategy(TemplatedStrategy):
     orphans_dependents = True
 
     def warnings(self, obj: Object, old: Object | None = None) -> list[str]:
-        return size_warnings(obj["spec"], "spec") + super().warnings(obj, old)
+        told = super().warnings(obj, old)
+        return told if old is not None and obj["spec"] == old["spec"] else size_warnings(obj["spec"], "spec") + told
 
     def default(self, obj: Object) -> None:
         spec: dict[str, Any] = obj.setdefault("spec", {})

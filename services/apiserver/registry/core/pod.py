@@ -111,11 +111,13 @@ class PodStrategy(Strategy):
         return _FIELDS
 
     def warnings(self, obj: Object, old: Object | None = None) -> list[str]:
+        """Only when it is created: updates of pods are many, and seldom a user's own."""
         from ..templated import POD_HOSTNAME, name_warnings
         from .pod_warnings import pod_warnings
 
-        told = name_warnings(obj, POD_HOSTNAME) if old is None else []
-        return told + pod_warnings(obj["spec"], obj["metadata"], "spec", "metadata")
+        if old is not None:
+            return []
+        return name_warnings(obj, POD_HOSTNAME) + pod_warnings(obj["spec"], obj["metadata"], "spec", "metadata")
 
 
 def _is_pruned(pod: Object) -> bool:
