@@ -35,7 +35,7 @@ from .network.listeners import PodNetwork
 from .nodes.addresses import NodeRanges, NodeSpec, plan_nodes
 from .nodes.events import Told
 from .nodes.hosting import HostedNodes, NodeSettings
-from .nodes.objects import NodeShape, allocatable_memory
+from .nodes.objects import NodeShape, allocatable, image_list
 from .nodes.posting import NodeConditions
 from .nodes.power import Powers
 from .nodes.shutdown import NodeShutdown, plan_periods
@@ -136,7 +136,8 @@ class Kubelet:
             config.node_cidr, config.cluster_cidr, config.node_status_report_frequency, config.adopt_nodes, self._only_node
         )  # fmt: skip
         self.hosted = HostedNodes(
-            client, pipeline, clock, settings, self.nodes, self.powers, tell=self._tell, host=self._host, drop=self._drop
+            client, pipeline, clock, settings, self.nodes, self.powers, tell=self._tell, images=self._images,
+            host=self._host, drop=self._drop,
         )  # fmt: skip
         self.pods = PodManager(self.nodes, self._new_budget, self.powers, self.hosted)
         self.factory = InformerFactory(client, clock, transform=drop_managed_fields)
@@ -241,12 +242,15 @@ class Kubelet:
 
     def _allocatable(self, node: str) -> Mapping[str, str]:
         shape = self._shapes.get(node) or self._config
-        return {"cpu": shape.cpu, "memory": allocatable_memory(shape.memory), "ephemeral-storage": shape.ephemeral_storage}
+        return {"cpu": shape.cpu, **allocatable(shape.memory, shape.ephemeral_storage)}
 
     def _new_budget(self, node: str) -> NodeBudget:
         shape = self._shapes.get(node)
         offered = {**self._allocatable(node), **(shape.extended if shape is not None else {})}
         return NodeBudget(amounts(offered), (shape or self._config).max_pods)
+
+    def _images(self, node: str) -> list[Object]:
+        return image_list(self.runtime.images(node), self.runtime.image_id)
 
     def _memory_of(self, node: str) -> int:
         return Quantity.of((self._shapes.get(node) or self._config).memory).value()

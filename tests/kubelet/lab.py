@@ -142,6 +142,7 @@ class Lab:
         self.events = RecordedEvents()
         self.objects = FixedObjects()
         self.workers: dict[str, PodWorker] = {}
+        self.new_images: list[str] = []
         machines = MachineBuilder(
             self.clock, rng, Resolver("127.31.250.53"), frozenset(PROGRAMS), cluster_dns="127.31.250.53", cluster_domain="cluster.local"
         )
@@ -174,6 +175,9 @@ class Lab:
 
     def pod_changed(self, uid: str) -> None:
         self.workers[uid].wake()
+
+    def images_changed(self, node: str) -> None:
+        self.new_images.append(node)
 
     def warn(self, uid: str, container: str, reason: str, message: str) -> None:
         self.events.seen.append(("Warning", reason, message))

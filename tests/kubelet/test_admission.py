@@ -101,6 +101,9 @@ class Nodes:
     def find(self, name: str) -> Object | None:
         return self.heard
 
+    def images_changed(self, name: str) -> None:
+        return
+
     async def fetch(self, name: str) -> Object | None:
         self.fetched += 1
         return self.now

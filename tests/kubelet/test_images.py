@@ -9,6 +9,7 @@ import pytest
 from kubecosm.api.resources import Object
 from kubecosm.services.kubelet.cri.images import ImageNameError, full_name, parse_image
 from kubecosm.services.kubelet.env.environment import ConfigMissing
+from kubecosm.services.kubelet.nodes.objects import image_list
 from kubecosm.services.kubelet.pods.context import check_user
 from kubecosm.services.kubelet.sim.profiles import ImageProfile, ImageProfiles
 from kubecosm.services.kubelet.sim.pulls import pull_problem
@@ -165,5 +166,20 @@ def test_the_status_tells_whom_a_container_runs_as() -> None:
         first, own = (status["user"]["linux"] for status in lab.status()["containerStatuses"])
         assert first == {"uid": 1000, "gid": 3000, "supplementalGroups": [3000, 2000, 4000]}
         assert own["uid"] == 7
+
+    in_lab(story)
+
+
+def test_a_node_tells_of_its_largest_images() -> None:
+    async def story(lab: Lab) -> None:
+        lab.run(make_pod(container(), container("d"), container("other", image="redis")))
+        await lab.until_phase("Running")
+        assert len(lab.new_images) == 2, "each image once"
+        listed = image_list(lab.runtime.images("node-0"), lab.runtime.image_id)
+        assert {one["names"][1] for one in listed} == {"docker.io/library/nginx:1.25", "docker.io/library/redis:latest"}
+        assert listed[0]["sizeBytes"] >= listed[1]["sizeBytes"]
+        assert listed[0]["names"][0].startswith("docker.io/library/")
+        many = [(f"docker.io/a/b:{number}", number) for number in range(60)]
+        assert [one["sizeBytes"] for one in image_list(many, str)] == list(range(59, 9, -1))
 
     in_lab(story)

@@ -62,6 +62,7 @@ def test_a_node_object_says_what_a_kubelet_says() -> None:
     assert node["spec"]["podCIDR"] == "127.64.1.0/24"
     status = node["status"]
     assert status["allocatable"]["memory"] == f"{8 * 1024**2 - 100 * 1024}Ki"
+    assert status["allocatable"]["ephemeral-storage"] == "9Gi", "a tenth of the disk is kept back"
     assert [c["type"] for c in status["conditions"]] == ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready"]
     assert status["conditions"][-1]["message"] == "kubelet is posting ready status"
     assert status["nodeInfo"]["kubeletVersion"] == "v1.36.0"
@@ -208,6 +209,31 @@ def test_only_what_differs_from_a_healthy_node_is_remembered_of_its_conditions()
     node["status"]["conditions"][-1]["status"] = "Unknown"
     node["status"]["conditions"].append({"type": "Custom", "status": "False"})
     assert [condition["type"] for condition in slim(node)["status"]["conditions"]] == ["Ready"]
+
+
+def test_new_images_are_told_with_the_next_renewals_but_never_by_all_nodes_at_once() -> None:
+    async def main() -> list[float]:
+        clock = VirtualClock()
+        api: Any = ScriptedApi(clock)
+        registrar = Registrar(api, clock, SHAPE, tell=lambda node, told: None)
+        nodes = await registrar.register(plan_nodes(NodeRanges(400, "node-", "127.16.0.0/16", "127.64.0.0/10")))
+        heartbeat = Heartbeat(
+            api, clock, SHAPE, registrar, status_seconds=10_000, powers=Powers(), images=lambda node: [{"names": [node], "sizeBytes": 1}]
+        )  # fmt: skip
+        async with asyncio.TaskGroup() as tasks:
+            beating = tasks.create_task(heartbeat.run(nodes))
+            await clock.sleep(15)
+            for _ in range(2):
+                for node in nodes:
+                    heartbeat.images_changed(node.spec.name)
+            await clock.sleep(100)
+            beating.cancel()
+        return [at for at, method, path in api.seen if path.endswith("/status") and at > 15]
+
+    posted = run_virtual(main())
+    assert len(posted) == 400
+    assert min(posted) < 26
+    assert max(sum(1 for at in posted if start <= at < start + 10) for start in range(15, 110)) <= 210
 
 
 def start_told(before: Any) -> list[str]:

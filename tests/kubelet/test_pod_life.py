@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -363,3 +364,38 @@ def test_logs_of_ended_containers_outlive_the_kubelet_and_go_with_the_pod(tmp_pa
 
     in_lab(before, str(tmp_path))
     in_lab(after, str(tmp_path))
+
+
+def told_by_others(worker: PodWorker, **changes: Any) -> None:
+    """Somebody else writes the pod's status."""
+    pod = worker.pod
+    worker.update({**pod, "status": {**(worker._last_status or {}), **changes}})
+
+
+def test_a_pod_that_was_taken_for_dead_with_its_node_says_that_it_is_ready() -> None:
+    async def story(lab: Lab) -> None:
+        worker = lab.run(make_pod())
+        await lab.until_phase("Running")
+        told = len(lab.statuses.history["uid-web"])
+        conditions_now = lab.status()["conditions"]
+        told_by_others(worker, conditions=conditions_now)
+        assert len(lab.statuses.history["uid-web"]) == told, "nobody disputes anything"
+        unready = [{**one, "status": "False"} if one["type"] == "Ready" else one for one in conditions_now]
+        told_by_others(worker, conditions=unready)
+        assert len(lab.statuses.history["uid-web"]) == told + 1
+        assert conditions(lab.status())["Ready"] == "True"
+
+    in_lab(story)
+
+
+def test_a_pod_that_somebody_declared_to_have_failed_ends() -> None:
+    async def story(lab: Lab) -> None:
+        worker = lab.run(make_pod(shell("trap 'exit 0' TERM; while true; do sleep 1; done")))
+        await lab.until_phase("Running")
+        told_by_others(worker, phase="Failed", reason="BecauseISaySo")
+        await lab.until(lambda: worker.is_finished)
+        status = lab.status()
+        assert (status["phase"], status["reason"]) == ("Failed", "BecauseISaySo")
+        assert "terminated" in state(status)
+
+    in_lab(story)

@@ -23,6 +23,9 @@ class RuntimeListener(Protocol):
     def pod_changed(self, uid: str) -> None:
         """A container of this pod started, exited or vanished by itself."""
 
+    def images_changed(self, node: str) -> None:
+        """A node has an image that it had not before."""
+
     def warn(self, uid: str, container: str, reason: str, message: str) -> None:
         """Something that the pod's owner should know: becomes a Warning event."""
 
@@ -61,6 +64,9 @@ class Runtime(Protocol):
     def image_present(self, pod: Object, spec: Object, node: NodeInfo) -> bool: ...
 
     def image_id(self, image: str) -> str: ...
+
+    def images(self, node: str) -> list[tuple[str, int]]:
+        """Full names and sizes in bytes of the images that a node has pulled."""
 
     def image_user(self, image: str) -> str | None:
         """The user that the image names: a number or a name, empty for none (root); None if nobody knows."""

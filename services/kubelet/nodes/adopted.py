@@ -65,14 +65,14 @@ class AdoptedNodes:
     def __init__(
         self, client: ApiClient, pipeline: ApiPipeline, clock: Clock, shape: NodeShape, *, node_cidr: str, cluster_cidr: str,
         status_seconds: float, powers: Powers, host: Callable[[NodeInfo, NodeShape], None], drop: Callable[[str], None],
-        tell: Callable[[str, Told], None],
+        tell: Callable[[str, Told], None], images: Callable[[str], list[Object]],
     ) -> None:  # fmt: skip
         self._informer = Informer(client, NODES, clock=clock, label_selector=SELECTOR, transform=drop_managed_fields)
         self._pipeline, self._clock, self._shape = pipeline, clock, shape
         self._node_cidr, self._cluster_cidr = node_cidr, cluster_cidr
         self._status_seconds = status_seconds
         self._powers = powers
-        self._host, self._drop, self._tell = host, drop, tell
+        self._host, self._drop, self._tell, self._images = host, drop, tell, images
         self._hosted: dict[str, asyncio.Task[None]] = {}
         """Uid → what keeps the node alive."""
         self._beating: dict[str, tuple[Heartbeat, NodeSpec]] = {}
@@ -104,10 +104,17 @@ class AdoptedNodes:
     async def _keep(self, spec: NodeSpec, shape: NodeShape) -> None:
         registrar = Registrar(self._pipeline, self._clock, shape, tell=self._tell, may_create=False)
         heartbeat = Heartbeat(
-            self._pipeline, self._clock, shape, registrar, status_seconds=self._status_seconds, powers=self._powers
+            self._pipeline, self._clock, shape, registrar, status_seconds=self._status_seconds, powers=self._powers, images=self._images
         )  # fmt: skip
         self._beating[spec.name] = heartbeat, spec
         await heartbeat.run(await registrar.register([spec]) if self._powers.of(spec.name) is not Power.OFF else [])
+
+    def images_changed(self, name: str) -> bool:
+        """As `start`."""
+        found = self._beating.get(name)
+        if found is not None:
+            found[0].images_changed(name)
+        return found is not None
 
     async def start(self, name: str, boot: str) -> bool:
         """A node is switched on; false if it is none of these."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import orjson
@@ -25,6 +26,8 @@ RENEWALS_PER_LEASE = 4
 SLOTS_MAX = 100
 """Nodes are renewed in at most so many groups per interval."""
 RETRY_SECONDS = 1.0
+IMAGES_PAUSE_SECONDS = 0.1
+"""Between statuses that are posted for the sake of their images."""
 
 log = get_logger("kubelet")
 
@@ -38,6 +41,7 @@ class _Beat:
     status_due: float = 0.0
     is_gone: bool = False
     """Its Node was deleted: nothing is told until there is one again."""
+    has_new_images: bool = False
     has_returned: bool = False
     """There is a Node that knows nothing of this kubelet yet."""
 
@@ -50,14 +54,18 @@ class Heartbeat:
     """
 
     def __init__(
-        self, pipeline: ApiPipeline, clock: Clock, shape: NodeShape, registrar: Registrar, *, status_seconds: float, powers: Powers
+        self, pipeline: ApiPipeline, clock: Clock, shape: NodeShape, registrar: Registrar, *, status_seconds: float, powers: Powers,
+        images: Callable[[str], list[Object]] = lambda _: [],
     ) -> None:  # fmt: skip
+        """`images`: what a node's status tells of its images."""
         self._pipeline = pipeline
         self._clock = clock
         self._shape = shape
         self._registrar = registrar
         self._status_seconds = status_seconds
         self._powers = powers
+        self._images = images
+        self._images_due = 0.0
         self._beats: list[_Beat] = []
         self._by_name: dict[str, _Beat] = {}
         self._filled = asyncio.Event()
@@ -97,6 +105,14 @@ class Heartbeat:
         (node,) = await self._registrar.register([spec], boot=boot)
         self.add(node, status_seconds=self._status_seconds)
         return node
+
+    def images_changed(self, name: str) -> None:
+        """A node has another image: told soon, but so that many nodes with a new image are no burst of writes."""
+        beat = self._by_name.get(name)
+        if beat is not None and not beat.has_new_images:
+            beat.has_new_images = True
+            self._images_due = max(self._images_due + IMAGES_PAUSE_SECONDS, self._clock.monotonic())
+            beat.status_due = min(beat.status_due, self._images_due)
 
     def node_gone(self, name: str) -> None:
         """The Node was deleted. Its lease goes with it: the garbage collector sees to that."""
@@ -160,6 +176,9 @@ class Heartbeat:
                 patch = heartbeat_patch(beat.node.conditions, now, pressures=self._powers.pressures_of(spec.name))
                 before, beat.node.conditions = beat.node.conditions, patch["status"]["conditions"]
                 self._registrar.tell_changes(spec.name, before, beat.node.conditions)
+                if beat.has_new_images:
+                    beat.has_new_images = False
+                    patch["status"]["images"] = self._images(spec.name)
                 requests.append(Request("PATCH", NODES.path(None, spec.name, "status"), orjson.dumps(patch), PatchType.STRATEGIC))
                 owners.append((beat, False))
         return requests, owners
@@ -174,7 +193,7 @@ class Heartbeat:
             return
         self._failed(f"{answer.code}")
         if not is_lease:
-            beat.status_due = 0.0
+            beat.status_due, beat.has_new_images = 0.0, True
         if answer.code == 404 and is_lease:
             beat.has_lease = False
 

@@ -35,15 +35,16 @@ class NodeSettings(NamedTuple):
 
 
 class HostedNodes:
-    """`start` once; `nodes` (by name) is filled then. `host` and `drop` are told of adopted nodes, `tell` takes nodes' events."""
+    """`start` once; `nodes` (by name) is filled then. `host` and `drop` are told of adopted nodes, `tell` takes events, `images` lists."""
 
     def __init__(
         self, client: ApiClient, pipeline: ApiPipeline, clock: Clock, settings: NodeSettings, nodes: dict[str, NodeInfo], powers: Powers, *,
-        tell: Callable[[str, Told], None], host: Callable[[NodeInfo, NodeShape], None], drop: Callable[[str], None],
+        tell: Callable[[str, Told], None], images: Callable[[str], list[Object]],
+        host: Callable[[NodeInfo, NodeShape], None], drop: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._client, self._pipeline, self._clock, self._settings = client, pipeline, clock, settings
         self._nodes, self._powers = nodes, powers
-        self._tell, self._host, self._drop = tell, host, drop
+        self._tell, self._images, self._host, self._drop = tell, images, host, drop
         self._specs: dict[str, NodeSpec] = {}
         self._adopted: AdoptedNodes | None = None
         self.heartbeat: Heartbeat | None = None
@@ -55,7 +56,7 @@ class HostedNodes:
         self._specs = {spec.name: spec for spec in specs}
         registrar = Registrar(self._pipeline, self._clock, shape, tell=self._tell)
         self.heartbeat = Heartbeat(
-            self._pipeline, self._clock, shape, registrar, status_seconds=settings.status_seconds, powers=self._powers
+            self._pipeline, self._clock, shape, registrar, status_seconds=settings.status_seconds, powers=self._powers, images=self._images
         )  # fmt: skip
         registered = await registrar.register([spec for spec in specs if self._powers.of(spec.name) is Power.ON])
         for spec in specs:
@@ -70,6 +71,7 @@ class HostedNodes:
             self._adopted = AdoptedNodes(
                 self._client, self._pipeline, self._clock, shape, node_cidr=settings.node_cidr, cluster_cidr=settings.cluster_cidr,
                 status_seconds=settings.status_seconds, powers=self._powers, host=self._host, drop=self._drop, tell=self._tell,
+                images=self._images,
             )  # fmt: skip
             spawn(self._adopted.run(), "adopted-nodes")
         async with asyncio.TaskGroup() as waiting:
@@ -87,6 +89,13 @@ class HostedNodes:
             return await self._client.get(NODES, name)
         except (ApiError, *TRANSPORT_ERRORS):
             return None
+
+    def images_changed(self, name: str) -> None:
+        """The node's status is to tell of another image."""
+        if self._adopted is not None and self._adopted.images_changed(name):
+            return
+        if self.heartbeat is not None:
+            self.heartbeat.images_changed(name)
 
     async def switch_on(self, name: str, boot: str) -> None:
         """The machine runs anew, and its kubelet registers it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -20,13 +20,16 @@ from kubecosm.api.names import (
     NODE_FEATURE_GUARANTEED_CPU_RESIZE,
     NODE_FEATURE_RESTART_ALL,
 )  # fmt: skip
-from kubecosm.api.quantity import Quantity
+from kubecosm.api.quantity import BINARY_SI, Quantity
 from kubecosm.api.resources import NODES, Object
 from kubecosm.api.times import format_micro_time, format_time
 
 from .addresses import NodeSpec
 
 KUBELET_VERSION = "v1.36.0"
+EVICTION_DISK = 0.1
+IMAGES_MAX = 50
+"""--node-status-max-images"""
 EVICTION_MEMORY = "100Mi"
 """Kept back for the node itself: the kubelet's default hard eviction threshold."""
 REGION = "local"
@@ -86,7 +89,7 @@ def node_status(node: NodeSpec, shape: NodeShape, now: datetime) -> Object:
     return {
         "addresses": [{"type": "InternalIP", "address": node.ip}, {"type": "Hostname", "address": node.name}],
         "capacity": capacity,
-        "allocatable": {**capacity, "memory": allocatable_memory(shape.memory)},
+        "allocatable": {**capacity, **allocatable(shape.memory, shape.ephemeral_storage)},
         "conditions": node_conditions(now),
         "daemonEndpoints": {"kubeletEndpoint": {"Port": shape.port}},
         "nodeInfo": node_info(node, shape),
@@ -102,10 +105,14 @@ def declared_features(version: str) -> Object:
     return {"declaredFeatures": [NODE_FEATURE_GUARANTEED_CPU_RESIZE, NODE_FEATURE_RESTART_ALL]} if numbers >= [1, 36] else {}
 
 
-def allocatable_memory(capacity: str) -> str:
-    """Capacity less the eviction threshold, in Ki as kubelets write it."""
-    left = Quantity.of(capacity).nanos - Quantity.of(EVICTION_MEMORY).nanos
-    return f"{max(0, left) // 10**9 // 1024}Ki"
+def allocatable(memory: str, ephemeral_storage: str) -> dict[str, str]:
+    """Capacity less the kubelet's default hard eviction thresholds (memory.available, nodefs.available), as kubelets write it."""
+    left = Quantity.of(memory).nanos - Quantity.of(EVICTION_MEMORY).nanos
+    disk = Quantity.of(ephemeral_storage).value()
+    return {
+        "memory": f"{max(0, left) // 10**9 // 1024}Ki",
+        "ephemeral-storage": str(Quantity.from_value(disk - int(disk * EVICTION_DISK), BINARY_SI)),
+    }
 
 
 def boot_id(node: str, started: datetime) -> str:
@@ -150,6 +157,12 @@ def disputed_conditions(node: Object, pressures: Collection[str] = ()) -> list[O
     conditions = (node.get("status") or {}).get("conditions") or ()
     expected = healthy | dict.fromkeys(pressures, "True")
     return [condition for condition in conditions if expected.get(condition["type"], condition["status"]) != condition["status"]]
+
+
+def image_list(images: Iterable[tuple[str, int]], image_id: Callable[[str], str]) -> list[Object]:
+    """status.images from names and sizes: the largest first, no more than a kubelet tells (nodestatus/setters.go)."""
+    largest = sorted(images, key=lambda one: (-one[1], one[0]))[:IMAGES_MAX]
+    return [{"names": [image_id(name), name], "sizeBytes": size} for name, size in largest]
 
 
 def node_info(node: NodeSpec, shape: NodeShape) -> Object:

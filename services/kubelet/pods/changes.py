@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from kubecosm.api.resources import Object
+from kubecosm.api.times import parse_time
+
+from .conditions import READY
+from .phase import TERMINAL, is_terminal
+
+ENDING = ("phase", "reason", "message")
+"""The fields of a status that tell that the pod is over, and why."""
 
 
 def generation_of(pod: Object) -> int:
@@ -26,3 +35,23 @@ def has_run(pod: Object) -> bool:
     status = pod.get("status") or {}
     lists = (status.get(key) or () for key in ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"))
     return any("containerID" in entry for entries in lists for entry in entries)
+
+
+def adopted_end(old: Object, new: Object, ours: Object | None) -> Object | None:
+    """The status that is `ours`, with the end that somebody else declared; None if nobody did. Such a pod ends."""
+    if ours is None or ours["phase"] in TERMINAL or is_terminal(old) or not is_terminal(new):
+        return None
+    return ours | {key: new["status"][key] for key in ENDING if key in new["status"]}
+
+
+def is_ready_disputed(ours: Object, pod: Object) -> bool:
+    """Whether somebody else says of the condition Ready what the kubelet does not: a node was taken for dead (needsReconcile)."""
+    theirs = pod.get("status") or ours
+    mine, other = ([one["status"] for one in status.get("conditions") or () if one["type"] == READY] for status in (ours, theirs))
+    return mine != other
+
+
+def seconds_left(pod: Object, status: Object, now: datetime) -> float | None:
+    """Until activeDeadlineSeconds is over; None if there is no end to it."""
+    limit, started = pod["spec"].get("activeDeadlineSeconds"), status.get("startTime")
+    return None if limit is None or not started else limit - (now - parse_time(started)).total_seconds()

@@ -31,6 +31,9 @@ class NodeObjects(Protocol):
     async def fetch(self, name: str) -> Object | None:
         """As it is now; None if nobody says."""
 
+    def images_changed(self, name: str) -> None:
+        """The node's status is to tell of another image."""
+
 
 SHUTDOWN_REFUSAL = Refused("NodeShutdown", "Pod was rejected as the node is shutting down.")
 
@@ -259,6 +262,9 @@ class PodManager:
         worker = self._workers.get(uid)
         if worker is not None:
             worker.wake()
+
+    def images_changed(self, node: str) -> None:
+        self._node_objects.images_changed(node)
 
     def warn(self, uid: str, container: str, reason: str, message: str) -> None:
         worker = self._workers.get(uid)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from kubecosm.api.meta import is_deleting
 from kubecosm.api.resources import Object
-from kubecosm.api.times import format_time, parse_time
+from kubecosm.api.times import format_time
 from kubecosm.runtime.logs import get_logger, object_ref
 
 from ..cri.runtime import Runtime
@@ -19,7 +19,7 @@ from ..timers import Timer
 from ..volumes.volumes import VolumeMissing
 from .actions import ContainerToKill, ContainerToStart, PodActions, compute_actions
 from .backoff import format_delay
-from .changes import generation_of, needs_sync
+from .changes import adopted_end, generation_of, is_ready_disputed, needs_sync, seconds_left
 from .conditions import Verdict as ConditionVerdict
 from .container_status import Observation, Waiting
 from .context import PodContext, check_user
@@ -87,6 +87,11 @@ class PodWorker:
         old, self.pod = self.pod, pod
         if pod.get("status") == self._last_status:
             self._last_status = pod.get("status")  # one object in memory, not two equal ones
+        elif (ended := adopted_end(old, pod, self._last_status)) is not None:
+            self._last_status = ended
+            self.wake()
+        elif self._last_status is not None and is_ready_disputed(self._last_status, pod):
+            self._context.statuses.set(self.uid, self._last_status)
         if self._resize is None and generation_of(old) != generation_of(pod) and resources_of(old) != resources_of(pod):
             self._resize = Resize(resources_of(old))
         self._runtime.update_pod(self._granted())
@@ -192,11 +197,9 @@ class PodWorker:
 
     def _check_deadline(self) -> bool:
         """activeDeadlineSeconds: true once it has passed."""
-        limit = self.pod["spec"].get("activeDeadlineSeconds")
-        started = (self._last_status or self.pod.get("status") or {}).get("startTime")
-        if limit is None or not started:
+        remaining = seconds_left(self.pod, self._last_status or self.pod.get("status") or {}, self._context.clock.now())
+        if remaining is None:
             return False
-        remaining = limit - (self._context.clock.now() - parse_time(started)).total_seconds()
         if remaining <= 0:
             self._context.events.pod(self.pod, NORMAL, "DeadlineExceeded", DEADLINE_MESSAGE)
             self._verdict = Verdict("DeadlineExceeded", DEADLINE_MESSAGE)

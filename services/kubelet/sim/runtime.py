@@ -180,6 +180,16 @@ class SimRuntime:
         digest = name.digest or f"sha256:{hashlib.sha256(image.encode()).hexdigest()}"
         return f"{name.repository}@{digest}"
 
+    def images(self, node: str) -> list[tuple[str, int]]:
+        return [(image, _size(image)) for image in self._images.get(node, ())]
+
+    def _has_image(self, node: str, image: str) -> None:
+        images = self._images.setdefault(node, set())
+        if image not in images:
+            images.add(image)
+            if self._listener is not None:
+                self._listener.images_changed(node)
+
     def image_user(self, image: str) -> str | None:
         return self.profiles.user_of(image)
 
@@ -195,8 +205,8 @@ class SimRuntime:
         seconds = parse_seconds(annotation(written, notes.PULL_SECONDS, spec["name"]), self.rng)
         if seconds:
             await self.clock.sleep(seconds)
-        self._images.setdefault(node.name, set()).add(image)
-        return IMAGE_BYTES_MIN + int.from_bytes(hashlib.sha256(image.encode()).digest()[:4], "big") % IMAGE_BYTES_SPREAD
+        self._has_image(node.name, image)
+        return _size(image)
 
     # -- containers --------------------------------------------------------------------------------------------------
 
@@ -319,7 +329,7 @@ class SimRuntime:
             sim.previous_logs[name] = self._logs.load(sim.uid, name, restarts - 1)
         status = _ended_status(raw, state.get("terminated") or last.get("terminated") or {})
         status.sandbox_attempt = sim.status.sandbox_attempts
-        self._images.setdefault(sim.node.name, set()).add(full_name(status.image))
+        self._has_image(sim.node.name, full_name(status.image))
         running = state.get("running")
         if running is not None:
             status.container_id, status.state = raw["containerID"], ContainerState.RUNNING
@@ -376,6 +386,10 @@ def effective_user(pod: Object, spec: Object, image_user: str | None) -> int:
         return ANY_USER if context.get("runAsNonRoot") else 0
     name = image_user.partition(":")[0]
     return int(name) if name.isdigit() else (ANY_USER if name else 0)
+
+
+def _size(image: str) -> int:
+    return IMAGE_BYTES_MIN + int.from_bytes(hashlib.sha256(image.encode()).digest()[:4], "big") % IMAGE_BYTES_SPREAD
 
 
 def _random_id(rng: random.Random) -> str:
