@@ -95,4 +95,7 @@ def describe(event: ClusterEvent) -> str:
     """`Node: ADD, UPDATE_NODE_LABEL` in Kubernetes' spelling: `Node: Add, UpdateNodeLabel`."""
     if event.action == Action.ALL:
         return f"{event.resource}: All"
-    return f"{event.resource}: {', '.join(action_name(action) for action in event.action)}"
+    names = [action_name(action) for action in event.action]
+    if event.action & Action.UPDATE == Action.UPDATE:
+        names = [*(action_name(action) for action in event.action & ~Action.UPDATE), "Update"]
+    return f"{event.resource}: {', '.join(names)}"

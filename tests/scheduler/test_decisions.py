@@ -10,7 +10,8 @@ from multidict import MultiDict
 from kubecosm.runtime.metrics import Metrics
 from kubecosm.services.scheduler.debug import SchedulerEndpoints
 from kubecosm.services.scheduler.decisions import Decisions
-from kubecosm.services.scheduler.explain import Explainer
+from kubecosm.services.scheduler.explain import Explainer, describe
+from kubecosm.services.scheduler.framework.events import Action, ClusterEvent, EventResource
 from kubecosm.services.scheduler.metrics import SchedulerMetrics
 
 from .helpers import Cluster, node, pod
@@ -169,3 +170,9 @@ def test_an_idle_scheduler_serves_its_figures_before_the_engine_is_loaded() -> N
     for queue in ("active", "backoff", "unschedulable", "gated"):
         assert f'scheduler_pending_pods{{queue="{queue}"}} 0.0' in text
     assert "scheduler_preemption_attempts_total 0.0" in text
+
+
+def test_an_event_of_every_update_is_told_in_one_word() -> None:
+    """A DeviceClass' events are `Add, Update`: not a list of whatever may change in a node or a pod."""
+    assert describe(ClusterEvent(EventResource.DEVICE_CLASS, Action.ADD | Action.UPDATE)) == "resource.k8s.io/DeviceClass: Add, Update"
+    assert describe(ClusterEvent(EventResource.NODE, Action.ADD | Action.UPDATE_NODE_LABEL)) == "Node: Add, UpdateNodeLabel"

@@ -249,6 +249,27 @@ def test_node_affinity_cares_for_nodes_that_begin_to_match(old: Object | None, n
     assert hint(Cluster(new), "NodeAffinity", "node", pod("p", **SELECTOR), old, new) is worth
 
 
+def device_class(resource: str = "") -> Object:
+    return {"metadata": {"name": "gpu"}, "spec": {"extendedResourceName": resource} if resource else {}}
+
+
+@pytest.mark.parametrize(
+    ("asked", "old", "new", "worth"),
+    [
+        ("example.com/gpu", None, device_class("example.com/gpu"), True),
+        ("example.com/gpu", None, device_class("example.com/other"), False),
+        ("deviceclass.resource.kubernetes.io/gpu", None, device_class(), True),
+        ("example.com/gpu", device_class(), device_class("example.com/gpu"), True),
+        ("example.com/gpu", device_class("example.com/gpu"), device_class("example.com/gpu"), False),
+    ],
+    ids=["comes", "another comes", "by its own name", "begins to", "did before"],
+)  # fmt: skip
+def test_room_may_be_found_in_devices_whose_class_begins_to_stand_for_a_resource(
+    asked: str, old: Object | None, new: Object, worth: bool
+) -> None:  # fmt: skip
+    assert hint(Cluster(node("a")), "NodeResourcesFit", "class", pod("p", requests={asked: "1"}), old, new) is worth
+
+
 SPREAD = {"topologySpreadConstraints": [{
     "topologyKey": ZONE, "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {"matchLabels": {"app": "x"}},
 }]}  # fmt: skip

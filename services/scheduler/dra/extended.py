@@ -36,6 +36,13 @@ def may_be_extended(resource: str) -> bool:
     return not native and not resource.startswith("requests.")
 
 
+def stands_for(device_class: Object) -> frozenset[str]:
+    """The extended resources that devices of this class are."""
+    own = (device_class.get("spec") or {}).get("extendedResourceName")
+    implicit = f"{IMPLICIT_PREFIX}{device_class['metadata']['name']}"
+    return frozenset((own, implicit)) if own else frozenset((implicit,))
+
+
 def asks_for_extended(pod: PodInfo) -> bool:
     """Whether the pod asks for anything that a device class might stand for."""
     return any(value and may_be_extended(name) for name, value in pod.requests.items())

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..dra.extended import stands_for
 from ..framework.events import Action, ClusterEvent, EventResource, HintedEvent
 from ..framework.handle import Handle
 from ..framework.interface import SCORE_MAX, CycleState, Verdict
@@ -67,7 +68,11 @@ class NodeResourcesFit:
         pod_event = ClusterEvent(EventResource.ASSIGNED_POD, Action.DELETE | Action.UPDATE_POD_SCALE_DOWN)
         node_event = ClusterEvent(EventResource.NODE, Action.ADD | Action.UPDATE_NODE_ALLOCATABLE)
         own_event = ClusterEvent(EventResource.UNSCHEDULED_POD, Action.UPDATE_POD_SCALE_DOWN)
-        return [HintedEvent(pod_event, self._pod_changed), HintedEvent(node_event, self._node_changed), HintedEvent(own_event)]
+        class_event = ClusterEvent(EventResource.DEVICE_CLASS, Action.ADD | Action.UPDATE)
+        return [
+            HintedEvent(pod_event, self._pod_changed), HintedEvent(node_event, self._node_changed), HintedEvent(own_event),
+            HintedEvent(class_event, self._class_changed),
+        ]  # fmt: skip
 
     @staticmethod
     def _pod_changed(pod: PodInfo, old: Any, new: Any) -> bool:
@@ -87,6 +92,12 @@ class NodeResourcesFit:
         before = amounts((old.get("status") or {}).get("allocatable"))
         wanted = (PODS, *(name for name, value in pod.requests.items() if value))
         return any(available.get(name, 0) > before.get(name, 0) for name in wanted)
+
+    @staticmethod
+    def _class_changed(pod: PodInfo, old: Any, new: Any) -> bool:
+        """Worth a try when devices of the class stand for something this pod asks for, and did not before."""
+        meant = stands_for(new) - (frozenset() if old is None else stands_for(old))
+        return any(pod.requests.get(resource) for resource in meant)
 
     # ---- filter
 
