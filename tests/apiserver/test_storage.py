@@ -18,6 +18,7 @@ from kubecosm.services.apiserver.storage import groupcommit
 from kubecosm.services.apiserver.storage.contract import Change, DiskFullError, StorageError, Store, Written, is_removal
 from kubecosm.services.apiserver.storage.groupcommit import GroupCommitStore, Row, open_store
 from kubecosm.services.apiserver.storage.memory import MemoryLog, open_memory
+from kubecosm.services.apiserver.storage.reserve import RESERVE_BYTES, Reserve
 from kubecosm.services.apiserver.storage.sqlite import open_sqlite
 from kubecosm.services.apiserver.storage.subscriptions import Subscribed, Subscriptions
 from kubecosm.services.apiserver.storage.worker import InlineWorker
@@ -233,6 +234,19 @@ def test_while_the_disk_is_full_no_removal_shares_the_fate_of_another_write() ->
         assert not (await store.list(prefix="/")).items
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_room_is_set_aside_and_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, platform: str) -> None:
+    monkeypatch.setattr("sys.platform", platform)
+    path = tmp_path / "reserve"
+    kept = Reserve(path)
+    assert (path.stat().st_size, kept.is_spent) == (RESERVE_BYTES, False)
+    assert path.stat().st_blocks * 512 >= RESERVE_BYTES, "not a hole in a file"
+    kept.spend()
+    assert (path.exists(), kept.is_spent) == (False, True)
+    kept.keep()
+    assert (path.exists(), kept.is_spent) == (True, False)
 
 
 FULL_DISK = """

@@ -62,7 +62,13 @@ class Planned:
     @property
     def is_dry(self) -> bool:
         """Options in a body hide those of the URL."""
-        return b"dryRun" in self.body if self.method == "DELETE" and self.body else "dryRun=" in self.query
+        if self.method != "DELETE" or not self.body:
+            return "dryRun=" in self.query
+        try:
+            options = json.loads(self.body.decode("utf-8", "replace"))
+        except ValueError:
+            return False
+        return isinstance(options, dict) and bool(options.get("dryRun"))
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}?{self.query} {self.headers} {self.body!r}"[:3000]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+from typing import BinaryIO
 
 RESERVE_BYTES = 4 * 1024 * 1024
 """What SQLite's write-ahead log grows to before it is taken up by the database and begun again."""
@@ -28,7 +30,7 @@ class Reserve:
             return
         try:
             with open(self._path, "wb") as file:
-                os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+                _fill(file)
         except OSError:
             self._path.unlink(missing_ok=True)
         else:
@@ -38,3 +40,11 @@ class Reserve:
         """Let removals have the room."""
         self._path.unlink(missing_ok=True)
         self.is_spent = True
+
+
+def _fill(file: BinaryIO) -> None:
+    """Raises OSError without room. macOS has no call for it."""
+    if sys.platform == "linux":
+        os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+    else:
+        file.write(bytes(RESERVE_BYTES))
