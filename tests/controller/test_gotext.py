@@ -109,6 +109,22 @@ def test_quantities_show_what_parsing_made_of_them(quantity: str, value: int, sc
     assert f"Limits:(v1.ResourceList)map[{shown}] Requests:(v1.ResourceList)<nil>" in text
 
 
+@pytest.mark.parametrize(
+    ("quantity", "words", "scale", "form"),
+    [
+        ("100Ti", "109951162777600", 0, "BinarySI"),
+        ("20Ei", "9223372036854775807", 0, "BinarySI"),
+        ("1234567890123456789", "1234567890123456789", 0, "DecimalSI"),
+        ("12345678901234567890", "5097733592002180096 669260594", 9, "DecimalSI"),
+    ],
+)
+def test_quantities_of_many_digits_are_decimals_of_any_length(quantity: str, words: str, scale: int, form: str) -> None:
+    number = f"unscaled:(big.Int){{neg:(bool)false abs:(big.nat)[{words}]}} scale:(inf.Scale){scale}"
+    shown = f"Dec:(*inf.Dec){{{number}}}}} s:(string) Format:(resource.Format){form}}}"
+    container = {**NGINX["spec"]["containers"][0], "resources": {"requests": {"memory": quantity}}}
+    assert shown in template_text({**NGINX, "spec": {**NGINX["spec"], "containers": [container]}})
+
+
 def test_embedded_structs_stand_in_braces_of_their_own() -> None:
     volume = {"name": "disk", "rbd": {"monitors": ["m"], "image": "i"}}
     text = template_text({**NGINX, "spec": {**NGINX["spec"], "volumes": [volume]}})

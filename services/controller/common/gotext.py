@@ -102,8 +102,7 @@ def _embedded(name: str, inner: list[Callable[[Object], str]]) -> Callable[[Obje
 
 
 def _quantity(value: str | int | float | None) -> str:
-    """A quantity as it comes out of parsing its canonical text, which it keeps where it can tell cheaply that it is canonical. Leaves out
-    what Go holds in another way: more than 18 digits, or 100Ti and more."""
+    """A quantity as it comes out of parsing its canonical text, which it keeps where it can tell cheaply that it is canonical."""
     text = "0" if value is None else str(value)
     if text == "0":
         return _amount(0, 0, "0", "")
@@ -114,18 +113,37 @@ def _quantity(value: str | int | float | None) -> str:
     number = int(f"{sign}{digits}")
     if suffix in _BINARY:
         bits = _BINARY[suffix]
+        if fraction or len(whole) + bits * 3 // 10 > 14:
+            return _great_amount(number << bits, len(fraction), "BinarySI")
         return _amount(number << bits, 0, text if number & 7 else "", "BinarySI")
     exponential = suffix not in _DECIMAL
-    exponent = int(suffix[1:]) if exponential else _DECIMAL[suffix]
-    scale = exponent - len(fraction)
+    form = "DecimalExponent" if exponential else "DecimalSI"
+    scale = (int(suffix[1:]) if exponential else _DECIMAL[suffix]) - len(fraction)
+    if len(digits) > 18 or scale < -9:
+        return _great_amount(number, -scale, form)
     is_canonical = scale % 3 == 0 and not digits.endswith("000") and digits[0] != "0"
-    return _amount(number, scale, text if is_canonical else "", "DecimalExponent" if exponential else "DecimalSI")
+    return _amount(number, scale, text if is_canonical else "", form)
 
 
 def _amount(value: int, scale: int, text: str, form: str) -> str:
     return (
         f"{{i:(resource.int64Amount){{value:(int64){value} scale:(resource.Scale){scale}}} "
         f"d:(resource.infDecAmount){{Dec:(*inf.Dec)<nil>}} s:(string){text} Format:(resource.Format){form}}}"
+    )
+
+
+def _great_amount(unscaled: int, scale: int, form: str) -> str:
+    """What is too great, or too fine, for 18 digits: a decimal of any length, rounded up to nanos where 64 bits do not hold it."""
+    if not -(2**63) <= unscaled < 2**63:
+        ten = 10 ** abs(9 - scale)
+        unscaled, scale = unscaled * ten if scale < 9 else -(-unscaled // ten), 9
+    if form == "BinarySI" and unscaled > (2**63 - 1) * 10**scale:
+        unscaled, scale = 2**63 - 1, 0
+    words = [str(abs(unscaled) >> bit & 2**64 - 1) for bit in range(0, abs(unscaled).bit_length(), 64)]
+    number = f"unscaled:(big.Int){{neg:(bool){str(unscaled < 0).lower()} abs:(big.nat)[{' '.join(words)}]}} scale:(inf.Scale){scale}"
+    return (
+        "{i:(resource.int64Amount){value:(int64)0 scale:(resource.Scale)0} "
+        f"d:(resource.infDecAmount){{Dec:(*inf.Dec){{{number}}}}} s:(string) Format:(resource.Format){form}}}"
     )
 
 
