@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import ssl
 from collections.abc import Callable, Mapping
@@ -25,6 +26,7 @@ from kubecosm.runtime.service import ReadyInfo
 from kubecosm.runtime.tls import server_context
 
 from .config import Config
+from .cri.cadvisor import Machine
 from .cri.runtime import Runtime
 from .cri.stats import PodUsage
 from .cri.types import NodeInfo
@@ -290,10 +292,10 @@ class Kubelet:
 
     def _routes(self) -> Routes:
         health = HealthEndpoints(self.metrics, readyz={"pods": lambda: None if self.is_ready else "the pods have not been listed yet"})
-        capacity = Quantity.of(self._config.memory).nanos // 10**9
+        machine = Machine(math.ceil(Quantity.of(self._config.cpu).nanos / 10**9), Quantity.of(self._config.memory).nanos // 10**9)
         return Routes(
             pods=self.pods, runtime_of=self.runtime_of, nodes=self.nodes, clock=self._clock, health=health, usage_of=self._usage,
-            memory_capacity=capacity, is_pod_address=self.runtime.has_address, shutdown=self.shutdown,
+            machine=machine, is_pod_address=self.runtime.has_address, shutdown=self.shutdown,
         )  # fmt: skip
 
     def _usage(self, node: str) -> list[PodUsage]:

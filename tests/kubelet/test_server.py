@@ -22,6 +22,7 @@ from kubecosm.runtime.clock import RealClock
 from kubecosm.runtime.health import HealthEndpoints
 from kubecosm.runtime.metrics import Metrics
 from kubecosm.runtime.tls import client_context, server_context
+from kubecosm.services.kubelet.cri.cadvisor import Machine
 from kubecosm.services.kubelet.pods.worker import PodWorker
 from kubecosm.services.kubelet.server.delegation import DelegatedGate
 from kubecosm.services.kubelet.server.routes import Routes
@@ -89,7 +90,7 @@ def with_server(paths: ClusterPaths, story: Story) -> None:
             routes = Routes(
                 pods=Pods(lab),  # type: ignore[arg-type]
                 runtime_of=lambda pod: lab.runtime, nodes={NODE.name: NODE}, clock=lab.clock, health=HealthEndpoints(Metrics()),
-                usage_of=lambda node: list(filter(None, map(lab.runtime.usage, lab.workers))), memory_capacity=2**30,
+                usage_of=lambda node: list(filter(None, map(lab.runtime.usage, lab.workers))), machine=Machine(4, 2**30),
                 is_pod_address=lab.runtime.has_address,
             )  # fmt: skip
             tls = server_context(paths.cert(pki.KUBELET), paths.key(pki.KUBELET), client_ca=paths.cert(pki.CA))
@@ -175,6 +176,16 @@ def test_pods_logs_and_statistics_are_told(certificates: ClusterPaths) -> None:
         assert (
             'container_memory_working_set_bytes{container="c",namespace="default",pod="web"}' in (await admin.call("/metrics/resource"))[1]
         )
+
+        told = (await admin.call("/metrics/cadvisor"))[1]
+        assert "machine_cpu_cores 4\nmachine_memory_bytes" in told.replace("# TYPE machine_memory_bytes gauge\n", "")
+        of_container = [line for line in told.splitlines() if 'container="c"' in line and 'image=""' not in line]
+        assert {line.split("{")[0] for line in of_container} == {
+            "container_cpu_usage_seconds_total", "container_last_seen", "container_memory_rss", "container_memory_usage_bytes",
+            "container_memory_working_set_bytes", "container_start_time_seconds",
+        }  # fmt: skip
+        of_pod = [line for line in told.splitlines() if 'container=""' in line and 'pod="web"' in line]
+        assert len(of_pod) == len(of_container)
 
     with_server(certificates, story)
 

@@ -19,6 +19,7 @@ class ContainerUsage:
     cpu_nanocores: int
     cpu_core_nanoseconds: int
     memory_bytes: int
+    image: str = ""
 
 
 @dataclass(frozen=True, slots=True)

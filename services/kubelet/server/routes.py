@@ -13,6 +13,7 @@ from kubecosm.api.resources import Object
 from kubecosm.runtime.clock import Clock
 from kubecosm.runtime.health import HealthEndpoints
 
+from ..cri.cadvisor import Machine, cadvisor_metrics
 from ..cri.logs import LogOptions
 from ..cri.runtime import Runtime
 from ..cri.stats import PodUsage, resource_metrics, summary
@@ -33,6 +34,7 @@ from .server import Exchange
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
+PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 STREAM_TEXT = "text/plain"
 
 UsageOf = Callable[[str], list[PodUsage]]
@@ -49,7 +51,7 @@ class Routes:
     def __init__(
         self, *, pods: PodManager, runtime_of: Callable[[Object], Runtime], nodes: Mapping[str, NodeInfo], clock: Clock,
         health: HealthEndpoints,
-        usage_of: UsageOf, memory_capacity: int, is_pod_address: Callable[[str], bool], shutdown: NodeShutdown | None = None,
+        usage_of: UsageOf, machine: Machine, is_pod_address: Callable[[str], bool], shutdown: NodeShutdown | None = None,
     ) -> None:  # fmt: skip
         self._pods = pods
         self._runtime_of = runtime_of
@@ -57,7 +59,7 @@ class Routes:
         self._clock = clock
         self._health = health
         self._usage_of = usage_of
-        self._memory_capacity = memory_capacity
+        self._machine = machine
         self._is_pod_address = is_pod_address
         self._shutdown = shutdown
         self._started_at = clock.now()
@@ -106,11 +108,14 @@ class Routes:
                 body = {"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}
                 await exchange.answer(200, orjson.dumps(body), JSON)
             case ["stats", "summary"] | ["stats"]:
-                body = summary(node, self._usage_of(node), self._clock.now(), self._started_at, self._memory_capacity)
+                body = summary(node, self._usage_of(node), self._clock.now(), self._started_at, self._machine.memory_bytes)
                 await exchange.answer(200, orjson.dumps(body), JSON)
             case ["metrics", "resource"]:
                 text = resource_metrics(self._usage_of(node), self._clock.now())
-                await exchange.answer(200, text.encode(), "text/plain; version=0.0.4; charset=utf-8")
+                await exchange.answer(200, text.encode(), PROMETHEUS)
+            case ["metrics", "cadvisor"]:
+                text = cadvisor_metrics(self._usage_of(node), self._machine, self._clock.now())
+                await exchange.answer(200, text.encode(), PROMETHEUS)
             case _:
                 request = exchange.request
                 answer = await self._health.answer(request.path, MultiDict(request.query), request.headers.get("accept", ""))

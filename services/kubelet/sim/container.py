@@ -152,7 +152,7 @@ class SimContainer:
         rate = cpu_nanocores(self.spec, note, (requests - last_requests) / seconds)
         spent += int(rate * seconds)
         self._last_usage = (now, requests, spent)
-        return ContainerUsage(self.name, started, rate, spent, self.memory())
+        return ContainerUsage(self.name, started, rate, spent, self.memory(), self.spec.get("image", ""))
 
     def memory(self) -> int:
         """The bytes that it uses now."""
