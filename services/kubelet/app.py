@@ -144,7 +144,7 @@ class Kubelet:
         self.pods = PodManager(self.nodes, self._new_budget, self.powers, self.hosted)
         self.factory = InformerFactory(client, clock, transform=drop_managed_fields)
         self.objects = self._object_cache()
-        self.network = PodNetwork(self.timers.call_later)
+        self.network = PodNetwork(self.timers.call_later, lambda: server_context(config.tls_cert_file, config.tls_private_key_file))
         self.logs = LogStore(config.root_dir)
         machines = MachineBuilder(
             clock, rng, Resolver(config.cluster_dns), frozenset(PROGRAMS), cluster_dns=config.cluster_dns,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kubecosm.cluster import pki
+from kubecosm.cluster.paths import ClusterPaths
+from kubecosm.runtime.tls import server_context
 from kubecosm.services.kubelet.network import documents, listeners, redis
 from kubecosm.services.kubelet.network.documents import Documents
 from kubecosm.services.kubelet.network.endpoint import Endpoint, Identity
@@ -58,6 +62,44 @@ async def get(ip: str, port: int, path: str = "/", headers: str = "") -> tuple[b
         writer.close()
     head, _, body = answer.partition(b"\r\n\r\n")
     return head, body
+
+
+def test_a_client_that_wants_tls_gets_it_on_any_port(certificates: ClusterPaths) -> None:
+    async def ask(ip: str, port: int, context: ssl.SSLContext | None, size: int = 0) -> tuple[bytes, bytes]:
+        reader, writer = await asyncio.open_connection(ip, port, ssl=context)
+        writer.write(f"POST /secret HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n".encode() + b"x" * size)
+        answer = await reader.read()
+        writer.close()
+        head, _, body = answer.partition(b"\r\n\r\n")
+        return head, body
+
+    async def main() -> None:
+        made: list[int] = []
+
+        def tls() -> ssl.SSLContext:
+            made.append(1)
+            return server_context(certificates.cert(pki.KUBELET), certificates.key(pki.KUBELET))
+
+        network = PodNetwork(asyncio.get_running_loop().call_later, tls)
+        anybody = ssl.create_default_context()
+        anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+        strict = ssl.create_default_context(cafile=certificates.cert(pki.CA))
+        try:
+            port = free_port()
+            await network.open((f"{BLOCK}9", port), endpoint(f"{BLOCK}9", port))
+            assert (await ask(f"{BLOCK}9", port, None))[0].startswith(b"HTTP/1.1 200")
+            assert not made
+            for size in (0, 200_000):
+                head, body = await ask(f"{BLOCK}9", port, anybody, size)
+                assert head.startswith(b"HTTP/1.1 200")
+                assert json.loads(body)["path"] == "/secret"
+            with pytest.raises(ssl.SSLCertVerificationError):
+                await ask(f"{BLOCK}9", port, strict)
+            assert made == [1]
+        finally:
+            network.close_all()
+
+    asyncio.run(main())
 
 
 def test_every_pod_names_itself() -> None:

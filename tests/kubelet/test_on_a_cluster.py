@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import subprocess
 import urllib.request
 from pathlib import Path
@@ -79,6 +80,21 @@ def test_a_pod_answers_is_executed_in_copied_from_and_forwarded_to(cluster: Clus
         assert "Forwarding from" in forwarding.stdout.readline()
         assert "web" in fetch(f"http://127.0.0.1:{local}/")
         forwarding.terminate()
+
+
+def test_a_probe_by_https_and_one_of_the_nodes_loopback_are_answered(cluster: ClusterUnderTest, namespace: str) -> None:
+    secure = {"httpGet": {"scheme": "HTTPS", "path": "/livez", "port": 18443}}
+    local = {"httpGet": {"host": "127.0.0.1", "path": "/healthz", "port": 18444}}
+    agent = pod("agent", {"name": "c", "image": "cni/agent:v1", "readinessProbe": local, "livenessProbe": local})
+    agent["spec"]["hostNetwork"] = True
+    apply(cluster, namespace, pod("secure", {"name": "c", "image": "metrics-server:v1", "readinessProbe": secure, "livenessProbe": secure}))
+    apply(cluster, namespace, agent)
+    ip = wait_ready(cluster, namespace, "secure")["status"]["podIP"]
+    anybody = ssl.create_default_context()
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    with urllib.request.urlopen(f"https://{ip}:18443/", timeout=5, context=anybody) as answer:
+        assert json.load(answer)["pod"] == "secure"
+    wait_ready(cluster, namespace, "agent")
 
 
 def test_a_killed_kubelet_takes_its_pods_up_again_and_misses_no_deletion(cluster: ClusterUnderTest, namespace: str) -> None:

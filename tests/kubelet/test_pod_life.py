@@ -317,6 +317,29 @@ def test_probes_of_programs_the_toolbox_lacks_succeed_on_simulated_images() -> N
     in_lab(story)
 
 
+def test_an_image_of_which_no_port_is_known_listens_where_its_probes_and_hooks_look() -> None:
+    async def story(lab: Lab) -> None:
+        health = {"httpGet": {"path": "/healthz", "port": 10254}, "initialDelaySeconds": 1}
+        hooks = {"postStart": {"httpGet": {"port": 9999}}}
+        ports = [{"containerPort": 8443, "name": "webhook"}]
+        lab.run(make_pod(container(image="ingress-nginx/controller:v1", ports=ports, readinessProbe=health, lifecycle=hooks)))
+        await lab.until(lambda: "uid-web" in lab.statuses.history and conditions(lab.status())["Ready"] == "True")
+        assert lab.clock.monotonic() == pytest.approx(1, abs=0.5)
+        assert "httpGet" not in str(lab.status())
+
+    in_lab(story)
+
+
+def test_an_image_whose_ports_are_known_listens_nowhere_else() -> None:
+    async def story(lab: Lab) -> None:
+        lab.run(make_pod(container(image="nginx:1.25", readinessProbe={"tcpSocket": {"port": 10254}})))
+        await lab.until_phase("Running")
+        await lab.clock.sleep(60)
+        assert conditions(lab.status())["Ready"] == "False"
+
+    in_lab(story)
+
+
 def test_a_restarted_kubelet_takes_running_pods_up_again() -> None:
     async def story(lab: Lab) -> None:
         script = "echo one; sleep 10; echo two; sleep 10; echo three; sleep 1000"

@@ -16,9 +16,6 @@ from kubecosm.api.resources import Object, Resource
 from kubecosm.client.http import ApiClient
 from kubecosm.cluster import pki
 from kubecosm.cluster.paths import ClusterPaths
-from kubecosm.cluster.slots import Slots
-from kubecosm.cluster.spec import ClusterSpec
-from kubecosm.runtime.clock import RealClock
 from kubecosm.runtime.health import HealthEndpoints
 from kubecosm.runtime.metrics import Metrics
 from kubecosm.runtime.tls import client_context, server_context
@@ -28,13 +25,6 @@ from kubecosm.services.kubelet.server.delegation import DelegatedGate
 from kubecosm.services.kubelet.server.routes import Routes
 from kubecosm.services.kubelet.server.server import KubeletServer
 from tests.kubelet.lab import NODE, Lab, container, make_pod, open_lab, shell
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> ClusterPaths:
-    paths = ClusterPaths(tmp_path_factory.mktemp("cluster"))
-    pki.ensure(paths, ClusterSpec("test", 0, Slots(0), nodes=1), RealClock())
-    return paths
 
 
 class Pods:

@@ -1,10 +1,14 @@
-"""One accepted connection to a simulated pod, as a raw asyncio Protocol: HTTP/1.1, HTTP/2 for gRPC health, or Redis."""
+"""One accepted connection to a simulated pod, as a raw asyncio Protocol: HTTP/1.1, HTTP/2 for gRPC health, or Redis.
+
+A client that begins with TLS gets it, on any port.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 from collections.abc import Callable
 from typing import Any, cast
@@ -15,17 +19,21 @@ from .applications import respond
 from .endpoint import Endpoint
 from .h2 import PREFACE, H2Server
 from .http1 import HttpError, Request, RequestParser, response
+from .tlslayer import HANDSHAKE, TlsLayer
 
 EndpointLookup = Callable[[str, int], Endpoint | None]
 Delay = Callable[[float, Callable[[], None]], Any]
+TlsContext = Callable[[], ssl.SSLContext]
 
 
 class PodConnection(asyncio.Protocol):
     """Finds its endpoint by the local address, then speaks that endpoint's protocol."""
 
-    def __init__(self, lookup: EndpointLookup, delay: Delay, endpoint: Endpoint | None = None) -> None:
+    def __init__(self, lookup: EndpointLookup, delay: Delay, endpoint: Endpoint | None = None, tls: TlsContext | None = None) -> None:
         self._lookup = lookup
         self._delay = delay
+        self._tls_context = tls
+        self._tls: TlsLayer | None = None
         self._endpoint = endpoint
         self._transport: asyncio.Transport | None = None
         self._client = ""
@@ -59,7 +67,23 @@ class PodConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._transport is None:
             return
-        self._receive(data)
+        if self._tls is None:
+            self._receive(data)
+        else:
+            self._receive_tls(self._tls, data)
+
+    def _receive_tls(self, tls: TlsLayer, data: bytes) -> None:
+        assert self._transport is not None
+        try:
+            plain = tls.receive(data)
+        except ssl.SSLError:
+            self._transport.write(tls.pending())
+            self._transport.close()
+            return
+        if answer := tls.pending():
+            self._transport.write(answer)
+        if plain:
+            self._receive(plain)
 
     def pause_writing(self) -> None:
         """The client reads slower than it is answered: it gets no further answer meanwhile, so that one at most waits in memory."""
@@ -90,12 +114,22 @@ class PodConnection(asyncio.Protocol):
     def _write(self, data: bytes, *, close: bool = False) -> None:
         if self._transport is None:
             return
+        is_last = close or self._closing
+        if self._tls is not None:
+            self._tls.send(data)
+            if is_last:
+                self._tls.end()
+            data = self._tls.pending()
         self._transport.write(data)
-        if close or self._closing:
+        if is_last:
             self._transport.close()
 
     def _sniff(self, data: bytes) -> None:
-        """The first bytes tell HTTP/2 from HTTP/1."""
+        """The first bytes tell TLS, HTTP/2 and HTTP/1 apart."""
+        if data[0] == HANDSHAKE and self._tls_context is not None and self._tls is None and not self._buffer:
+            self._tls = TlsLayer(self._tls_context())
+            self._receive_tls(self._tls, data)
+            return
         self._buffer += data
         if PREFACE.startswith(self._buffer[: len(PREFACE)]):
             if len(self._buffer) < 4:

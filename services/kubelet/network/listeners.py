@@ -14,11 +14,11 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from .applications import identity_fields
-from .connections import Delay, PodConnection
+from .connections import Delay, PodConnection, TlsContext
 from .endpoint import Endpoint
 
 SHARED_PORT_PODS_MIN = 64
@@ -55,8 +55,10 @@ def explain(failure: OSError, address: Address) -> str:
 class PodNetwork:
     """Owns every socket that a simulated pod answers on."""
 
-    def __init__(self, delay: Delay) -> None:
+    def __init__(self, delay: Delay, tls: TlsContext | None = None) -> None:
+        """`tls` makes what is shown to clients that want TLS; it is asked when the first comes. Without it they are not understood."""
         self._delay = delay
+        self._tls = None if tls is None else cache(tls)
         self._tcp: dict[Address, Endpoint] = {}
         self._udp: dict[Address, Endpoint] = {}
         self._servers: dict[Address, asyncio.Server] = {}
@@ -126,7 +128,7 @@ class PodNetwork:
         return await asyncio.open_connection(sock=ours)
 
     def _connection(self, endpoint: Endpoint | None = None) -> PodConnection:
-        return PodConnection(self.lookup, self._delay, endpoint)
+        return PodConnection(self.lookup, self._delay, endpoint, self._tls)
 
     async def _ensure_shared(self, port: int, *, udp: bool) -> bool:
         """True if a wildcard listener serves this port."""

@@ -12,6 +12,7 @@ from ..cri.runtime import Runtime
 from ..cri.streams import Pipe, ProcessStreams
 from ..cri.types import RuntimeFailure
 from ..probes.checks import STATUS_CODE, CheckResult, Target, check_http, resolve_port
+from .spec import probed_host
 
 HTTP_HOOK_SECONDS_MAX = 30.0
 OUTPUT_BYTES_MAX = 10 * 1024
@@ -80,7 +81,7 @@ async def run_hook(runtime: Runtime, clock: Clock, action: Object, subject: Hook
     if (request := action.get("httpGet")) is not None:
         failed = f"HTTP lifecycle hook ({request.get('path') or ''}) {where}"
         try:
-            target = Target(request.get("host") or subject.ip, resolve_port(request["port"], subject.spec), runtime.dial)
+            target = Target(probed_host(subject.pod, request, subject.ip), resolve_port(request["port"], subject.spec), runtime.dial)
         except ValueError as failure:
             return f"{failed}{failure}"
         result = await check_http(target, request, HTTP_HOOK_SECONDS_MAX)

@@ -11,6 +11,8 @@ from ..cri.types import ContainerKind
 RESTART, RESTART_ALL = "Restart", "RestartAllContainers"
 """Actions of restartPolicyRules."""
 
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
 
 def init_containers(pod: Object) -> list[Object]:
     return pod["spec"].get("initContainers") or []
@@ -41,6 +43,12 @@ def restart_policy(pod: Object) -> str:
 
 def is_host_network(pod: Object) -> bool:
     return bool(pod["spec"].get("hostNetwork"))
+
+
+def probed_host(pod: Object, handler: Object, ip: str) -> str:
+    """Where a probe or a hook goes. A node's own address is also its loopback, which pods of the node's network are asked at."""
+    host: str = handler.get("host") or ip
+    return ip if host in LOOPBACK and is_host_network(pod) else host
 
 
 def matching_rule_action(spec: Object, exit_code: int) -> str | None:

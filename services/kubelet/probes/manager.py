@@ -15,6 +15,7 @@ from kubecosm.runtime.clock import Clock
 
 from ..cri.types import ContainerKind, ContainerState, ContainerStatus
 from ..pods.actions import ProbeResults
+from ..pods.spec import probed_host
 from ..timers import Timer, Timers
 from .checks import CheckResult, Target, check_grpc, check_http, check_tcp, resolve_port
 from .state import ProbeKind, ProbeSettings, ProbeState
@@ -232,18 +233,17 @@ class ProbeManager:
             if (action := spec.get("exec")) is not None:
                 return await self._exec_check(subject.status.container_id, list(action.get("command") or ()), timeout)
             if (action := spec.get("httpGet")) is not None:
-                target = self._target(subject, action, action.get("host"))
-                return await check_http(target, action, timeout)
+                return await check_http(self._target(subject, action), action, timeout)
             if (action := spec.get("tcpSocket")) is not None:
-                return await check_tcp(self._target(subject, action, action.get("host")), timeout)
+                return await check_tcp(self._target(subject, action), timeout)
             if (action := spec.get("grpc")) is not None:
-                return await check_grpc(self._target(subject, action, None), action.get("service") or "", timeout)
+                return await check_grpc(self._target(subject, action), action.get("service") or "", timeout)
         except ValueError as failure:
             return CheckResult(False, str(failure), is_error=True)
         return CheckResult(False, "missing probe handler")
 
-    def _target(self, subject: ProbeSubject, action: Object, host: str | None) -> Target:
-        return Target(host or subject.ip, resolve_port(action["port"], subject.spec), self._dial)
+    def _target(self, subject: ProbeSubject, action: Object) -> Target:
+        return Target(probed_host(subject.pod(), action, subject.ip), resolve_port(action["port"], subject.spec), self._dial)
 
 
 def _results_of(pod: _PodProbes, kind: ProbeKind) -> dict[str, bool]:

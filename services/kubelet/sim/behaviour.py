@@ -13,7 +13,7 @@ from kubecosm.api.resources import Object
 from .. import notes
 from ..cri.types import ContainerKind
 from ..notes import annotation, parse_int, parse_seconds
-from ..pods.spec import is_sidecar
+from ..pods.spec import is_sidecar, probed_host
 from .profiles import ImageProfile, programs
 
 COMPLETION_SECONDS = 1.0
@@ -131,6 +131,19 @@ def _argv(spec: Object, profile: ImageProfile, has_program: Callable[[str], bool
     if profile.kind == "shell" or (profile.arguments_are_command and has_program(posixpath.basename(args[0]))):
         return args
     return ()
+
+
+def probed_ports(pod: Object, spec: Object) -> set[int]:
+    """The TCP ports of the pod's own address that the container's probes and HTTP hooks name by number."""
+    hooks = spec.get("lifecycle") or {}
+    asked = [spec.get("startupProbe"), spec.get("readinessProbe"), spec.get("livenessProbe"), *hooks.values()]
+    ports = set()
+    for handler in filter(None, asked):
+        for how in ("httpGet", "tcpSocket", "grpc"):
+            target = handler.get(how) or {}
+            if isinstance(target.get("port"), int) and not probed_host(pod, target, ""):
+                ports.add(target["port"])
+    return ports
 
 
 def behaviour_lookup(pod: Callable[[], Object], container: str) -> Callable[[str], str | None]:

@@ -26,7 +26,7 @@ from ..notes import IGNORE_TERM, annotation
 from ..pods.spec import is_host_network
 from ..shell.process import CODE_KILLED, CODE_TERMINATED, Machine
 from ..timers import Timer, Timers
-from .behaviour import Behaviour, Exit, Run, Serve, behaviour_lookup
+from .behaviour import Behaviour, Exit, Run, Serve, behaviour_lookup, probed_ports
 from .profiles import ImageProfile
 from .usage import cpu_nanocores, exceeds_limit, memory_bytes
 
@@ -206,13 +206,13 @@ class SimContainer:
         self.host.tasks.create_task(self.open_ports(serving.application, serving.ports), name=f"ports-{self.name}")
 
     async def open_ports(self, application: str, ports: tuple[int, ...] = ()) -> None:
-        """Answer on every declared port (and on host ports), or on `ports` if the container declares none."""
+        """Answer on every declared port (and on host ports), or on `ports` if the container declares none; and where it is probed."""
         if not application or not self.is_running:
             return
         identity: Identity | None = None
         memory: dict[str, object] = {}
         documents = await self._documents()
-        for declared in self.spec.get("ports") or self._own_ports(ports):
+        for declared in [*(self.spec.get("ports") or self._own_ports(ports)), *self._probed_ports(ports)]:
             protocol = declared.get("protocol") or "TCP"
             if protocol == "SCTP":
                 continue
@@ -235,6 +235,11 @@ class SimContainer:
     def _own_ports(self, ports: tuple[int, ...]) -> list[Object]:
         """The image's ports that no other container of the pod has."""
         return [{"containerPort": port} for port in ports if self.host.network.lookup(self.pod.status.ip, port) is None]
+
+    def _probed_ports(self, known: tuple[int, ...]) -> list[Object]:
+        """Ports that its probes and hooks name and it does not declare: an image of which no port is known listens there, too."""
+        declared = {port["containerPort"] for port in self.spec.get("ports") or ()}
+        return [] if known else self._own_ports(tuple(sorted(probed_ports(self.pod.pod, self.spec) - declared)))
 
     async def _open(self, address: Address, endpoint: Endpoint, *, udp: bool) -> None:
         self._endpoints.append((address, udp, endpoint))
