@@ -134,6 +134,12 @@ def test_bad_configurations_are_refused_with_the_reason(document: Any, why: str)
         from_document(document, 100)
 
 
+def added(*terms: Any) -> Any:
+    """NodeAffinity's args that keep all pods to such nodes."""
+    return {"addedAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": list(terms)}}}
+
+
+
 @pytest.mark.parametrize(
     ("plugin", "args", "why"),
     [
@@ -171,6 +177,17 @@ def test_bad_configurations_are_refused_with_the_reason(document: Any, why: str)
          "[profiles[0].pluginConfig[0].args.defaultConstraints[0].maxSkew: Invalid value: 0: not in valid range (0, inf), "),
         ("NodeAffinity", {"addedAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {}}},
          "must have at least one node selector term"),
+        ("NodeAffinity", added({"matchExpressions": [{"key": "zone", "operator": "Near", "values": ["a"]}]}),
+         'nodeSelectorTerms[0].matchExpressions[0].operator: Unsupported value: "Near": supported values: "DoesNotExist", "Exists", "Gt"'),
+        ("NodeAffinity", added({"matchExpressions": [{"key": "zone", "operator": "In"}]}),
+         "matchExpressions[0].values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty"),
+        ("NodeAffinity", added({"matchFields": [{"key": "metadata.name", "operator": "Exists"}]}),
+         'matchFields[0].operator: Unsupported value: "Exists": supported values: "In", "NotIn"'),
+        ("NodeAffinity", added({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["a", "b"]}]}),
+         'matchFields[0].values: Invalid value: ["a","b"]: must have one element'),
+        ("NodeAffinity", {"addedAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
+            {"weight": 1, "preference": {"matchExpressions": [{"key": "cores", "operator": "Gt", "values": ["many"]}]}}]}},
+         'IgnoredDuringExecution[0].matchExpressions[0].values[0]: Invalid value: "many": for \'Gt\', \'Lt\' operators, the value'),
     ],
 )  # fmt: skip
 def test_bad_arguments_are_refused_as_kube_scheduler_does(plugin: str, args: Any, why: str) -> None:

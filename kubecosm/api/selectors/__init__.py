@@ -23,6 +23,7 @@ from kubecosm.api.selectors.labels import (
     from_label_selector,
     from_labels,
     new_requirement,
+    requirement_errors,
 )
 from kubecosm.api.selectors.matching import Labels, Match, SelectorError
 
@@ -30,4 +31,5 @@ __all__ = [
     "ALL_FIELDS", "DOUBLE_EQUALS", "EQUALS", "EVERYTHING", "EXISTS", "GREATER", "IN", "LESS", "NOTHING", "NOT_EQUALS",
     "NOT_EXISTS", "NOT_IN", "FieldRequirement", "FieldSelector", "LabelSelector", "Labels", "Match", "Requirement", "SelectorError",
     "from_label_selector", "from_labels", "new_requirement", "parse_fields", "parse_labels",
+    "requirement_errors",
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from kubecosm.api import validation
+from kubecosm.api.field import FieldError, invalid_value
 from kubecosm.api.selectors.matching import Labels, Match, SelectorError, all_of
 
 IN, NOT_IN, EXISTS, NOT_EXISTS = "in", "notin", "exists", "!"
@@ -114,33 +115,36 @@ def from_labels(labels: Labels | None) -> LabelSelector:
 def new_requirement(key: str, operator: str, values: Iterable[str]) -> Requirement:
     """A checked clause; SelectorError with the words of labels.NewRequirement."""
     chosen = tuple(sorted(set(values)))
-    errors = [f"key: Invalid value: {quote(key)}: {'; '.join(found)}"] if (found := validation.qualified_name(key)) else []
-    printed = orjson.dumps(list(chosen)).decode()
-    if operator in (IN, NOT_IN) and not chosen:
-        errors.append("values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty")
-    elif operator in (EQUALS, DOUBLE_EQUALS, NOT_EQUALS) and len(chosen) != 1:
-        errors.append(f"values: Invalid value: {printed}: exact-match compatibility requires one single value")
-    elif operator in (EXISTS, NOT_EXISTS) and chosen:
-        errors.append(f"values: Invalid value: {printed}: values set must be empty for exists and does not exist")
-    elif operator in (GREATER, LESS):
-        errors += _integer_errors(chosen, printed)
-    for index, value in enumerate(chosen):
-        if found := validation.label_value(value):
-            errors.append(f"values[{index}][{key}]: Invalid value: {quote(value)}: {'; '.join(found)}")
+    errors = [str(error) for error in requirement_errors(key, operator, chosen)]
     if errors:
         raise SelectorError(errors[0] if len(errors) == 1 else f"[{', '.join(dict.fromkeys(errors))}]")
     return Requirement(key, operator, chosen)
 
 
-def _integer_errors(values: tuple[str, ...], printed: str) -> list[str]:
-    errors = []
+def requirement_errors(key: str, operator: str, values: Sequence[str], path: str = "") -> Iterator[FieldError]:
+    """What is wrong with a clause of sorted values that stands at `path`."""
+    at = f"{path}.values" if path else "values"
+    if found := validation.qualified_name(key):
+        yield invalid_value(f"{path}.key" if path else "key", key, "; ".join(found))
+    if operator in (IN, NOT_IN) and not values:
+        yield invalid_value(at, values, "for 'in', 'notin' operators, values set can't be empty")
+    elif operator in (EQUALS, DOUBLE_EQUALS, NOT_EQUALS) and len(values) != 1:
+        yield invalid_value(at, values, "exact-match compatibility requires one single value")
+    elif operator in (EXISTS, NOT_EXISTS) and values:
+        yield invalid_value(at, values, "values set must be empty for exists and does not exist")
+    elif operator in (GREATER, LESS):
+        yield from _integer_errors(values, at)
+    for index, value in enumerate(values):
+        if found := validation.label_value(value):
+            yield invalid_value(f"{at}[{index}][{key}]", value, "; ".join(found))
+
+
+def _integer_errors(values: Sequence[str], path: str) -> Iterator[FieldError]:
     if len(values) != 1:
-        errors.append(f"values: Invalid value: {printed}: for 'Gt', 'Lt' operators, exactly one value is required")
+        yield invalid_value(path, values, "for 'Gt', 'Lt' operators, exactly one value is required")
     for index, value in enumerate(values):
         if _int64(value) is None:
-            why = "for 'Gt', 'Lt' operators, the value must be an integer"
-            errors.append(f"values[{index}]: Invalid value: {quote(value)}: {why}")
-    return errors
+            yield invalid_value(f"{path}[{index}]", value, "for 'Gt', 'Lt' operators, the value must be an integer")
 
 
 def _compare(key: str, bound: int, *, greater: bool) -> Match:

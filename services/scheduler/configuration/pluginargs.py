@@ -9,6 +9,8 @@ from kubecosm.api.field import FieldError, duplicate, forbidden_field, invalid_v
 from kubecosm.api.validation import qualified_name
 from kubecosm.runtime.flags import parse_duration
 
+from .nodeterms import term_errors
+
 Args = Mapping[str, Any]
 RATIO = "RequestedToCapacityRatio"
 STRATEGIES = ("LeastAllocated", "MostAllocated", RATIO)
@@ -50,11 +52,14 @@ def _node_affinity(args: Args, path: str) -> Iterator[FieldError]:
     if needed is not None and not needed.get("nodeSelectorTerms"):
         field = f"{here}.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms"
         yield required(field, "must have at least one node selector term")
+    for index, term in enumerate((needed or {}).get("nodeSelectorTerms") or ()):
+        yield from term_errors(term, f"{here}.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[{index}]")
     for index, term in enumerate(affinity.get("preferredDuringSchedulingIgnoredDuringExecution") or ()):
-        weight = term.get("weight") or 0
+        weight, path = term.get("weight") or 0, f"{here}.preferredDuringSchedulingIgnoredDuringExecution[{index}]"
         if not 1 <= weight <= 100:
-            field = f"{here}.preferredDuringSchedulingIgnoredDuringExecution[{index}].weight"
-            yield invalid_value(field, weight, "must be in the range 1-100")
+            yield invalid_value(f"{path}.weight", weight, "must be in the range 1-100")
+        if weight:
+            yield from term_errors(term.get("preference") or {}, path)
 
 
 def _balanced_allocation(args: Args, path: str) -> Iterator[FieldError]:

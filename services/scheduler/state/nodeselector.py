@@ -126,4 +126,4 @@ def _terms(terms: list[Object] | tuple[Object, ...]) -> tuple[NodeTerm, ...]:
 
 
 def _requirements(expressions: list[Object] | None) -> tuple[NodeRequirement, ...]:
-    return tuple(NodeRequirement(e["key"], e["operator"], tuple(e.get("values") or ())) for e in expressions or ())
+    return tuple(NodeRequirement(e.get("key") or "", e["operator"], tuple(e.get("values") or ())) for e in expressions or ())
