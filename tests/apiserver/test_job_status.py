@@ -135,6 +135,12 @@ def test_rules_of_a_success_policy_name_indexes_that_exist() -> None:
     ]
 
 
+def test_without_completions_only_they_are_missed() -> None:
+    policy = {"rules": [{"succeededIndexes": "0", "succeededCount": 1}]}
+    expected = "spec.completions: Required value: when completion mode is Indexed"
+    assert causes(JOBS, job(completionMode="Indexed", parallelism=1, successPolicy=policy)) == [expected]
+
+
 def test_an_indexed_job_changes_its_size_in_tandem() -> None:
     old = created(JOBS, job(completionMode="Indexed", completions=4, parallelism=2))
     assert not update_causes(JOBS, old, {"spec": {"completions": 3, "parallelism": 3}})

@@ -173,6 +173,8 @@ def test_the_record_of_failures_survives_pods_and_restarts() -> None:
     assert view.View(a_job(), [failed], EPOCH, backoff.Record(2, EPOCH)).record == backoff.Record(3, EPOCH - timedelta(seconds=5))
     assert view.View(a_job(), [counted], EPOCH).record == backoff.Record(1, EPOCH - timedelta(seconds=5))
     assert view.View(a_job(), [pod("c", "Succeeded", status=ended)], EPOCH, backoff.Record(2, EPOCH)).record == backoff.Record()
+    superfluous = pod("d", tracked=False, deleted=5)
+    assert view.View(a_job(), [superfluous], EPOCH).record == backoff.Record(), "it was deleted by its Job, not failed"
 
 
 def test_a_pod_ended_with_its_containers_or_when_it_was_told_to_go() -> None:

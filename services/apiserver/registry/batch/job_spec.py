@@ -170,24 +170,24 @@ def _check_success_policy(spec: Object, path: str, errors: Errors) -> None:
         where, count, indexes = f"{path}.rules[{i}]", rule.get("succeededCount"), rule.get("succeededIndexes")
         if count is None and indexes is None:
             errors.append(required(where, "at least one of succeededCount or succeededIndexes must be specified"))
-        total = _check_succeeded_indexes(indexes, spec.get("completions") or 0, f"{where}.succeededIndexes", errors)
+        total = _check_succeeded_indexes(indexes, spec.get("completions"), f"{where}.succeededIndexes", errors)
         if count is not None:
             check_non_negative(count, f"{where}.succeededCount", errors)
             completions = spec.get("completions")
             if completions is not None and count > completions:
                 detail = f"must be less than or equal to {completions} (the number of specified completions)"
                 errors.append(invalid_value(f"{where}.succeededCount", count, detail))
-            if indexes is not None and count > total:
+            if total is not None and count > total:
                 detail = f"must be less than or equal to {total} (the number of indexes in the specified succeededIndexes field)"
                 errors.append(invalid_value(f"{where}.succeededCount", count, detail))
 
 
-def _check_succeeded_indexes(text: str | None, completions: int, path: str, errors: Errors) -> int:
-    """How many indexes the rule names."""
-    if text is None:
-        return 0
-    if len(text) > SUCCEEDED_INDEXES_BYTES_MAX:
+def _check_succeeded_indexes(text: str | None, completions: int | None, path: str, errors: Errors) -> int | None:
+    """How many indexes the rule names; None if it names none, or nobody can tell."""
+    if text is not None and len(text) > SUCCEEDED_INDEXES_BYTES_MAX:
         errors.append(too_long(path, SUCCEEDED_INDEXES_BYTES_MAX))
+    if text is None or completions is None:
+        return None
     try:
         return count_indexes(text, completions)
     except IntervalError as error:

@@ -129,5 +129,5 @@ class View:
         if self.record is not None:
             return self.record
         counted = [pod for pod in self.pods if not has_tracking_finalizer(pod)]
-        succeeded = [pod for pod in counted if phase_of(pod) == "Succeeded"]
-        return backoff.plan_record(backoff.Record(), succeeded, [pod for pod in counted if failures.is_failed(self.job, pod)])
+        succeeded, failed = ([pod for pod in counted if phase_of(pod) == phase] for phase in ("Succeeded", "Failed"))
+        return backoff.plan_record(backoff.Record(), succeeded, failed)
