@@ -32,7 +32,7 @@ from .cri.stats import PodUsage
 from .cri.types import NodeInfo
 from .env.objects import NamedObjects, Needed, ObjectCache
 from .eviction.manager import EvictionManager
-from .metrics import KubeletCollector, PodMetrics
+from .metrics import KubeletCollector, PodMetrics, probe_metrics
 from .network.listeners import PodNetwork
 from .nodes.addresses import NodeRanges, NodeSpec, plan_nodes
 from .nodes.events import Told
@@ -51,6 +51,7 @@ from .pods.manager import PodManager
 from .pods.sharing import Sharer
 from .pods.status_manager import StatusManager
 from .probes.manager import ProbeManager
+from .server.configz import kubelet_configuration
 from .server.delegation import CertifiedGate, DelegatedGate, Gate
 from .server.routes import Routes
 from .server.server import KubeletServer
@@ -129,6 +130,7 @@ class Kubelet:
         self._pipeline = pipeline
         self.metrics = metrics
         self.is_ready = False
+        self._port = 0
         self.nodes: dict[str, NodeInfo] = {}
         self._shapes: dict[str, NodeShape] = {}
         """Of adopted nodes."""
@@ -295,8 +297,14 @@ class Kubelet:
         machine = Machine(math.ceil(Quantity.of(self._config.cpu).nanos / 10**9), Quantity.of(self._config.memory).nanos // 10**9)
         return Routes(
             pods=self.pods, runtime_of=self.runtime_of, nodes=self.nodes, clock=self._clock, health=health, usage_of=self._usage,
-            machine=machine, is_pod_address=self.runtime.has_address, shutdown=self.shutdown,
+            machine=machine, is_pod_address=self.runtime.has_address, shutdown=self.shutdown, probes_of=self._probes,
+            configuration=lambda: kubelet_configuration(self._config, self._port),
         )  # fmt: skip
+
+    def _probes(self, node: str) -> str:
+        """/metrics/probes of a node (of all nodes if empty)."""
+        uids = {worker.uid for worker in self.pods.workers() if not node or worker.node.name == node}
+        return probe_metrics(count for count in self.context.probes.counts() if count.uid in uids)
 
     def _usage(self, node: str) -> list[PodUsage]:
         """What the simulated pods of a node (all nodes if empty) use now."""
@@ -311,7 +319,7 @@ class Kubelet:
             self._tasks.create_task(self.recorder.run(), name="events"),
         ]
         server = KubeletServer(self._routes(), self._tls(), self._gate())
-        port = await server.start(config.address, config.port)
+        port = self._port = await server.start(config.address, config.port)
         shape = NodeShape(
             cpu=config.cpu, memory=config.memory, ephemeral_storage=config.ephemeral_storage, max_pods=config.max_pods, port=port,
             runtime_version=f"{self.runtime.name}://1.36.0", labels=labels, zones=config.node_zones,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -13,7 +13,7 @@ from .cri.types import ContainerKind, ContainerState, NodeInfo, PodStatus
 from .nodes.heartbeat import Heartbeat
 from .pods.events import KubeletEvents
 from .pods.status_manager import StatusManager
-from .probes.manager import ProbeManager
+from .probes.manager import ProbeCount, ProbeManager
 
 POD_START_BUCKETS = (0.5, 1, 2, 3, 4, 5, 6, 8, 10, 20, 30, 45, 60, 120, 180, 240, 300, 360, 480, 600, 900, 1200, 1800, 2700, 3600)
 CONTAINER_TYPES = {ContainerKind.INIT: "init_container", ContainerKind.REGULAR: "container", ContainerKind.EPHEMERAL: "ephemeral_container"}
@@ -49,6 +49,17 @@ class PodMetrics:
     def pod_started(self, seconds: float) -> None:
         """A pod runs for the first time, so long after the kubelet first saw it."""
         self._start_seconds.observe(seconds)
+
+
+def probe_metrics(counts: Iterable[ProbeCount]) -> str:
+    """The body of /metrics/probes, in the Prometheus text format."""
+    lines = ["# TYPE prober_probe_total counter"]
+    for count in counts:
+        where = f'container="{count.container}",namespace="{count.namespace}",pod="{count.pod}",pod_uid="{count.uid}"'
+        for result, number in (("successful", count.successes), ("failed", count.failures)):
+            if number:
+                lines.append(f'prober_probe_total{{{where},probe_type="{count.kind.value}",result="{result}"}} {number}')
+    return "\n".join(lines) + "\n"
 
 
 class KubeletCollector(Collector):

@@ -158,3 +158,17 @@ def test_a_node_tells_of_its_start_and_of_being_cordoned(cluster: ClusterUnderTe
     finally:
         cluster.kubectl("uncordon", "node-2")
     wait_for(lambda: "NodeSchedulable" in node_events(cluster, "node-2"), "uncordoning is told")
+
+
+def test_a_node_shows_its_probes_and_settings_as_kubelets_do(cluster: ClusterUnderTest, namespace: str) -> None:
+    limited = server(
+        18090, resources={"limits": {"cpu": "500m", "memory": "64Mi"}}, readinessProbe={"tcpSocket": {"port": 18090}, "periodSeconds": 1}
+    )
+    apply(cluster, namespace, pod("measured", limited))
+    node = wait_ready(cluster, namespace, "measured")["spec"]["nodeName"]
+
+    def raw(path: str) -> str:
+        return cluster.kubectl("get", "--raw", f"/api/v1/nodes/{node}/proxy/{path}")
+
+    assert 'probe_type="Readiness",result="successful"' in raw("metrics/probes")
+    assert json.loads(raw("configz"))["kubeletconfig"]["maxPods"] == 110

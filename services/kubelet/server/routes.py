@@ -52,6 +52,7 @@ class Routes:
         self, *, pods: PodManager, runtime_of: Callable[[Object], Runtime], nodes: Mapping[str, NodeInfo], clock: Clock,
         health: HealthEndpoints,
         usage_of: UsageOf, machine: Machine, is_pod_address: Callable[[str], bool], shutdown: NodeShutdown | None = None,
+        probes_of: Callable[[str], str] | None = None, configuration: Callable[[], Object] | None = None,
     ) -> None:  # fmt: skip
         self._pods = pods
         self._runtime_of = runtime_of
@@ -62,6 +63,7 @@ class Routes:
         self._machine = machine
         self._is_pod_address = is_pod_address
         self._shutdown = shutdown
+        self._probes_of, self._configuration = probes_of, configuration
         self._started_at = clock.now()
 
     async def __call__(self, exchange: Exchange) -> None:
@@ -116,6 +118,10 @@ class Routes:
             case ["metrics", "cadvisor"]:
                 text = cadvisor_metrics(self._usage_of(node), self._machine, self._clock.now())
                 await exchange.answer(200, text.encode(), PROMETHEUS)
+            case ["metrics", "probes"] if self._probes_of is not None:
+                await exchange.answer(200, self._probes_of(node).encode(), PROMETHEUS)
+            case ["configz"] if self._configuration is not None:
+                await exchange.answer(200, orjson.dumps({"kubeletconfig": self._configuration()}), JSON)
             case _:
                 request = exchange.request
                 answer = await self._health.answer(request.path, MultiDict(request.query), request.headers.get("accept", ""))
