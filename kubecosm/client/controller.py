@@ -102,6 +102,8 @@ class ControllerSpec:
     """Cached for reading; wakes nothing."""
     cares: Mapping[Resource, ChangeFilter] = field(default_factory=dict)
     """Updates of a resource that the filter refuses wake nothing; for busy resources such as nodes."""
+    wait_seconds: Mapping[Resource, float] = field(default_factory=dict)
+    """How long a work item waits after a change of such an object (primary or watched), so that it takes many changes at once."""
     indexers: Mapping[Resource, Mapping[str, IndexFn]] = field(default_factory=dict)
     """More indexes for the caches."""
     seeds: tuple[Key, ...] = ()

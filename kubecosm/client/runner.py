@@ -139,7 +139,7 @@ class ControllerRunner:
 
     def _connect(self, routers: dict[Informer, OwnerRouter]) -> None:
         if self.spec.primary is not None:
-            self._add_handler(self.spec.primary, self._wake)
+            self._add_handler(self.spec.primary, self._waker(self.spec.primary, lambda _, obj: (key_of(obj),)))
             for resource in self.spec.owns:
                 informer = self._informers[resource]
                 router = routers.get(informer) or routers.setdefault(informer, OwnerRouter(informer))
@@ -147,7 +147,7 @@ class ControllerRunner:
         for resource in self.spec.owns:
             self._informers[resource].store.add_indexers(OWNER_INDEXERS)
         for resource, map_keys in self.spec.watches.items():
-            self._add_handler(resource, self._waker(map_keys))
+            self._add_handler(resource, self._waker(resource, map_keys))
         for resource, indexers in self.spec.indexers.items():
             self._informers[resource].store.add_indexers(indexers)
 
@@ -163,13 +163,12 @@ class ControllerRunner:
 
         self._informers[resource].add_handler(wake, on_update, wake)
 
-    def _wake(self, obj: Object) -> None:
-        self.queue.add(key_of(obj))
+    def _waker(self, resource: Resource, map_keys: MapFn) -> Callable[[Object], None]:
+        seconds = self.spec.wait_seconds.get(resource, 0.0)
 
-    def _waker(self, map_keys: MapFn) -> Callable[[Object], None]:
         def wake(obj: Object) -> None:
             for key in map_keys(self._reader, obj):
-                self.queue.add(key)
+                self.queue.add_after(key, seconds)
 
         return wake
 

@@ -60,6 +60,15 @@ class Config:
     horizontal_pod_autoscaler_initial_readiness_delay: Duration = field(
         default=Duration(30.0), metadata={"help": "how long after its start a pod's changes of readiness count as its starting up"}
     )
+    endpoint_updates_batch_period: Duration = field(
+        default=Duration(0.0), metadata={"help": "how long an Endpoints object waits for more changes of its pods"}
+    )
+    endpointslice_updates_batch_period: Duration = field(
+        default=Duration(0.0), metadata={"help": "how long a Service's EndpointSlices wait for more changes of its pods"}
+    )
+    mirroring_endpointslice_updates_batch_period: Duration = field(
+        default=Duration(0.0), metadata={"help": "how long Endpoints that are mirrored wait for more changes of themselves"}
+    )
     max_endpoints_per_slice: int = field(default=100, metadata={"help": "endpoints that an EndpointSlice holds at most"})
     mirroring_max_endpoints_per_subset: int = field(
         default=1000, metadata={"help": "addresses of a subset of Endpoints that are mirrored to EndpointSlices at most"}

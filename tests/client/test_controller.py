@@ -178,6 +178,33 @@ def test_updates_that_the_filter_refuses_wake_nothing() -> None:
     run(scenario, controller)
 
 
+def test_changes_that_come_while_a_work_item_waits_for_them_are_one_run_and_those_of_others_cut_it_short() -> None:
+    def all_of_them(reader: Reader, node: Object) -> list[Key]:
+        return [key_of(obj) for obj in reader.cache(CONFIGMAPS)]
+
+    spec = ControllerSpec("one", primary=CONFIGMAPS, watches={NODES: all_of_them}, wait_seconds={NODES: 10.0})
+    controller = Recorded(spec)
+
+    async def scenario(server: MemoryServer, clock: VirtualClock) -> None:
+        await wait_until(lambda: controller.keys == ["a"])
+        before = clock.monotonic()
+        for name in ("node-1", "node-2", "node-3"):
+            server.create(NODES, {"metadata": {"name": name}})
+            await clock.sleep(2)
+        await wait_until(lambda: len(controller.runs) == 2, timeout_seconds=60)
+        assert round(controller.runs[-1][0] - before) == 10
+        await clock.sleep(30)
+        assert len(controller.runs) == 2
+        server.create(NODES, {"metadata": {"name": "node-4"}})
+        await clock.sleep(1)
+        server.update(CONFIGMAPS, named("a", data={"x": "1"}))
+        await wait_until(lambda: len(controller.runs) == 3)
+        await clock.sleep(30)
+        assert len(controller.runs) == 3
+
+    run(scenario, controller, prepare=lambda server: server.create(CONFIGMAPS, named("a")) and None)
+
+
 def test_seeds_run_at_the_start_and_requeue_keeps_a_schedule() -> None:
     async def work(ctx: Context, key: Key) -> Result:
         return requeue(after_seconds=20)

@@ -13,6 +13,7 @@ from kubecosm.api.meta import Key, controller_of, labels_of
 from kubecosm.api.names import LABEL_ENDPOINTSLICE_MANAGED_BY, LABEL_SERVICE_NAME, LABEL_ZONE
 from kubecosm.api.resources import ENDPOINTS, ENDPOINTSLICES, EVENTS, NODES, PODS, SERVICES, Object
 from kubecosm.api.times import parse_time
+from kubecosm.runtime.flags import Duration
 from kubecosm.services.controller.common import portorder
 from kubecosm.services.controller.common.slices import SliceFrame, Wanted, plan_slices
 from kubecosm.services.controller.common.triggers import TriggerTimes
@@ -273,6 +274,36 @@ def test_endpoints_keep_a_thousand_addresses(sizes: list[tuple[int, int]], kept:
     found, truncated = endpoints.plan_truncation(subsets)
     assert [tuple(len(subset.get(name, ())) for name in names) for subset in found] == kept
     assert truncated is (sizes != kept)
+
+
+def test_changes_of_pods_wait_for_more_as_long_as_the_batch_period_says() -> None:
+    config = Config(
+        endpoint_updates_batch_period=Duration(10), endpointslice_updates_batch_period=Duration(18),
+        mirroring_endpointslice_updates_batch_period=Duration(30),
+    )  # fmt: skip
+    working = [module.build(config) for module in (endpoints, endpointslice, endpointslice_mirroring)]
+
+    def counted(api: FakeApi) -> list[int]:
+        mirrored = [one for one in api.all(ENDPOINTSLICES) if one["metadata"]["labels"][LABEL_SERVICE_NAME] == "own"]
+        subsets = [subset for one in api.all(ENDPOINTS) if one["metadata"]["name"] == "web" for subset in one["subsets"]]
+        return [sum(len(subset["addresses"]) for subset in subsets), len(ready_addresses(api)) - len(mirrored), len(mirrored)]
+
+    async def test(api: FakeApi) -> None:
+        await api.create(SERVICES, service())
+        await api.create(SERVICES, service(selector=None) | {"metadata": {"name": "own", "namespace": "default"}})
+        async with controllers(api, *working):
+            await api.clock.sleep(60)
+            await api.create(ENDPOINTS, {"metadata": {"name": "own", "namespace": "default"}, "subsets": [
+                {"addresses": [{"ip": "127.0.0.9"}], "ports": [{"port": 80, "protocol": "TCP"}]}]})  # fmt: skip
+            for index, expected in enumerate(([0, 0, 0], [0, 0, 0], [3, 0, 0], [3, 0, 0], [3, 5, 0], [6, 5, 0], [6, 5, 1])):
+                if index < 6:
+                    api.put(PODS, pod(index + 1))
+                await api.clock.sleep(4 if index < 6 else 10)
+                seen.append((expected, counted(api)))
+
+    seen: list[tuple[list[int], list[int]]] = []
+    run(test)
+    assert [got for _, got in seen] == [want for want, _ in seen]
 
 
 def test_a_deleted_service_takes_its_endpoints_along() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from kubecosm.api.errors import ApiError, NotFound
@@ -42,6 +43,7 @@ from ..common.services import (
 from ..common.subsets import Subsets
 from ..common.templates import is_namespace_terminating
 from ..common.triggers import TriggerTimes
+from ..config import Config
 
 ADDRESSES_MAX = 1000
 """An Endpoints object holds no more; EndpointSlices have no such limit."""
@@ -135,8 +137,9 @@ async def _remove(ctx: Context, key: Key) -> None:
 class EndpointsController:
     """The controller; `SPEC` and `reconcile` are what the runner asks for."""
 
-    def __init__(self) -> None:
-        self.SPEC = SPEC
+    def __init__(self, batch_seconds: float) -> None:
+        """`batch_seconds`: how long a Service waits for more changes of its pods."""
+        self.SPEC = replace(SPEC, wait_seconds={PODS: batch_seconds})
         self._triggers = TriggerTimes()
 
     async def reconcile(self, ctx: Context, key: Key) -> Result:
@@ -193,5 +196,5 @@ SPEC = ControllerSpec(
 )
 
 
-def build(_config: object) -> EndpointsController:
-    return EndpointsController()
+def build(config: Config) -> EndpointsController:
+    return EndpointsController(config.endpoint_updates_batch_period)

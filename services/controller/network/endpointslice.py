@@ -185,9 +185,11 @@ def _managed_slices(reader: Reader, service: Object) -> list[Object]:
 class EndpointSlices:
     """The controller; `SPEC` and `reconcile` are what the runner asks for."""
 
-    def __init__(self, endpoints_max: int) -> None:
+    def __init__(self, endpoints_max: int, batch_seconds: float) -> None:
+        """`batch_seconds`: how long a Service waits for more changes of its pods and slices."""
         self._topology = Topology()
-        self.SPEC = replace(SPEC, watches={**SPEC.watches, NODES: self._map_node})
+        waits = {PODS: batch_seconds, ENDPOINTSLICES: batch_seconds}
+        self.SPEC = replace(SPEC, watches={**SPEC.watches, NODES: self._map_node}, wait_seconds=waits)
         self._endpoints_max = endpoints_max
         self._totals = Totals(endpoints_max)
         self._triggers = TriggerTimes()
@@ -296,4 +298,4 @@ SPEC = ControllerSpec(
 
 
 def build(config: Config) -> EndpointSlices:
-    return EndpointSlices(config.max_endpoints_per_slice)
+    return EndpointSlices(config.max_endpoints_per_slice, config.endpointslice_updates_batch_period)

@@ -88,8 +88,9 @@ def _mirrored_slices(reader: Reader, key: Key) -> list[Object]:
 class Mirroring:
     """The controller; `SPEC` and `reconcile` are what the runner asks for."""
 
-    def __init__(self, addresses_max: int, workers: int) -> None:
-        self.SPEC = replace(SPEC, workers=workers)
+    def __init__(self, addresses_max: int, workers: int, batch_seconds: float) -> None:
+        """`batch_seconds`: how long Endpoints wait for more changes of themselves, their Service and their slices."""
+        self.SPEC = replace(SPEC, workers=workers, wait_seconds=dict.fromkeys(SPEC.resources(), batch_seconds))
         self._addresses_max = addresses_max
         self._totals = MirrorTotals(addresses_max)
 
@@ -146,4 +147,5 @@ SPEC = ControllerSpec(
 
 
 def build(config: Config) -> Mirroring:
-    return Mirroring(config.mirroring_max_endpoints_per_subset, config.mirroring_concurrent_service_endpoint_syncs)
+    batch_seconds = config.mirroring_endpointslice_updates_batch_period
+    return Mirroring(config.mirroring_max_endpoints_per_subset, config.mirroring_concurrent_service_endpoint_syncs, batch_seconds)
