@@ -239,7 +239,7 @@ def _conversions() -> list[tuple[str, Any]]:
 
 
 def _matches(text: str, pattern: str) -> bool:
-    return compiled(pattern).search(text) is not None
+    return compiled(pattern).is_in(text)
 
 
 def _texts_and_sizes() -> list[tuple[str, Any]]:

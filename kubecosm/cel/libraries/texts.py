@@ -136,13 +136,11 @@ def _text(value: Any) -> str:
 
 
 def _found(text: str, pattern: str) -> str:
-    match = compiled(pattern).search(text)
-    return match[0] if match else ""
+    return next(iter(compiled(pattern).find_all(text, 1)), "")
 
 
 def _all_found(text: str, pattern: str, count: int = -1) -> list[str]:
-    found = [match[0] for match in compiled(pattern).finditer(text)]
-    return found if count < 0 else found[:count]
+    return compiled(pattern).find_all(text, count)
 
 
 # ---- URLs

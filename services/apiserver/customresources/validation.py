@@ -6,11 +6,10 @@ before and has not changed is no fault of an update.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -24,6 +23,9 @@ from ..registry.formats import is_path_segment
 from ..registry.meta import check_generic_meta
 from .formats import has_format, is_in_range, is_known
 from .matches import closest, expected_type, is_of_type, type_name
+
+if TYPE_CHECKING:
+    from kubecosm.cel.patterns import Pattern
 
 Schema = Mapping[str, Any]
 Path = tuple[str | int, ...]
@@ -177,7 +179,7 @@ def _check_text(schema: Schema, value: str, path: str) -> Iterable[FieldError]:
         yield too_long(path, longest)
     elif shortest is not None and len(value) < shortest:
         yield invalid_value(path, value, f"{path} in body should be at least {shortest} chars long")
-    elif pattern and (compiled := _pattern(pattern)) is not None and not compiled.search(value):
+    elif pattern and (compiled := _pattern(pattern)) is not None and not compiled.is_in(value):
         yield invalid_value(path, value, f"{path} in body should match '{pattern}'")
 
 
@@ -192,7 +194,7 @@ def pattern_problem(text: str) -> str:
     return ""
 
 
-def _pattern(text: str) -> re.Pattern[str] | None:
+def _pattern(text: str) -> Pattern | None:
     """A pattern of Go; None for one that is none (stored before patterns were checked), which then fits everything."""
     from kubecosm.cel.patterns import PatternError, translate  # who has no patterns does not load CEL
 
