@@ -12,6 +12,8 @@ from kubecosm.services.kubelet.pods import status_manager
 from kubecosm.services.kubelet.pods.status_manager import StatusManager
 from kubecosm.testing.virtualtime import VirtualClock, run_virtual
 
+from .lab import Lab, container, in_lab, make_pod
+
 
 class Accepted:
     def __init__(self, version: int) -> None:
@@ -59,3 +61,26 @@ def test_statuses_that_are_refused_hold_up_no_others_and_are_written_in_the_end(
             assert len(api.written) == 5 + refused
 
     run_virtual(main())
+
+
+def test_a_pod_whose_image_is_there_as_soon_as_it_is_pulled_costs_one_write() -> None:
+    async def story(lab: Lab) -> None:
+        api = Refusing()
+        manager = StatusManager(cast(ApiPipeline, api), lab.clock, lab.tasks)
+        told = lab.statuses.set
+
+        def tell(uid: str, status: Object) -> None:
+            told(uid, status)
+            manager.set(uid, status)
+
+        lab.statuses.set = tell  # type: ignore[method-assign]
+        for name, count, annotations in (("quick", 1, {}), ("slow", 2, {"kubecosm.dev/pull-seconds": "5"})):
+            pod = make_pod(container(image=f"{name}:1"), name=name, annotations=annotations)
+            manager.observe(pod)
+            lab.run(pod)
+            await lab.until_phase("Running", name)
+            await manager.wait_settled(f"uid-{name}")
+            assert api.written == [f"/api/v1/namespaces/default/pods/{name}/status"] * count
+            api.written.clear()
+
+    in_lab(story)

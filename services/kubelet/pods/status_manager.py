@@ -23,6 +23,8 @@ from .status import status_patch
 WRITES_IN_FLIGHT_MAX = 48
 RETRY_SECONDS_MIN = 0.2
 RETRY_SECONDS_MAX = 10.0
+SETTLING_TURNS = 4
+"""Turns of the event loop that a status waits for what follows from it at once: an image that is there as soon as it is pulled."""
 
 log = get_logger("kubelet")
 
@@ -135,6 +137,8 @@ class StatusManager:
     async def _bring_up_to_date(self, record: PodRecord) -> float | None:
         """None when all is told; else it failed, and the seconds after which to try again."""
         while not record.is_gone:
+            for _ in range(SETTLING_TURNS):
+                await asyncio.sleep(0)
             wanted, record.wanted = record.wanted, None
             if wanted is None and not record.delete:
                 return None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
-
 
 class AddressesExhausted(Exception):
     """Every address of the node's pod range is in use."""
@@ -13,10 +11,11 @@ class AddressPool:
     """Gives out the host addresses of a CIDR; the network, gateway (first) and broadcast addresses stay unused."""
 
     def __init__(self, cidr: str) -> None:
-        network = IPv4Network(cidr)
+        address, _, prefix = cidr.partition("/")
+        size = 1 << 32 - int(prefix)
         self.cidr = cidr
-        self._first = int(network.network_address) + 2
-        self._count = max(0, network.num_addresses - 3)
+        self._first = _number(address) // size * size + 2
+        self._count = max(0, size - 3)
         self._next = 0
         self._used: set[int] = set()
 
