@@ -74,8 +74,8 @@ def test_a_pod_whose_image_is_there_as_soon_as_it_is_pulled_costs_one_write() ->
             manager.set(uid, status)
 
         lab.statuses.set = tell  # type: ignore[method-assign]
-        for name, count, annotations in (("quick", 1, {}), ("slow", 2, {"kubecosm.dev/pull-seconds": "5"})):
-            pod = make_pod(container(image=f"{name}:1"), name=name, annotations=annotations)
+        for name, count, notes in (("quick", 1, {}), ("slow", 2, {"kubecosm.dev/pull-seconds": "5"})):
+            pod = make_pod(container(image=f"{name}:1"), name=name, annotations=notes)
             manager.observe(pod)
             lab.run(pod)
             await lab.until_phase("Running", name)
