@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kubecosm.api.errors import Forbidden
 from kubecosm.api.meta import is_deleting
 from kubecosm.api.resources import (
     CLUSTERROLES,
@@ -138,18 +139,68 @@ def test_a_claim_that_asks_for_more_grows() -> None:
     run(test)
 
 
+def scratch_pod() -> Object:
+    volume = {"name": "scratch", "ephemeral": {"volumeClaimTemplate": {"metadata": {"labels": {"a": "b"}}, "spec": claim()["spec"]}}}
+    return {"metadata": {"name": "p", "namespace": "default"}, "spec": {"containers": [], "volumes": [volume]}}
+
+
 def test_an_ephemeral_volume_gets_a_claim_that_the_pod_owns() -> None:
     async def test(api: FakeApi) -> None:
-        template = {"metadata": {"labels": {"a": "b"}}, "spec": claim()["spec"]}
-        volume = {"name": "scratch", "ephemeral": {"volumeClaimTemplate": template}}
         async with controllers(api, ephemeral):
-            await api.create(PODS, {"metadata": {"name": "p", "namespace": "default"}, "spec": {"containers": [], "volumes": [volume]}})
+            await api.create(PODS, scratch_pod())
             await wait_for(lambda: api.all(PERSISTENTVOLUMECLAIMS))
-        found = api.all(PERSISTENTVOLUMECLAIMS)[0]
-        assert found["metadata"]["name"] == "p-scratch"
-        assert found["metadata"]["ownerReferences"][0]["name"] == "p"
+            found = api.all(PERSISTENTVOLUMECLAIMS)[0]
+            assert found["metadata"]["name"] == "p-scratch"
+            assert found["metadata"]["ownerReferences"][0]["name"] == "p"
+            api.remove(PERSISTENTVOLUMECLAIMS, found)
+            await wait_for(lambda: api.all(PERSISTENTVOLUMECLAIMS), "one that is gone is made anew")
 
     run(test)
+
+
+def test_an_ephemeral_volume_that_cannot_be_claimed_says_why() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, ephemeral):
+            await api.create(PERSISTENTVOLUMECLAIMS, claim("p-scratch"))
+            await api.create(PODS, scratch_pod())
+            foreign = "ephemeral volume scratch: PVC default/p-scratch was not created for pod default/p (pod is not owner)"
+            await wait_for(lambda: ("FailedBinding", foreign) in {(event["reason"], event["message"]) for event in api.all(EVENTS)})
+            api.answer_with(Forbidden("exceeded quota"), "create", "persistentvolumeclaims")
+            await api.delete(PERSISTENTVOLUMECLAIMS, "p-scratch", "default")
+            refused = "ephemeral volume scratch: create PVC p-scratch: exceeded quota"
+            await wait_for(lambda: ("FailedBinding", refused) in {(event["reason"], event["message"]) for event in api.all(EVENTS)})
+
+    run(test)
+
+
+def test_a_claim_stays_while_a_pod_that_used_it_exists_even_if_it_has_ended() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, protection):
+            await api.create(PERSISTENTVOLUMECLAIMS, claim())
+            volumes = [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]
+            waiting = api.put(PODS, {"metadata": {"name": "w", "namespace": "default"}, "spec": {"volumes": volumes}})
+            ended = {"metadata": {"name": "e", "namespace": "default"}, "spec": {"nodeName": "n", "volumes": volumes}}
+            pod = api.put(PODS, {**ended, "status": {"phase": "Succeeded"}})
+            await settle()
+            await api.delete(PERSISTENTVOLUMECLAIMS, "c", "default")
+            await settle()
+            assert is_deleting(api.all(PERSISTENTVOLUMECLAIMS)[0])
+            api.remove(PODS, pod)
+            await wait_for(lambda: not api.all(PERSISTENTVOLUMECLAIMS))
+            assert waiting["metadata"]["name"] == "w", "a pod without a node holds nothing"
+
+    run(test)
+
+
+def test_the_claim_of_an_ephemeral_volume_is_free_when_the_kubelet_is_done() -> None:
+    pod = {**scratch_pod(), "metadata": {"name": "p", "namespace": "default", "uid": "u"}}
+    pod["spec"]["nodeName"] = "n"
+    made = ephemeral.plan_claim(pod, pod["spec"]["volumes"][0])
+    assert protection.uses_claim(pod, made)
+    leaving = {**pod, "metadata": {**pod["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": 30}}
+    assert protection.uses_claim(leaving, made)
+    leaving["metadata"]["deletionGracePeriodSeconds"] = 0
+    assert not protection.uses_claim(leaving, made)
 
 
 def test_a_quota_counts_what_its_namespace_uses() -> None:

@@ -15,11 +15,16 @@ from kubecosm.api.names import ANNOTATION_POD_CLAIM_NAME, FINALIZER_RESOURCE_CLA
 from kubecosm.api.resources import PODS, RESOURCECLAIMS, RESOURCECLAIMTEMPLATES, Object
 from kubecosm.client.controller import OWNER_INDEXERS, Context, ControllerSpec, Reader, ReconcileError, Result, done
 from kubecosm.client.http import PatchType
+from kubecosm.client.metrics import COUNTER, Family
 
 from ..common.deviceclaims import INDEX_CLAIM_USER, claim_keys, claim_names, extended_claim_name, generated
 from ..common.pods import is_terminal, node_of
 
 POD, CLAIM = "pod:", "claim:"
+CREATES = Family(
+    "resourceclaim_controller_creates_total", COUNTER,
+    "Number of ResourceClaims creation requests, categorized by creation status and admin access", ("status", "admin_access"),
+)  # fmt: skip
 GENERATED_BASE_MAX = 57
 """What a generated name may be made of, so that a hyphen and five random characters fit behind."""
 RESERVED_MAX = 256
@@ -125,7 +130,7 @@ async def _ensure(ctx: Context, pod: Object, wanted: Object) -> str:
         if template is None:
             missing = f'resourceclaimtemplate.resource.k8s.io "{template_name}" not found'
             raise ReconcileError(f'resource claim template "{template_name}": {missing}')
-        created = await ctx.client.create(RESOURCECLAIMS, plan_claim(pod, wanted, template), namespace)
+        created = await _create(ctx, plan_claim(pod, wanted, template), namespace)
     except (ApiError, ReconcileError) as error:
         why = f"create ResourceClaim : {error}" if isinstance(error, ApiError) else str(error)
         message = f"PodResourceClaim {wanted['name']}: {why}"
@@ -133,6 +138,17 @@ async def _ensure(ctx: Context, pod: Object, wanted: Object) -> str:
         raise
     ctx.expect_written(created)
     return str(created["metadata"]["name"])
+
+
+async def _create(ctx: Context, claim: Object, namespace: str) -> Object:
+    requests = (claim["spec"].get("devices") or {}).get("requests") or ()
+    admin, result = any((one.get("exactly") or {}).get("adminAccess") for one in requests), "failure"
+    try:
+        created = await ctx.client.create(RESOURCECLAIMS, claim, namespace)
+        result = "success"
+        return created
+    finally:
+        ctx.meter.add(CREATES, result, str(admin).lower())
 
 
 # ---- reservations
@@ -246,5 +262,6 @@ SPEC = ControllerSpec(
     reads=(RESOURCECLAIMTEMPLATES,),
     indexers={RESOURCECLAIMS: OWNER_INDEXERS, PODS: {INDEX_CLAIM_USER: claim_keys}},
     cares={PODS: pod_matters},
+    metrics=(CREATES,),
     workers=10,
 )
