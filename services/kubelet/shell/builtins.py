@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from ..volumes.filesystem import error
+from . import conditional
 from .control import ExitShell, LoopJump, ReturnFunction
 from .parser import parse
 from .process import CODE_NOT_FOUND
@@ -182,6 +183,6 @@ BUILTINS: dict[str, Builtin] = {
     "cd": _cd, "exit": _exit, "return": _return, "break": _break, "continue": _continue, "export": _export, "local": _local,
     "readonly": _export,
     "declare": _local, "unset": _unset, "set": _set, "shift": _shift, "read": _read, "eval": _eval, ".": _source, "source": _source,
-    "exec": _exec, "wait": _wait,
+    "exec": _exec, "wait": _wait, conditional.OPEN: conditional.evaluate,
     "trap": _trap, "command": _command, "type": _type, ":": _colon, "umask": _colon, "ulimit": _colon, "hash": _colon, "shopt": _colon,
 }  # fmt: skip

@@ -11,6 +11,7 @@ from collections.abc import Awaitable
 from dataclasses import replace
 
 from ..cri.streams import BrokenStream, Pipe
+from . import conditional
 from .builtins import BUILTINS
 from .control import CALL_DEPTH_MAX, ExitShell, LoopJump, ReturnFunction
 from .expansion import Expander, ExpansionFailure, match
@@ -306,7 +307,8 @@ class Shell:
 
     async def _simple(self, command: Simple) -> int:
         try:
-            words = await self._expander.fields(command.words)
+            is_conditional = bool(command.words) and command.words[0].plain() == conditional.OPEN
+            words = await (conditional.expand(self._expander, command.words) if is_conditional else self._expander.fields(command.words))
             assignments = [(name, await self._expander.text(word)) for name, word in command.assignments]
             process = await self._redirected(command.redirects)
         except (OSError, ExpansionFailure) as failure:

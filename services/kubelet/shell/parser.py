@@ -235,6 +235,9 @@ class Parser(WordParser):
                 self.at = operator.end()
             else:
                 words.append(self.word())
+            if words[-1].plain() == "=~":
+                self._skip_blank()
+                words.append(self.word(" \t\n"))  # parentheses and bars are its own
             if words[-1].plain() == "]]":
                 return Simple((), tuple(words), self._redirects())
 

@@ -8,6 +8,7 @@ from .syntax import Arithmetic, IncompleteScript, Literal, Parameter, Part, Scri
 
 PARAMETER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9]+|[?$!#@*-]")
 PARAMETER_OPS = (":-", ":=", ":+", ":?", "%%", "##", "//", "-", "=", "+", "?", "%", "#", "/")
+ARRAY_INDEX = re.compile(r"\[[0-9]+\]")
 METACHARACTERS = " \t\n;&|<>()"
 NESTING_MAX = 100
 
@@ -168,6 +169,10 @@ class WordParser:
         if is_length:
             self._expect("}")
             return Parameter(match[0], "length", quoted=quoted)
+        name = match[0]
+        if index := ARRAY_INDEX.match(self.text, self.at):
+            name += index[0]
+            self.at = index.end()
         op = next((op for op in PARAMETER_OPS if self.text.startswith(op, self.at)), "")
         self.at += len(op)
         word = replacement = None
@@ -177,7 +182,7 @@ class WordParser:
                 self.at += 1
                 replacement = self._operand("}")
         self._expect("}")
-        return Parameter(match[0], op, word, replacement, quoted)
+        return Parameter(name, op, word, replacement, quoted)
 
     def _operand(self, stop: str) -> Word:
         if self._peek() != "" and self._peek() in stop:

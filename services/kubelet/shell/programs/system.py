@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from ...volumes.filesystem import Dir, File
@@ -184,8 +184,11 @@ async def pwd(process: Process, args: list[str]) -> int:
 # -- test ----------------------------------------------------------------------------------------------------------------
 
 
+Compare = Callable[[str, str], bool]
+
+
 async def test(process: Process, args: list[str]) -> int:
-    return 0 if _Test(process, args).whole() else 1
+    return 0 if TestExpression(process, args).whole() else 1
 
 
 async def bracket(process: Process, args: list[str], closing: str = "]") -> int:
@@ -194,12 +197,13 @@ async def bracket(process: Process, args: list[str], closing: str = "]") -> int:
     return await test(process, args[:-1])
 
 
-class _Test:
+class TestExpression:
     """`test`: -e -f -d -r -w -x -s -L -z -n = == != =~ < > -eq … ! ( ) -a -o && ||."""
 
-    def __init__(self, process: Process, args: list[str]) -> None:
+    def __init__(self, process: Process, args: list[str], comparisons: Mapping[str | None, Compare] | None = None) -> None:
         self._process = process
         self._args = args
+        self._comparisons = COMPARISONS if comparisons is None else comparisons
         self._at = 0
 
     def whole(self) -> bool:
@@ -236,16 +240,16 @@ class _Test:
         return value
 
     def _not(self) -> bool:
-        if self._peek() == "!" and self._peek(1) is not None and self._peek(1) not in COMPARISONS:
+        if self._peek() == "!" and self._peek(1) is not None and self._peek(1) not in self._comparisons:
             self._at += 1
             return not self._not()
         return self._primary()
 
     def _primary(self) -> bool:
         word = self._take()
-        if self._peek() in COMPARISONS and self._peek(1) is not None:
+        if self._peek() in self._comparisons and self._peek(1) is not None:
             operator = self._take()
-            return COMPARISONS[operator](word, self._take())
+            return self._comparisons[operator](word, self._take())
         if word == "(":
             value = self._or()
             if self._take() != ")":
@@ -277,7 +281,7 @@ class _Test:
         return kind in "erw"
 
 
-def _integers(compare: Callable[[int, int], bool]) -> Callable[[str, str], bool]:
+def _integers(compare: Callable[[int, int], bool]) -> Compare:
     def run(left: str, right: str) -> bool:
         try:
             return compare(int(left), int(right))
@@ -288,7 +292,7 @@ def _integers(compare: Callable[[int, int], bool]) -> Callable[[str, str], bool]
     return run
 
 
-COMPARISONS: dict[str | None, Callable[[str, str], bool]] = {
+COMPARISONS: dict[str | None, Compare] = {
     "=": lambda a, b: a == b, "==": lambda a, b: a == b, "!=": lambda a, b: a != b, "<": lambda a, b: a < b, ">": lambda a, b: a > b,
     "=~": lambda a, b: re.search(b, a) is not None,
     "-eq": _integers(lambda a, b: a == b), "-ne": _integers(lambda a, b: a != b), "-lt": _integers(lambda a, b: a < b),
