@@ -107,6 +107,7 @@ SCRIPTS = {
     "find": ("mkdir -p /tmp/a/b; touch /tmp/a/x.py /tmp/a/b/y.py; find /tmp/a -name '*.py'", "/tmp/a/b/y.py\n/tmp/a/x.py\n"),
     "file tests": ("touch /tmp/f; [ -f /tmp/f ] && [ ! -s /tmp/f ] && [ -d /tmp ] && echo ok", "ok\n"),
     "double brackets": ("[[ abc == abc && -n x ]] && echo ok", "ok\n"),
+    "trace": ("{ set -x; A=1; echo $A; } 2>&1", "+ A=1\n+ echo 1\n1\n"),
     "patterns in double brackets": ("[[ abc == a* && abc != a? && abc != 'a*' ]] && echo ok", "ok\n"),
     "empty words in double brackets": ("unset X; [[ $X = '' && -z $X ]] && echo ok; X='a b'; [[ $X == 'a b' ]] && echo ok", "ok\nok\n"),
     "groups of a regular expression": (
@@ -293,6 +294,8 @@ def browse(script: str) -> tuple[int, str, str]:
         ("curl -s -o /dev/null -w '%{http_code}' http://web/missing", 0, "404"),
         ("curl -s http://nowhere/", 6, ""),
         ("nc -z web 80 && echo open", 0, "open\n"),
+        ("ncat --listen --keep-open 3307 -c 'cat file'", 127, ""),  # as of any server that the toolbox is not
+        ("nc -lk -p 80", 127, ""),
     ],
 )
 def test_web_programs_fetch_and_judge(script: str, code: int, out: str) -> None:

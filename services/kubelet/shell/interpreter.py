@@ -315,6 +315,8 @@ class Shell:
             return await self._complain(failure)
         if not words:
             for name, value in assignments:
+                if "x" in self.options:
+                    await self.process.complain(f"+ {name}={value}")
                 self.assign(name, value)
             has_substitution = any(not hasattr(part, "text") for _, word in command.assignments for part in word.parts)
             return self.code if has_substitution else 0

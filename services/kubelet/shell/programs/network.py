@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from urllib.parse import urlsplit
 
 from ...cri.streams import BrokenStream
@@ -227,11 +228,14 @@ async def _curl(process: Process, options: dict[str, str], headers: dict[str, st
     return 0
 
 
+LISTENS = re.compile(r"-[a-zA-Z]*l[a-zA-Z]*|--listen")
+
+
 async def nc(process: Process, args: list[str]) -> int:
     """nc [-z] [-v] [-u] [-w seconds] host port: test a port, or join standard streams with it; of UDP one datagram and its answer."""
-    options, rest = split_options(args, "zvnuklN", "wpqs")
-    if "l" in options:
+    if any(LISTENS.fullmatch(arg) for arg in args):  # a server: what the container's ports answer is not up to us
         return await process.machine.unknown(process, ["nc", *args])
+    options, rest = split_options(args, "zvnukN", "wpqs")
     if len(rest) < 2:
         raise UsageError("usage: nc [-z] [-w SEC] HOST PORT", 1)
     host, port = rest[0], int(rest[1]) if rest[1].isdigit() else 0
