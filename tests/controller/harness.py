@@ -13,6 +13,7 @@ from kubecosm.api.resources import NODES, PODS, Object
 from kubecosm.api.times import format_time
 from kubecosm.client.controller import Controller
 from kubecosm.client.http import ApiClient
+from kubecosm.client.metrics import ClientMetrics
 from kubecosm.client.runner import run_controllers
 from kubecosm.testing.virtualtime import VirtualClock, run_virtual
 
@@ -36,13 +37,14 @@ def run(test: Callable[[FakeApi], Coroutine[Any, Any, T]]) -> T:
 
 
 @asynccontextmanager
-async def controllers(api: FakeApi, *modules: Any) -> AsyncIterator[None]:
+async def controllers(api: FakeApi, *modules: Any, metrics: ClientMetrics | None = None) -> AsyncIterator[None]:
     """The controllers at work, caches complete. None of them may do what its account is not allowed in a real API server."""
     synced = asyncio.Event()
     refused: list[str] = []
     async with asyncio.TaskGroup() as tasks:
         working = run_controllers(
             [cast(Controller, module) for module in modules], cast(ApiClient, api), api.clock, random.Random(7), on_synced=synced.set,
+            metrics=metrics,
             client_of=lambda controller: cast(ApiClient, RestrictedApi(api, controller, refused)),
         )  # fmt: skip
         running = tasks.create_task(working)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from kubecosm.api.errors import Forbidden
 from kubecosm.api.resources import EVENTS, NODES, Object
+from kubecosm.client.metrics import PrometheusClientMetrics
 from kubecosm.services.controller.cluster.node_ipam import NodeIpam, Ranges
 
 from .fake_api import FakeApi
@@ -50,6 +52,28 @@ def test_a_new_node_gets_the_next_range_and_one_without_any_left_is_told() -> No
             assert (event["reason"], event["message"]) == ("CIDRNotAvailable", "Node c status is now: CIDRNotAvailable")
             await api.delete(NODES, "a")
             await wait_for(lambda: ranges_of(api)["c"] == "10.0.0.0/24")
+
+    run(test)
+
+
+def test_metrics_count_every_range_that_becomes_taken_or_free() -> None:
+    registry = CollectorRegistry()
+
+    def metered(name: str) -> float | None:
+        return registry.get_sample_value(f"node_ipam_controller_{name}", {"clusterCIDR": "10.0.0.0/21"})
+
+    async def test(api: FakeApi) -> None:
+        api.put(NODES, held("a", "10.0.0.0/23"))
+        async with controllers(api, NodeIpam(Ranges("10.0.0.0/21", 24, "10.0.2.0/24")), metrics=PrometheusClientMetrics(registry)):
+            api.put(NODES, node("b"))
+            await wait_for(lambda: ranges_of(api)["b"] == "10.0.3.0/24")
+            api.put(NODES, held("c", "10.0.4.0/24"))
+            await settle()
+            assert [metered("cidrset_cidrs_allocations_total"), metered("cidrset_usage_cidrs")] == [5, 5 / 8]
+            assert [metered("cidrset_allocation_tries_per_request_sum"), metered("cidrset_allocation_tries_per_request_count")] == [3, 1]
+            await api.delete(NODES, "a")
+            await wait_for(lambda: metered("cidrset_usage_cidrs") == 3 / 8)
+            assert [metered("cidrset_cidrs_releases_total"), metered("cirdset_max_cidrs")] == [2, 8]
 
     run(test)
 

@@ -12,7 +12,7 @@ from kubecosm.api.meta import Key
 from kubecosm.api.resources import NODES, Object
 from kubecosm.client.controller import Context, ControllerSpec, ReconcileError, Result, done
 from kubecosm.client.http import TRANSPORT_ERRORS, PatchType
-from kubecosm.client.metrics import COUNTER, GAUGE, Family
+from kubecosm.client.metrics import COUNTER, GAUGE, HISTOGRAM, Family
 from kubecosm.runtime.errors import StartupError
 
 from ..config import Config
@@ -22,6 +22,11 @@ ALLOCATIONS = Family(PREFIX + "cidrset_cidrs_allocations_total", COUNTER, "Count
 RELEASES = Family(PREFIX + "cidrset_cidrs_releases_total", COUNTER, "Counter measuring total number of CIDR releases.", _RANGE)
 CAPACITY = Family(PREFIX + "cirdset_max_cidrs", GAUGE, "Maximum number of CIDRs that can be allocated.", _RANGE)
 USAGE = Family(PREFIX + "cidrset_usage_cidrs", GAUGE, "Gauge measuring percentage of allocated CIDRs.", _RANGE)
+TRIES = Family(
+    PREFIX + "cidrset_allocation_tries_per_request", HISTOGRAM, "Number of endpoints added on each Service sync", _RANGE,
+    tuple(5.0**exponent for exponent in range(5)),
+)  # fmt: skip
+"""Ranges that were taken when one was looked for; Kubernetes has copied the help of another metric."""
 RUNNING = Family(
     "running_managed_controllers", GAUGE, "Indicates where instances of a controller are currently running", ("name", "manager")
 )
@@ -34,7 +39,7 @@ SPEC = ControllerSpec(
     primary=NODES,
     component="cidrAllocator",
     cares={NODES: lambda old, new: old["spec"].get("podCIDR") != new["spec"].get("podCIDR")},
-    metrics=(ALLOCATIONS, RELEASES, CAPACITY, USAGE, RUNNING),
+    metrics=(ALLOCATIONS, RELEASES, CAPACITY, USAGE, TRIES, RUNNING),
     workers=32,
 )
 
@@ -54,8 +59,13 @@ class Ranges:
         self._taken: set[int] = set()
         self._by_node: dict[str, range] = {}
         self._next = 0
+        self.passed = 0
+        """Taken ranges that the last allocation came across."""
         if service_cidr:
             self._taken.update(self._covered(service_cidr))
+
+    def __contains__(self, node: str) -> bool:
+        return bool(self._by_node.get(node))
 
     @property
     def used(self) -> int:
@@ -69,12 +79,14 @@ class Ranges:
         start, end = (int(address) - int(self._network.network_address) for address in (other[0], other[-1]))
         return range(max(start // self._size, 0), min(end // self._size, self.count - 1) + 1)
 
-    def occupy(self, cidr: str, node: str) -> None:
-        """Note a range that a node has already, whether one of ours or not."""
+    def occupy(self, cidr: str, node: str) -> int:
+        """Note a range that a node has already, whether one of ours or not; how many ranges are taken thereby."""
         if node in self._by_node:
-            return
+            return 0
+        before = self.used
         self._by_node[node] = self._covered(cidr)
         self._taken.update(self._by_node[node])
+        return self.used - before
 
     def allocate(self, node: str) -> str | None:
         """A free range for the node, the one it holds if it has one; None when all are taken."""
@@ -84,7 +96,7 @@ class Ranges:
         for step in range(self.count):
             index = (self._next + step) % self.count
             if index not in self._taken:
-                self._next = index + 1
+                self._next, self.passed = index + 1, step
                 self._taken.add(index)
                 self._by_node[node] = range(index, index + 1)
                 return self._text(index)
@@ -93,11 +105,11 @@ class Ranges:
     def _text(self, index: int) -> str:
         return f"{self._network.network_address + index * self._size}/{self._mask_size}"
 
-    def release(self, node: str) -> bool:
-        """The node is gone, or did not take its range; whether it had one."""
-        held = self._by_node.pop(node, None)
-        self._taken.difference_update(held or ())
-        return bool(held)
+    def release(self, node: str) -> int:
+        """The node is gone, or did not take its range; how many ranges are free thereby."""
+        before = self.used
+        self._taken.difference_update(self._by_node.pop(node, ()))
+        return before - self.used
 
 
 class NodeIpam:
@@ -117,14 +129,16 @@ class NodeIpam:
             return done()
         held = node["spec"].get("podCIDR")
         if held:
-            self._ranges.occupy(held, key.name)
+            self._tell_taken(ctx, self._ranges.occupy(held, key.name))
             return done()
+        is_new = key.name not in self._ranges
         cidr = self._ranges.allocate(key.name)
         if cidr is None:
             _tell(ctx, node, "CIDRNotAvailable")
             raise ReconcileError("CIDR allocation failed; there are no remaining CIDRs left to allocate in the accepted range")
-        ctx.meter.add(ALLOCATIONS, self._ranges.cluster_cidr)
-        self._tell_usage(ctx)
+        if is_new:
+            ctx.meter.observe(TRIES, self._ranges.passed, self._ranges.cluster_cidr)
+            self._tell_taken(ctx, 1)
         await self._assign(ctx, node, cidr)
         return done()
 
@@ -147,11 +161,13 @@ class NodeIpam:
                 raise
 
     def _release(self, ctx: Context, name: str) -> None:
-        if self._ranges.release(name):
-            ctx.meter.add(RELEASES, self._ranges.cluster_cidr)
-            self._tell_usage(ctx)
+        if freed := self._ranges.release(name):
+            ctx.meter.add(RELEASES, self._ranges.cluster_cidr, by=freed)
+            self._tell_taken(ctx, 0)
 
-    def _tell_usage(self, ctx: Context) -> None:
+    def _tell_taken(self, ctx: Context, count: int) -> None:
+        if count:
+            ctx.meter.add(ALLOCATIONS, self._ranges.cluster_cidr, by=count)
         ctx.meter.set(USAGE, self._ranges.used / self._ranges.count, self._ranges.cluster_cidr)
 
     def _occupy_once(self, ctx: Context) -> None:
@@ -163,6 +179,7 @@ class NodeIpam:
             for node in ctx.cache(NODES):
                 if cidr := node["spec"].get("podCIDR"):
                     self._ranges.occupy(cidr, node["metadata"]["name"])
+            self._tell_taken(ctx, self._ranges.used)
 
 
 def _tell(ctx: Context, node: Object, status: str) -> None:
