@@ -68,6 +68,7 @@ from .rest.versions import stored_rows
 from .serviceips.metrics import AllocatorMetrics
 from .state import State
 from .storage.contract import Store
+from .storage.reserve import RESERVE_SUFFIX
 
 if TYPE_CHECKING:
     from .audit.filter import Auditor
@@ -155,7 +156,7 @@ def load_auditor(config: Config, clock: Clock) -> Auditor | None:
 def database_bytes(config: Config) -> int:
     """The size of the database and its journal; 0 for storage in memory."""
     files = Path(config.data_dir).glob(f"{DATABASE}*") if config.storage_backend == "sqlite" else ()
-    return sum(file.stat().st_size for file in files)
+    return sum(file.stat().st_size for file in files if not file.name.endswith(RESERVE_SUFFIX))
 
 
 def stored_rows_of(state: State) -> Iterator[Stored]:

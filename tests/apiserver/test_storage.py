@@ -280,7 +280,7 @@ async def main(folder):
     except DiskFullError:
         fill.unlink()
     assert (await store.create(key="/after", value=b"")).succeeded
-    assert not store.is_full and (folder / "reserve").exists()
+    assert not store.is_full and (folder / "store.db-reserve").exists()
     await store.close()
     store = open_sqlite(folder / "store.db")
     assert len((await store.list(prefix="/")).items) == count + 1

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import BinaryIO
 
+RESERVE_SUFFIX = "-reserve"
+"""Of the database's name."""
 RESERVE_BYTES = 4 * 1024 * 1024
 """What SQLite's write-ahead log grows to before it is taken up by the database and begun again."""
 ROOM_BYTES_MIN = 2 * RESERVE_BYTES

@@ -19,7 +19,7 @@ from kubecosm.runtime.errors import StartupError, startup
 
 from .contract import Change, DiskFullError, Item, StorageError, is_removal
 from .groupcommit import GroupCommitStore, Row, open_store
-from .reserve import ROOM_BYTES_MIN, Reserve
+from .reserve import RESERVE_SUFFIX, ROOM_BYTES_MIN, Reserve
 from .worker import ThreadWorker
 
 SCHEMA_VERSION = 1
@@ -53,7 +53,7 @@ class SqliteLog:
                 _prepare(self._writer, path)
                 self._reader = opened.enter_context(closing(_connect(path)))
                 self._loaded = _load(self._writer)
-                self._reserve = Reserve(path.with_name("reserve"))
+                self._reserve = Reserve(path.with_name(path.name + RESERVE_SUFFIX))
             except sqlite3.Error as error:
                 raise _startup_error(path, error) from error
             self._opened = opened.pop_all()
