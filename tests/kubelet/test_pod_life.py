@@ -330,6 +330,16 @@ def test_an_image_of_which_no_port_is_known_listens_where_its_probes_and_hooks_l
     in_lab(story)
 
 
+def test_agnhost_liveness_falls_ill_after_ten_seconds_and_is_restarted() -> None:
+    async def story(lab: Lab) -> None:
+        health = {"httpGet": {"path": "/healthz", "port": 8080}, "initialDelaySeconds": 3, "periodSeconds": 3}
+        lab.run(make_pod(container(image="registry.k8s.io/e2e-test-images/agnhost:2.40", args=["liveness"], livenessProbe=health)))
+        await lab.until(lambda: "uid-web" in lab.statuses.history and lab.status()["containerStatuses"][0]["restartCount"] == 1)
+        assert 16 <= lab.clock.monotonic() <= 60
+
+    in_lab(story)
+
+
 def test_an_image_whose_ports_are_known_listens_nowhere_else() -> None:
     async def story(lab: Lab) -> None:
         lab.run(make_pod(container(image="nginx:1.25", readinessProbe={"tcpSocket": {"port": 10254}})))

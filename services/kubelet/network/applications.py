@@ -20,6 +20,9 @@ BODY_ECHO_BYTES_MAX = 64 * 1024
 JSON = "application/json"
 HTML = "text/html; charset=utf-8"
 TEXT = "text/plain; charset=utf-8"
+AGNHOST_ILL = "ill"
+"""What `agnhost liveness` remembers when its health has ended."""
+AGNHOST_HEALTHY_SECONDS = 10.0
 NGINX_FOOT = "<hr><center>nginx</center>"
 
 
@@ -117,14 +120,14 @@ def _boutique(endpoint: Endpoint, request: Request) -> Answer | None:
 
 
 def _agnhost(endpoint: Endpoint, request: Request) -> Answer | None:
-    """The paths of agnhost netexec and serve-hostname that tests use."""
+    """The paths of agnhost netexec, serve-hostname and liveness that tests and tutorials use."""
     query = dict(request.query)
-    if request.path in ("/hostname", "/hostName") or (request.path == "/" and "netexec" not in endpoint.env.get("ARGS", "netexec")):
+    if request.path in ("/hostname", "/hostName"):
         return Answer(endpoint.identity.pod.encode(), TEXT)
     if request.path == "/echo":
         return Answer(query.get("msg", "").encode(), TEXT, notes.parse_int(query.get("code"), 200))
     if request.path == "/healthz":
-        return Answer(b"ok", TEXT)
+        return Answer(b"error: too old", TEXT, 500) if AGNHOST_ILL in endpoint.memory else Answer(b"ok", TEXT)
     return None
 
 

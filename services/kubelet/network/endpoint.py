@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -47,7 +47,6 @@ class Endpoint:
     """For servers of files: what they show."""
     memory: dict[str, object] = field(default_factory=dict)
     """What the application keeps, shared by the ports of one container."""
-    env: Mapping[str, str] = field(default_factory=dict)
     requests: int = 0
     is_draining: bool = False
     connections: set[Connection] = field(default_factory=set)

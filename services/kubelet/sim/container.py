@@ -19,6 +19,7 @@ from ..cri.logs import LogBuffer
 from ..cri.stats import ContainerUsage
 from ..cri.streams import Pipe
 from ..cri.types import ContainerConfig, ContainerKind, ContainerState, ContainerStatus, NodeInfo, PodStatus, RuntimeFailure
+from ..network.applications import AGNHOST_HEALTHY_SECONDS, AGNHOST_ILL
 from ..network.documents import Documents, is_within
 from ..network.endpoint import Endpoint, Identity
 from ..network.listeners import Address, PodNetwork, PortRefused
@@ -212,6 +213,8 @@ class SimContainer:
         identity: Identity | None = None
         memory: dict[str, object] = {}
         documents = await self._documents()
+        if application == "agnhost" and "liveness" in (self.spec.get("args") or ()):
+            self._timers.append(self.host.timers.call_later(AGNHOST_HEALTHY_SECONDS, lambda: memory.update({AGNHOST_ILL: True})))
         for declared in [*(self.spec.get("ports") or self._own_ports(ports)), *self._probed_ports(ports)]:
             protocol = declared.get("protocol") or "TCP"
             if protocol == "SCTP":
