@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from kubecosm.api.errors import Forbidden
 from kubecosm.api.resources import EVENTS, NODES, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, STORAGECLASSES, VOLUMEATTRIBUTESCLASSES, Object
 from kubecosm.services.controller.storage import claims, expansion, provisioner, pv_binder, volumes
 from kubecosm.services.controller.storage.provisioner import topology_terms
@@ -189,6 +190,37 @@ def test_a_claim_that_selects_gets_no_made_volume() -> None:
     run(test)
 
 
+def test_a_claim_waits_for_its_class_of_attributes_which_must_be_its_drivers() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, *PROVISIONING):
+            await api.create(STORAGECLASSES, storage_class())
+            await api.create(VOLUMEATTRIBUTESCLASSES, {"metadata": {"name": "foreign"}, "driverName": "other.io"})
+            await api.create(PERSISTENTVOLUMECLAIMS, claim("early", "fast", volumeAttributesClassName="gold"))
+            await api.create(PERSISTENTVOLUMECLAIMS, claim("wrong", "fast", volumeAttributesClassName="foreign"))
+            failed = 'failed to provision volume with StorageClass "fast": '
+            missing = 'volumeattributesclass.storage.k8s.io "gold" not found'
+            mismatch = "VAC foreign referenced in PVC is for driver other.io which does not match driver name disk.example.com"
+            expected = {("Warning", "ProvisioningFailed", failed + why) for why in (missing, mismatch)}
+            await wait_for(lambda: expected <= set(told(api)))
+            await api.create(VOLUMEATTRIBUTESCLASSES, {"metadata": {"name": "gold"}, "driverName": "disk.example.com"})
+            await wait_for(lambda: sorted(phases(api)) == ["Bound", "Pending"])
+
+    run(test)
+
+
+def test_a_volume_that_the_server_refuses_is_told_of_and_tried_again() -> None:
+    async def test(api: FakeApi) -> None:
+        async with controllers(api, *PROVISIONING):
+            await api.create(STORAGECLASSES, storage_class())
+            api.answer_with(Forbidden("no more volumes"), "create", "persistentvolumes")
+            await api.create(PERSISTENTVOLUMECLAIMS, claim("c", "fast"))
+            await wait_for(lambda: phases(api) == ["Bound"])
+            message = "Error creating provisioned PV object for claim default/c: no more volumes. Deleting the volume."
+            await wait_for(lambda: ("Warning", "ProvisioningFailed", message) in told(api))
+
+    run(test)
+
+
 def test_a_volume_can_be_used_where_its_class_allows_and_the_scheduler_has_chosen() -> None:
     zones = [{"matchLabelExpressions": [{"key": "zone", "values": ["a", "b"]}]}]
     assert topology_terms([], None) == []
@@ -348,6 +380,12 @@ def test_attributes_of_a_volume_change_with_the_class_that_its_claim_names() -> 
             assert "modifyVolumeStatus" not in status
             assert "conditions" not in status
             assert api.all(PERSISTENTVOLUMES)[0]["spec"]["volumeAttributesClassName"] == "gold"
-        assert [found[1] for found in told(api)][-2:] == ["VolumeModify", "VolumeModifySuccessful"]
+            assert [found[1] for found in told(api)][-2:] == ["VolumeModify", "VolumeModifySuccessful"]
+            await api.create(VOLUMEATTRIBUTESCLASSES, {"metadata": {"name": "foreign"}, "driverName": "other.io"})
+            found = await api.get(PERSISTENTVOLUMECLAIMS, "c", "default")
+            found["spec"]["volumeAttributesClassName"] = "foreign"
+            await api.update(PERSISTENTVOLUMECLAIMS, found)
+            why = "VAC foreign referenced in PVC is for driver other.io which does not match driver name disk.example.com"
+            await wait_for(lambda: ("Warning", "VolumeModifyFailed", why) in told(api))
 
     run(test)

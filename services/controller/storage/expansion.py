@@ -134,11 +134,13 @@ async def _expand(ctx: Context, claim: Object, volume: Object) -> tuple[Object, 
 async def _modify(ctx: Context, claim: Object, volume: Object) -> None:
     name, wanted = claim["metadata"]["name"], attributes_class_of(claim)
     now = format_time(ctx.clock.now())
-    if ctx.cache(VOLUMEATTRIBUTESCLASSES).get(Key("", wanted)) is None:
+    found = ctx.cache(VOLUMEATTRIBUTESCLASSES).get(Key("", wanted))
+    if found is None:
         await _tell_status(ctx, claim, modifying_status(claim, "Pending", now))
         return
-    if "csi" not in volume["spec"]:
-        message = f"volume {volume['metadata']['name']} is not made by a CSI driver, and so has no attributes"
+    driver = (volume["spec"].get("csi") or {}).get("driver") or "none"
+    if driver != found["driverName"]:
+        message = f"VAC {wanted} referenced in PVC is for driver {found['driverName']} which does not match driver name {driver}"
         ctx.recorder.event(claim, PERSISTENTVOLUMECLAIMS, "Warning", "VolumeModifyFailed", message)
         return
     claim = await _tell_status(ctx, claim, modifying_status(claim, "InProgress", now))

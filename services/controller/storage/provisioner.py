@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from kubecosm.api.errors import AlreadyExists
+from kubecosm.api.errors import AlreadyExists, ApiError
 from kubecosm.api.meta import Key, annotations_of, is_deleting, key_of, labels_of
 from kubecosm.api.names import (
     ANNOTATION_BIND_COMPLETED,
@@ -23,7 +23,7 @@ from kubecosm.api.names import (
     PROVISIONER_DEFAULT,
     PROVISIONER_NONE,
 )
-from kubecosm.api.resources import NODES, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, STORAGECLASSES, Object
+from kubecosm.api.resources import NODES, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, STORAGECLASSES, VOLUMEATTRIBUTESCLASSES, Object
 from kubecosm.client.controller import Context, ControllerSpec, Reader, Result, done
 
 from ..config import Config
@@ -133,8 +133,8 @@ async def _provision(ctx: Context, claim: Object, storage_class: Object) -> None
         return
     message = f'External provisioner is provisioning volume for claim "{key_of(claim)}"'
     ctx.recorder.event(claim, PERSISTENTVOLUMECLAIMS, "Normal", "Provisioning", message)
-    if claim["spec"].get("selector"):
-        message = f'failed to provision volume with StorageClass "{storage_class["metadata"]["name"]}": claim Selector is not supported'
+    if why := why_not_provisioned(claim, storage_class, ctx.cache(VOLUMEATTRIBUTESCLASSES)):
+        message = f'failed to provision volume with StorageClass "{storage_class["metadata"]["name"]}": {why}'
         ctx.recorder.event(claim, PERSISTENTVOLUMECLAIMS, "Warning", "ProvisioningFailed", message)
         return
     body = plan_volume(claim, storage_class, node)
@@ -142,8 +142,28 @@ async def _provision(ctx: Context, claim: Object, storage_class: Object) -> None
         ctx.expect_written(await ctx.client.create(PERSISTENTVOLUMES, body))
     except AlreadyExists:
         return  # the cache was behind
+    except ApiError as error:
+        message = f"Error creating provisioned PV object for claim {key_of(claim)}: {error}. Deleting the volume."
+        ctx.recorder.event(claim, PERSISTENTVOLUMECLAIMS, "Warning", "ProvisioningFailed", message)
+        raise
     message = f"Successfully provisioned volume {body['metadata']['name']}"
     ctx.recorder.event(claim, PERSISTENTVOLUMECLAIMS, "Normal", "ProvisioningSucceeded", message)
+
+
+def why_not_provisioned(claim: Object, storage_class: Object, attributes_classes: Iterable[Object]) -> str:
+    """Why no volume can be made for the claim; empty if it can."""
+    if claim["spec"].get("selector"):
+        return "claim Selector is not supported"
+    wanted = attributes_class_of(claim)
+    if not wanted:
+        return ""
+    found = next((one for one in attributes_classes if one["metadata"]["name"] == wanted), None)
+    if found is None:
+        return f'volumeattributesclass.storage.k8s.io "{wanted}" not found'
+    who = provisioner_of(storage_class)
+    if found["driverName"] == who:
+        return ""
+    return f"VAC {wanted} referenced in PVC is for driver {found['driverName']} which does not match driver name {who}"
 
 
 async def _ask_scheduler_again(ctx: Context, claim: Object) -> None:
@@ -160,11 +180,18 @@ def map_class(reader: Reader, storage_class: Object) -> Iterable[Key]:
     ]
 
 
+def map_attributes_class(reader: Reader, attributes_class: Object) -> Iterable[Key]:
+    """Claims that wait for this class."""
+    name = attributes_class["metadata"]["name"]
+    claims = reader.cache(PERSISTENTVOLUMECLAIMS)
+    return [key_of(claim) for claim in claims if attributes_class_of(claim) == name and not claim["spec"].get("volumeName")]
+
+
 SPEC = ControllerSpec(
     name="volume_provisioner",
     component="volume-provisioner",
     primary=PERSISTENTVOLUMECLAIMS,
-    watches={STORAGECLASSES: map_class},
+    watches={STORAGECLASSES: map_class, VOLUMEATTRIBUTESCLASSES: map_attributes_class},
     reads=(PERSISTENTVOLUMES, NODES),
     seeds=(DEFAULT_CLASS,),
     workers=16,
