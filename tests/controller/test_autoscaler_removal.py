@@ -6,7 +6,7 @@ from typing import Any
 
 from kubecosm.api.errors import TooManyRequests
 from kubecosm.api.meta import is_deleting
-from kubecosm.api.resources import CONFIGMAPS, EVENTS, NODES, PODS, Object
+from kubecosm.api.resources import CONFIGMAPS, EVENTS, NODES, PODDISRUPTIONBUDGETS, PODS, Object
 from kubecosm.api.times import format_time
 from kubecosm.runtime.flags import Duration
 from kubecosm.services.controller.cluster.autoscaler import ClusterAutoscaler
@@ -170,6 +170,45 @@ def test_a_removal_that_was_begun_goes_on_after_a_restart() -> None:
             assert nodes(api) == ["fixed", "small-a"], "its pod is still ending"
             api.remove(PODS, pod)
             await wait_for(lambda: nodes(api) == ["fixed"])
+
+    run(test)
+
+
+def a_pending(name: str) -> Object:
+    pod = a_pod(name, "", cpu="3")
+    unschedulable = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+    return {**pod, "status": {"phase": "Pending", "conditions": [unschedulable]}}
+
+
+def test_priorities_that_come_or_are_put_right_let_waiting_pods_have_their_nodes() -> None:
+    async def test(api: FakeApi) -> None:
+        declare(api)
+        api.put(NODES, a_node("fixed", group="", ready="True") | {"spec": {"unschedulable": True}})
+        api.put(PODS, a_pending("p"))
+        meta = {"name": "cluster-autoscaler-priority-expander", "namespace": "kube-system"}
+        async with controllers(api, autoscaler(expander=("priority",))):
+            await wait_for(lambda: any(reason == "NotTriggerScaleUp" for _, reason, _ in told(api)))
+            wrong = api.put(CONFIGMAPS, {"metadata": meta, "data": {"priorities": "10: [small"}})
+            await wait_for(lambda: any(reason == "PriorityConfigMapInvalid" for _, reason, _ in told(api)))
+            assert nodes(api) == ["fixed"]
+            await api.update(CONFIGMAPS, {**wrong, "data": {"priorities": "10: [small]"}})
+            await wait_for(lambda: len(nodes(api)) == 2)
+
+    run(test)
+
+
+def test_a_budget_that_allows_more_lets_a_node_go() -> None:
+    async def test(api: FakeApi) -> None:
+        declare(api)
+        api.put(NODES, a_node("small-a"))
+        api.put(PODS, a_pod("held", "small-a", labels={"app": "web"}))
+        spec = {"selector": {"matchLabels": {"app": "web"}}}
+        budget = api.put(PODDISRUPTIONBUDGETS, {"metadata": {"name": "b", "namespace": "default"}, "spec": spec, "status": {}})
+        async with controllers(api, autoscaler()):
+            await settle(120)
+            assert not tainted(api, CANDIDATE)
+            api.set_status(PODDISRUPTIONBUDGETS, budget, disruptionsAllowed=1)
+            await wait_for(lambda: tainted(api, LEAVING) == ["small-a"])
 
     run(test)
 

@@ -79,15 +79,20 @@ class ClusterAutoscaler:
         self._shrinker = Shrinker(config)
         self.SPEC = ControllerSpec(
             name="cluster_autoscaler", component="cluster-autoscaler",
-            watches={CONFIGMAPS: map_config, PODS: self._map_pod, NODES: self._map_node},
-            cares={PODS: pod_matters, NODES: node_matters}, indexers={PODS: {INDEX_NODE: node_names}}, workers=1,
-            reads=(PODDISRUPTIONBUDGETS, PERSISTENTVOLUMECLAIMS, PERSISTENTVOLUMES, STORAGECLASSES), metrics=FAMILIES,
+            watches={
+                CONFIGMAPS: map_config, PODS: self._map_pod, NODES: self._map_any, PODDISRUPTIONBUDGETS: self._map_any,
+                PERSISTENTVOLUMECLAIMS: self._map_any, STORAGECLASSES: self._map_any,
+            },
+            cares={
+                PODS: pod_matters, NODES: node_matters, PODDISRUPTIONBUDGETS: budget_matters, PERSISTENTVOLUMECLAIMS: claim_matters,
+            },
+            indexers={PODS: {INDEX_NODE: node_names}}, workers=1, reads=(PERSISTENTVOLUMES,), metrics=FAMILIES,
         )  # fmt: skip
 
     def _map_pod(self, _reader: Reader, pod: Object) -> Iterable[Key]:
         return (CLUSTER,) if self._memory.groups and (is_unschedulable(pod) or node_of(pod)) else ()
 
-    def _map_node(self, _reader: Reader, _node: Object) -> Iterable[Key]:
+    def _map_any(self, _reader: Reader, _obj: Object) -> Iterable[Key]:
         return (CLUSTER,) if self._memory.groups else ()
 
     async def reconcile(self, ctx: Context, key: Key) -> Result:
@@ -239,7 +244,7 @@ def is_unschedulable(pod: Object) -> bool:
 
 def map_config(_reader: Reader, config_map: Object) -> Iterable[Key]:
     meta = config_map["metadata"]
-    return (CLUSTER,) if meta["namespace"] == NAMESPACE_SYSTEM and meta["name"] in (CONFIG_MAP, STATUS_MAP) else ()
+    return (CLUSTER,) if meta["namespace"] == NAMESPACE_SYSTEM and meta["name"] in (CONFIG_MAP, STATUS_MAP, PRIORITY_MAP) else ()
 
 
 def pod_matters(old: Object, new: Object) -> bool:
@@ -254,6 +259,16 @@ def pod_matters(old: Object, new: Object) -> bool:
 def node_matters(old: Object, new: Object) -> bool:
     """Anything but a heartbeat."""
     return old["spec"] != new["spec"] or (old.get("status") or {}).get("allocatable") != (new.get("status") or {}).get("allocatable")
+
+
+def budget_matters(old: Object, new: Object) -> bool:
+    """Whether more or fewer pods may be moved."""
+    return (old.get("status") or {}).get("disruptionsAllowed") != (new.get("status") or {}).get("disruptionsAllowed")
+
+
+def claim_matters(old: Object, new: Object) -> bool:
+    """Whether it is now known where the claim's pods can run."""
+    return bool(old["spec"].get("volumeName") != new["spec"].get("volumeName"))
 
 
 def build(config: Config) -> ClusterAutoscaler:
