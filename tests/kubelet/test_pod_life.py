@@ -432,3 +432,23 @@ def test_a_pod_that_somebody_declared_to_have_failed_ends() -> None:
         assert "terminated" in state(status)
 
     in_lab(story)
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [("busybox:1.36", "CrashLoopBackOff"), ("registry.invalid/thing:1", "ImagePullBackOff")],
+    ids=["crashes", "no image"],
+)
+def test_another_image_is_tried_at_once_whatever_the_old_one_waits_for(image: str, reason: str) -> None:
+    async def story(lab: Lab) -> None:
+        worker = lab.run(make_pod(container(image=image, command=["sh", "-c", "exit 1"])))
+        history = lab.statuses.history
+        await lab.until(lambda: "uid-web" in history and (state(lab.status()).get("waiting") or {}).get("reason") == reason)
+        pod, since = worker.pod, lab.clock.monotonic()
+        mended = [container(image="nginx:1.25")]
+        worker.update({**pod, "metadata": {**pod["metadata"], "generation": 2}, "spec": {**pod["spec"], "containers": mended}})
+        await lab.until_phase("Running")
+        await lab.until(lambda: "running" in state(lab.status()))
+        assert lab.clock.monotonic() - since < 2
+
+    in_lab(story)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from kubecosm.api.resources import Object
+
 BACKOFF_SECONDS_MIN = 10.0
 BACKOFF_SECONDS_MAX = 300.0
 
@@ -59,6 +61,11 @@ class Backoff:
 
     def _has_expired(self, entry: _Entry, at: datetime) -> bool:
         return at - entry.last_update > timedelta(seconds=self._maximum * 2)
+
+
+def restart_key(spec: Object) -> str:
+    """What a container's back-off is counted by: another image or other resources begin anew (kuberuntime's GetBackoffKey)."""
+    return f"{spec['name']}_{spec.get('image', '')}_{spec.get('resources') or ''}"
 
 
 def format_delay(seconds: float) -> str:

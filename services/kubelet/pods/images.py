@@ -34,6 +34,7 @@ def pull_policy(spec: Object) -> str:
 
 @dataclass(slots=True)
 class _Failure:
+    image: str
     message: str
     retry_at: float
     """Monotonic time of the next attempt."""
@@ -85,7 +86,7 @@ class ImagePuller:
             message = f'Container image "{image}" is not present with pull policy of Never'
             return self._refuse(pod, kind, name, Waiting("ErrImageNeverPull", message), "ErrImageNeverPull")
         failure = self._failures.get(name)
-        if failure is not None and self._context.clock.monotonic() < failure.retry_at:
+        if failure is not None and failure.image == image and self._context.clock.monotonic() < failure.retry_at:
             return self._back_off(pod, kind, spec, failure)
         self._context.events.container(pod, kind, name, NORMAL, "Pulling", f'Pulling image "{image}"')
         self._pulls[name] = self._context.tasks.create_task(self._pull(pod, kind, spec), name="image-pull")
@@ -123,7 +124,7 @@ class ImagePuller:
             uid = pod["metadata"]["uid"]
             context.image_backoff.next(uid, image, context.clock.now())
             delay = context.image_backoff.delay(uid, image)
-            self._failures[name] = _Failure(failure.message, context.clock.monotonic() + delay)
+            self._failures[name] = _Failure(image, failure.message, context.clock.monotonic() + delay)
             context.timers.call_later(delay, self._wake)
         else:
             took = format_delay(context.clock.monotonic() - started)

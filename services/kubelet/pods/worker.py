@@ -18,7 +18,7 @@ from ..probes.manager import ProbeSubject
 from ..timers import Timer
 from ..volumes.volumes import VolumeMissing
 from .actions import ContainerToKill, ContainerToStart, PodActions, compute_actions
-from .backoff import format_delay
+from .backoff import format_delay, restart_key
 from .changes import adopted_end, generation_of, is_ready_disputed, needs_sync, seconds_left
 from .conditions import Verdict as ConditionVerdict
 from .container_status import Observation, Waiting
@@ -310,8 +310,8 @@ class PodWorker:
         current = self._runtime_status().containers.get(name)
         if current is None or current.state is not ContainerState.EXITED or current.finished_at is None:
             return None
-        backoff = self._context.backoff
-        remaining = backoff.remaining(self.uid, name, current.finished_at, self._context.clock.now())
+        backoff, key = self._context.backoff, restart_key(start.spec)
+        remaining = backoff.remaining(self.uid, key, current.finished_at, self._context.clock.now())
         if remaining <= 0:
             return None
         meta = self.pod["metadata"]
@@ -321,7 +321,7 @@ class PodWorker:
             self._context.events.container(self.pod, start.kind, name, WARNING, "BackOff", message)
         self._retry_in(remaining)
         return Waiting(
-            "CrashLoopBackOff", f"back-off {format_delay(backoff.delay(self.uid, name))} restarting failed container={name} pod={where}"
+            "CrashLoopBackOff", f"back-off {format_delay(backoff.delay(self.uid, key))} restarting failed container={name} pod={where}"
         )
 
     async def _create_and_start(self, start: ContainerToStart) -> bool:
@@ -334,7 +334,7 @@ class PodWorker:
         if current is not None:
             context.probes.forget_container(self.uid, current.container_id)
         if current is not None and current.finished_at is not None:
-            context.backoff.next(self.uid, name, current.finished_at)
+            context.backoff.next(self.uid, restart_key(start.spec), current.finished_at)
         restarts = current.restart_count + 1 if current is not None else 0
         held = context.resources.snapshot(self.pod, start.spec)
         container_id = await self._runtime.create_container(self.config(self.pod, start.spec, start.kind, restarts, held))
@@ -462,7 +462,7 @@ class PodWorker:
             self._watch_probes(kind, spec, resumed=bool(ready.get(spec["name"])))
             current = self._runtime_status().containers.get(spec["name"])
             if current is not None and current.restart_count and not rebooted:
-                self._context.backoff.restore(self.uid, spec["name"], current.restart_count, current.finished_at or now)
+                self._context.backoff.restore(self.uid, restart_key(spec), current.restart_count, current.finished_at or now)
         self.wake()
 
     # -- reporting ---------------------------------------------------------------------------------------------------
