@@ -71,7 +71,7 @@ def made_pattern(rng: random.Random, depth: int) -> str:
     return "".join(parts) + ("|" + made_pattern(rng, 0) if rng.random() < 0.3 else "")
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(6))
 def test_both_engines_find_the_same(seed: int) -> None:
     rng = random.Random(seed)
     for _ in range(60):
