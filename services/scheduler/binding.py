@@ -84,6 +84,10 @@ class BindingCycle:
         """Wait for permission, prepare, bind. A failure undoes the assumption and queues the pod again."""
         pod, profile, state = attempt.pod, attempt.profile, attempt.state
         prepares = profile.has_pre_bind_work(state, pod)
+        if isinstance(prepares, Status):
+            self._scheduler.waiting.drop(pod.uid)
+            self._not_bound(attempt, node, prepares)
+            return
         if waits or prepares:
             await logged("nominate", self._expect(pod, node))
         if waits:
@@ -99,11 +103,14 @@ class BindingCycle:
             profile.without_pre_bind()
         if failure is None:
             failure = await self._send(profile, state, pod, node)
-        if failure is not None:
-            self.take_back(attempt, node)
-            self._scheduler.failed(attempt, failure.message, frozenset(), frozenset(), nominated="", rejected=failure.is_rejected)
-            return
-        self._bound(attempt, node)
+        if failure is None:
+            self._bound(attempt, node)
+        else:
+            self._not_bound(attempt, node, failure)
+
+    def _not_bound(self, attempt: Attempt, node: str, failure: Status) -> None:
+        self.take_back(attempt, node)
+        self._scheduler.failed(attempt, failure.message, frozenset(), frozenset(), nominated="", rejected=failure.is_rejected)
 
     async def _wait_permission(self, pod: PodInfo) -> Status | None:
         """Until all Permit plugins that asked for it allow the pod, or one rejects it."""

@@ -95,7 +95,7 @@ class WaitingPods:
         return self._pods.get(uid)
 
     def hold(self, pod: PodInfo, plugins: Mapping[str, float]) -> None:
-        """From now on the pod can be allowed and rejected; `wait` must follow."""
+        """From now on the pod can be allowed and rejected; `wait` or `drop` must follow."""
         self._pods[pod.uid] = WaitingPod(pod, plugins)
 
     async def wait(self, uid: str, clock: Clock) -> Status | None:
@@ -104,6 +104,10 @@ class WaitingPods:
             return await self._pods[uid].wait_decided(clock)
         finally:
             del self._pods[uid]
+
+    def drop(self, uid: str) -> None:
+        """Nobody will wait for the pod any more, if it is held at all."""
+        self._pods.pop(uid, None)
 
     def reject(self, uid: str, why: str) -> bool:
         """Send a pod back that is held; False if it is not."""

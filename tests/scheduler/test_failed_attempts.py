@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from kubecosm.api.errors import NotFound
+from kubecosm.runtime.errors import StartupError
 from kubecosm.services.scheduler.deadline import go_duration
 from kubecosm.services.scheduler.framework import registry
 from kubecosm.services.scheduler.framework.defaults import DEFAULT_PLUGINS, ProfileConfig
 from kubecosm.services.scheduler.framework.interface import Verdict
-from kubecosm.services.scheduler.framework.status import error, unresolvable, unschedulable
+from kubecosm.services.scheduler.framework.status import Code, Status, error, unresolvable, unschedulable
 from kubecosm.testing.virtualtime import VirtualClock, run_virtual
 
 from .helpers import Cluster, node, pod
@@ -56,6 +57,46 @@ def test_a_plugin_that_forbids_the_binding_makes_the_pod_unschedulable_but_it_is
     assert cluster.message("default/p") == "the license has run out"
     assert reason_of(cluster) == "Unschedulable"
     assert len(cluster.scheduler.queue.error_backoff) == 1
+
+
+def test_a_plugin_that_cannot_say_whether_it_prepares_fails_the_attempt_and_frees_the_room(monkeypatch: Any) -> None:
+    async def pre_bind(*_: Any) -> Any:
+        return None
+
+    def pre_flight(*_: Any) -> Any:
+        raise RuntimeError("lost")
+
+    wait = Status(Code.WAIT), 600.0
+    profiles = plugin(monkeypatch, pre_bind_pre_flight=pre_flight, pre_bind=pre_bind, permit=lambda *_: wait)
+
+    async def scenario() -> Cluster:
+        cluster = Cluster(node("a"), profiles=profiles)
+        cluster.add(pod("p"))
+        queued = cluster.scheduler.queue.pop()
+        assert queued is not None
+        binding = cluster.scheduler.schedule_one(queued)
+        assert binding is not None
+        await binding
+        return cluster
+
+    cluster = asyncio.run(scenario())
+    cluster.run_background()
+    assert cluster.message("default/p") == "running PreBindPreFlight plugin \"Mine\": RuntimeError('lost')"
+    assert (cluster.scheduler.cluster.pod_count, list(cluster.scheduler.waiting)) == (0, [])
+    assert len(cluster.scheduler.queue.error_backoff) == 1
+
+
+@pytest.mark.parametrize(
+    ("methods", "why"),
+    [
+        ({"pre_bind": None}, "plugin Mine has pre_bind, which needs pre_bind_pre_flight beside it"),
+        ({"reserve": None}, "plugin Mine has reserve, which needs unreserve beside it"),
+    ],
+    ids=["pre_bind", "reserve"],
+)
+def test_a_plugin_with_half_of_an_extension_point_is_refused_not_passed_over(monkeypatch: Any, methods: Any, why: str) -> None:
+    with pytest.raises(StartupError, match=why):
+        Cluster(node("a"), profiles=plugin(monkeypatch, **methods))
 
 
 def test_a_victim_that_is_being_prepared_goes_back_to_the_queue_instead_of_being_deleted(monkeypatch: Any) -> None:

@@ -82,18 +82,23 @@ class BindingPoints:
         self._observer.point(self.name, "Permit", told, self._now() - started)
         return rejection, waits
 
-    def has_pre_bind_work(self, state: CycleState, pod: PodInfo) -> bool:
-        """Whether any PreBind plugin has something to do for this pod (PreBindPreFlight)."""
-        return any(plugin.pre_bind_pre_flight(state, pod) for plugin in self._set.pre_bind)
+    def has_pre_bind_work(self, state: CycleState, pod: PodInfo) -> bool | Status:
+        """Whether any PreBind plugin has something to do for this pod (PreBindPreFlight), or the error of one that cannot say."""
+        needed = False
+        for plugin in self._set.pre_bind:
+            try:
+                needed = bool(plugin.pre_bind_pre_flight(state, pod)) or needed
+            except BUGS as failed:
+                return _named("PreBindPreFlight", plugin.name, error(describe(failed)))
+        return needed
 
     async def run_pre_bind(self, state: CycleState, pod: PodInfo, node: str) -> Status | None:
         started = self._now()
         answer = None
         for plugin in self._of(state).pre_bind:
-            if not plugin.pre_bind_pre_flight(state, pod):
-                continue
             try:
-                answer = await plugin.pre_bind(state, pod, node)
+                if plugin.pre_bind_pre_flight(state, pod):
+                    answer = await plugin.pre_bind(state, pod, node)
             except (*API_FAILURES, *BUGS) as failed:
                 answer = error(describe(failed))
             if answer is not None:

@@ -29,6 +29,8 @@ from .interface import (
 from .registry import factory_of
 
 P = TypeVar("P")
+PARTS = (("reserve", "unreserve"), ("pre_bind", "pre_bind_pre_flight"))
+"""Methods that a plugin has both, or neither."""
 
 
 class PluginSet:
@@ -78,7 +80,13 @@ def _make(name: str, handle: Handle, config: ProfileConfig) -> Plugin:
     """A plugin with its arguments; StartupError if it does not like them."""
     factory = factory_of(name)
     try:
-        return factory(handle, config.args.get(name, {}))
+        plugin = factory(handle, config.args.get(name, {}))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         why = f"{error.__class__.__name__} {error}" if isinstance(error, KeyError) else str(error)
         raise StartupError(f"profile {config.scheduler_name}: plugin {name} cannot be used as configured: {why}") from error
+    for parts in PARTS:
+        missing = [part for part in parts if not hasattr(plugin, part)]
+        if len(missing) == 1:
+            there = next(part for part in parts if part not in missing)
+            raise StartupError(f"profile {config.scheduler_name}: plugin {name} has {there}, which needs {missing[0]} beside it")
+    return plugin
