@@ -41,8 +41,8 @@ class CustomResourceStrategy(Strategy):
         super().__init__(row)
         self._times = times
         self._schema = row.schema
-        self._known: Check | None = None
-        """What the rules say of the object that is validated next: they took too long to be asked there."""
+        self._known: tuple[Object, Check] | None = None
+        """What the rules say of an object that is validated next: they took too long to be asked there."""
         self._selectable = {path.removeprefix("."): path for path in selectable}
 
     def default(self, obj: Object) -> None:
@@ -85,10 +85,10 @@ class CustomResourceStrategy(Strategy):
 
     def _with_rules(self, errors: list[FieldError], obj: Object, old: Object | None) -> list[FieldError]:
         self.tolerated = ()
+        known, self._known = self._known, None
         if any(error.type in _BLOCKING for error in errors):
             return [*errors, invalid_value("<nil>", None, _NOT_CHECKED)]
-        known, self._known = self._known, None
-        check = known or self._check(obj, old)
+        check = known[1] if known is not None and known[0] is obj else self._check(obj, old)
         self.tolerated = check.warnings
         return [*errors, *check.errors]
 
@@ -101,10 +101,10 @@ class CustomResourceStrategy(Strategy):
         try:
             return timed(partial(work, patience=PATIENCE))
         except TooLong:
-            raise Laborious(partial(timed, work), self._keep) from None
+            raise Laborious(partial(timed, work), partial(self._keep, obj)) from None
 
-    def _keep(self, check: Check) -> None:
-        self._known = check
+    def _keep(self, obj: Object, check: Check) -> None:
+        self._known = obj, check
 
     def selectable_fields(self, obj: Object) -> dict[str, str]:
         found = {name: find(path, obj) for name, path in self._selectable.items()}
