@@ -192,8 +192,6 @@ POD_SECURITY_PREFIX = "pod-security.kubernetes.io/"
 LABEL_DOMAIN_NODE_RESTRICTION = "node-restriction.kubernetes.io"
 LABEL_INSTANCE_TYPE = "node.kubernetes.io/instance-type"
 LABEL_INSTANCE_TYPE_BETA = "beta.kubernetes.io/instance-type"
-LABEL_ZONE_BETA = "failure-domain.beta.kubernetes.io/zone"
-LABEL_REGION_BETA = "failure-domain.beta.kubernetes.io/region"
 KUBELET_LABELS = frozenset((
     LABEL_HOSTNAME, LABEL_ZONE, LABEL_REGION, LABEL_ZONE_BETA, LABEL_REGION_BETA, LABEL_INSTANCE_TYPE, LABEL_INSTANCE_TYPE_BETA,
     LABEL_OS, LABEL_ARCH, LABEL_OS_BETA, LABEL_ARCH_BETA,

@@ -8,9 +8,16 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping
 
 from kubecosm.api.meta import labels_of
+from kubecosm.api.names import LABEL_REGION, LABEL_REGION_BETA, LABEL_ZONE, LABEL_ZONE_BETA
 from kubecosm.api.resources import Object
 
 NO_SCHEDULE, NO_EXECUTE = "NoSchedule", "NoExecute"
+
+
+def failure_zone(labels: Mapping[str, str]) -> tuple[str, str]:
+    """Region and zone of a node with these labels, empty without; where both are set the labels of old win (GetZoneKey)."""
+    region = labels.get(LABEL_REGION_BETA, labels.get(LABEL_REGION, ""))
+    return region, labels.get(LABEL_ZONE_BETA, labels.get(LABEL_ZONE, ""))
 
 
 def taints_of(node: Object) -> list[Object]:

@@ -279,6 +279,12 @@ def test_a_node_without_region_and_zone_is_in_the_zone_without_name() -> None:
     assert zone_of(node("a", **{"topology.kubernetes.io/zone": "z"})) == ":\x00:z"
 
 
+def test_zones_go_by_the_labels_of_old_where_a_node_has_both() -> None:
+    old = {"failure-domain.beta.kubernetes.io/zone": "b", "failure-domain.beta.kubernetes.io/region": "r"}
+    assert zone_of(node("a", **old)) == "r:\x00:b"
+    assert zone_of(node("a", **old, **{"topology.kubernetes.io/zone": "z"})) == "r:\x00:b"
+
+
 def test_nodes_excluded_from_disruption_checks_make_no_zone_unhealthy() -> None:
     zones = Zones(0.55)
     for index in range(4):

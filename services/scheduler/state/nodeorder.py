@@ -5,11 +5,9 @@ So a share of the nodes of a large cluster has nodes of all zones, whatever orde
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 
-from kubecosm.api import names
+from kubecosm.api.placement import failure_zone
 
 from .columns import IntArray
 from .nodes import NodeTable
@@ -44,11 +42,5 @@ class NodeOrder:
     def _zones(self) -> IntArray:
         """Per row the number of its zone, which is one of a region: 0 for the zone of the first row."""
         numbers: dict[tuple[str, str], int] = {}
-        found = (numbers.setdefault(_zone_of(labels), len(numbers)) for labels in self._nodes.labels_by_row)
+        found = (numbers.setdefault(failure_zone(labels), len(numbers)) for labels in self._nodes.labels_by_row)
         return np.fromiter(found, np.int64, len(self._nodes.labels_by_row))
-
-
-def _zone_of(labels: Mapping[str, str]) -> tuple[str, str]:
-    """Region and zone of a node, by the labels of today or those of old (GetZoneKey)."""
-    region = labels.get(names.LABEL_REGION) or labels.get(names.LABEL_REGION_BETA) or ""
-    return region, labels.get(names.LABEL_ZONE) or labels.get(names.LABEL_ZONE_BETA) or ""

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from kubecosm.api.meta import labels_of
-from kubecosm.api.names import LABEL_EXCLUDE_DISRUPTION, LABEL_REGION, LABEL_ZONE
+from kubecosm.api.names import LABEL_EXCLUDE_DISRUPTION
+from kubecosm.api.placement import failure_zone
 from kubecosm.api.resources import Object
 from kubecosm.client.metrics import COUNTER, GAUGE, Family, Meter
 
@@ -53,8 +54,7 @@ class Zone:
 
 def zone_of(node: Object) -> str:
     """Region and zone as one key; empty for a node without either."""
-    labels = labels_of(node)
-    region, zone = labels.get(LABEL_REGION, ""), labels.get(LABEL_ZONE, "")
+    region, zone = failure_zone(labels_of(node))
     return f"{region}:\x00:{zone}" if region or zone else ""
 
 
