@@ -20,7 +20,7 @@ from .objects import disputed_conditions
 
 KEPT_OF_METADATA = ("name", "uid", "resourceVersion", "labels", "deletionTimestamp")
 KEPT_OF_SPEC = ("taints", "unschedulable")
-PAGE_ITEMS = 500
+PAGE_ITEMS = 100
 """Of a list: thousands of whole nodes at once would take memory that is never given back."""
 
 
