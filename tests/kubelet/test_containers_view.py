@@ -256,6 +256,7 @@ def main_of(spec: Object, owner: str = "", **fields: object) -> object:
         (container(image="me/app:1", command=["/bin/sh", "-c"], args=["exit 2"]), "", Run(("/bin/sh", "-c", "exit 2"))),
         (container(image="perl:5", command=["perl", "-e", "1"]), "Job", Exit(2.0, 0)),
         (container(image="docker.io/library/redis:7"), "", Serve("redis", (6379,))),
+        (container(image="gcr.io/google-samples/kubernetes-bootcamp:v1"), "", Serve("http", (8080,))),
         (container(image="hello-world"), "", Exit(0, 0)),
     ],
     ids=[
@@ -269,6 +270,7 @@ def main_of(spec: Object, owner: str = "", **fields: object) -> object:
         "script",
         "known program",
         "redis",
+        "tutorial",
         "exits",
     ],
 )
