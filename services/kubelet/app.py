@@ -61,6 +61,7 @@ from .sim.machine import MachineBuilder
 from .sim.network_access import Resolver
 from .sim.profiles import ImageProfiles
 from .sim.runtime import SimRuntime
+from .sim.serviceports import ServicePorts
 from .timers import Timers
 from .volumes.volumes import TOKEN_SECONDS, VolumeManager
 
@@ -156,6 +157,7 @@ class Kubelet:
             clock=clock, rng=rng, timers=self.timers, tasks=tasks, profiles=profiles, machines=machines, network=self.network,
             logs=self.logs,
         )  # fmt: skip
+        self.runtime.on_portless = ServicePorts(self.objects, tasks).add
         self.runtimes: Mapping[str, Runtime] = {"": self.runtime, "sim": self.runtime}
         self.recorder = EventRecorder(client, "kubelet", clock)
         self.statuses = StatusManager(pipeline, clock, tasks)

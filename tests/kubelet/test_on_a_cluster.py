@@ -97,6 +97,29 @@ def test_a_probe_by_https_and_one_of_the_nodes_loopback_are_answered(cluster: Cl
     wait_ready(cluster, namespace, "agent")
 
 
+def test_an_unknown_image_without_declared_ports_listens_where_services_expect_it(cluster: ClusterUnderTest, namespace: str) -> None:
+    def expose(name: str, target: int) -> None:
+        ports = [{"port": 80, "targetPort": target}]
+        service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": {"selector": {"app": "shop"}, "ports": ports}}
+        apply(cluster, namespace, service)
+
+    def answers(port: int) -> bool:
+        try:
+            return "shop" in fetch(f"http://{ip}:{port}/")
+        except OSError:
+            return False
+
+    expose("before", 18451)
+    shop = pod("shop", {"name": "c", "image": "my/shop:1"})
+    shop["metadata"]["labels"] = {"app": "shop"}
+    apply(cluster, namespace, shop)
+    ip = wait_ready(cluster, namespace, "shop")["status"]["podIP"]
+    wait_for(lambda: answers(18451), "the port of a Service that was there is open")
+    assert not answers(18452)
+    expose("after", 18452)
+    wait_for(lambda: answers(18452), "the port of a Service that came later is open")
+
+
 def test_a_killed_kubelet_takes_its_pods_up_again_and_misses_no_deletion(cluster: ClusterUnderTest, namespace: str) -> None:
     apply(cluster, namespace, pod("stays", server(18081)), pod("goes", server(18081), terminationGracePeriodSeconds=1))
     before = wait_ready(cluster, namespace, "stays")

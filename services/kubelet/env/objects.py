@@ -74,6 +74,11 @@ class ObjectCache:
             found += [s for s in informer.store.list(namespace) if s["metadata"]["name"] != "kubernetes" or namespace != "default"]
         return found
 
+    def services_in(self, namespace: str) -> list[Object]:
+        """The Services of a namespace, once `ensure` has brought them."""
+        informer = self._informers.get(SERVICES)
+        return [] if informer is None else informer.store.list(namespace)
+
 
 class NamedObjects(ObjectCache):
     """For the identity of one node: each object that a pod names has a watch of its own, as long as such a pod is there."""

@@ -75,6 +75,8 @@ class Host(Protocol):
 
     def warn(self, container: SimContainer, reason: str, message: str) -> None: ...
 
+    def portless(self, container: SimContainer) -> None: ...
+
 
 class LogSink:
     """A program's stdout or stderr when it goes to the container's log."""
@@ -227,6 +229,16 @@ class SimContainer:
             await self._open((ip, port), endpoint, udp=protocol == "UDP")
             if declared.get("hostPort") and not is_host_network(self.pod.pod):
                 await self._open((self.pod.node.ip, int(declared["hostPort"])), endpoint, udp=protocol == "UDP")
+
+        if not ports and not self.spec.get("ports"):
+            self.host.portless(self)
+
+    async def open_more(self, port: int) -> None:
+        """Answer on this port, too, unless a container of the pod does."""
+        serving, address = self.behaviour.main, (self.pod.status.ip, port)
+        if isinstance(serving, Serve) and self.is_running and not self.stopping and self.host.network.lookup(*address) is None:
+            lookup = behaviour_lookup(lambda: self.pod.pod, self.name)
+            await self._open(address, Endpoint(self._identity(), port, serving.application, lookup, self.log_line), udp=False)
 
     async def _documents(self) -> Documents:
         """What the image's web server shows. The file system is made first if a volume may hold some of it."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import Any
 
@@ -71,11 +71,17 @@ class SimRuntime:
         self._reserved: set[str] = set()
         self._addresses: dict[str, int] = {}
         self._listener: RuntimeListener | None = None
+        self.on_portless: Callable[[SimContainer], None] | None = None
+        """Told of containers that begin to serve without saying where."""
 
     def set_listener(self, listener: RuntimeListener | None) -> None:
         self._listener = listener
 
     # -- Host: what containers call ------------------------------------------------------------------------------------
+
+    def portless(self, container: SimContainer) -> None:
+        if self.on_portless is not None:
+            self.on_portless(container)
 
     def changed(self, container: SimContainer) -> None:
         if self._listener is not None:
