@@ -127,3 +127,17 @@ def test_a_pod_whose_claim_is_anothers_waits_in_silence() -> None:
             await wait_for(lambda: resource_claims.generated(api.all(PODS)[0])["gpu"] != "foreign")
 
     run(test)
+
+
+def test_the_claim_of_a_pod_that_ended_without_devices_goes() -> None:
+    async def test(api: FakeApi) -> None:
+        await api.create(RESOURCECLAIMTEMPLATES, TEMPLATE)
+        async with controllers(api, resource_claims):
+            await api.create(PODS, pod(resourceClaimTemplateName="t"))
+            await wait_for(lambda: resource_claims.generated(api.all(PODS)[0]))
+            api.set_status(PODS, api.all(PODS)[0], phase="Failed")
+            await wait_for(lambda: not api.all(RESOURCECLAIMS))
+            await settle()
+            assert not api.all(RESOURCECLAIMS), "a pod that has ended gets no other"
+
+    run(test)

@@ -205,6 +205,16 @@ def test_only_the_newest_complete_generation_of_a_pool_counts() -> None:
     assert [one.id.device for one in pools.devices] == ["1", "2"]
 
 
+def test_all_devices_are_not_given_while_a_pool_is_being_updated() -> None:
+    whole, half = resource_slice("a", device("0")), resource_slice("more", device("1"), pool="half", count=2, nodeName="a")
+    everything = claim("everything", request(allocationMode="All", count=0))
+    cluster = with_devices(whole, half, claims=(everything, claim("one")), nodes=("a",))
+    assert attempt(cluster, user("p", "everything")) == ""
+    why = f"claim default/everything, request r: asks for all devices, but resource pool {DRIVER}/half is currently being updated"
+    assert why in cluster.message("default/p")
+    assert attempt(cluster, user("q", "one")) == "a", "one device can be given from the pools that are complete"
+
+
 @pytest.mark.parametrize(
     ("name", "why"),
     [("nowhere", 'resourceclaim "nowhere" not found'), ("going", 'resourceclaim "going" is being deleted')],

@@ -164,10 +164,11 @@ async def _sync_claim(ctx: Context, key: Key) -> None:
     releases = len(kept) < len(reserved) or bool(status.get("allocation") and not reserved and is_deleting(claim))
     if releases:
         claim = await _release(ctx, claim, kept)
-    if kept or not (releases or is_deleting(claim)) or (claim.get("status") or {}).get("allocation"):
-        return  # a scheduler that is about to allocate writes the finalizer first: it must stay
-    if FINALIZER_RESOURCE_CLAIM in (claim["metadata"].get("finalizers") or ()):
-        claim = await _remove_finalizer(ctx, claim)
+    if kept:
+        return
+    unallocated = not (claim.get("status") or {}).get("allocation")
+    if (releases or is_deleting(claim)) and unallocated and FINALIZER_RESOURCE_CLAIM in (claim["metadata"].get("finalizers") or ()):
+        claim = await _remove_finalizer(ctx, claim)  # else a scheduler is about to allocate, which writes it first
     if not is_deleting(claim) and _owner_is_done(ctx, claim):
         try:
             await ctx.client.delete(RESOURCECLAIMS, key.name, key.namespace, options={"preconditions": {"uid": uid_of(claim)}})
@@ -213,11 +214,11 @@ async def _patch(ctx: Context, claim: Object, change: Object, subresource: str) 
 
 
 def _owner_is_done(ctx: Context, claim: Object) -> bool:
-    """The pod that the claim was made for has ended; where it is gone altogether, the garbage collector takes the claim."""
+    """The pod that the claim was made for has ended, or another has its name. Where there is none, the garbage collector takes it."""
     for reference in claim["metadata"].get("ownerReferences") or ():
         if reference.get("controller") and reference["kind"] == PODS.kind:
             pod = ctx.cache(PODS).get(Key(claim["metadata"]["namespace"], reference["name"]))
-            return pod is not None and uid_of(pod) == reference["uid"] and is_done(pod)
+            return pod is not None and (uid_of(pod) != reference["uid"] or is_done(pod))
     return False
 
 

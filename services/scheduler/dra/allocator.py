@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -154,6 +154,16 @@ class Search:
             if distinct != (len(values) if constraint.distinct else min(1, len(values))):
                 return False
         return True
+
+
+def refuse_all(needs: Iterable[ClaimNeeds], pool: str) -> None:
+    """Raises AllocationError if a request wants all devices: how many there are is not known while a pool is being updated."""
+    for claim in needs:
+        for request in (one for alternatives in claim.requests for one in alternatives if not one.count):
+            meta = claim.claim.get("metadata") or {}
+            owner = f"{meta.get('namespace', '')}/{meta.get('name', '')}"
+            why = f"asks for all devices, but resource pool {pool} is currently being updated"
+            raise AllocationError(f"claim {owner}, request {request.name}: {why}")
 
 
 def needs_of(claim: Object, classes: Mapping[str, Object]) -> ClaimNeeds:

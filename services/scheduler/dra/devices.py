@@ -61,6 +61,17 @@ class Device:
     binding: Binding | None
 
 
+@dataclass(frozen=True)
+class Updating:
+    """A slice of a pool of which not all slices are there yet, and where its devices can be used."""
+
+    pool: str
+    """driver/name"""
+    node: str
+    terms: NodeTerms | None
+    """With no node either: everywhere."""
+
+
 class Pools:
     """The newest complete generation of every pool."""
 
@@ -68,6 +79,7 @@ class Pools:
         self._slices: dict[str, Object] = {}
         self._devices: tuple[Device, ...] | None = None
         self._counters: dict[CounterId, int] = {}
+        self._updating: tuple[Updating, ...] = ()
         self.version = 0
 
     def set_slice(self, resource_slice: Object) -> None:
@@ -84,7 +96,8 @@ class Pools:
     def devices(self) -> tuple[Device, ...]:
         """Every device of a complete pool, pools in order of their names; those that may keep a pod from being bound come last."""
         if self._devices is None:
-            slices = [one for pool in self._complete() for one in pool]
+            slices = [one for pool, complete in self._newest() for one in pool if complete]
+            self._updating = tuple(_updating(one) for pool, complete in self._newest() for one in pool if not complete)
             devices = (device for one in slices for device in _devices_of(one))
             self._devices = tuple(sorted(devices, key=lambda device: bool(device.binding and device.binding.conditions)))
             self._counters = {counter: amount for one in slices for counter, amount in _counters_of(one)}
@@ -95,15 +108,26 @@ class Pools:
         """What the counters of all complete pools hold, in nanos."""
         return self._counters if self.devices else {}
 
-    def _complete(self) -> Iterator[list[Object]]:
+    @property
+    def updating(self) -> tuple[Updating, ...]:
+        """Slices of pools that are not complete; as of `devices`."""
+        return self._updating
+
+    def _newest(self) -> Iterator[tuple[list[Object], bool]]:
+        """The slices of the newest generation of each pool, and whether that is complete."""
         pools: dict[tuple[str, str], list[Object]] = {}
         for one in self._slices.values():
             pools.setdefault((one["spec"]["driver"], one["spec"]["pool"]["name"]), []).append(one)
         for _, slices in sorted(pools.items()):
             newest = max(one["spec"]["pool"].get("generation") or 0 for one in slices)
             current = [one for one in slices if (one["spec"]["pool"].get("generation") or 0) == newest]
-            if len(current) >= (current[0]["spec"]["pool"].get("resourceSliceCount") or 1):
-                yield sorted(current, key=lambda one: str(one["metadata"]["name"]))
+            complete = len(current) >= (current[0]["spec"]["pool"].get("resourceSliceCount") or 1)
+            yield sorted(current, key=lambda one: str(one["metadata"]["name"])), complete
+
+
+def _updating(resource_slice: Object) -> Updating:
+    spec = resource_slice["spec"]
+    return Updating(f"{spec['driver']}/{spec['pool']['name']}", spec.get("nodeName") or "", compile_selector(spec.get("nodeSelector")))
 
 
 def _devices_of(resource_slice: Object) -> Iterator[Device]:

@@ -10,8 +10,8 @@ import numpy as np
 from kubecosm.api.resources import Object
 from kubecosm.api.times import format_time
 
-from ..dra.allocator import AllocationError, Chosen, ClaimNeeds, Search
-from ..dra.devices import Device
+from ..dra.allocator import AllocationError, Chosen, ClaimNeeds, Search, refuse_all
+from ..dra.devices import Device, Updating
 from ..dra.extended import asks_for_extended
 from ..dra.result import allocation_of
 from ..dra.room import Room
@@ -150,13 +150,15 @@ class DynamicResources:
         return mask
 
     def _search(self, needs: list[ClaimNeeds], row: int) -> list[Chosen] | None:
-        """The devices that the claims would get on a node."""
+        """The devices that the claims would get on a node. AllocationError if that cannot be told."""
         pools = self._devices.pools
         devices = [device for device in pools.devices if self._reaches(device, row)]
+        if updating := next((one for one in pools.updating if self._reaches(one, row)), None):
+            refuse_all(needs, updating.pool)
         room = Room(pools.devices, self._devices.in_use, pools.counters)
         return Search(devices, room, self._devices.matcher.at(pools.version)).allocate(needs)
 
-    def _reaches(self, device: Device, row: int) -> bool:
+    def _reaches(self, device: Device | Updating, row: int) -> bool:
         if device.node:
             return device.node == self._cluster.nodes.names[row]
         return device.terms is None or bool(self._cluster.matcher.mask(device.terms)[row])
