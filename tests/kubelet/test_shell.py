@@ -296,6 +296,7 @@ def browse(script: str) -> tuple[int, str, str]:
         ("nc -z web 80 && echo open", 0, "open\n"),
         ("ncat --listen --keep-open 3307 -c 'cat file'", 127, ""),  # as of any server that the toolbox is not
         ("nc -lk -p 80", 127, ""),
+        ("nc nowhere 80 2>&1", 1, "nc: bad address 'nowhere'\n"),
     ],
 )
 def test_web_programs_fetch_and_judge(script: str, code: int, out: str) -> None:

@@ -228,6 +228,14 @@ async def _curl(process: Process, options: dict[str, str], headers: dict[str, st
     return 0
 
 
+def _nc_complaint(host: str, port: int, failure: HttpFailure) -> str:
+    """In busybox's words."""
+    if isinstance(failure.__cause__, LookupError):
+        return f"nc: bad address '{host}'"
+    why = "Connection timed out" if isinstance(failure.__cause__, TimeoutError) else str(failure).rpartition(": ")[2]
+    return f"nc: {host} ({port}): {why}"
+
+
 LISTENS = re.compile(r"-[a-zA-Z]*l[a-zA-Z]*|--listen")
 
 
@@ -246,7 +254,7 @@ async def nc(process: Process, args: list[str]) -> int:
         reader, writer = await _connect(process, host, port, timeout)
     except HttpFailure as failure:
         if "v" in options or "z" not in options:
-            await process.complain(f"nc: {host} ({port}): {str(failure).rpartition(': ')[2]}")
+            await process.complain(_nc_complaint(host, port, failure))
         return 1
     try:
         if "v" in options:
