@@ -182,6 +182,14 @@ class Cluster:
             self.confirm(queued.info.pod, node_name)
         return node_name
 
+    def begin_binding(self) -> Coroutine[Any, Any, None]:
+        """A node is found for the next pod; the binding cycle remains to be run."""
+        queued = self.scheduler.queue.pop()
+        assert queued is not None, "no pod is ready"
+        binding = self.scheduler.schedule_one(queued)
+        assert binding is not None, "no node is found"
+        return binding
+
     def schedule(self, *pods: Object) -> list[str]:
         """Add pods and try each once."""
         self.add(*pods)

@@ -23,10 +23,7 @@ from .helpers import Cluster, node, pod
 def test_an_assumed_pod_counts_before_it_is_bound() -> None:
     cluster = Cluster(node("a", cpu="1"))
     cluster.add(pod("first", cpu="1"), pod("second", cpu="1"))
-    queued = cluster.scheduler.queue.pop()
-    assert queued is not None
-    binding = cluster.scheduler.schedule_one(queued)
-    assert binding is not None
+    binding = cluster.begin_binding()
     assert cluster.schedule_next() == ""
     binding.close()
 
@@ -162,10 +159,7 @@ def permit_scenario(profile: ProfileConfig, decide: Any) -> tuple[Cluster, float
         cluster = Cluster(node("a", cpu="1"), profiles=(profile,), clock=clock)
         await cluster.scheduler.binding.slots.acquire()
         cluster.add(pod("p", cpu="1"))
-        queued = cluster.scheduler.queue.pop()
-        assert queued is not None
-        binding = cluster.scheduler.schedule_one(queued)
-        assert binding is not None
+        binding = cluster.begin_binding()
         started = clock.monotonic()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(binding)
@@ -205,10 +199,7 @@ def test_a_victim_that_still_waits_for_permission_goes_back_to_the_queue(monkeyp
         cluster = Cluster(node("a", cpu="1"), profiles=(profile,), clock=VirtualClock())
         await cluster.scheduler.binding.slots.acquire()
         cluster.add(pod("low", cpu="1"))
-        queued = cluster.scheduler.queue.pop()
-        assert queued is not None
-        binding = cluster.scheduler.schedule_one(queued)
-        assert binding is not None
+        binding = cluster.begin_binding()
         cluster.add(pod("high", cpu="1", priority=10))
         preemptor = cluster.scheduler.queue.pop()
         assert preemptor is not None
@@ -261,10 +252,7 @@ def bind_with_volumes(cluster: Cluster, bound: Object) -> str:
     async def scenario() -> str:
         await cluster.scheduler.binding.slots.acquire()
         cluster.add(DATABASE)
-        queued = cluster.scheduler.queue.pop()
-        assert queued is not None
-        binding = cluster.scheduler.schedule_one(queued)
-        assert binding is not None
+        binding = cluster.begin_binding()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(binding)
             await asyncio.sleep(1)
@@ -399,10 +387,7 @@ def test_volumes_that_never_come_end_the_wait() -> None:
         cluster.scheduler.handle.volumes.set_class(CLASS)
         cluster.scheduler.handle.volumes.set_claim(claim())
         cluster.add(DATABASE)
-        queued = cluster.scheduler.queue.pop()
-        assert queued is not None
-        binding = cluster.scheduler.schedule_one(queued)
-        assert binding is not None
+        binding = cluster.begin_binding()
         await binding
         assert 'running PreBind plugin "VolumeBinding": binding volumes: context deadline exceeded' in cluster.message("default/db")
         assert cluster.scheduler.cluster.pod_count == 0

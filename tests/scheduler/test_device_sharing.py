@@ -147,10 +147,7 @@ def told(cluster: Cluster, name: str, condition: str) -> None:
 def bind_while(cluster: Cluster, one: Object, meanwhile: Any) -> None:
     """Decide, and let the driver act while the binding waits for it."""
     cluster.add(one)
-    queued = cluster.scheduler.queue.pop()
-    assert queued is not None
-    binding = cluster.scheduler.schedule_one(queued)
-    assert binding is not None
+    binding = cluster.begin_binding()
 
     async def main() -> None:
         work = asyncio.ensure_future(binding)

@@ -173,10 +173,7 @@ def test_a_pod_activated_while_it_is_away_is_tried_again() -> None:
 def test_a_pod_deleted_while_it_is_bound_frees_its_room_at_once() -> None:
     cluster = Cluster(node("a", cpu="1"))
     cluster.add(pod("first", cpu="1"), pod("second", cpu="1"))
-    queued = cluster.scheduler.queue.pop()
-    assert queued is not None
-    binding = cluster.scheduler.schedule_one(queued)
-    assert binding is not None
+    binding = cluster.begin_binding()
     assert cluster.schedule_next() == ""
     cluster.handlers.pod_deleted(pod("first", cpu="1"))
     assert cluster.schedule_next() == "a"
@@ -194,10 +191,7 @@ def test_a_pod_that_is_asked_to_go_while_it_waits_for_permission_gives_way(monke
         cluster = Cluster(node("a", cpu="1"), profiles=(profile,), clock=clock)
         await cluster.scheduler.binding.slots.acquire()
         cluster.add(pod("p", cpu="1"))
-        queued = cluster.scheduler.queue.pop()
-        assert queued is not None
-        binding = cluster.scheduler.schedule_one(queued)
-        assert binding is not None
+        binding = cluster.begin_binding()
         going = pod("p", cpu="1")
         going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
         async with asyncio.TaskGroup() as tasks:

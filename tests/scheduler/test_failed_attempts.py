@@ -45,10 +45,7 @@ def test_a_plugin_that_forbids_the_binding_makes_the_pod_unschedulable_but_it_is
         cluster = Cluster(node("a"), profiles=profiles)
         await cluster.scheduler.binding.slots.acquire()
         cluster.add(pod("p"))
-        queued = cluster.scheduler.queue.pop()
-        assert queued is not None
-        binding = cluster.scheduler.schedule_one(queued)
-        assert binding is not None
+        binding = cluster.begin_binding()
         await binding
         return cluster
 
@@ -72,10 +69,7 @@ def test_a_plugin_that_cannot_say_whether_it_prepares_fails_the_attempt_and_free
     async def scenario() -> Cluster:
         cluster = Cluster(node("a"), profiles=profiles)
         cluster.add(pod("p"))
-        queued = cluster.scheduler.queue.pop()
-        assert queued is not None
-        binding = cluster.scheduler.schedule_one(queued)
-        assert binding is not None
+        binding = cluster.begin_binding()
         await binding
         return cluster
 
@@ -110,10 +104,7 @@ def test_a_victim_that_is_being_prepared_goes_back_to_the_queue_instead_of_being
         cluster = Cluster(node("a", cpu="1"), profiles=profiles, clock=clock)
         await cluster.scheduler.binding.slots.acquire()
         cluster.add(pod("low", cpu="1"))
-        queued = cluster.scheduler.queue.pop()
-        assert queued is not None
-        binding = cluster.scheduler.schedule_one(queued)
-        assert binding is not None
+        binding = cluster.begin_binding()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(binding)
             await asyncio.sleep(5)

@@ -184,10 +184,7 @@ def test_a_permit_plugin_of_the_page_binds_a_group_together(monkeypatch: pytest.
             for index, group in enumerate(("x", "x", "", "x")):
                 await cluster.scheduler.binding.slots.acquire()
                 cluster.add(pod(f"p{index}", labels={"group": group} if group else {}))
-                queued = cluster.scheduler.queue.pop()
-                assert queued is not None
-                binding = cluster.scheduler.schedule_one(queued)
-                assert binding is not None
+                binding = cluster.begin_binding()
                 tasks.create_task(binding)
                 await asyncio.sleep(1)
                 bound.append(set(cluster.api.bound))
