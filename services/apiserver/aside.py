@@ -6,12 +6,11 @@ here, while the loop goes on. One at a time: Python runs one thread at once, and
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from .storage.worker import ThreadWorker
+from .storage.worker import ThreadWorker, run_on
 
 T = TypeVar("T")
 PATIENCE = 20_000
@@ -42,18 +41,7 @@ class Aside:
         """What `work` gives or raises. It goes on if nobody waits any more. Raises StorageError if too much is waiting."""
         if self._worker is None:
             self._worker = ThreadWorker("aside")
-        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-
-        def done(result: Any, error: BaseException | None) -> None:
-            if answer.done():
-                return
-            if error is not None:
-                answer.set_exception(error)
-            else:
-                answer.set_result(result)
-
-        self._worker.submit(lambda: _yielding(work), done)
-        return await answer
+        return await run_on(self._worker, lambda: _yielding(work))
 
     async def settle(self, labor: Laborious) -> None:
         """Do the work of a check that is then made again, before anything else."""

@@ -140,7 +140,7 @@ class Strategy:
         """Bring an accepted object into its normal form."""
 
     def prune(self, obj: Object) -> None:
-        """Make the object what is stored: `kubecosm.api.schema.prune`, or as much of it as is not done yet."""
+        """Make the object what is stored: `kubecosm.api.schema.prune()`, or as much of it as is not done yet."""
         prune(obj)
 
     def warnings(self, obj: Object, old: Object | None = None) -> list[str]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from .contract import (
     Change,
@@ -29,6 +29,7 @@ from .contract import (
     is_removal,
 )
 from .subscriptions import Subscribed, Subscriptions
+from .worker import Worker, run_on
 
 T = TypeVar("T")
 
@@ -72,16 +73,6 @@ class Log(Protocol):
 
     def close(self) -> None:
         """Release files."""
-
-
-class Worker(Protocol):
-    """Runs blocking calls one after the other off the event loop."""
-
-    def submit(self, call: Callable[[], T], done: Callable[[T | None, BaseException | None], None]) -> None:
-        """Run `call`; `done(result, error)` is called on the event loop."""
-
-    def stop(self) -> None:
-        """Finish what was submitted and end."""
 
 
 class _Write:
@@ -275,7 +266,7 @@ class GroupCommitStore:
         if revision > self._revision:
             raise FutureRevisionError(revision, self._revision)
         self._compacted = revision
-        await self._call(self._writer, lambda: self._log.compact(revision))
+        await run_on(self._writer, lambda: self._log.compact(revision))
 
     async def close(self) -> None:
         while self._in_flight or self._queue:
@@ -293,21 +284,7 @@ class GroupCommitStore:
         return revision or self._revision
 
     async def _read(self, call: Callable[[], T]) -> T:
-        return await self._call(self._reader, call)
-
-    async def _call(self, worker: Worker, call: Callable[[], T]) -> T:
-        answer: asyncio.Future[Any] = self._loop.create_future()
-
-        def done(result: T | None, error: BaseException | None) -> None:
-            if answer.done():
-                return
-            if error is not None:
-                answer.set_exception(error)
-            else:
-                answer.set_result(result)
-
-        worker.submit(call, done)
-        return await answer  # type: ignore[no-any-return]
+        return await run_on(self._reader, call)
 
 
 def open_store(log: Log, writer: Worker, reader: Worker) -> GroupCommitStore:

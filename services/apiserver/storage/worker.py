@@ -6,7 +6,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from .contract import StorageError
 
@@ -15,6 +15,32 @@ Done = Callable[[Any, BaseException | None], None]
 
 CALLS_WAITING_MAX = 10_000
 """Calls that may wait for the thread; a store has one commit under way, but any number of readers may ask for old revisions."""
+
+
+class Worker(Protocol):
+    """Runs blocking calls one after the other off the event loop."""
+
+    def submit(self, call: Callable[[], T], done: Callable[[T | None, BaseException | None], None]) -> None:
+        """Run `call`; `done(result, error)` is called on the event loop."""
+
+    def stop(self) -> None:
+        """Finish what was submitted and end."""
+
+
+async def run_on(worker: Worker, call: Callable[[], T]) -> T:
+    """What the call gives or raises; it goes on if nobody waits any more. Raises StorageError when too many calls wait already."""
+    answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def done(result: T | None, error: BaseException | None) -> None:
+        if answer.done():
+            return
+        if error is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(result)
+
+    worker.submit(call, done)
+    return await answer  # type: ignore[no-any-return]
 
 
 class ThreadWorker:
