@@ -11,7 +11,7 @@ from kubecosm.services.scheduler.plugins.volumerestrictions import conflict
 from kubecosm.services.scheduler.state.podinfo import compile_pod
 
 from .helpers import Cluster, node, pod
-from .test_binding import CLASS, DATABASE, claim, volume
+from .test_volume_binding import CLASS, DATABASE, claim, volume
 
 BOUND = {"annotations": {"pv.kubernetes.io/bind-completed": "yes"}}
 DRIVER = "example.com/disk"
